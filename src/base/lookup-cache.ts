@@ -1,0 +1,73 @@
+import { LRUCache } from 'lru-cache'
+
+/** Bounds of a cache: what goes in pushes out the least recently used once either is reached. */
+export type CacheBounds = {
+  readonly maxEntries: number
+  readonly maxBytes: number
+}
+
+/** Values by key, bounded by count and by bytes, each with its own end of life. */
+export type BoundedCache<V> = {
+  /** The value, while its life lasts. */
+  readonly get: (key: string, nowMs: number) => V | undefined
+  /** Keeps a value until `untilMs` on the caller's monotonic clock; `bytes` is the value's own size. */
+  readonly set: (key: string, value: V, untilMs: number, bytes: number) => void
+  readonly delete: (key: string) => void
+  readonly clear: () => void
+  readonly size: () => number
+}
+
+// What an entry costs beside its key and value: map slot, list links, the record that holds it.
+const entryOverheadBytes = 200
+
+/** A least-recently-used cache on the caller's clock: time is an argument, so no test has to wait for it. */
+export function createBoundedCache<V>(bounds: CacheBounds): BoundedCache<V> {
+  const held = new LRUCache<string, { value: V; untilMs: number }>({ max: bounds.maxEntries, maxSize: bounds.maxBytes })
+  return {
+    get(key, nowMs) {
+      const entry = held.get(key)
+      if (entry === undefined) return undefined
+      if (nowMs < entry.untilMs) return entry.value
+      held.delete(key)
+      return undefined
+    },
+    set(key, value, untilMs, bytes) {
+      held.set(key, { value, untilMs }, { size: entryOverheadBytes + key.length + bytes })
+    },
+    delete(key) {
+      held.delete(key)
+    },
+    clear() {
+      held.clear()
+    },
+    size: () => held.size,
+  }
+}
+
+/** Runs at most one piece of work per key at a time; who asks while it runs shares its outcome. */
+export type SingleFlight<V> = {
+  /**
+   * Joins the running flight of this key if `mayJoin` accepts the time it started (monotonic), else starts one.
+   * A later flight replaces an earlier one as the one to join.
+   */
+  readonly run: (key: string, mayJoin: (startedMs: number) => boolean, work: () => Promise<V>) => Promise<V>
+  readonly inFlight: () => number
+}
+
+export function createSingleFlight<V>(monotonicMs: () => number): SingleFlight<V> {
+  const flights = new Map<string, { startedMs: number; outcome: Promise<V> }>()
+  return {
+    run(key, mayJoin, work) {
+      const running = flights.get(key)
+      if (running !== undefined && mayJoin(running.startedMs)) return running.outcome
+      const flight = { startedMs: monotonicMs(), outcome: work() }
+      flights.set(key, flight)
+      const land = () => {
+        if (flights.get(key) === flight) flights.delete(key)
+      }
+      flight.outcome.then(land, land)
+      return flight.outcome
+    },
+    inFlight: () => flights.size,
+  }
+}

@@ -1,0 +1,25 @@
+import * as z from 'zod'
+import { durationPattern, parseDuration } from './time.ts'
+
+/** A duration in the configuration, such as `30s`; milliseconds once read. */
+export const duration = z
+  .string()
+  .regex(durationPattern, { error: 'expected a duration like 30s' })
+  .transform((text) => parseDuration(text) ?? 0) // the pattern above is parseDuration's own
+
+/** Where a secret is read from; never the secret itself. */
+export const secretSource = z.union([
+  z.strictObject({ file: z.string().min(1).describe('Path of a file with the secret; re-read on change.') }),
+  z.strictObject({ env: z.string().min(1).describe('Name of an environment variable with the secret.') }),
+])
+export type SecretSource = z.output<typeof secretSource>
+
+/** An absolute URL with scheme http or https, as written; whether plain http is allowed depends on where it stands. */
+export const httpUrl = z.string().regex(/^https?:\/\/[^\s/?#@]+(?:[/?][^\s#]*)?$/, {
+  error: 'expected an http or https URL without user and fragment',
+})
+
+/** Whether a URL's host is this machine itself, so that plain http to it stays on the machine. */
+export function isLoopbackUrl(url: string): boolean {
+  return /^https?:\/\/(?:localhost|127(?:\.\d{1,3}){3}|\[::1\])(?::\d{1,5})?(?:[/?]|$)/.test(url)
+}

@@ -1,0 +1,35 @@
+/** The two times of a process: what the world calls now, and what only ever moves forward. */
+export type Clock = {
+  /** Milliseconds since 1970, as the world tells them; may jump. For `exp`, `nbf`, `iat` and log lines. */
+  readonly wallMs: () => number
+  /** Milliseconds since some fixed point; never jumps. For ages, cool-downs, breakers and polls. */
+  readonly monotonicMs: () => number
+}
+
+/** Seconds since 1970, possibly fractional (RFC 7519 §2, NumericDate). */
+export type NumericDate = number
+
+const unitMs = { ms: 1, s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 } as const
+
+/** The form of a duration in the configuration: a whole number and a unit, such as `250ms`, `30s`, `5m`, `1h`, `2d`. */
+export const durationPattern = /^(\d{1,9})(ms|s|m|h|d)$/
+
+/**
+ * Reads a duration such as `30s`.
+ *
+ * @returns Milliseconds, or undefined when the text is no duration.
+ */
+export function parseDuration(text: string): number | undefined {
+  const match = durationPattern.exec(text)
+  if (match === null) return undefined
+  const [, count = '', unit = 's'] = match
+  return Number(count) * unitMs[unit as keyof typeof unitMs]
+}
+
+/** Milliseconds as the shortest exact duration: `90000` is `90s`, `300000` is `5m`. */
+export function formatDuration(ms: number): string {
+  for (const unit of ['d', 'h', 'm', 's'] as const) {
+    if (ms !== 0 && ms % unitMs[unit] === 0) return `${ms / unitMs[unit]}${unit}`
+  }
+  return `${ms}ms`
+}

@@ -1,0 +1,270 @@
+import { createHash } from 'node:crypto'
+import type { CST, Pair, ParsedNode, YAMLError } from 'yaml'
+import { Composer, isAlias, isMap, isScalar, isSeq, Lexer, Parser, Schema } from 'yaml'
+import type * as z from 'zod'
+import type { SecretDeps } from '../io/files.ts'
+import { readSecret, SecretRefused } from '../io/files.ts'
+import { cannotRead, expandWritten } from './expand.ts'
+import type { Finding, Path, Place, Problem } from './problems.ts'
+import { isSecretPath } from './problems.ts'
+import type { Entry, Places, Span, Written } from './written.ts'
+import { createPlaces } from './written.ts'
+import { explainIssues, unsaid } from './zod-issues.ts'
+
+/** A configuration that may be used, or everything that is wrong with it, in the order of the file. */
+export type Loaded<T> =
+  | {
+      readonly kind: 'loaded'
+      readonly value: T
+      /** SHA-256 of the text, hexadecimal. */
+      readonly hash: string
+      /** Where a path is written, for whoever finds something to say about it later; what is missing stands at its parent's key. */
+      readonly locate: (path: Path) => Place
+    }
+  | { readonly kind: 'refused'; readonly problems: readonly Problem[] }
+
+/** What loading needs from outside. */
+export type LoadDeps = {
+  readonly env: Readonly<Record<string, string | undefined>>
+  /**
+   * When given, every secret (`{ file: … }` or `{ env: … }` under a secret-bearing key) is read as a test, and one that
+   * cannot be used is a problem at its place. Left out where secrets are not mounted, as in CI.
+   */
+  readonly readFile?: SecretDeps['readFile']
+  /** Permission bits, for the same test; left out, they are not looked at. */
+  readonly fileMode?: SecretDeps['mode']
+}
+
+/** A condition that spans several values, found broken once the schema is content. */
+export type CrossFinding = { readonly path: Path; readonly message: string }
+
+// security.md §4.1.
+const maxBytes = 1_048_576
+const maxDepth = 20
+
+/**
+ * Reads one YAML document against a schema, and reports every problem in one run, with its place.
+ *
+ * In order: what makes it no YAML (then nothing else is said); repeated keys, aliases and environment variables; every
+ * issue of the schema; `refine` and the secrets, once the schema is content. Never throws for any text.
+ *
+ * @param schema A message of its own that begins with `expected ` also gets the value that was found instead.
+ * @param refine Cross-field conditions; a message is prefixed with `Cannot read <path>: ` unless it begins with `Cannot `.
+ */
+export function load<S extends z.ZodType>(
+  schema: S,
+  source: { readonly file: string; readonly text: string },
+  deps: LoadDeps,
+  refine?: (value: z.output<S>) => readonly CrossFinding[],
+): Loaded<z.output<S>> {
+  const { file } = source
+  if (Buffer.byteLength(source.text) > maxBytes) {
+    const places = createPlaces(file, '', undefined, false)
+    return refused(places, [document(`it is larger than ${maxBytes} bytes`)])
+  }
+  // A byte order mark is not part of the first line's columns.
+  const text = source.text.replace(/^\ufeff/, '')
+  const parsed = parse(text)
+  const places = createPlaces(file, text, parsed.root, parsed.findings.length === 0)
+  if (parsed.findings.length > 0 || parsed.root === undefined) return refused(places, parsed.findings)
+  const root = parsed.root
+
+  const core = new Schema({ schema: 'core' })
+  const expanded = expandWritten(root, { env: deps.env, text, resolvePlain: (plain) => resolvePlain(core, plain) })
+  const before = [...parsed.repeated, ...expanded.findings]
+  if (!expanded.complete) return refused(places, before)
+
+  const result = schema.safeParse(expanded.value, { error: () => unsaid })
+  if (!result.success) {
+    const issues = explainIssues(result.error.issues, schema, root)
+    // What is wrong with a value that could not be told is a consequence of that.
+    const told = issues.filter(
+      ({ path, at }) => at !== 'value' || !expanded.unknown.some((cause) => related(path, cause)),
+    )
+    return refused(places, [...before, ...told])
+  }
+
+  const crossed = (refine?.(result.data) ?? []).map(({ path, message }): Finding => {
+    return { path, at: 'value', message: message.startsWith('Cannot ') ? message : cannotRead(path, message) }
+  })
+  const found = [...before, ...crossed, ...secretFindings(expanded.value, [], deps)]
+  if (found.length > 0) return refused(places, found)
+  return {
+    kind: 'loaded',
+    value: result.data,
+    hash: createHash('sha256').update(source.text).digest('hex'),
+    locate: (path) => places.ofPath(path, 'value'),
+  }
+}
+
+function refused(places: Places, findings: readonly Finding[]): { kind: 'refused'; problems: readonly Problem[] } {
+  const problems = findings.map(places.problem)
+  return { kind: 'refused', problems: problems.sort((a, b) => a.line - b.line || a.column - b.column) }
+}
+
+/** Whether one of two paths leads through the other. */
+function related(a: Path, b: Path): boolean {
+  const length = Math.min(a.length, b.length)
+  return a.slice(0, length).every((step, at) => step === b[at])
+}
+
+function document(why: string, at: Span = { start: 0, end: 0 }): Finding {
+  return { path: [], at, message: cannotRead([], why) }
+}
+
+type Parsed = {
+  readonly root: Written | undefined
+  /** What makes it no YAML we take; the tree is then only good for hiding secrets. */
+  readonly findings: readonly Finding[]
+  readonly repeated: readonly Finding[]
+}
+
+/** Parses with the token stack watched: the composer behind it recurses, and 5,000 `[` must not reach it (CVE-2026-33532). */
+function parse(text: string): Parsed {
+  try {
+    const lexer = new Lexer()
+    const parser = new Parser()
+    const tokens: CST.Token[] = []
+    for (const lexeme of lexer.lex(text)) {
+      for (const token of parser.next(lexeme)) tokens.push(token)
+      // The stack also holds the document and a scalar; only then is it worth counting.
+      if (parser.stack.length > maxDepth && parser.stack.filter(isCollectionToken).length > maxDepth) {
+        const at = { start: parser.offset - 1, end: parser.offset }
+        return { root: undefined, findings: [document(`nested deeper than ${maxDepth}`, at)], repeated: [] }
+      }
+    }
+    for (const token of parser.end()) tokens.push(token)
+    return compose(tokens, text)
+  } catch (cause) {
+    // Whatever the library throws (it has thrown RangeError), the file is what caused it.
+    const name = cause instanceof Error ? cause.name : 'unknown'
+    return { root: undefined, findings: [document(`the YAML parser gave up (${name})`)], repeated: [] }
+  }
+}
+
+function isCollectionToken({ type }: { readonly type: string }): boolean {
+  return type === 'block-map' || type === 'block-seq' || type === 'flow-collection'
+}
+
+function compose(tokens: readonly CST.Token[], text: string): Parsed {
+  const composer = new Composer({
+    schema: 'core',
+    merge: false,
+    // Looked for in toWritten, which needs no square of the keys for it.
+    uniqueKeys: false,
+    stringKeys: true,
+    resolveKnownTags: false,
+    prettyErrors: false,
+    logLevel: 'silent',
+  })
+  const [first, second] = composer.compose(tokens, true, text.length)
+  const errors = [...(first?.errors ?? []), ...(first?.warnings ?? [])]
+  const findings = firstOfEachLine(errors, text).map((error) => syntax(error, text))
+  if (findings.length === 0 && second !== undefined) {
+    const at = Math.max(0, (second.contents?.range ?? second.range)[0] - 1)
+    const start = text.lastIndexOf('\n---', at) + 1
+    findings.push(document('it holds more than one YAML document, wanted one', { start, end: start + 3 }))
+  }
+  const contents = first?.contents
+  const repeated: Finding[] = []
+  const bad: Finding[] = []
+  const root = toWritten(contents ?? null, { start: 0, end: 0 }, [], new Map(), { repeated, bad })
+  return { root, findings: findings.length > 0 ? findings : bad, repeated }
+}
+
+/** One typing mistake makes YAML stumble several times on a line; the first is the one to mend. */
+function firstOfEachLine(errors: readonly YAMLError[], text: string): readonly YAMLError[] {
+  const inOrder = [...errors].sort((a, b) => a.pos[0] - b.pos[0])
+  let previous: YAMLError | undefined
+  return inOrder.filter((error) => {
+    const same = previous !== undefined && !text.slice(previous.pos[0], error.pos[0]).includes('\n')
+    if (!same) previous = error
+    return !same
+  })
+}
+
+function syntax(error: YAMLError, text: string): Finding {
+  const [start, end] = error.pos
+  // What follows ": " in the library's sentences is a piece of the file, which may be a secret.
+  const said = error.message.replace(/(?<=\S): .*$/s, '')
+  const message = error.code === 'NON_STRING_KEY' ? 'a key must be plain text' : said
+  const lineEnd = text.indexOf('\n', start)
+  const line = text.slice(text.lastIndexOf('\n', start - 1) + 1, lineEnd === -1 ? undefined : lineEnd)
+  const hint = /[[{,].*\$\{/.test(line) ? ` (inside { } or [ ], "\${NAME}" needs its quotes)` : ''
+  return {
+    path: [],
+    at: { start, end },
+    message: `Cannot parse YAML: ${message[0]?.toLowerCase()}${message.slice(1)}${hint}`,
+  }
+}
+
+type Anchors = Map<string, Written>
+type Sinks = { readonly repeated: Finding[]; readonly bad: Finding[] }
+
+/** Recursion is bounded: the token stack never held more than `maxDepth` collections. */
+function toWritten(node: unknown, at: Span, path: Path, anchors: Anchors, sinks: Sinks): Written {
+  const known = node as ParsedNode | null // the composer makes nothing else
+  if (known === null) return { kind: 'scalar', span: { start: at.end, end: at.end }, value: null, plain: true }
+  const span = { start: known.range[0], end: known.range[1] }
+  if (isAlias(known)) {
+    const target = anchors.get(known.source)
+    if (target !== undefined) return { kind: 'alias', span, target }
+    sinks.bad.push({ path, at: span, message: cannotRead(path, 'the alias has no anchor before it') })
+    return { kind: 'scalar', span, value: null, plain: false }
+  }
+  const written = convert()
+  // Only now: an alias inside its own anchor would be a circle.
+  if (known.anchor !== undefined) anchors.set(known.anchor, written)
+  return written
+
+  function convert(): Written {
+    if (isScalar(known))
+      return { kind: 'scalar', span, value: known.value, plain: known.type === 'PLAIN' && !known.tag }
+    if (isSeq(known)) {
+      const items = known.items.map((item, index) => toWritten(item, span, [...path, index], anchors, sinks))
+      return { kind: 'list', span, items }
+    }
+    const entries = new Map<string, Entry>()
+    for (const pair of isMap(known) ? known.items : []) addEntry(entries, pair)
+    return { kind: 'map', span, entries }
+  }
+
+  function addEntry(entries: Map<string, Entry>, pair: Pair<unknown, unknown>): void {
+    if (!isScalar(pair.key) || !pair.key.range) return // not a scalar: NON_STRING_KEY has been reported
+    const name = String(pair.key.value)
+    const below = [...path, name]
+    const key = { start: pair.key.range[0], end: pair.key.range[1] }
+    const value = toWritten(pair.value ?? null, key, below, anchors, sinks)
+    if (!entries.has(name)) entries.set(name, { key, value })
+    else sinks.repeated.push({ path: below, at: key, message: cannotRead(below, 'the key is here a second time') })
+  }
+}
+
+/** Reads a scalar without quotes by YAML's core schema: numbers, true, false and null, everything else text. */
+function resolvePlain(core: Schema, plain: string): unknown {
+  for (const tag of core.tags) {
+    if (tag.default !== true || tag.collection !== undefined || tag.test?.test(plain) !== true) continue
+    const resolved = tag.resolve(plain, () => {}, {})
+    return isScalar(resolved) ? resolved.value : resolved
+  }
+  return plain
+}
+
+/** Tries every secret the value names. */
+function secretFindings(value: unknown, path: Path, deps: LoadDeps): readonly Finding[] {
+  const { env, readFile, fileMode } = deps
+  if (readFile === undefined || typeof value !== 'object' || value === null) return []
+  const members = Object.entries(value)
+  const [name, held] = members.length === 1 ? (members[0] ?? []) : []
+  if (isSecretPath(path.slice(-1)) && (name === 'file' || name === 'env') && typeof held === 'string') {
+    try {
+      readSecret(name === 'file' ? { file: held } : { env: held }, { env, readFile, mode: fileMode ?? (() => 0) })
+      return []
+    } catch (error) {
+      if (!(error instanceof SecretRefused)) throw error
+      return [{ path: [...path, name], at: 'value', message: error.message }]
+    }
+  }
+  const isList = Array.isArray(value)
+  return members.flatMap(([key, member]) => secretFindings(member, [...path, isList ? Number(key) : key], deps))
+}

@@ -1,0 +1,152 @@
+import type { Finding, Path, Place, Problem } from './problems.ts'
+import { formatPath, isSecretPath, printable } from './problems.ts'
+
+/** A stretch of the text, in UTF-16 units from its start. */
+export type Span = { readonly start: number; readonly end: number }
+
+/** A document as somebody wrote it: values with the places they came from, nothing expanded yet. */
+export type Written =
+  | {
+      readonly kind: 'scalar'
+      readonly span: Span
+      readonly value: unknown
+      /** Without quotes or tag: what an environment variable puts here is read as a number where it looks like one. */
+      readonly plain: boolean
+    }
+  | { readonly kind: 'list'; readonly span: Span; readonly items: readonly Written[] }
+  | { readonly kind: 'map'; readonly span: Span; readonly entries: ReadonlyMap<string, Entry> }
+  /** `*name`: points at what is written elsewhere, so that following it can be counted. */
+  | { readonly kind: 'alias'; readonly span: Span; readonly target: Written }
+export type Entry = { readonly key: Span; readonly value: Written }
+
+/** Finds what is written at a path, through aliases. Undefined when nothing is. */
+export function findWritten(root: Written, path: Path): Exclude<Written, { kind: 'alias' }> | undefined {
+  let node = resolveAlias(root)
+  for (const step of path) {
+    const next = childOf(node, step)
+    if (next === undefined) return undefined
+    node = resolveAlias(next)
+  }
+  return node
+}
+
+/** Turns stretches of one file's text, and paths into it, into places a reader can go to. */
+export type Places = {
+  readonly ofSpan: (span: Span) => Place
+  /** Where a path is written; what is missing stands at the key of the nearest thing that is there. */
+  readonly ofPath: (path: Path, part: 'key' | 'value') => Place
+  readonly problem: (finding: Finding) => Problem
+}
+
+/**
+ * @param root What was read from the text, if it could be read at all: it says where secrets are, and what the excerpts
+ *   must not show. Without it every line is searched for secret-bearing keys instead.
+ */
+export function createPlaces(file: string, text: string, root: Written | undefined, trusted: boolean): Places {
+  const lineStarts = [0]
+  for (let at = text.indexOf('\n'); at !== -1; at = text.indexOf('\n', at + 1)) lineStarts.push(at + 1)
+  const secrets = root === undefined ? [] : secretSpans(root)
+  return { ofSpan, ofPath, problem }
+
+  function ofSpan({ start, end }: Span): Place {
+    const index = lineOf(start)
+    const lineStart = lineStarts[index] ?? 0
+    const lineEnd = (lineStarts[index + 1] ?? text.length + 1) - 1
+    const written = text.slice(lineStart, lineEnd).replace(/\r$/, '')
+    const column = Math.min(start, lineStart + written.length) - lineStart
+    const caretLength = Math.max(1, Math.min(end - lineStart, written.trimEnd().length) - column)
+    return { file, line: index + 1, column: column + 1, excerpt: excerptOf(written, lineStart), caretLength }
+  }
+
+  function ofPath(path: Path, part: 'key' | 'value'): Place {
+    if (root === undefined) return ofSpan({ start: 0, end: 0 })
+    let node = resolveAlias(root)
+    let key: Span | undefined
+    for (const step of path) {
+      const next = childOf(node, step)
+      // Missing: stands at the key of what should hold it.
+      if (next === undefined) return ofSpan(key ?? headOf(node))
+      key = node.kind === 'map' ? node.entries.get(String(step))?.key : undefined
+      node = resolveAlias(next)
+    }
+    const empty = node.span.start === node.span.end
+    return ofSpan(key !== undefined && (part === 'key' || empty) ? key : headOf(node))
+  }
+
+  function problem({ path, at, message }: Finding): Problem {
+    const place = typeof at === 'object' ? ofSpan(at) : ofPath(path, at)
+    return { ...place, path: printable(formatPath(path)), message: printable(message) }
+  }
+
+  function lineOf(offset: number): number {
+    let low = 0
+    let high = lineStarts.length
+    while (high - low > 1) {
+      const middle = (low + high) >> 1
+      if ((lineStarts[middle] ?? 0) <= offset) low = middle
+      else high = middle
+    }
+    return low
+  }
+
+  function excerptOf(written: string, lineStart: number): string {
+    let line = printable(written.slice(0, 400))
+    for (const { start, end } of secrets) {
+      if (end > lineStart && start < lineStart + line.length) line = starred(line, start - lineStart, end - lineStart)
+    }
+    if (trusted) return line
+    for (const match of line.matchAll(secretOnLine)) line = starred(line, match.index + match[0].length, line.length)
+    return line
+  }
+}
+
+// For text that is not YAML: a secret-bearing key, its colon, and no map after it; the rest of the line is hidden.
+const secretOnLine = /(?:[\w.-]*(?:secret|token|password)[\w.-]*|[\w.-]*key)["']?\s*:\s*(?=[^\s{])/gi
+
+function starred(line: string, start: number, end: number): string {
+  const from = Math.max(0, start)
+  return (
+    line.slice(0, from) + line.slice(from, Math.max(from, end)).replaceAll(/\S/g, '*') + line.slice(Math.max(from, end))
+  )
+}
+
+function resolveAlias(node: Written): Exclude<Written, { kind: 'alias' }> {
+  let target = node
+  while (target.kind === 'alias') target = target.target
+  return target
+}
+
+function childOf(node: Written, step: string | number): Written | undefined {
+  if (node.kind === 'map') return node.entries.get(String(step))?.value
+  if (node.kind === 'list' && typeof step === 'number') return node.items[step]
+  return undefined
+}
+
+/** The part of a value worth a caret: a map's first key, everything else itself. */
+function headOf(node: Written): Span {
+  if (node.kind !== 'map') return node.span
+  const [first] = node.entries.values()
+  return first?.key ?? node.span
+}
+
+/** Every scalar under a secret-bearing key, but for the names `{ file: … }` and `{ env: … }` give: those are no secrets. */
+function secretSpans(root: Written): readonly Span[] {
+  const spans: Span[] = []
+  const seen = { open: new Set<Written>(), secret: new Set<Written>() }
+  const visit = (node: Written, secret: boolean): void => {
+    const visited = secret ? seen.secret : seen.open
+    if (visited.has(node)) return
+    visited.add(node)
+    if (node.kind === 'alias') visit(node.target, secret)
+    else if (node.kind === 'list') for (const item of node.items) visit(item, secret)
+    else if (node.kind === 'map') {
+      const source = node.entries.size === 1
+      for (const [name, { value }] of node.entries) {
+        const isName = source && (name === 'file' || name === 'env') && value.kind === 'scalar'
+        visit(value, !isName && (secret || isSecretPath([name])))
+      }
+    } else if (secret && node.value !== null) spans.push(node.span)
+  }
+  visit(root, false)
+  return spans
+}

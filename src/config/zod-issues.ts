@@ -1,0 +1,133 @@
+import type * as z from 'zod'
+import { nearest } from '../base/nearest.ts'
+import { cannotRead } from './expand.ts'
+import type { Finding, Path } from './problems.ts'
+import { isSecretPath } from './problems.ts'
+import type { Schema } from './wanted.ts'
+import { knownKeys, schemasAt, unionOptions, wanted, wantedBy } from './wanted.ts'
+import type { Written } from './written.ts'
+import { findWritten } from './written.ts'
+
+/** Stands for every message the schema did not write itself: hand `{ error: () => unsaid }` to safeParse. */
+export const unsaid = '\0unsaid'
+
+type Issue = z.core.$ZodIssue
+type Found = Finding & {
+  readonly kind: 'unknown' | 'missing' | 'mismatch' | 'other'
+  /** For an unknown key: the path it was probably meant to be. */
+  readonly meant?: Path
+}
+
+/**
+ * Turns the issues of one parse into sentences with paths, in our voice.
+ *
+ * A union answers for the branch that comes closest; a key that is only misspelt is not also reported as missing.
+ */
+export function explainIssues(issues: readonly Issue[], schema: Schema, root: Written): readonly Finding[] {
+  return explain(issues, [schema], [], root)
+}
+
+function explain(issues: readonly Issue[], schemas: readonly Schema[], base: Path, root: Written): readonly Found[] {
+  const found = issues.flatMap((issue) => explainOne(issue, schemas, base, root))
+  const meant = new Set(found.flatMap((finding) => (finding.meant === undefined ? [] : [keyOf(finding.meant)])))
+  return found.filter((finding) => finding.kind !== 'missing' || !meant.has(keyOf(finding.path)))
+}
+
+function explainOne(issue: Issue, schemas: readonly Schema[], base: Path, root: Written): readonly Found[] {
+  const below = issue.path.map((step) => (typeof step === 'number' ? step : String(step)))
+  const path = [...base, ...below]
+  if (issue.code === 'unrecognized_keys') {
+    const known = knownKeys(schemasAt(schemas, below))
+    return issue.keys.map((key) => unknownKey([...path, key], known))
+  }
+  const node = findWritten(root, path)
+  const expected = wanted(schemasAt(schemas, below))
+  if (issue.code === 'invalid_key') {
+    const said = issue.issues.map((inner) => inner.message).find((message) => message !== unsaid)
+    return [finding('other', 'key', said ?? 'the key is not one that may stand here')]
+  }
+  const said = issue.message === unsaid ? undefined : issue.message
+  const says = said === undefined ? undefined : wantedBy(said)
+  if (node === undefined && issue.code !== 'custom') {
+    return [finding('missing', 'key', `it is missing, wanted ${says ?? expected}`)]
+  }
+  if (issue.code === 'invalid_union' && issue.errors.length > 0) {
+    const branch = closestBranch(issue.errors, unionOptions(schemasAt(schemas, below), issue.errors.length), path, root)
+    if (branch !== undefined) return branch
+  }
+  if (said !== undefined && says === undefined) return [finding('other', 'value', said)]
+  if (node?.kind === 'scalar' && node.value === null && node.span.start === node.span.end) {
+    return [finding('mismatch', 'value', `it is empty, wanted ${says ?? expected}`)]
+  }
+  const got = node === undefined || isSecretPath(path) ? '' : `, got ${show(node)}`
+  const limit = says === undefined ? limitOf(issue) : undefined
+  return [finding(isMismatch(issue) ? 'mismatch' : 'other', 'value', `expected ${says ?? limit ?? expected}${got}`)]
+
+  function finding(kind: Found['kind'], at: 'key' | 'value', why: string): Found {
+    return { kind, path, at, message: why.startsWith('Cannot ') ? why : cannotRead(path, why) }
+  }
+}
+
+function unknownKey(path: Path, known: readonly string[]): Found {
+  const guess = nearest(String(path.at(-1)), known)
+  const parent = path.slice(0, -1)
+  const meant = guess === undefined ? undefined : [...parent, guess]
+  const list = known.length > 0 && known.length <= 12 ? `, wanted one of ${known.join(', ')}` : ''
+  const hint = guess === undefined ? list : `, did you mean "${guess}"?`
+  const base = { kind: 'unknown', path, at: 'key', message: cannotRead(path, `no such key${hint}`) } as const
+  return meant === undefined ? base : { ...base, meant }
+}
+
+/**
+ * The findings of the branch that was most likely meant: of those whose type fits what is there, the one with the fewest.
+ * Undefined when none fits: then the union speaks as a whole.
+ */
+function closestBranch(
+  errors: readonly (readonly Issue[])[],
+  options: readonly Schema[],
+  path: Path,
+  root: Written,
+): readonly Found[] | undefined {
+  let best: readonly Found[] | undefined
+  for (const [at, issues] of errors.entries()) {
+    const option = options[at]
+    const found = explain(issues, option === undefined ? [] : [option], path, root)
+    const fits = !found.some((finding) => finding.kind === 'mismatch' && keyOf(finding.path) === keyOf(path))
+    if (fits && (best === undefined || found.length < best.length)) best = found
+  }
+  return best
+}
+
+/** Whether an issue says that the value is of another kind, rather than a poor one of the right kind. */
+function isMismatch(issue: Issue): boolean {
+  const { code } = issue
+  return code === 'invalid_type' || code === 'invalid_value' || code === 'invalid_format' || code === 'invalid_union'
+}
+
+/** The bound an issue names, for the schemas that wrote no message of their own. */
+function limitOf(issue: Issue): string | undefined {
+  if (issue.code === 'not_multiple_of') return `a multiple of ${issue.divisor}`
+  if (issue.code !== 'too_small' && issue.code !== 'too_big') return undefined
+  const bound = issue.code === 'too_small' ? issue.minimum : issue.maximum
+  const unit = { string: 'character', array: 'item', set: 'item' }[String(issue.origin)]
+  if (unit === undefined) {
+    const than = issue.code === 'too_small' ? 'above' : 'below'
+    const upTo = issue.code === 'too_small' ? 'at least' : 'at most'
+    return `a number ${issue.inclusive === false ? than : upTo} ${bound}`
+  }
+  const most = issue.exact === true ? 'exactly' : issue.code === 'too_small' ? 'at least' : 'at most'
+  return `${most} ${bound} ${unit}${bound === 1 ? '' : 's'}`
+}
+
+/** A value as the file has it, for the end of a sentence; an environment variable is named, never told. */
+function show(node: NonNullable<ReturnType<typeof findWritten>>): string {
+  if (node.kind === 'map') return 'a map'
+  if (node.kind === 'list') return node.items.length === 0 ? 'an empty list' : 'a list'
+  if (typeof node.value !== 'string') return String(node.value)
+  const text = node.value.length > 60 ? `${node.value.slice(0, 60)}…` : node.value
+  return node.value.includes('${') ? `${JSON.stringify(text)} (expanded)` : JSON.stringify(text)
+}
+
+function keyOf(path: Path): string {
+  return JSON.stringify(path)
+}

@@ -1,0 +1,195 @@
+import { createHash } from 'node:crypto'
+import type { FSWatcher } from 'node:fs'
+import { readFileSync, realpathSync, statSync, watch } from 'node:fs'
+import { dirname } from 'node:path'
+import type { SecretSource } from '../base/options.ts'
+import type { Clock } from '../base/time.ts'
+
+/** What reading a secret needs from outside. */
+export type SecretDeps = {
+  readonly env: Readonly<Record<string, string | undefined>>
+  /** The bytes of a file. Throws when it cannot be read. */
+  readonly readFile: (path: string) => Buffer
+  /** The permission bits of a file, links followed (`statSync(path).mode`). Throws when there is none. */
+  readonly mode: (path: string) => number
+}
+
+/** A secret that cannot be used. The message names the file or variable and the reason, never the content. */
+export class SecretRefused extends Error {
+  override readonly name = 'SecretRefused'
+  readonly code = 'ERR_SECRET_REFUSED'
+}
+
+// 64 KiB: more than any key or password; a secret that long is another file.
+const maxSecretBytes = 65_536
+
+/**
+ * Reads a secret. One trailing newline is cut, as editors and `echo` leave it.
+ *
+ * @throws SecretRefused when it is missing, empty, over 64 KiB, not UTF-8, or a file that everybody on the machine may read.
+ */
+export function readSecret(source: SecretSource, deps: SecretDeps): string {
+  if ('env' in source) {
+    const held = Object.hasOwn(deps.env, source.env) ? deps.env[source.env] : undefined
+    if (held === undefined) throw new SecretRefused(`Cannot read secret: environment variable ${source.env} is not set`)
+    return cut(held, `environment variable ${source.env}`)
+  }
+  const { mode, bytes } = readGuarded(source.file, deps)
+  if ((mode & 0o004) !== 0) {
+    const octal = (mode & 0o777).toString(8).padStart(4, '0')
+    throw new SecretRefused(
+      `Cannot read secret: file ${source.file} has mode ${octal}, wanted one that others cannot read, such as 0440`,
+    )
+  }
+  if (bytes.length > maxSecretBytes) {
+    throw new SecretRefused(
+      `Cannot read secret: file ${source.file} is ${bytes.length} bytes, wanted at most ${maxSecretBytes}`,
+    )
+  }
+  const text = bytes.toString('utf8')
+  if (text.includes('\ufffd')) throw new SecretRefused(`Cannot read secret: file ${source.file} is not UTF-8 text`)
+  return cut(text, `file ${source.file}`)
+}
+
+function readGuarded(file: string, deps: SecretDeps): { mode: number; bytes: Buffer } {
+  try {
+    return { mode: deps.mode(file), bytes: deps.readFile(file) }
+  } catch (cause) {
+    throw new SecretRefused(`Cannot read secret: file ${file} cannot be read (${codeOf(cause)})`, { cause })
+  }
+}
+
+function cut(text: string, from: string): string {
+  const secret = text.replace(/\r?\n$/, '')
+  if (secret === '') throw new SecretRefused(`Cannot read secret: ${from} is empty`)
+  return secret
+}
+
+function codeOf(cause: unknown): string {
+  return cause instanceof Error && 'code' in cause && typeof cause.code === 'string' ? cause.code : 'unknown error'
+}
+
+/** What watching files needs from outside. */
+export type WatchDeps = {
+  readonly clock: Clock
+  /** Told the paths, as they were given, whose content is another than last time; a file that vanished is told once. */
+  readonly onChange: (changed: readonly string[]) => void
+  /** How often contents are compared, whatever the system says. Default 5000. */
+  readonly pollMs?: number
+}
+
+/** Files under watch, until closed. */
+export type FileWatch = {
+  /** Compares now instead of at the next poll (SIGHUP); tells `onChange` only if something differs. */
+  readonly check: () => void
+  readonly close: () => void
+}
+
+// 100 ms of quiet: an editor's rename-save and a kubelet's swap are several events and one change. At most a second, so
+// that a directory that is never quiet does not hide a change.
+const quietMs = 100
+const patienceMs = 1000
+
+/**
+ * Watches the content of files. The directories' events are only a hint; what counts is the SHA-256 of what each path
+ * leads to, because a ConfigMap swap is silent for a watched file, and its inode numbers come back re-used.
+ *
+ * Start it before the files are first read: a change in between is then seen. It never throws by itself; a file that
+ * cannot be read counts as vanished.
+ *
+ * @param paths Asked at every comparison, so that a reload may change the list. A path that is new is not a change.
+ */
+export function watchFiles(paths: () => readonly string[], deps: WatchDeps): FileWatch {
+  const seen = new Map<string, string | undefined>()
+  const directories = new Map<string, { watcher: FSWatcher; inode: number }>()
+  let settle: NodeJS.Timeout | undefined
+  let unsettledSinceMs: number | undefined
+  let closed = false
+  compare()
+  const poll = setInterval(check, deps.pollMs ?? 5000).unref()
+  return { check, close }
+
+  function check(): void {
+    if (closed) return
+    clearTimeout(settle)
+    unsettledSinceMs = undefined
+    const changed = compare()
+    if (changed.length > 0) deps.onChange(changed)
+  }
+
+  function close(): void {
+    closed = true
+    clearInterval(poll)
+    clearTimeout(settle)
+    for (const { watcher } of directories.values()) watcher.close()
+    directories.clear()
+  }
+
+  /** Takes note of every content first and returns the changed paths, so that a throwing listener loses nothing. */
+  function compare(): readonly string[] {
+    const wanted = [...new Set(paths())]
+    const changed: string[] = []
+    for (const path of wanted) {
+      const hash = hashOf(path)
+      if (seen.has(path) && seen.get(path) !== hash) changed.push(path)
+      seen.set(path, hash)
+    }
+    for (const path of seen.keys()) if (!wanted.includes(path)) seen.delete(path)
+    listen(new Set(wanted.flatMap(directoriesOf)))
+    return changed
+  }
+
+  function listen(wanted: ReadonlySet<string>): void {
+    for (const [directory, held] of directories) {
+      if (wanted.has(directory) && inodeOf(directory) === held.inode) continue
+      held.watcher.close()
+      directories.delete(directory)
+    }
+    for (const directory of wanted) {
+      const inode = inodeOf(directory)
+      if (inode === undefined || directories.has(directory)) continue
+      try {
+        const watcher = watch(directory, { persistent: false }, hint)
+        watcher.on('error', () => watcher.close())
+        directories.set(directory, { watcher, inode })
+      } catch {
+        // No watch left (inotify limit), or gone since: the poll sees what the hint would have told.
+      }
+    }
+  }
+
+  function hint(): void {
+    if (closed) return
+    const nowMs = deps.clock.monotonicMs()
+    unsettledSinceMs ??= nowMs
+    if (settle !== undefined && nowMs - unsettledSinceMs > patienceMs - quietMs) return
+    clearTimeout(settle)
+    settle = setTimeout(check, quietMs).unref()
+  }
+}
+
+function hashOf(path: string): string | undefined {
+  try {
+    // Only a regular file: reading a pipe would wait for its writer.
+    return statSync(path).isFile() ? createHash('sha256').update(readFileSync(path)).digest('hex') : undefined
+  } catch {
+    return undefined
+  }
+}
+
+/** The directory a path names, and the one its links lead to: a swap happens in the first, an edit perhaps in the second. */
+function directoriesOf(path: string): readonly string[] {
+  try {
+    return [dirname(path), dirname(realpathSync(path))]
+  } catch {
+    return [dirname(path)]
+  }
+}
+
+function inodeOf(directory: string): number | undefined {
+  try {
+    return statSync(directory).ino
+  } catch {
+    return undefined
+  }
+}

@@ -1,0 +1,160 @@
+// One realm's administration: keys, the blacklist, and, with --dev, tokens made to order.
+import { createHash, timingSafeEqual } from 'node:crypto'
+import type { JsonObject } from '../base/json.ts'
+import { isJsonObject } from '../base/json.ts'
+import type { Clock } from '../base/time.ts'
+import type { HttpAnswer, HttpRequest } from '../io/http-server.ts'
+import { problem } from '../io/http-server.ts'
+import { json, readJson, stringMember } from './answers.ts'
+import type { Blacklist, NewEntry } from './blacklist.ts'
+import { entryCauses, entryKinds, nowSeconds } from './blacklist.ts'
+import type { KeyRing, ListedKey } from './keys.ts'
+import { keyTypes } from './keys.ts'
+import type { RealmOptions, TokenFormat } from './options.ts'
+import type { Grant, Tokens } from './tokens.ts'
+
+export type AdminDeps = {
+  readonly keys: KeyRing
+  readonly tokens: Tokens
+  readonly blacklist: Blacklist
+  readonly clock: Clock
+  readonly jwksFetches: () => number
+  readonly log: (event: string, fields: Record<string, unknown>) => void
+}
+
+type Handler = (request: HttpRequest) => HttpAnswer | Promise<HttpAnswer>
+
+/** The administration's endpoints, below `/admin`; each asks for the bearer token of the configuration first. */
+export type Admin = {
+  readonly keys: Handler
+  readonly rotate: Handler
+  readonly revoke: Handler
+  /** Undefined without `dev`. */
+  readonly mint: Handler | undefined
+}
+
+const tokenFormats: readonly TokenFormat[] = ['jwt', 'opaque', 'wrapped_opaque']
+
+/** Makes the administration of one realm. */
+export function createAdmin(
+  options: { readonly realm: RealmOptions; readonly token: string; readonly dev: boolean },
+  deps: AdminDeps,
+): Admin {
+  const { keys, tokens, blacklist, clock, jwksFetches, log } = deps
+  const wanted = digest(options.token)
+  return {
+    keys: guarded(() => json(200, { keys: keys.list(), jwks_fetches: jwksFetches() })),
+    rotate: guarded(rotate),
+    revoke: guarded(revoke),
+    mint: options.dev ? guarded(mint) : undefined,
+  }
+
+  function guarded(handle: Handler): Handler {
+    return (request) => {
+      const lines = request.headers.get('authorization') ?? []
+      const [, token = ''] = /^bearer +(\S+)$/i.exec(lines[0] ?? '') ?? []
+      if (lines.length === 1 && timingSafeEqual(digest(token), wanted)) return handle(request)
+      const { headers, ...refused } = problem(401, 'The administration needs its token')
+      return { ...refused, headers: { ...headers, 'WWW-Authenticate': 'Bearer realm="issuer admin"' } }
+    }
+  }
+
+  function rotate(request: HttpRequest): HttpAnswer {
+    const query = new URLSearchParams(request.query)
+    const type = query.get('type') ?? undefined
+    if (type !== undefined && type !== 'rsa' && type !== 'ec') return problem(400, 'type is rsa or ec')
+    const revokes = query.get('revoke') === 'true'
+    const rotated = keys.rotate({ type, revoke: revokes, force: query.get('force') === 'true' }, listKey)
+    if (rotated.kind === 'conflict')
+      return problem(409, 'The oldest key would be dropped while tokens it signed live; force=true drops it')
+    if (rotated.revoked !== undefined) blacklist.wake()
+    log('issuer_key_rotated', { type: type ?? null, revoked: revokes, dropped: rotated.dropped.length })
+    const { kid, revoked, dropped } = rotated
+    return json(200, { kid, alg: keys.list().find((key) => key.kid === kid)?.alg, revoked: revoked ?? null, dropped })
+  }
+
+  /** A withdrawn key leaves the key set; the feed tells those who still hold it. */
+  function listKey({ kid, needed_until }: ListedKey): void {
+    const expires_at = Math.max(needed_until, tokens.latestExpiry())
+    blacklist.put({ kind: 'kid', value: kid, issued_before: null, expires_at, cause: 'admin' })
+  }
+
+  async function revoke(request: HttpRequest): Promise<HttpAnswer> {
+    const entry = readEntry(readJson(request) ?? {})
+    if (typeof entry === 'string') return problem(400, entry)
+    const key = entry.kind === 'kid' ? keys.list().find(({ kid }) => kid === entry.value) : undefined
+    if (key?.state === 'current' || key?.state === 'announced')
+      return problem(409, 'The key still signs, or is about to: rotate with revoke=true')
+    if (key?.state === 'rotated') keys.revokeRotated(key.kid, listKey)
+    const seq = await blacklist.add(entry)
+    log('issuer_revoked', { kind: entry.kind, cause: entry.cause, seq })
+    return json(200, { seq })
+  }
+
+  function readEntry(body: JsonObject): NewEntry | string {
+    const kind = entryKinds.find((known) => known === body['kind'])
+    if (kind === undefined) return `kind is one of ${entryKinds.join(', ')}`
+    const value = stringMember(kind === 'issued_before' ? '*' : body['value'])
+    if (value === 'wrong' || value.value === undefined) return 'value is a string'
+    const cause = entryCauses.find((known) => known === (body['cause'] ?? 'admin'))
+    if (cause === undefined) return `cause is one of ${entryCauses.join(', ')}`
+    const issuedBefore = body['issued_before'] ?? (kind === 'issued_before' ? nowSeconds(clock) : null)
+    const expiresAt = body['expires_at'] ?? tokens.latestExpiry()
+    if (!isSeconds(expiresAt) || !(issuedBefore === null || isSeconds(issuedBefore)))
+      return 'issued_before and expires_at are whole seconds since 1970'
+    return { kind, value: value.value, issued_before: issuedBefore, expires_at: expiresAt, cause }
+  }
+
+  async function mint(request: HttpRequest): Promise<HttpAnswer> {
+    const grant = readGrant(readJson(request))
+    if (typeof grant === 'string') return problem(400, grant)
+    const token = await tokens.issue(grant)
+    return json(200, { access_token: token, token_type: 'bearer', expires_in: grant.lifetime, scope: grant.scope })
+  }
+
+  function readGrant(body: JsonObject | undefined): Grant | string {
+    if (body === undefined) return 'The body is not a JSON object'
+    const clientId = stringMember(body['client_id'])
+    const subject = stringMember(body['sub'])
+    const typ = stringMember(body['typ'])
+    if (clientId === 'wrong' || clientId.value === undefined) return 'client_id is a string'
+    if (subject === 'wrong' || typ === 'wrong') return 'sub and typ are strings'
+    const scope = body['scope'] ?? ''
+    if (typeof scope !== 'string') return 'scope is a string'
+    const audience = body['audience'] ?? options.realm.audience
+    const audiences = typeof audience === 'string' ? [audience] : audience
+    if (!Array.isArray(audiences) || !audiences.every((each): each is string => typeof each === 'string'))
+      return 'audience is a string or a list of strings'
+    const format = tokenFormats.find((known) => known === (body['format'] ?? options.realm.access_token.format))
+    if (format === undefined) return `format is one of ${tokenFormats.join(', ')}`
+    const lifetime = body['lifetime'] ?? Math.floor(options.realm.access_token.lifetime / 1000)
+    if (typeof lifetime !== 'number' || !Number.isInteger(lifetime) || Math.abs(lifetime) > 1e9)
+      return 'lifetime is in whole seconds'
+    const claims = body['claims'] ?? undefined
+    if (claims !== undefined && !isJsonObject(claims)) return 'claims is an object'
+    const sub = subject.value ?? clientId.value
+    return {
+      clientId: clientId.value,
+      subject: sub,
+      scope,
+      audience: audiences,
+      format,
+      lifetime,
+      claims,
+      typ: typ.value,
+    }
+  }
+}
+
+/** Whether a word names a type of key. */
+export function isKeyType(word: string): word is keyof typeof keyTypes {
+  return Object.hasOwn(keyTypes, word)
+}
+
+function isSeconds(value: unknown): value is number {
+  return typeof value === 'number' && Number.isSafeInteger(value) && value >= 0 && value <= 253_402_300_799
+}
+
+function digest(text: string): Buffer {
+  return createHash('sha256').update(text).digest()
+}

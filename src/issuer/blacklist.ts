@@ -1,0 +1,106 @@
+import type { Json } from '../base/json.ts'
+import type { Clock } from '../base/time.ts'
+import type { EntryRow, IssuerStore, RealmStore } from './store.ts'
+
+/** What an entry may name (product.md §6). */
+export const entryKinds = ['jti', 'sub', 'client', 'sid', 'kid', 'issued_before'] as const
+export type EntryKind = (typeof entryKinds)[number]
+
+/** Why an entry was made. */
+export const entryCauses = ['replay', 'client', 'owner', 'admin'] as const
+export type EntryCause = (typeof entryCauses)[number]
+
+/** An entry to be. Times are seconds. */
+export type NewEntry = {
+  readonly kind: EntryKind
+  /** `*` where the kind is `issued_before`. */
+  readonly value: string
+  /** Narrows it to tokens issued until then; null names all, future ones too. */
+  readonly issued_before: number | null
+  /** The latest `exp` of what it names. */
+  readonly expires_at: number
+  readonly cause: EntryCause
+}
+
+/** What one realm has revoked. */
+export type Blacklist = {
+  /** Puts an entry down, inside a write of the store. An entry that is already covered keeps its seq. */
+  readonly put: (entry: NewEntry) => number
+  /** Puts an entry down; resolves with its seq once it is on disk. Rejects with StorageFailed. */
+  readonly add: (entry: NewEntry) => Promise<number>
+  /** Whether a token with these claims, signed with this key, is revoked. */
+  readonly covers: (claims: ReadonlyMap<string, Json>, kid: string | undefined) => boolean
+  /** Whether an `exp` has passed, or was so long ago that what was listed of it may be forgotten. */
+  readonly isPast: (exp: number) => boolean
+  /** Resolves at the next entry. */
+  readonly nextEntry: () => Promise<void>
+  /** Wakes whoever waits for the next entry. */
+  readonly wake: () => void
+}
+
+export type BlacklistOptions = { readonly purgeDelayMs: number }
+export type BlacklistDeps = { readonly store: IssuerStore; readonly tables: RealmStore; readonly clock: Clock }
+
+/** Makes one realm's blacklist on its tables; a changed purge delay is applied to what is listed already. */
+export function createBlacklist(options: BlacklistOptions, { store, tables, clock }: BlacklistDeps): Blacklist {
+  const purgeDelay = Math.ceil(options.purgeDelayMs / 1000)
+  let next = Promise.withResolvers<void>()
+  store.transaction(() => tables.keepEntriesFor(purgeDelay))
+  return { put, add, covers, isPast, nextEntry: () => next.promise, wake }
+
+  function put(entry: NewEntry): number {
+    const revoked_at = nowSeconds(clock)
+    const held = tables.entry(entry.kind, entry.value, revoked_at)
+    if (held !== undefined && covered(held, entry)) return held.seq
+    const expires_at = Math.max(entry.expires_at, held?.expires_at ?? 0)
+    const issued_before = held === undefined ? entry.issued_before : widest(held.issued_before, entry.issued_before)
+    return tables.putEntry({ ...entry, issued_before, expires_at, revoked_at }, expires_at + purgeDelay)
+  }
+
+  async function add(entry: NewEntry): Promise<number> {
+    const seq = await store.write(() => put(entry))
+    wake()
+    return seq
+  }
+
+  function wake(): void {
+    next.resolve()
+    next = Promise.withResolvers()
+  }
+
+  function covers(claims: ReadonlyMap<string, Json>, kid: string | undefined): boolean {
+    const now = nowSeconds(clock)
+    const issuedAt = claims.get('iat')
+    const names: readonly (readonly [EntryKind, Json | undefined])[] = [
+      ['jti', claims.get('jti')],
+      ['sub', claims.get('sub')],
+      ['client', claims.get('client_id') ?? claims.get('azp')],
+      ['sid', claims.get('sid')],
+      ['kid', kid],
+      ['issued_before', '*'],
+    ]
+    return names.some(([kind, value]) => {
+      const entry = typeof value === 'string' ? tables.entry(kind, value, now) : undefined
+      if (entry === undefined) return false
+      // Same second included; a token that does not say when it was issued may have been before.
+      return entry.issued_before === null || typeof issuedAt !== 'number' || Math.floor(issuedAt) <= entry.issued_before
+    })
+  }
+
+  function isPast(exp: number): boolean {
+    return exp <= nowSeconds(clock) || exp + purgeDelay <= store.horizon()
+  }
+}
+
+/** The second it is. */
+export function nowSeconds(clock: Clock): number {
+  return Math.floor(clock.wallMs() / 1000)
+}
+
+function covered(held: EntryRow, entry: NewEntry): boolean {
+  return held.expires_at >= entry.expires_at && widest(held.issued_before, entry.issued_before) === held.issued_before
+}
+
+function widest(a: number | null, b: number | null): number | null {
+  return a === null || b === null ? null : Math.max(a, b)
+}

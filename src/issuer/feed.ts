@@ -1,0 +1,123 @@
+// The blacklist feed and its look-up: product specification §6.
+import type { Clock } from '../base/time.ts'
+import type { HttpAnswer, HttpRequest } from '../io/http-server.ts'
+import { problem } from '../io/http-server.ts'
+import { isStorageError } from '../io/sqlite.ts'
+import { json, readJson } from './answers.ts'
+import type { Blacklist } from './blacklist.ts'
+import { nowSeconds } from './blacklist.ts'
+import type { Authenticator } from './clients.ts'
+import type { ResourceServer } from './introspect.ts'
+import type { EntryRow, IssuerStore, RealmStore } from './store.ts'
+
+export type FeedDeps = {
+  readonly resourceServers: Authenticator<ResourceServer>
+  readonly blacklist: Blacklist
+  readonly store: IssuerStore
+  readonly tables: RealmStore
+  readonly clock: Clock
+  /** Resolves when the issuer closes: nobody is kept waiting then. */
+  readonly closing: Promise<void>
+}
+
+/** The two endpoints of one realm's feed. */
+export type Feed = {
+  readonly page: (request: HttpRequest) => Promise<HttpAnswer>
+  readonly lookup: (request: HttpRequest) => Promise<HttpAnswer>
+}
+
+const defaultLimit = 1000
+const maxLimit = 10_000
+// product.md §6: the longest long poll; and how many may hang at once before the rest are answered at once.
+const maxWaitSeconds = 25
+const maxWaiting = 1000
+
+/** @param epoch New at every start: a restored copy of a store cannot tell that it is one. */
+export function createFeed({ epoch }: { readonly epoch: string }, deps: FeedDeps): Feed {
+  const { resourceServers, blacklist, store, tables, clock, closing } = deps
+  let waiting = 0
+  return { page, lookup }
+
+  async function page(request: HttpRequest): Promise<HttpAnswer> {
+    const caller = await resourceServers.authenticate(request, undefined)
+    if (caller.kind === 'refused') return caller.answer
+    const query = new URLSearchParams(request.query)
+    const cursor = readCount(query.get('cursor'), 0)
+    const limit = readCount(query.get('limit'), defaultLimit)
+    const wait = readCount(query.get('wait'), 0)
+    if (cursor === undefined || wait === undefined || limit === undefined || limit < 1)
+      return problem(400, 'cursor, limit and wait are whole numbers')
+    return await guarded(async () => {
+      if (wait > 0 && cursor <= store.lastSeq() && tables.entriesAfter(cursor, 1, nowSeconds(clock)).length === 0)
+        await nextEntry(Math.min(wait, maxWaitSeconds))
+      return readPage(request, cursor, Math.min(limit, maxLimit))
+    })
+  }
+
+  function readPage(request: HttpRequest, asked: number, limit: number): HttpAnswer {
+    const now = nowSeconds(clock)
+    const lastSeq = store.lastSeq()
+    // A cursor from the future belongs to a store we are an older copy of.
+    const reset = asked > lastSeq
+    const cursor = reset ? 0 : asked
+    const rows = tables.entriesAfter(cursor, limit + 1, now)
+    const delivered = rows.slice(0, limit)
+    const total_live = tables.countEntries(now)
+    const next = delivered.at(-1)?.seq ?? cursor
+    // Weak: server_time differs in two answers that say the same.
+    const etag = `W/"${epoch}.${asked}.${limit}.${next}.${total_live}"`
+    const headers = { ETag: etag, 'Cache-Control': 'no-cache' }
+    if (request.headers.get('if-none-match')?.includes(etag)) return { status: 304, headers }
+    const body = {
+      epoch,
+      cursor: String(next),
+      more: rows.length > limit,
+      server_time: now,
+      total_live,
+      reset,
+      entries: delivered.map(formatEntry),
+    }
+    return json(200, body, headers)
+  }
+
+  async function nextEntry(seconds: number): Promise<void> {
+    if (waiting >= maxWaiting) return
+    const patience = Promise.withResolvers<void>()
+    const timer = setTimeout(patience.resolve, seconds * 1000)
+    waiting += 1
+    await Promise.race([blacklist.nextEntry(), patience.promise, closing])
+    waiting -= 1
+    clearTimeout(timer)
+  }
+
+  async function lookup(request: HttpRequest): Promise<HttpAnswer> {
+    const caller = await resourceServers.authenticate(request, undefined)
+    if (caller.kind === 'refused') return caller.answer
+    const jti = readJson(request)?.['jti']
+    if (typeof jti !== 'string' || jti === '') return problem(400, 'The body is not { "jti": … }')
+    return await guarded(() => {
+      const entry = tables.entry('jti', jti, nowSeconds(clock))
+      return json(200, { revoked: entry !== undefined, seq: entry?.seq ?? store.lastSeq() })
+    })
+  }
+}
+
+/** A store that cannot be read makes no list: the gateway keeps its last one, and lets it age. */
+async function guarded(work: () => HttpAnswer | Promise<HttpAnswer>): Promise<HttpAnswer> {
+  try {
+    return await work()
+  } catch (error) {
+    if (!isStorageError(error)) throw error
+    return problem(503, 'The blacklist cannot be read', { reason: 'blacklist_stale' })
+  }
+}
+
+function formatEntry({ seq, kind, value, issued_before, revoked_at, expires_at, cause }: EntryRow): object {
+  const narrowed = issued_before === null ? {} : { issued_before }
+  return { seq, kind, value, ...narrowed, revoked_at, expires_at, cause }
+}
+
+function readCount(text: string | null, absent: number): number | undefined {
+  if (text === null) return absent
+  return /^\d{1,15}$/.test(text) ? Number(text) : undefined
+}

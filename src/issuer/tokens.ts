@@ -1,0 +1,183 @@
+import { createHash } from 'node:crypto'
+import { decodeBase64url, encodeBase64url } from '../base/base64url.ts'
+import type { Json, JsonObject } from '../base/json.ts'
+import { JsonRefused, parseJsonObject } from '../base/json.ts'
+import type { Clock } from '../base/time.ts'
+import { nowSeconds } from './blacklist.ts'
+import type { KeyRing } from './keys.ts'
+import type { TokenFormat } from './options.ts'
+import type { IssuerStore, RealmStore } from './store.ts'
+
+/** What a token is to say. */
+export type Grant = {
+  readonly clientId: string
+  readonly subject: string
+  /** Space-separated; empty for none. */
+  readonly scope: string
+  readonly audience: readonly string[]
+  readonly format: TokenFormat
+  /** Seconds; negative for a token that is born expired. */
+  readonly lifetime: number
+  /** Laid over the claims; null takes one away. */
+  readonly claims?: JsonObject | undefined
+  /** Instead of `at+jwt` or `wo+jwt`. */
+  readonly typ?: string | undefined
+}
+
+/** A token that is one of ours; whether it is still good is another question. */
+export type KnownToken = {
+  readonly claims: ReadonlyMap<string, Json>
+  /** The key that signed it; none signed an opaque one. */
+  readonly kid: string | undefined
+  /** Whether it is an access token by its `typ`. */
+  readonly isAccess: boolean
+}
+
+export type Tokens = {
+  /** Makes a token; one that stands in the store is on disk when this resolves. Rejects with StorageFailed. */
+  readonly issue: (grant: Grant) => Promise<string>
+  /** Recognises a token by its signature or its record; undefined for anything else. */
+  readonly read: (token: string) => KnownToken | undefined
+  /** The latest `exp` a token of this realm can have. */
+  readonly latestExpiry: () => number
+}
+
+export type TokensOptions = {
+  readonly issuer: string
+  /** Seconds an ordinary token lives. */
+  readonly lifetime: number
+}
+export type TokensDeps = {
+  readonly store: IssuerStore
+  readonly tables: RealmStore
+  readonly keys: KeyRing
+  readonly clock: Clock
+  readonly random: (bytes: number) => Buffer
+}
+
+const typs = { jwt: 'at+jwt', wrapped_opaque: 'wo+jwt' } as const
+// product.md §9: a shell carries no data.
+const shellClaims = ['iss', 'exp', 'iat', 'jti', 'azp'] as const
+const maxTokenLength = 8192
+
+export function createTokens(options: TokensOptions, { store, tables, keys, clock, random }: TokensDeps): Tokens {
+  let latest = noteLifetime()
+  return { issue, read, latestExpiry: () => Math.max(latest, nowSeconds(clock) + options.lifetime) }
+
+  /** What was issued under a longer lifetime before a restart outlives what we would issue now. */
+  function noteLifetime(): number {
+    const before = tables.number('lifetime') ?? 0
+    const exp = Math.max(tables.number('latest_exp') ?? 0, before > options.lifetime ? nowSeconds(clock) + before : 0)
+    store.transaction(() => {
+      tables.putNumber('lifetime', options.lifetime)
+      tables.putNumber('latest_exp', exp)
+    })
+    return exp
+  }
+
+  async function issue(grant: Grant): Promise<string> {
+    const now = nowSeconds(clock)
+    const usualExp = now + grant.lifetime
+    const claims = claimsOf(grant, now, usualExp)
+    const written = claims.get('exp')
+    const exp = Math.floor(typeof written === 'number' ? Math.max(written, usualExp) : usualExp)
+    if (exp > now + options.lifetime && exp > latest) {
+      latest = exp
+      await store.write(() => tables.putNumber('latest_exp', exp))
+    }
+    const { format, typ } = grant
+    switch (format) {
+      case 'jwt':
+        return signed(typ ?? typs.jwt, claims, exp)
+      case 'opaque': {
+        // 256 bits, and nothing of it is kept but the hash: the store does not open a door.
+        const token = encodeBase64url(random(32))
+        await keep(opaqueId(token), claims, exp)
+        return token
+      }
+      case 'wrapped_opaque': {
+        const shell = new Map([...claims].map(([name, value]) => [name === 'client_id' ? 'azp' : name, value]))
+        for (const name of shell.keys()) if (!(shellClaims as readonly string[]).includes(name)) shell.delete(name)
+        await keep(wrappedId(claims.get('jti')), claims, exp)
+        return signed(typ ?? typs.wrapped_opaque, shell, exp)
+      }
+      default:
+        return unreachable(format)
+    }
+  }
+
+  function claimsOf(grant: Grant, iat: number, exp: number): ReadonlyMap<string, Json> {
+    const claims = new Map<string, Json>([
+      ['iss', options.issuer],
+      ['sub', grant.subject],
+      ['client_id', grant.clientId],
+      ['aud', grant.audience.length === 1 ? (grant.audience[0] ?? '') : grant.audience],
+      ['exp', exp],
+      ['iat', iat],
+      ['jti', encodeBase64url(random(16))],
+      ['scope', grant.scope],
+    ])
+    for (const [name, value] of Object.entries(grant.claims ?? {})) {
+      if (value === null) claims.delete(name)
+      else claims.set(name, value)
+    }
+    return claims
+  }
+
+  function keep(id: string, claims: ReadonlyMap<string, Json>, exp: number): Promise<void> {
+    const text = JSON.stringify(Object.fromEntries(claims))
+    return store.write(() => tables.putToken(id, text, exp))
+  }
+
+  function signed(typ: string, claims: ReadonlyMap<string, Json>, exp: number): string {
+    const payload = encodeBase64url(JSON.stringify(Object.fromEntries(claims)))
+    return keys.sign(exp, ({ kid, alg }) => `${encodeBase64url(JSON.stringify({ typ, alg, kid }))}.${payload}`)
+  }
+
+  function read(token: string): KnownToken | undefined {
+    if (token.length > maxTokenLength) return undefined
+    const parts = token.split('.')
+    if (parts.length === 1) return stored(opaqueId(token), undefined)
+    const [head = '', payload = '', signature = '', ...more] = parts
+    const header = decodeObject(head)
+    if (more.length > 0 || header === undefined) return undefined
+    const { kid, alg, typ } = header
+    const key = typeof kid === 'string' ? keys.find(kid) : undefined
+    const bytes = decodeBase64url(signature)
+    if (key === undefined || bytes === undefined || key.alg !== alg) return undefined
+    if (!key.verifies(`${head}.${payload}`, bytes)) return undefined
+    const claims = decodeObject(payload)
+    if (claims === undefined || claims['iss'] !== options.issuer) return undefined
+    if (typ === typs.wrapped_opaque) return stored(wrappedId(claims['jti']), key.kid)
+    return { claims: new Map(Object.entries(claims)), kid: key.kid, isAccess: typ === typs.jwt }
+  }
+
+  function stored(id: string, kid: string | undefined): KnownToken | undefined {
+    const record = tables.token(id)
+    if (record === undefined) return undefined
+    return { claims: new Map(Object.entries(parseJsonObject(record))), kid, isAccess: true }
+  }
+}
+
+function opaqueId(token: string): string {
+  return `opaque:${createHash('sha256').update(token).digest('base64url')}`
+}
+
+function wrappedId(jti: Json | undefined): string {
+  return `wrapped:${typeof jti === 'string' ? jti : ''}`
+}
+
+function decodeObject(segment: string): JsonObject | undefined {
+  const bytes = decodeBase64url(segment)
+  if (bytes === undefined) return undefined
+  try {
+    return parseJsonObject(bytes)
+  } catch (error) {
+    if (error instanceof JsonRefused) return undefined
+    throw error
+  }
+}
+
+function unreachable(format: never): never {
+  throw new TypeError(`Cannot issue a token: its format is ${String(format)}, wanted one of the schema's`)
+}

@@ -1,0 +1,85 @@
+// RFC 7519 §4.1 and RFC 9068 §2.2: the claims of an access token, the same for a JWT and for an introspection answer
+// (RFC 7662 §2.2), read once into one shape.
+
+import type { Json, JsonObject } from '../base/json.ts'
+import { isJsonObject } from '../base/json.ts'
+import type { NumericDate } from '../base/time.ts'
+
+/** The claims we read, each of its right type or absent. `all` is the whole object, for rules and headers. */
+export type Claims = {
+  readonly iss: string | undefined
+  readonly sub: string | undefined
+  readonly aud: readonly string[]
+  readonly exp: NumericDate | undefined
+  readonly nbf: NumericDate | undefined
+  readonly iat: NumericDate | undefined
+  readonly jti: string | undefined
+  readonly sid: string | undefined
+  /** `client_id`, else `azp`. */
+  readonly client_id: string | undefined
+  /** `scope`, else `scp`; a string is split at spaces, an empty one is none. */
+  readonly scopes: ReadonlySet<string>
+  /** Whether the token carries `cnf`: it is bound to a key (RFC 7800), and worthless without a proof. */
+  readonly bound: boolean
+  readonly all: JsonObject
+}
+
+const textLimits = { iss: 512, sub: 1024, jti: 256, sid: 256, client_id: 256, azp: 256 } as const
+// The year 9999. What is larger is milliseconds, or nonsense, and would never expire.
+const maxNumericDate = 253_402_300_799
+
+const noScopes: ReadonlySet<string> = new Set()
+
+/**
+ * Reads the claims of one token.
+ *
+ * @returns The claims, or the name of the first claim of the wrong type, size or range.
+ */
+export function readClaims(all: JsonObject): Claims | string {
+  for (const name in textLimits) {
+    const value = all[name]
+    if (value === undefined) continue
+    // in range: name is a key of textLimits
+    if (typeof value !== 'string' || Buffer.byteLength(value) > textLimits[name as keyof typeof textLimits]) return name
+  }
+  for (const name of ['exp', 'nbf', 'iat']) {
+    const value = all[name]
+    if (value !== undefined && !(typeof value === 'number' && value >= 0 && value <= maxNumericDate)) return name
+  }
+  const aud = readStrings(all['aud'])
+  if (aud === undefined) return 'aud'
+  const { cnf, scope, scp } = all
+  if (cnf !== undefined && !isJsonObject(cnf)) return 'cnf'
+  const scopes = readScopes(scope === undefined ? scp : scope)
+  if (scopes === undefined) return scope === undefined ? 'scp' : 'scope'
+  return {
+    iss: all['iss'] as string | undefined, // the types of all these were checked above
+    sub: all['sub'] as string | undefined,
+    aud,
+    exp: all['exp'] as number | undefined,
+    nbf: all['nbf'] as number | undefined,
+    iat: all['iat'] as number | undefined,
+    jti: all['jti'] as string | undefined,
+    sid: all['sid'] as string | undefined,
+    client_id: (all['client_id'] ?? all['azp']) as string | undefined,
+    scopes,
+    bound: cnf !== undefined,
+    all,
+  }
+}
+
+function readStrings(value: Json | undefined): readonly string[] | undefined {
+  if (value === undefined) return []
+  if (typeof value === 'string') return [value]
+  if (!Array.isArray(value)) return undefined
+  return value.every((member) => typeof member === 'string') ? (value as readonly string[]) : undefined
+}
+
+function readScopes(value: Json | undefined): ReadonlySet<string> | undefined {
+  if (value === undefined) return noScopes
+  const names = typeof value === 'string' ? value.split(' ') : readStrings(value)
+  if (names === undefined) return undefined
+  const scopes = new Set(names)
+  scopes.delete('')
+  return scopes
+}

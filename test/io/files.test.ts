@@ -1,0 +1,239 @@
+import assert from 'node:assert/strict'
+import { mkdirSync, mkdtempSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { SecretDeps } from '../../src/io/files.ts'
+import { readSecret, SecretRefused, watchFiles } from '../../src/io/files.ts'
+
+const clock = { wallMs: () => 0, monotonicMs: () => performance.now() }
+const never = 3_600_000
+
+function directory() {
+  const path = mkdtempSync(join(tmpdir(), 'postern-files-'))
+  return { path, [Symbol.dispose]: () => rmSync(path, { recursive: true, force: true }) }
+}
+
+async function until(condition: () => boolean): Promise<void> {
+  const endMs = performance.now() + 5000
+  while (!condition() && performance.now() < endMs) await sleep(10)
+  assert.ok(condition(), 'it did not happen within 5 s')
+}
+
+const secrets = [
+  { holds: 's3cret', is: 's3cret', because: 'it is taken as it is' },
+  { holds: 's3cret\n', is: 's3cret', because: "a trailing newline is the editor's" },
+  { holds: 's3cret\r\n', is: 's3cret', because: 'also where newlines are two' },
+  { holds: ' s3 cret \n\n', is: ' s3 cret \n', because: 'only one is cut, and no space' },
+] as const
+for (const { holds, is, because } of secrets) {
+  test(`readSecret() reads ${JSON.stringify(holds)} from a file and from the environment: ${because}`, () => {
+    const deps = { env: { S: holds }, readFile: () => Buffer.from(holds), mode: () => 0o100440 }
+
+    assert.equal(readSecret({ file: '/s' }, deps), is)
+    assert.equal(readSecret({ env: 'S' }, deps), is)
+  })
+}
+
+const absent = () => {
+  throw Object.assign(new Error('hunter2'), { code: 'ENOENT' })
+}
+const good: SecretDeps = { env: { EMPTY: '\n' }, readFile: () => Buffer.from('hunter2'), mode: () => 0o100600 }
+const refusedSecrets = [
+  { source: { file: '/s' }, deps: { ...good, mode: () => 0o100644 }, because: 'everybody may read the file' },
+  { source: { file: '/s' }, deps: { ...good, mode: absent }, because: 'there is no file' },
+  { source: { file: '/s' }, deps: { ...good, readFile: absent }, because: 'the file cannot be read' },
+  { source: { file: '/s' }, deps: { ...good, readFile: () => Buffer.from('\n') }, because: 'the file is empty' },
+  {
+    source: { file: '/s' },
+    deps: { ...good, readFile: () => Buffer.from('hunter2\xff', 'latin1') },
+    because: 'it is not UTF-8',
+  },
+  {
+    source: { file: '/s' },
+    deps: { ...good, readFile: () => Buffer.alloc(65_537, 'hunter2') },
+    because: 'it is over 64 KiB',
+  },
+  { source: { env: 'UNSET' }, deps: good, because: 'the variable is not set' },
+  { source: { env: 'toString' }, deps: good, because: 'what every object has is no variable' },
+  { source: { env: 'EMPTY' }, deps: good, because: 'the variable is empty' },
+] as const
+for (const { source, deps, because } of refusedSecrets) {
+  test(`readSecret() refuses ${JSON.stringify(source)} and does not show it: ${because}`, () => {
+    assert.throws(
+      () => readSecret(source, deps),
+      (error) =>
+        error instanceof SecretRefused && error.code === 'ERR_SECRET_REFUSED' && !error.message.includes('hunter2'),
+    )
+  })
+}
+
+/** A ConfigMap volume as kubelet writes it: file → ..data/file, ..data → a dated directory, swapped by rename. */
+function configMap(root: string, content: string) {
+  let generation = 0
+  swap(content)
+  symlinkSync('..data/gateway.yaml', join(root, 'gateway.yaml'))
+  return { file: join(root, 'gateway.yaml'), swap }
+
+  function swap(next: string): void {
+    const before = join(root, `..2026_${generation}`)
+    generation += 1
+    mkdirSync(join(root, `..2026_${generation}`))
+    writeFileSync(join(root, `..2026_${generation}`, 'gateway.yaml'), next)
+    symlinkSync(`..2026_${generation}`, join(root, '..data_tmp'))
+    renameSync(join(root, '..data_tmp'), join(root, '..data'))
+    rmSync(before, { recursive: true, force: true })
+  }
+}
+
+for (const { name, pollMs } of [
+  { name: 'by the hint of the directory', pollMs: never },
+  { name: 'by the poll', pollMs: 20 },
+]) {
+  test(`watchFiles() sees a ConfigMap swapped three times in a row, ${name}`, async () => {
+    using root = directory()
+    const volume = configMap(root.path, 'a')
+    const told: string[][] = []
+    const watch = watchFiles(() => [volume.file], { clock, pollMs, onChange: (changed) => told.push([...changed]) })
+
+    for (const [at, content] of ['b', 'c', 'd'].entries()) {
+      volume.swap(content)
+      await until(() => told.length === at + 1)
+    }
+    volume.swap('d')
+    await sleep(200)
+    watch.close()
+
+    assert.deepEqual(told, [[volume.file], [volume.file], [volume.file]])
+  })
+
+  test(`watchFiles() sees an editor's rename-save, twice, ${name}`, async () => {
+    using root = directory()
+    const file = join(root.path, 'gateway.yaml')
+    writeFileSync(file, 'a')
+    let told = 0
+    const watch = watchFiles(() => [file], {
+      clock,
+      pollMs,
+      onChange: () => {
+        told += 1
+      },
+    })
+
+    for (const [at, content] of ['b', 'c'].entries()) {
+      writeFileSync(`${file}~`, content)
+      renameSync(`${file}~`, file)
+      await until(() => told === at + 1)
+    }
+    watch.close()
+  })
+}
+
+test('watchFiles() check() tells changes at once and only once, among them a file that vanished and came back', () => {
+  using root = directory()
+  const [a, b] = [join(root.path, 'a'), join(root.path, 'b')]
+  writeFileSync(a, '1')
+  const told: (readonly string[])[] = []
+  const watch = watchFiles(() => [a, b, a], { clock, pollMs: never, onChange: (changed) => told.push(changed) })
+
+  watch.check()
+  assert.deepEqual(told, [])
+  rmSync(a)
+  watch.check()
+  watch.check()
+  assert.deepEqual(told, [[a]])
+  writeFileSync(a, '1')
+  writeFileSync(b, '2')
+  watch.check()
+  assert.deepEqual(told, [[a], [a, b]])
+  watch.close()
+})
+
+test('watchFiles() takes a path that a reload adds as it is, and forgets one that it drops', () => {
+  using root = directory()
+  const [a, b] = [join(root.path, 'a'), join(root.path, 'b')]
+  writeFileSync(a, '1')
+  writeFileSync(b, '1')
+  let paths = [a]
+  const told: (readonly string[])[] = []
+  const watch = watchFiles(() => paths, { clock, pollMs: never, onChange: (changed) => told.push(changed) })
+
+  paths = [b]
+  writeFileSync(a, '2')
+  watch.check()
+  assert.deepEqual(told, [])
+  writeFileSync(b, '2')
+  watch.check()
+  assert.deepEqual(told, [[b]])
+  watch.close()
+})
+
+test('watchFiles() goes on when its directory is deleted and made again', async () => {
+  using root = directory()
+  const file = join(root.path, 'etc', 'gateway.yaml')
+  mkdirSync(join(root.path, 'etc'))
+  writeFileSync(file, 'a')
+  let told = 0
+  const watch = watchFiles(() => [file], {
+    clock,
+    pollMs: 20,
+    onChange: () => {
+      told += 1
+    },
+  })
+
+  rmSync(join(root.path, 'etc'), { recursive: true })
+  await until(() => told === 1)
+  mkdirSync(join(root.path, 'etc'))
+  writeFileSync(file, 'a')
+  await until(() => told === 2)
+  watch.close()
+})
+
+test('watchFiles() is not put off for ever by a directory that is never quiet', async () => {
+  using root = directory()
+  const file = join(root.path, 'gateway.yaml')
+  writeFileSync(file, 'a')
+  let told = 0
+  const watch = watchFiles(() => [file], {
+    clock,
+    pollMs: never,
+    onChange: () => {
+      told += 1
+    },
+  })
+
+  writeFileSync(file, 'b')
+  const endMs = performance.now() + 3000
+  for (let at = 0; told === 0 && performance.now() < endMs; at += 1) {
+    writeFileSync(join(root.path, 'noise'), String(at))
+    await sleep(20)
+  }
+  watch.close()
+
+  assert.equal(told, 1)
+})
+
+test('watchFiles() does not throw for paths that cannot be read: absent, a directory, under a file', () => {
+  using root = directory()
+  writeFileSync(join(root.path, 'file'), '')
+  const paths = ['/nowhere/at/all', root.path, join(root.path, 'file', 'below'), '']
+  const watch = watchFiles(() => paths, { clock, pollMs: never, onChange: () => assert.fail('nothing changed') })
+
+  watch.check()
+  watch.close()
+})
+
+test('watchFiles() close() ends it: no later change is told, and closing twice is no error', async () => {
+  using root = directory()
+  const file = join(root.path, 'gateway.yaml')
+  writeFileSync(file, 'a')
+  const watch = watchFiles(() => [file], { clock, pollMs: 10, onChange: () => assert.fail('told after close') })
+
+  watch.close()
+  watch.close()
+  writeFileSync(file, 'b')
+  watch.check()
+  await sleep(150)
+})

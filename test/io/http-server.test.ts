@@ -1,0 +1,168 @@
+import assert from 'node:assert/strict'
+import { once } from 'node:events'
+import { connect } from 'node:net'
+import { test } from 'node:test'
+import type { HttpAnswer, HttpRequest } from '../../src/io/http-server.ts'
+import { problem, startHttpServer } from '../../src/io/http-server.ts'
+
+const local = { host: '127.0.0.1', port: 0, maxBodyBytes: 16 }
+
+/** Sends bytes as they are and returns everything until the server closes. */
+async function raw(port: number, text: string): Promise<string> {
+  const socket = connect(port, '127.0.0.1')
+  const chunks: Buffer[] = []
+  socket.on('data', (chunk: Buffer) => chunks.push(chunk))
+  socket.on('error', () => {})
+  socket.write(text)
+  await once(socket, 'close')
+  return Buffer.concat(chunks).toString('latin1')
+}
+
+test('startHttpServer() hands over method, path, query, every header line and the body as received', async () => {
+  let seen: HttpRequest | undefined
+  await using server = await startHttpServer(local, {
+    handle: (request) => {
+      seen = request
+      return { status: 200, body: 'ok' }
+    },
+  })
+
+  const answer = await raw(
+    server.port,
+    'POST /a%2Fb//c?x=1?y HTTP/1.1\r\nHost: h\r\n__proto__: p\r\nX-A: 1\r\nx-a: 2\r\nAuthorization: a\r\nAuthorization: b\r\nConnection: close\r\nContent-Length: 5\r\n\r\nhello',
+  )
+
+  assert.match(answer, /^HTTP\/1\.1 200 [\s\S]*content-length: 2\r\n[\s\S]*ok$/i)
+  assert.equal(seen?.method, 'POST')
+  assert.equal(seen?.path, '/a%2Fb//c')
+  assert.equal(seen?.query, 'x=1?y')
+  assert.equal(seen?.body.toString(), 'hello')
+  assert.equal(seen?.remoteAddress, '127.0.0.1')
+  assert.deepEqual(seen?.headers.get('x-a'), ['1', '2'])
+  assert.deepEqual(seen?.headers.get('authorization'), ['a', 'b'])
+  assert.deepEqual(seen?.headers.get('__proto__'), ['p'])
+})
+
+const refused = [
+  { sent: 'NOT HTTP\r\n\r\n', status: 400, because: 'it is not HTTP' },
+  {
+    sent: `GET / HTTP/1.1\r\nHost: h\r\nA: ${'a'.repeat(17_000)}\r\n\r\n`,
+    status: 431,
+    because: 'its head is too large',
+  },
+  { sent: 'GET http://h/ HTTP/1.1\r\nHost: h\r\n\r\n', status: 400, because: 'we are no proxy' },
+  {
+    sent: `POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 17\r\n\r\n${'a'.repeat(17)}`,
+    status: 413,
+    because: 'it says its body is too long',
+  },
+  {
+    sent: `POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n11\r\n${'a'.repeat(17)}\r\n0\r\n\r\n`,
+    status: 413,
+    because: 'its body is too long without saying so',
+  },
+  {
+    sent: 'POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n',
+    status: 400,
+    because: 'its framing is ambiguous',
+  },
+] as const
+for (const { sent, status, because } of refused) {
+  test(`startHttpServer() answers ${status} and closes when ${because}`, async () => {
+    let handled = 0
+    await using server = await startHttpServer(local, {
+      handle: () => {
+        handled += 1
+        return { status: 200 }
+      },
+    })
+
+    const answer = await raw(server.port, sent)
+
+    assert.equal(answer.slice(0, 12), `HTTP/1.1 ${status}`)
+    assert.equal(handled, 0)
+  })
+}
+
+const broken: readonly { what: string; handle: () => HttpAnswer | Promise<HttpAnswer> }[] = [
+  {
+    what: 'throws',
+    handle: () => {
+      throw new Error('a secret')
+    },
+  },
+  { what: 'rejects', handle: () => Promise.reject(new Error('a secret')) },
+  { what: 'answers what cannot be written', handle: () => ({ status: 200, headers: { a: 'a\r\nb' } }) },
+]
+for (const { what, handle } of broken) {
+  test(`startHttpServer() answers 500 and tells onError when the handler ${what}`, async () => {
+    const errors: unknown[] = []
+    await using server = await startHttpServer(local, { handle, onError: (error) => errors.push(error) })
+
+    const answer = await fetch(`http://127.0.0.1:${server.port}/`)
+
+    assert.equal(answer.status, 500)
+    assert.equal(answer.headers.get('content-type'), 'application/problem+json')
+    assert.doesNotMatch(await answer.text(), /secret/)
+    assert.equal(errors.length, 1)
+  })
+}
+
+test('startHttpServer() sends no body and no length with 304', async () => {
+  await using server = await startHttpServer(local, {
+    handle: () => ({ status: 304, headers: { etag: '"a"' }, body: 'x' }),
+  })
+
+  const answer = await raw(server.port, 'GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n')
+
+  assert.match(answer, /^HTTP\/1\.1 304/)
+  assert.doesNotMatch(answer, /content-length/i)
+  assert.match(answer, /\r\n\r\n$/)
+})
+
+test('server.close() ends idle connections at once and waits for the answer under way', async () => {
+  const gate = Promise.withResolvers<void>()
+  const started = Promise.withResolvers<void>()
+  const server = await startHttpServer(local, {
+    handle: async () => {
+      started.resolve()
+      await gate.promise
+      return { status: 200, body: 'late' }
+    },
+  })
+  const idle = connect(server.port, '127.0.0.1')
+  await once(idle, 'connect')
+  const underWay = raw(server.port, 'GET / HTTP/1.1\r\nHost: h\r\n\r\n')
+  await started.promise
+  let closed = false
+
+  const closing = server.close().then(() => {
+    closed = true
+  })
+  idle.resume()
+  await once(idle, 'close')
+  assert.equal(closed, false)
+  gate.resolve()
+
+  assert.match(await underWay, /late$/)
+  await closing
+})
+
+test('startHttpServer() rejects when the port is taken', async () => {
+  await using server = await startHttpServer(local, { handle: () => ({ status: 200 }) })
+
+  await assert.rejects(startHttpServer({ ...local, port: server.port }, { handle: () => ({ status: 200 }) }), {
+    code: 'EADDRINUSE',
+  })
+})
+
+test('problem() writes RFC 9457 with members beside it', () => {
+  const answer = problem(404, 'Not found', { reason: 'no_rule' })
+
+  assert.deepEqual(JSON.parse(String(answer.body)), {
+    type: 'about:blank',
+    title: 'Not found',
+    status: 404,
+    reason: 'no_rule',
+  })
+})
