@@ -101,7 +101,7 @@ export function createPlaces(file: string, text: string, root: Written | undefin
 }
 
 // For text that is not YAML: a secret-bearing key, its colon, and no map after it; the rest of the line is hidden.
-const secretOnLine = /(?:[\w.-]*(?:secret|token|password)[\w.-]*|[\w.-]*key)["']?\s*:\s*(?=[^\s{])/gi
+const secretOnLine = /(?:[\w.-]*(?:secret|password)[\w.-]*|[\w.-]*(?:token|key)s?)["']?\s*:\s*(?=[^\s{])/gi
 
 function starred(line: string, start: number, end: number): string {
   const from = Math.max(0, start)

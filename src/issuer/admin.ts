@@ -5,20 +5,23 @@ import { isJsonObject } from '../base/json.ts'
 import type { Clock } from '../base/time.ts'
 import type { HttpAnswer, HttpRequest } from '../io/http-server.ts'
 import { problem } from '../io/http-server.ts'
+import { blacklistCauses, blacklistKinds } from '../spec/blacklist-feed.ts'
 import { json, readJson, stringMember } from './answers.ts'
 import type { Blacklist, NewEntry } from './blacklist.ts'
-import { entryCauses, entryKinds, nowSeconds } from './blacklist.ts'
+import { nowSeconds } from './blacklist.ts'
 import type { KeyRing, ListedKey } from './keys.ts'
-import { keyTypes } from './keys.ts'
 import type { RealmOptions, TokenFormat } from './options.ts'
 import type { Grant, Tokens } from './tokens.ts'
+import { tokenUses } from './tokens.ts'
 
+/** What the administration needs. */
 export type AdminDeps = {
   readonly keys: KeyRing
   readonly tokens: Tokens
   readonly blacklist: Blacklist
   readonly clock: Clock
   readonly jwksFetches: () => number
+  readonly introspections: () => number
   readonly log: (event: string, fields: Record<string, unknown>) => void
 }
 
@@ -33,6 +36,7 @@ export type Admin = {
   readonly mint: Handler | undefined
 }
 
+const listable = blacklistCauses.filter((cause) => cause !== 'local')
 const tokenFormats: readonly TokenFormat[] = ['jwt', 'opaque', 'wrapped_opaque']
 
 /** Makes the administration of one realm. */
@@ -40,10 +44,12 @@ export function createAdmin(
   options: { readonly realm: RealmOptions; readonly token: string; readonly dev: boolean },
   deps: AdminDeps,
 ): Admin {
-  const { keys, tokens, blacklist, clock, jwksFetches, log } = deps
+  const { keys, tokens, blacklist, clock, jwksFetches, introspections, log } = deps
   const wanted = digest(options.token)
   return {
-    keys: guarded(() => json(200, { keys: keys.list(), jwks_fetches: jwksFetches() })),
+    keys: guarded(() =>
+      json(200, { keys: keys.list(), jwks_fetches: jwksFetches(), introspections: introspections() }),
+    ),
     rotate: guarded(rotate),
     revoke: guarded(revoke),
     mint: options.dev ? guarded(mint) : undefined,
@@ -92,12 +98,12 @@ export function createAdmin(
   }
 
   function readEntry(body: JsonObject): NewEntry | string {
-    const kind = entryKinds.find((known) => known === body['kind'])
-    if (kind === undefined) return `kind is one of ${entryKinds.join(', ')}`
+    const kind = blacklistKinds.find((known) => known === body['kind'])
+    if (kind === undefined) return `kind is one of ${blacklistKinds.join(', ')}`
     const value = stringMember(kind === 'issued_before' ? '*' : body['value'])
     if (value === 'wrong' || value.value === undefined) return 'value is a string'
-    const cause = entryCauses.find((known) => known === (body['cause'] ?? 'admin'))
-    if (cause === undefined) return `cause is one of ${entryCauses.join(', ')}`
+    const cause = listable.find((known) => known === (body['cause'] ?? 'admin'))
+    if (cause === undefined) return `cause is one of ${listable.join(', ')}`
     const issuedBefore = body['issued_before'] ?? (kind === 'issued_before' ? nowSeconds(clock) : null)
     const expiresAt = body['expires_at'] ?? tokens.latestExpiry()
     if (!isSeconds(expiresAt) || !(issuedBefore === null || isSeconds(issuedBefore)))
@@ -130,6 +136,8 @@ export function createAdmin(
     const lifetime = body['lifetime'] ?? Math.floor(options.realm.access_token.lifetime / 1000)
     if (typeof lifetime !== 'number' || !Number.isInteger(lifetime) || Math.abs(lifetime) > 1e9)
       return 'lifetime is in whole seconds'
+    const use = tokenUses.find((known) => known === (body['token_use'] ?? 'access'))
+    if (use === undefined) return `token_use is one of ${tokenUses.join(', ')}`
     const claims = body['claims'] ?? undefined
     if (claims !== undefined && !isJsonObject(claims)) return 'claims is an object'
     const sub = subject.value ?? clientId.value
@@ -139,16 +147,12 @@ export function createAdmin(
       scope,
       audience: audiences,
       format,
+      use,
       lifetime,
       claims,
       typ: typ.value,
     }
   }
-}
-
-/** Whether a word names a type of key. */
-export function isKeyType(word: string): word is keyof typeof keyTypes {
-  return Object.hasOwn(keyTypes, word)
 }
 
 function isSeconds(value: unknown): value is number {

@@ -65,6 +65,12 @@ export function readForm(request: HttpRequest): Form | Refused {
   return { kind: 'form', get: (name) => values.get(name) || undefined }
 }
 
+/** Whether the sender already holds what this entity tag names (RFC 9110 §13.1.2, compared weakly: a proxy may weaken it). */
+export function holds(request: HttpRequest, etag: string): boolean {
+  const held = (request.headers.get('if-none-match') ?? []).flatMap((line) => line.split(','))
+  return held.some((tag) => tag.trim().replace(/^W\//, '') === etag.replace(/^W\//, ''))
+}
+
 /** Reads a JSON object from a body; undefined when it is none. */
 export function readJson(request: HttpRequest): JsonObject | undefined {
   try {

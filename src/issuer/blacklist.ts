@@ -1,25 +1,19 @@
 import type { Json } from '../base/json.ts'
 import type { Clock } from '../base/time.ts'
+import type { BlacklistCause, BlacklistKind } from '../spec/blacklist-feed.ts'
 import type { EntryRow, IssuerStore, RealmStore } from './store.ts'
-
-/** What an entry may name (product.md §6). */
-export const entryKinds = ['jti', 'sub', 'client', 'sid', 'kid', 'issued_before'] as const
-export type EntryKind = (typeof entryKinds)[number]
-
-/** Why an entry was made. */
-export const entryCauses = ['replay', 'client', 'owner', 'admin'] as const
-export type EntryCause = (typeof entryCauses)[number]
 
 /** An entry to be. Times are seconds. */
 export type NewEntry = {
-  readonly kind: EntryKind
+  readonly kind: BlacklistKind
   /** `*` where the kind is `issued_before`. */
   readonly value: string
   /** Narrows it to tokens issued until then; null names all, future ones too. */
   readonly issued_before: number | null
   /** The latest `exp` of what it names. */
   readonly expires_at: number
-  readonly cause: EntryCause
+  /** Never `local`, which is the word of a gateway's own list. */
+  readonly cause: Exclude<BlacklistCause, 'local'>
 }
 
 /** What one realm has revoked. */
@@ -32,13 +26,20 @@ export type Blacklist = {
   readonly covers: (claims: ReadonlyMap<string, Json>, kid: string | undefined) => boolean
   /** Whether an `exp` has passed, or was so long ago that what was listed of it may be forgotten. */
   readonly isPast: (exp: number) => boolean
+  /**
+   * Whether an `exp` is so long ago that nobody takes the token any more: not before the purge delay is over, as a
+   * gateway's leeway, which is at most that long, still does.
+   */
+  readonly isForgotten: (exp: number) => boolean
   /** Resolves at the next entry. */
   readonly nextEntry: () => Promise<void>
   /** Wakes whoever waits for the next entry. */
   readonly wake: () => void
 }
 
+/** How long an entry outlives what it names. */
 export type BlacklistOptions = { readonly purgeDelayMs: number }
+/** What a blacklist needs. */
 export type BlacklistDeps = { readonly store: IssuerStore; readonly tables: RealmStore; readonly clock: Clock }
 
 /** Makes one realm's blacklist on its tables; a changed purge delay is applied to what is listed already. */
@@ -46,7 +47,7 @@ export function createBlacklist(options: BlacklistOptions, { store, tables, cloc
   const purgeDelay = Math.ceil(options.purgeDelayMs / 1000)
   let next = Promise.withResolvers<void>()
   store.transaction(() => tables.keepEntriesFor(purgeDelay))
-  return { put, add, covers, isPast, nextEntry: () => next.promise, wake }
+  return { put, add, covers, isPast, isForgotten, nextEntry: () => next.promise, wake }
 
   function put(entry: NewEntry): number {
     const revoked_at = nowSeconds(clock)
@@ -71,7 +72,7 @@ export function createBlacklist(options: BlacklistOptions, { store, tables, cloc
   function covers(claims: ReadonlyMap<string, Json>, kid: string | undefined): boolean {
     const now = nowSeconds(clock)
     const issuedAt = claims.get('iat')
-    const names: readonly (readonly [EntryKind, Json | undefined])[] = [
+    const names: readonly (readonly [BlacklistKind, Json | undefined])[] = [
       ['jti', claims.get('jti')],
       ['sub', claims.get('sub')],
       ['client', claims.get('client_id') ?? claims.get('azp')],
@@ -88,7 +89,11 @@ export function createBlacklist(options: BlacklistOptions, { store, tables, cloc
   }
 
   function isPast(exp: number): boolean {
-    return exp <= nowSeconds(clock) || exp + purgeDelay <= store.horizon()
+    return exp <= nowSeconds(clock) || isForgotten(exp)
+  }
+
+  function isForgotten(exp: number): boolean {
+    return exp + purgeDelay <= Math.max(nowSeconds(clock), store.horizon())
   }
 }
 

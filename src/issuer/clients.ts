@@ -11,6 +11,7 @@ export type Authenticator<P extends Party> = {
   /** @param form The body's parameters; undefined where credentials in a body do not count. */
   readonly authenticate: (request: HttpRequest, form: Form | undefined) => Promise<Authenticated<P> | Refused>
 }
+/** Who it is. */
 export type Authenticated<P extends Party> = {
   readonly kind: 'authenticated'
   readonly party: Omit<P, 'client_secret'>
@@ -39,7 +40,7 @@ export async function createAuthenticator<P extends Party>(
   const memoryKey = deps.random(32)
   const known = new Map<string, Known<P>>()
   const stranger = { salt: deps.random(16), digest: deps.random(digestBytes) }
-  let guesses = 0
+  const guesses = new Map<string, Promise<boolean>>()
   await Promise.all(
     parties.map(async ({ client_secret, ...party }) => {
       const salt = deps.random(16)
@@ -55,18 +56,29 @@ export async function createAuthenticator<P extends Party>(
     const print = createHmac('sha256', memoryKey).update(credentials.secret).digest()
     if (client?.lastGood !== undefined && timingSafeEqual(client.lastGood, print))
       return { kind: 'authenticated', party: client.party }
-    if (guesses >= maxGuesses) return refuse('temporarily_unavailable', 'Too many requests')
-    guesses += 1
-    try {
-      // A stranger costs what a client costs, so that the time does not tell who is registered.
-      const { salt, digest } = client ?? stranger
-      const same = timingSafeEqual(await digestOf(credentials.secret, salt), digest)
-      if (!same || client === undefined) return refuse('invalid_client', 'Client authentication failed')
-      client.lastGood = print
-      return { kind: 'authenticated', party: client.party }
-    } finally {
-      guesses -= 1
-    }
+    const same = await guess(credentials, print, client ?? stranger)
+    if (same === 'too_many') return refuse('temporarily_unavailable', 'Too many requests')
+    if (!same || client === undefined) return refuse('invalid_client', 'Client authentication failed')
+    client.lastGood = print
+    return { kind: 'authenticated', party: client.party }
+  }
+
+  /** A stranger costs what a client costs, so that the time does not tell who is registered. */
+  function guess(
+    { clientId, secret }: Credentials,
+    print: Buffer,
+    { salt, digest }: { readonly salt: Buffer; readonly digest: Buffer },
+  ): Promise<boolean> | 'too_many' {
+    // The same credentials at the same time are one guess: a client's first burst must not exhaust the bound.
+    const key = `${print.toString('base64url')}${clientId}`
+    const running = guesses.get(key)
+    if (running !== undefined) return running
+    if (guesses.size >= maxGuesses) return 'too_many'
+    const outcome = digestOf(secret, salt)
+      .then((guessed) => timingSafeEqual(guessed, digest))
+      .finally(() => guesses.delete(key))
+    guesses.set(key, outcome)
+    return outcome
   }
 }
 

@@ -3,13 +3,14 @@ import type { Clock } from '../base/time.ts'
 import type { HttpAnswer, HttpRequest } from '../io/http-server.ts'
 import { problem } from '../io/http-server.ts'
 import { isStorageError } from '../io/sqlite.ts'
-import { json, readJson } from './answers.ts'
+import { holds, json, readJson } from './answers.ts'
 import type { Blacklist } from './blacklist.ts'
 import { nowSeconds } from './blacklist.ts'
 import type { Authenticator } from './clients.ts'
 import type { ResourceServer } from './introspect.ts'
 import type { EntryRow, IssuerStore, RealmStore } from './store.ts'
 
+/** What a feed needs. */
 export type FeedDeps = {
   readonly resourceServers: Authenticator<ResourceServer>
   readonly blacklist: Blacklist
@@ -32,7 +33,11 @@ const maxLimit = 10_000
 const maxWaitSeconds = 25
 const maxWaiting = 1000
 
-/** @param epoch New at every start: a restored copy of a store cannot tell that it is one. */
+/**
+ * Makes the feed of one realm.
+ *
+ * @param epoch New at every start: a restored copy of a store cannot tell that it is one.
+ */
 export function createFeed({ epoch }: { readonly epoch: string }, deps: FeedDeps): Feed {
   const { resourceServers, blacklist, store, tables, clock, closing } = deps
   let waiting = 0
@@ -67,7 +72,7 @@ export function createFeed({ epoch }: { readonly epoch: string }, deps: FeedDeps
     // Weak: server_time differs in two answers that say the same.
     const etag = `W/"${epoch}.${asked}.${limit}.${next}.${total_live}"`
     const headers = { ETag: etag, 'Cache-Control': 'no-cache' }
-    if (request.headers.get('if-none-match')?.includes(etag)) return { status: 304, headers }
+    if (holds(request, etag)) return { status: 304, headers }
     const body = {
       epoch,
       cursor: String(next),

@@ -1,17 +1,22 @@
 // The introspection endpoint: RFC 7662.
 import type { Json } from '../base/json.ts'
+import type { Clock } from '../base/time.ts'
 import type { HttpAnswer, HttpRequest } from '../io/http-server.ts'
 import { json, oauthError, readForm } from './answers.ts'
 import type { Blacklist } from './blacklist.ts'
+import { nowSeconds } from './blacklist.ts'
 import type { Authenticator } from './clients.ts'
 import type { RealmOptions } from './options.ts'
 import type { Tokens } from './tokens.ts'
 
+/** Who may introspect, by its credentials, and the audience it stands for. */
 export type ResourceServer = RealmOptions['resource_servers'][number]
+/** What the introspection endpoint needs. */
 export type IntrospectDeps = {
   readonly resourceServers: Authenticator<ResourceServer>
   readonly tokens: Tokens
   readonly blacklist: Blacklist
+  readonly clock: Clock
 }
 
 /**
@@ -19,7 +24,7 @@ export type IntrospectDeps = {
  * asks learns exactly what he would of a token that never was.
  */
 export function createIntrospection(deps: IntrospectDeps): (request: HttpRequest) => Promise<HttpAnswer> {
-  const { resourceServers, tokens, blacklist } = deps
+  const { resourceServers, tokens, blacklist, clock } = deps
   return async (request) => {
     const form = readForm(request)
     if (form.kind === 'refused') return form.answer
@@ -38,6 +43,8 @@ export function createIntrospection(deps: IntrospectDeps): (request: HttpRequest
     if (known === undefined || !known.isAccess) return undefined
     const exp = known.claims.get('exp')
     if (typeof exp !== 'number' || blacklist.isPast(exp)) return undefined
+    const nbf = known.claims.get('nbf')
+    if (nbf !== undefined && !(typeof nbf === 'number' && nbf <= nowSeconds(clock))) return undefined
     const aud = known.claims.get('aud')
     if (aud !== audience && !(Array.isArray(aud) && aud.includes(audience))) return undefined
     return blacklist.covers(known.claims, known.kid) ? undefined : known.claims

@@ -9,6 +9,7 @@ import { createRealm } from './realm.ts'
 import type { IssuerStore } from './store.ts'
 import { openIssuerStore } from './store.ts'
 
+/** What an issuer needs. */
 export type IssuerDeps = {
   readonly clock: Clock
   readonly random: (bytes: number) => Buffer
@@ -25,6 +26,8 @@ export type RunningRealm = {
   readonly url: string
   /** How often its key set was fetched, answers of 304 included. */
   readonly jwksFetches: () => number
+  /** How often its introspection endpoint was called, refused calls included. */
+  readonly introspections: () => number
 }
 
 /** An issuer that serves, until closed. */
@@ -53,6 +56,7 @@ export async function startIssuer(options: IssuerOptions, deps: IssuerDeps): Pro
   const store = openIssuerStore(options.store === 'memory' ? ':memory:' : options.store.sqlite, { clock })
   const closing = Promise.withResolvers<void>()
   const routes = new Map<string, Route>()
+  let ready = false
   let server: HttpServer | undefined
   let purge: NodeJS.Timeout | undefined
   let closed: Promise<void> | undefined
@@ -62,17 +66,24 @@ export async function startIssuer(options: IssuerOptions, deps: IssuerDeps): Pro
       log('issuer_error', { error: error instanceof Error ? error.message : 'unknown' })
     server = await startHttpServer(
       { host, port, maxBodyBytes },
-      { handle: (request) => route(routes, request), onError },
+      // A 404 would say that there is no such issuer; it only is not up yet.
+      { handle: (request) => (ready ? route(routes, request) : problem(503, 'Starting')), onError },
     )
-    const origin = `http://${host}:${server.port}`
+    const origin = `http://${host.includes(':') ? `[${host}]` : host}:${server.port}`
     const realms: RunningRealm[] = []
     const shared = { store, clock, random, log, dev, epoch: random(16).toString('hex'), closing: closing.promise }
     for (const written of options.realms) {
       const issuer = written.issuer ?? `http://127.0.0.1:${server.port}${realmPath(written)}`
       const realm = await createRealm(written, issuer, shared)
       for (const [path, entry] of realm.routes) routes.set(path, entry)
-      realms.push({ issuer, url: `${origin}${realm.path}`, jwksFetches: realm.jwksFetches })
+      realms.push({
+        issuer,
+        url: `${origin}${realm.path}`,
+        jwksFetches: realm.jwksFetches,
+        introspections: realm.introspections,
+      })
     }
+    ready = true
     purge = setInterval(() => purgeOnce(store), purgeMs).unref()
     void store.failed.then((error) => log('issuer_store_failed', { error: error.message }))
     if (dev)

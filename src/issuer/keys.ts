@@ -7,6 +7,7 @@ import type { IssuerStore, KeyRow, RealmStore } from './store.ts'
 
 /** The kinds of key we sign with, by the word the administration uses. */
 export const keyTypes = { ec: 'ES256', rsa: 'RS256' } as const
+/** One of them. */
 export type KeyType = keyof typeof keyTypes
 
 /** A key that verifies. */
@@ -29,6 +30,7 @@ export type ListedKey = {
   readonly revoked_at: number | null
 }
 
+/** How to rotate. */
 export type Rotation = {
   /** Absent: the type of the newest key; so a type once chosen sticks. */
   readonly type?: KeyType | undefined
@@ -68,6 +70,7 @@ export type KeyRing = {
   readonly revokeRotated: (kid: string, onRevoked: (key: ListedKey) => void) => void
 }
 
+/** What a ring starts from. */
 export type KeyRingOptions = {
   /** Type of the first key. */
   readonly type: KeyType
@@ -77,6 +80,7 @@ export type KeyRingOptions = {
   /** Seconds a new key is published before it signs. */
   readonly announceFor: number
 }
+/** What a ring needs. */
 export type KeyRingDeps = {
   readonly store: IssuerStore
   readonly tables: RealmStore
@@ -103,7 +107,8 @@ export function createKeyRing(options: KeyRingOptions, { store, tables, clock, r
       'Cannot start issuer: the store holds a demo key, wanted a store that no --dev start has used',
     )
   // What the last run signed after its last rotation was not noted one by one.
-  const latest = nowSeconds(clock) + options.longestLife
+  const life = Math.max(options.longestLife, tables.number('lifetime') ?? 0)
+  const latest = Math.max(nowSeconds(clock) + life, tables.number('latest_exp') ?? 0)
   for (const held of ring) if (held.signer !== null) need(held, latest)
   if (live().length === 0) {
     const first = generate(options.type, nowSeconds(clock))

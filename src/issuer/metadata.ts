@@ -1,6 +1,7 @@
 // What a realm publishes: RFC 8414 and OpenID Connect Discovery 1.0 metadata, RFC 7517 §5 keys.
 import { createHash } from 'node:crypto'
 import type { HttpAnswer, HttpRequest } from '../io/http-server.ts'
+import { holds } from './answers.ts'
 import type { KeyRing } from './keys.ts'
 import type { RealmOptions } from './options.ts'
 
@@ -50,9 +51,7 @@ export function createJwksEndpoint(keys: KeyRing): JwksEndpoint {
       const { body, etag } = served
       // 60 s: a shared cache on the way must not hide a new key for longer than anybody's cool-down twice over.
       const headers = { 'Content-Type': 'application/jwk-set+json', ETag: etag, 'Cache-Control': 'public, max-age=60' }
-      return request.headers.get('if-none-match')?.includes(etag)
-        ? { status: 304, headers }
-        : { status: 200, headers, body }
+      return holds(request, etag) ? { status: 304, headers } : { status: 200, headers, body }
     },
   }
 }

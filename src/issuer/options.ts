@@ -82,7 +82,9 @@ type Resolved<T> = SecretSource extends T
 
 /** What an issuer starts from: as the file, but secrets are secrets. Durations are milliseconds. */
 export type IssuerOptions = Resolved<IssuerDocument>
+/** One realm of them. */
 export type RealmOptions = IssuerOptions['realms'][number]
+/** One client of a realm. */
 export type ClientOptions = RealmOptions['clients'][number]
 
 /** An issuer that does not start. */
@@ -138,8 +140,11 @@ export function findIssuerConflicts(
 ): readonly { readonly path: readonly (string | number)[]; readonly message: string }[] {
   const found: { path: (string | number)[]; message: string }[] = []
   const taken = new Set<string>()
-  for (const [at, { issuer, name, clients, resource_servers }] of options.realms.entries()) {
+  for (const [at, { issuer, name, access_token, clients, resource_servers }] of options.realms.entries()) {
     const here = ['realms', at]
+    // Tokens count in seconds.
+    if (access_token.lifetime < 1000)
+      found.push({ path: [...here, 'access_token', 'lifetime'], message: 'expected at least 1s' })
     if ((issuer === undefined) === (name === undefined)) {
       found.push({ path: here, message: 'expected either issuer or name' })
       continue

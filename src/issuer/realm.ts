@@ -29,8 +29,11 @@ export type Realm = {
   readonly routes: ReadonlyMap<string, Route>
   /** How often its key set was fetched. */
   readonly jwksFetches: () => number
+  /** How often its introspection endpoint was called, refused calls included. */
+  readonly introspections: () => number
 }
 
+/** What a realm needs; `epoch` is the feed's, and `closing` resolves when nobody is to be kept waiting. */
 export type RealmDeps = {
   readonly store: IssuerStore
   readonly clock: Clock
@@ -67,6 +70,9 @@ export async function createRealm(options: RealmOptions, issuer: string, deps: R
   const feed = createFeed({ epoch }, { resourceServers, blacklist, store, tables, clock, closing })
   const jwks = createJwksEndpoint(keys)
   const metadata = formatMetadata(issuer, options)
+  const introspect = createIntrospection({ resourceServers, tokens, blacklist, clock })
+  let introspected = 0
+  const introspections = () => introspected
   const path = realmPath(options)
 
   const routes = new Map<string, Route>()
@@ -77,7 +83,13 @@ export async function createRealm(options: RealmOptions, issuer: string, deps: R
   routes.set(`/.well-known/openid-configuration${path}`, describe)
   routes.set(`${path}/jwks`, get(jwks.answer))
   routes.set(`${path}/token`, oauth(createTokenEndpoint(options, { clients, tokens })))
-  routes.set(`${path}/introspect`, oauth(createIntrospection({ resourceServers, tokens, blacklist })))
+  routes.set(
+    `${path}/introspect`,
+    oauth((request) => {
+      introspected += 1
+      return introspect(request)
+    }),
+  )
   routes.set(`${path}/revoke`, oauth(createRevocation({ clients, tokens, blacklist, log })))
   routes.set(`${path}/blacklist`, get(feed.page))
   routes.set(`${path}/blacklist/lookup`, post(feed.lookup))
@@ -85,14 +97,14 @@ export async function createRealm(options: RealmOptions, issuer: string, deps: R
     const { token } = options.admin
     const admin = createAdmin(
       { realm: options, token, dev },
-      { keys, tokens, blacklist, clock, jwksFetches: jwks.fetches, log },
+      { keys, tokens, blacklist, clock, jwksFetches: jwks.fetches, introspections, log },
     )
     routes.set(`${path}/admin/keys`, get(admin.keys))
     routes.set(`${path}/admin/keys/rotate`, post(admin.rotate))
     routes.set(`${path}/admin/revoke`, post(admin.revoke))
     if (admin.mint !== undefined) routes.set(`${path}/admin/mint`, post(admin.mint))
   }
-  return { issuer, path, routes, jwksFetches: jwks.fetches }
+  return { issuer, path, routes, jwksFetches: jwks.fetches, introspections }
 
   function get(handle: Handler): Route {
     return { method: 'GET', handle: mapped(handle, () => problem(503, 'The store is not available')) }

@@ -6,6 +6,7 @@ import type { Authenticator } from './clients.ts'
 import type { ClientOptions } from './options.ts'
 import type { Tokens } from './tokens.ts'
 
+/** What the revocation endpoint needs. */
 export type RevocationDeps = {
   readonly clients: Authenticator<ClientOptions>
   readonly tokens: Tokens
@@ -29,9 +30,9 @@ export function createRevocation(deps: RevocationDeps): (request: HttpRequest) =
     const claims = tokens.read(token)?.claims
     const exp = claims?.get('exp')
     // RFC 7009 §2.2: a token that is unknown, or no longer good anyway, is as good as revoked.
-    if (claims === undefined || typeof exp !== 'number' || blacklist.isPast(exp)) return json(200, {})
+    if (claims === undefined || typeof exp !== 'number' || blacklist.isForgotten(exp)) return json(200, {})
     // RFC 7009 §2.1: not his to revoke, and it must not look as if he had.
-    if (claims.get('client_id') !== caller.party.client_id)
+    if ((claims.get('client_id') ?? claims.get('azp')) !== caller.party.client_id)
       return oauthError('invalid_grant', 'The token was issued to another client')
     const jti = claims.get('jti')
     if (typeof jti !== 'string') return oauthError('unsupported_token_type', 'A token without jti cannot be revoked')

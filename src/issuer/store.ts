@@ -16,6 +16,14 @@ export type KeyRow = {
   readonly revoked_at: number | null
 }
 
+/** What is kept of a token whose data is not in it. */
+export type TokenRow = {
+  /** What it is for: only an `access` token is ever active. */
+  readonly use: string
+  /** JSON. */
+  readonly claims: string
+}
+
 /** One blacklist entry as stored; `seq` is given at commit and never again. */
 export type EntryRow = {
   readonly seq: number
@@ -32,9 +40,8 @@ export type RealmStore = {
   readonly keys: () => readonly KeyRow[]
   readonly putKey: (row: KeyRow) => void
   readonly deleteKey: (kid: string) => void
-  /** @param claims JSON. */
-  readonly putToken: (id: string, claims: string, exp: number) => void
-  readonly token: (id: string) => string | undefined
+  readonly putToken: (id: string, token: TokenRow, exp: number) => void
+  readonly token: (id: string) => TokenRow | undefined
   readonly putEntry: (entry: Omit<EntryRow, 'seq'>, keptUntil: number) => number
   /** A listed entry that is still kept. */
   readonly entry: (kind: string, value: string, now: number) => EntryRow | undefined
@@ -69,8 +76,8 @@ const migrations = [
      private_key BLOB, signs_from INTEGER NOT NULL, needed_until INTEGER NOT NULL, revoked_at INTEGER,
      UNIQUE (realm, kid)) STRICT`,
   // An opaque token stands here as its hash only, a wrapped one as its jti.
-  `CREATE TABLE token (realm TEXT NOT NULL, id TEXT NOT NULL, claims TEXT NOT NULL, exp INTEGER NOT NULL,
-     UNIQUE (realm, id)) STRICT`,
+  `CREATE TABLE token (realm TEXT NOT NULL, id TEXT NOT NULL, use TEXT NOT NULL, claims TEXT NOT NULL,
+     exp INTEGER NOT NULL,      UNIQUE (realm, id)) STRICT`,
   'CREATE INDEX token_exp ON token (exp)',
   // AUTOINCREMENT: a seq is never given twice, not even when the entries before it are gone.
   `CREATE TABLE blacklist (seq INTEGER PRIMARY KEY AUTOINCREMENT, realm TEXT NOT NULL, kind TEXT NOT NULL,
@@ -115,8 +122,8 @@ export function openIssuerStore(path: string, { clock }: { readonly clock: Clock
          needed_until = excluded.needed_until, revoked_at = excluded.revoked_at`,
       ),
       deleteKey: db.prepare('DELETE FROM signing_key WHERE realm = ? AND kid = ?'),
-      putToken: db.prepare('INSERT OR REPLACE INTO token (realm, id, claims, exp) VALUES (?, ?, ?, ?)'),
-      token: db.prepare('SELECT claims FROM token WHERE realm = ? AND id = ?'),
+      putToken: db.prepare('INSERT OR REPLACE INTO token (realm, id, use, claims, exp) VALUES (?, ?, ?, ?, ?)'),
+      token: db.prepare('SELECT use, claims FROM token WHERE realm = ? AND id = ?'),
       deleteEntry: db.prepare('DELETE FROM blacklist WHERE realm = ? AND kind = ? AND value = ?'),
       putEntry: db.prepare(
         `INSERT INTO blacklist (realm, kind, value, issued_before, revoked_at, expires_at, kept_until, cause)
@@ -168,8 +175,8 @@ export function openIssuerStore(path: string, { clock }: { readonly clock: Clock
           sql.putKey.run(name, kid, alg, public_key, private_key, signs_from, needed_until, revoked_at)
         },
         deleteKey: (kid) => void sql.deleteKey.run(name, kid),
-        putToken: (id, claims, exp) => void sql.putToken.run(name, id, claims, exp),
-        token: (id) => sql.token.get(name, id)?.['claims'] as string | undefined,
+        putToken: (id, { use, claims }, exp) => void sql.putToken.run(name, id, use, claims, exp),
+        token: (id) => sql.token.get(name, id) as unknown as TokenRow | undefined,
         putEntry({ kind, value, issued_before, revoked_at, expires_at, cause }, keptUntil) {
           sql.deleteEntry.run(name, kind, value)
           const put = sql.putEntry.run(name, kind, value, issued_before, revoked_at, expires_at, keptUntil, cause)

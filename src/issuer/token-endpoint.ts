@@ -6,6 +6,7 @@ import type { Authenticator } from './clients.ts'
 import type { ClientOptions, RealmOptions, TokenFormat } from './options.ts'
 import type { Tokens } from './tokens.ts'
 
+/** What the token endpoint needs. */
 export type TokenEndpointDeps = { readonly clients: Authenticator<ClientOptions>; readonly tokens: Tokens }
 
 type Client = Omit<ClientOptions, 'client_secret'>

@@ -1,12 +1,21 @@
 import { createHash } from 'node:crypto'
 import { decodeBase64url, encodeBase64url } from '../base/base64url.ts'
 import type { Json, JsonObject } from '../base/json.ts'
-import { JsonRefused, parseJsonObject } from '../base/json.ts'
+import { parseJsonObject } from '../base/json.ts'
 import type { Clock } from '../base/time.ts'
+import { maxTokenLength } from '../spec/authorization.ts'
+import { decodeObject } from '../spec/jws.ts'
+import { mediaType } from '../spec/wrapped-token.ts'
 import { nowSeconds } from './blacklist.ts'
 import type { KeyRing } from './keys.ts'
 import type { TokenFormat } from './options.ts'
 import type { IssuerStore, RealmStore } from './store.ts'
+
+/** What a token is for: none but an access token opens a resource. */
+export const tokenUses = ['access', 'refresh', 'nonce', 'id'] as const
+
+/** One of them. */
+export type TokenUse = (typeof tokenUses)[number]
 
 /** What a token is to say. */
 export type Grant = {
@@ -16,11 +25,13 @@ export type Grant = {
   readonly scope: string
   readonly audience: readonly string[]
   readonly format: TokenFormat
+  /** Absent: access. */
+  readonly use?: TokenUse | undefined
   /** Seconds; negative for a token that is born expired. */
   readonly lifetime: number
   /** Laid over the claims; null takes one away. */
   readonly claims?: JsonObject | undefined
-  /** Instead of `at+jwt` or `wo+jwt`. */
+  /** Instead of `wo+jwt`, `at+jwt`, or, for what is no access token, `JWT`. */
   readonly typ?: string | undefined
 }
 
@@ -29,10 +40,11 @@ export type KnownToken = {
   readonly claims: ReadonlyMap<string, Json>
   /** The key that signed it; none signed an opaque one. */
   readonly kid: string | undefined
-  /** Whether it is an access token by its `typ`. */
+  /** Whether it is an access token by its `typ` or its record. */
   readonly isAccess: boolean
 }
 
+/** One realm's tokens. */
 export type Tokens = {
   /** Makes a token; one that stands in the store is on disk when this resolves. Rejects with StorageFailed. */
   readonly issue: (grant: Grant) => Promise<string>
@@ -42,11 +54,13 @@ export type Tokens = {
   readonly latestExpiry: () => number
 }
 
+/** What its tokens have in common. */
 export type TokensOptions = {
   readonly issuer: string
   /** Seconds an ordinary token lives. */
   readonly lifetime: number
 }
+/** What it needs. */
 export type TokensDeps = {
   readonly store: IssuerStore
   readonly tables: RealmStore
@@ -58,8 +72,12 @@ export type TokensDeps = {
 const typs = { jwt: 'at+jwt', wrapped_opaque: 'wo+jwt' } as const
 // product.md §9: a shell carries no data.
 const shellClaims = ['iss', 'exp', 'iat', 'jti', 'azp'] as const
-const maxTokenLength = 8192
+// The year 9999: what is later is no date.
+const latestDate = 253_402_300_799
+// What a record holds was bounded when it was made: by the administration's body, and by what we add to it.
+const recordLimits = { maxDepth: 32, maxMembers: 512 } as const
 
+/** Makes and recognises one realm's tokens. */
 export function createTokens(options: TokensOptions, { store, tables, keys, clock, random }: TokensDeps): Tokens {
   let latest = noteLifetime()
   return { issue, read, latestExpiry: () => Math.max(latest, nowSeconds(clock) + options.lifetime) }
@@ -80,25 +98,25 @@ export function createTokens(options: TokensOptions, { store, tables, keys, cloc
     const usualExp = now + grant.lifetime
     const claims = claimsOf(grant, now, usualExp)
     const written = claims.get('exp')
-    const exp = Math.floor(typeof written === 'number' ? Math.max(written, usualExp) : usualExp)
+    const exp = Math.min(latestDate, Math.floor(typeof written === 'number' ? Math.max(written, usualExp) : usualExp))
     if (exp > now + options.lifetime && exp > latest) {
       latest = exp
       await store.write(() => tables.putNumber('latest_exp', exp))
     }
-    const { format, typ } = grant
+    const { format, typ, use = 'access' } = grant
     switch (format) {
       case 'jwt':
-        return signed(typ ?? typs.jwt, claims, exp)
+        return signed(typ ?? (use === 'access' ? typs.jwt : 'JWT'), claims, exp)
       case 'opaque': {
         // 256 bits, and nothing of it is kept but the hash: the store does not open a door.
         const token = encodeBase64url(random(32))
-        await keep(opaqueId(token), claims, exp)
+        await keep(opaqueId(token), use, claims, exp)
         return token
       }
       case 'wrapped_opaque': {
         const shell = new Map([...claims].map(([name, value]) => [name === 'client_id' ? 'azp' : name, value]))
         for (const name of shell.keys()) if (!(shellClaims as readonly string[]).includes(name)) shell.delete(name)
-        await keep(wrappedId(claims.get('jti')), claims, exp)
+        await keep(wrappedId(claims.get('jti')), use, claims, exp)
         return signed(typ ?? typs.wrapped_opaque, shell, exp)
       }
       default:
@@ -124,9 +142,9 @@ export function createTokens(options: TokensOptions, { store, tables, keys, cloc
     return claims
   }
 
-  function keep(id: string, claims: ReadonlyMap<string, Json>, exp: number): Promise<void> {
-    const text = JSON.stringify(Object.fromEntries(claims))
-    return store.write(() => tables.putToken(id, text, exp))
+  function keep(id: string, use: TokenUse, claims: ReadonlyMap<string, Json>, exp: number): Promise<void> {
+    const record = { use, claims: JSON.stringify(Object.fromEntries(claims)) }
+    return store.write(() => tables.putToken(id, record, exp))
   }
 
   function signed(typ: string, claims: ReadonlyMap<string, Json>, exp: number): string {
@@ -148,14 +166,17 @@ export function createTokens(options: TokensOptions, { store, tables, keys, cloc
     if (!key.verifies(`${head}.${payload}`, bytes)) return undefined
     const claims = decodeObject(payload)
     if (claims === undefined || claims['iss'] !== options.issuer) return undefined
-    if (typ === typs.wrapped_opaque) return stored(wrappedId(claims['jti']), key.kid)
-    return { claims: new Map(Object.entries(claims)), kid: key.kid, isAccess: typ === typs.jwt }
+    const isAccess = typeof typ === 'string' && mediaType(typ) === typs.jwt
+    // A shell is what stands in the store, whatever `typ` it was ordered with; no other claim in it counts.
+    const shell = isAccess ? undefined : stored(wrappedId(claims['jti']), key.kid)
+    return shell ?? { claims: new Map(Object.entries(claims)), kid: key.kid, isAccess }
   }
 
   function stored(id: string, kid: string | undefined): KnownToken | undefined {
     const record = tables.token(id)
     if (record === undefined) return undefined
-    return { claims: new Map(Object.entries(parseJsonObject(record))), kid, isAccess: true }
+    const claims = new Map(Object.entries(parseJsonObject(record.claims, recordLimits)))
+    return { claims, kid, isAccess: record.use === 'access' }
   }
 }
 
@@ -165,17 +186,6 @@ function opaqueId(token: string): string {
 
 function wrappedId(jti: Json | undefined): string {
   return `wrapped:${typeof jti === 'string' ? jti : ''}`
-}
-
-function decodeObject(segment: string): JsonObject | undefined {
-  const bytes = decodeBase64url(segment)
-  if (bytes === undefined) return undefined
-  try {
-    return parseJsonObject(bytes)
-  } catch (error) {
-    if (error instanceof JsonRefused) return undefined
-    throw error
-  }
 }
 
 function unreachable(format: never): never {

@@ -1,0 +1,245 @@
+// Wiring: configuration → look-ups → gateway → listeners; start, reload, drain, close.
+import { createAdmin } from '../admin/admin.ts'
+import { createHealth } from '../admin/health.ts'
+import type { Clock } from '../base/time.ts'
+import { formatDuration } from '../base/time.ts'
+import type { Problem } from '../config/problems.ts'
+import type { GatewayOptions } from '../config/schema.ts'
+import type { Principal } from '../decision/decision.ts'
+import type { FrontDoor } from '../gates/front-door.ts'
+import { openFrontDoor } from '../gates/front-door.ts'
+import { createUpstream } from '../gates/proxy.ts'
+import { watchFiles } from '../io/files.ts'
+import { createHttpClient } from '../io/http-client.ts'
+import type { HttpAnswer } from '../io/http-server.ts'
+import { problem, startHttpServer } from '../io/http-server.ts'
+import type { WriteChunk } from '../io/log.ts'
+import { createLineWriter, createLog } from '../io/log.ts'
+import { createKnownTokens } from '../sources/known-tokens.ts'
+import { createAccessLog } from './access-log.ts'
+import type { ConfigurationSource } from './configuration.ts'
+import { readConfiguration, run } from './configuration.ts'
+import type { Explanation, Question } from './explain.ts'
+import { explain } from './explain.ts'
+import { createGatewayMetrics } from './metrics.ts'
+import { createProbes, registerGauges } from './probes.ts'
+import { createSecrets } from './secrets.ts'
+
+/** What the process gives. Nothing below reads a clock, a file, the environment or a random number by itself. */
+export type Powers = {
+  readonly clock: Clock
+  readonly random: () => number
+  readonly randomBytes: (count: number) => Buffer
+  readonly env: Readonly<Record<string, string | undefined>>
+  readonly readFile: (path: string) => Buffer
+  readonly fileMode: (path: string) => number
+  /** Where log lines go. */
+  readonly write: WriteChunk
+  readonly version: string
+  /** The commit this was built from; empty where nobody said. */
+  readonly revision: string
+}
+
+/** A gateway that serves, until stopped. */
+export type App = {
+  readonly kind: 'running'
+  readonly ports: { readonly proxy: number; readonly health: number; readonly admin: number }
+  /** Reads the configuration anew; what does not load leaves the old one running. */
+  readonly reload: () => 'reloaded' | 'unchanged' | 'refused'
+  /** Stops as product.md §5 says: unready, keep serving, finish, close. */
+  readonly drain: () => Promise<void>
+  /** Ends at once. */
+  readonly close: () => Promise<void>
+  readonly explain: (question: Question) => Promise<Explanation>
+  /** Counters and gauges as they are. */
+  readonly counters: () => ReadonlyMap<string, number>
+  readonly isReady: () => boolean
+}
+
+/** Starts the gateway, or says what is wrong with its configuration. Rejects when an address cannot be listened on. */
+export async function startApp(
+  source: ConfigurationSource,
+  powers: Powers,
+): Promise<App | { readonly kind: 'refused'; readonly problems: readonly Problem[] }> {
+  const { clock, env, readFile, fileMode } = powers
+  const writer = createLineWriter({}, { write: powers.write })
+  const log = createLog({ stream: 'main' }, { writer, clock })
+  const configuration = readConfiguration(source, { env, readFile, fileMode })
+  if (configuration.kind === 'refused') return configuration
+  const { listen, upstream: upstreamOptions, drain: drainOptions } = configuration.options
+  const counted = createGatewayMetrics()
+  const known = createKnownTokens<Principal>(clock.monotonicMs)
+  const deps = { ...powers, log, counted, known, secret: createSecrets(powers, log) }
+  const failed = (error: unknown) => log.error('internal_error', { error: sentenceOf(error) })
+  let running = run(configuration, undefined, deps)
+  let refusal: string | undefined
+  let draining = false
+  let stopping: Promise<void> | undefined
+
+  const probes = createProbes({ running: () => running, isDraining: () => draining, refusal: () => refusal })
+  const upstream = createUpstream(upstreamOptions.url.replace(/\/$/, ''))
+  const accessLog = createAccessLog(powers, writer)
+  const open: { close: () => unknown }[] = [upstream]
+  try {
+    const door = await openFrontDoor(splitAddress(listen.proxy), {
+      clock,
+      upstream,
+      failed,
+      serving: () => running.serving,
+      decided: counted.decided,
+      finished(exchange) {
+        const nowMs = clock.monotonicMs()
+        counted.finished(exchange, nowMs)
+        accessLog(exchange, nowMs)
+      },
+    })
+    open.push(door)
+    const upstreamHealth = createUpstreamHealth(upstreamOptions)
+    open.push(upstreamHealth)
+    const handleHealth = createHealth({ ...probes, metrics: counted.metrics.scrape, upstream: upstreamHealth.ask })
+    const health = await startHttpServer(
+      { ...splitAddress(listen.health), maxBodyBytes: 1024 },
+      { handle: handleHealth, onError: failed },
+    )
+    open.push(health)
+    const handleAdmin = createAdmin({ explain: ask, status: probes.status })
+    const admin = await startHttpServer(
+      { ...splitAddress(listen.admin), maxBodyBytes: 65_536 },
+      { handle: handleAdmin, onError: failed },
+    )
+    open.push(admin)
+    const build = { version: powers.version, revision: powers.revision, nodeVersion: process.version }
+    registerGauges(counted.metrics, { running: () => running, known, door, writer, build })
+    open.push(watchFiles(watchedFiles, { clock, onChange }))
+    for (const each of running.sources) each.start()
+    const { rules, issuers } = configuration.options
+    log.info('started', {
+      version: powers.version,
+      config_hash: configuration.hash.slice(0, 16),
+      proxy_port: door.port,
+      health_port: health.port,
+      admin_port: admin.port,
+      rules: rules.length,
+      issuers: issuers.length,
+    })
+    return {
+      kind: 'running',
+      ports: { proxy: door.port, health: health.port, admin: admin.port },
+      reload,
+      drain: () => (stopping ??= drain(door)),
+      close,
+      explain: ask,
+      counters: counted.metrics.snapshot,
+      isReady: probes.isReady,
+    }
+  } catch (error) {
+    await close()
+    throw error
+  }
+
+  function ask(question: Question): Promise<Explanation> {
+    return explain(question, running.serving, clock)
+  }
+
+  function watchedFiles(): readonly string[] {
+    const { options } = running.configuration
+    const lists = options.blacklist.local === undefined ? [] : [options.blacklist.local.file]
+    const issuerFiles = options.issuers.flatMap(({ jwks, http }) => [jwks.file, http.ca?.file])
+    return [source.file, ...lists, ...issuerFiles].filter((file) => file !== undefined)
+  }
+
+  function onChange(changed: readonly string[]): void {
+    for (const { options, jwks } of running.sources)
+      if (options.jwks.file !== undefined && changed.includes(options.jwks.file)) void jwks.refresh()
+    reload()
+  }
+
+  /** One new object, swapped in one assignment; what does not load changes nothing (product.md §2). */
+  function reload(): 'reloaded' | 'unchanged' | 'refused' {
+    const next = readConfiguration(source, { env, readFile, fileMode })
+    if (next.kind === 'refused')
+      return refuse(next.problems.map((each) => `${each.file}:${each.line}:${each.column}: ${each.message}`))
+    const before = running
+    try {
+      running = run(next, before, deps)
+    } catch (error) {
+      return refuse([sentenceOf(error)])
+    }
+    for (const each of running.sources) if (!before.sources.includes(each)) each.start()
+    for (const each of before.sources) if (!running.sources.includes(each)) each.close()
+    refusal = undefined
+    if (next.hash === before.configuration.hash) return 'unchanged'
+    counted.reloaded(true)
+    const restart = needsRestart(before.configuration.options, next.options)
+    log.info('config_reloaded', {
+      config_hash: next.hash.slice(0, 16),
+      rules: next.options.rules.length,
+      needs_restart: restart.join(' '),
+    })
+    return 'reloaded'
+  }
+
+  function refuse(problems: readonly string[]): 'refused' {
+    const [first = 'unknown'] = problems
+    refusal = first
+    counted.reloaded(false)
+    for (const each of problems.slice(0, 20))
+      log.error('config_refused', { error: each, in_use: running.configuration.hash.slice(0, 16) })
+    return 'refused'
+  }
+
+  async function drain(door: FrontDoor): Promise<void> {
+    draining = true
+    log.info('draining', { delay: formatDuration(drainOptions.delay), timeout: formatDuration(drainOptions.timeout) })
+    await sleep(drainOptions.delay)
+    const late = await Promise.race([door.drain().then(() => false), sleep(drainOptions.timeout).then(() => true)])
+    log.info('stopped', { cut_off: late ? door.inFlight() : 0 })
+    await close()
+  }
+
+  async function close(): Promise<void> {
+    for (const each of running.sources) each.close()
+    await Promise.all(open.splice(0).map((each) => each.close()))
+    await writer.flush()
+  }
+}
+
+/** What of a new configuration only a restart brings about. */
+function needsRestart(before: GatewayOptions, after: GatewayOptions): readonly string[] {
+  const names = ['listen', 'upstream', 'drain'] as const
+  return names.filter((name) => JSON.stringify(before[name]) !== JSON.stringify(after[name]))
+}
+
+function createUpstreamHealth({ url, health_path }: GatewayOptions['upstream']): {
+  ask: () => Promise<HttpAnswer> | undefined
+  close: () => void
+} {
+  const client = createHttpClient({})
+  const address = url.replace(/\/$/, '') + (health_path ?? '')
+  return { ask: () => (health_path === undefined ? undefined : relay()), close: client.close }
+
+  async function relay(): Promise<HttpAnswer> {
+    try {
+      const { status, header, body } = await client.send(
+        { method: 'GET', url: address },
+        { maxBodyBytes: 65_536, deadlineMs: 2000 },
+      )
+      return { status, headers: { 'content-type': header('content-type') ?? 'text/plain' }, body }
+    } catch (error) {
+      return problem(503, sentenceOf(error))
+    }
+  }
+}
+
+function splitAddress(text: string): { readonly host: string; readonly port: number } {
+  const colon = text.lastIndexOf(':')
+  return { host: text.slice(0, colon).replace(/^\[|\]$/g, ''), port: Number(text.slice(colon + 1)) }
+}
+
+function sentenceOf(error: unknown): string {
+  return error instanceof Error ? `${error.name}: ${error.message}` : 'unknown error'
+}
+
+function sleep(ms: number): Promise<void> {
+  return new Promise((resolve) => void setTimeout(resolve, ms))
+}

@@ -1,0 +1,136 @@
+// From the text of a configuration file to one object that serves requests.
+import { BlockList, isIPv6 } from 'node:net'
+import type { Clock } from '../base/time.ts'
+import type { LoadDeps } from '../config/load.ts'
+import { load } from '../config/load.ts'
+import type { Problem } from '../config/problems.ts'
+import type { GatewayOptions } from '../config/schema.ts'
+import { findGatewayConflicts, gatewayOptions } from '../config/schema.ts'
+import type { Principal } from '../decision/decision.ts'
+import { createHeaderFilter } from '../decision/headers.ts'
+import { createPolicy } from '../decision/policy.ts'
+import { compileRules } from '../decision/rules.ts'
+import type { Serving } from '../gates/gate.ts'
+import { createGateway } from '../gateway.ts'
+import type { KnownTokens } from '../sources/known-tokens.ts'
+import type { LocalListOptions } from '../sources/local-list.ts'
+import { createLocalList, emptyLocalList, localListOptions } from '../sources/local-list.ts'
+import type { IssuerSources, SourceDeps } from './issuer-sources.ts'
+import { createIssuerSources, sourcesKey } from './issuer-sources.ts'
+import { createLookups } from './lookups.ts'
+
+/** Where a configuration is written, and how it is read anew. */
+export type ConfigurationSource = {
+  /** The name for messages; also the file that is watched, where it is one. */
+  readonly file: string
+  /** Throws when it cannot be read. */
+  readonly read: () => string
+}
+
+/** A configuration that was read and found good, with what it refers to. */
+export type Configuration = {
+  readonly kind: 'loaded'
+  readonly options: GatewayOptions
+  readonly localList: LocalListOptions
+  /** SHA-256 of the text, and of the list's. */
+  readonly hash: string
+}
+
+/** Reads a configuration and the lists it names. Reports all problems of a file at once; never throws. */
+export function readConfiguration(
+  source: ConfigurationSource,
+  deps: LoadDeps,
+): Configuration | { readonly kind: 'refused'; readonly problems: readonly Problem[] } {
+  const loaded = loadFile(source.file, source.read, (text) =>
+    load(gatewayOptions, { file: source.file, text }, deps, findGatewayConflicts),
+  )
+  if (loaded.kind === 'refused') return loaded
+  const { value: options, hash } = loaded
+  const { readFile } = deps
+  const list = options.blacklist.local
+  if (list === undefined || readFile === undefined) return { kind: 'loaded', options, localList: emptyLocalList, hash }
+  const local = loadFile(
+    list.file,
+    () => readFile(list.file).toString('utf8'),
+    (text) => load(localListOptions, { file: list.file, text }, { env: deps.env }),
+  )
+  if (local.kind === 'refused') return local
+  return { kind: 'loaded', options, localList: local.value, hash: hash + local.hash }
+}
+
+type Refused = { readonly kind: 'refused'; readonly problems: readonly Problem[] }
+
+function loadFile<T>(file: string, read: () => string, parse: (text: string) => T): T | Refused {
+  try {
+    return parse(read())
+  } catch (cause) {
+    const code = cause instanceof Error && 'code' in cause ? String(cause.code) : 'unknown error'
+    const message = `Cannot read configuration: the file cannot be read (${code})`
+    return { kind: 'refused', problems: [{ file, line: 1, column: 1, path: '', message, excerpt: '', caretLength: 1 }] }
+  }
+}
+
+/** A configuration at work. */
+export type Running = {
+  readonly configuration: Configuration
+  readonly sources: readonly IssuerSources[]
+  readonly serving: Serving
+}
+
+export type RunDeps = SourceDeps & { readonly clock: Clock; readonly known: KnownTokens<Principal> }
+
+/**
+ * Puts a configuration to work; its new sources are not started yet.
+ *
+ * @param before What runs now: an issuer of which nothing changed keeps its sources, with all they hold.
+ * @throws what an unreadable CA file throws; nothing is left open then.
+ */
+export function run(configuration: Configuration, before: Running | undefined, deps: RunDeps): Running {
+  const { options } = configuration
+  const made: IssuerSources[] = []
+  try {
+    const sources = options.issuers.map((issuer) => {
+      const key = sourcesKey(issuer, options, deps.readFile)
+      const kept = before?.sources.find(({ madeFrom }) => madeFrom === key)
+      if (kept !== undefined) return kept
+      const fresh = createIssuerSources(issuer, options, deps)
+      made.push(fresh)
+      return fresh
+    })
+    return { configuration, sources, serving: serve(configuration, sources, deps) }
+  } catch (error) {
+    for (const each of made) each.close()
+    throw error
+  }
+}
+
+function serve({ options, localList }: Configuration, sources: readonly IssuerSources[], deps: RunDeps): Serving {
+  const { clock, known, counted } = deps
+  const policy = createPolicy(
+    compileRules(options.rules),
+    sources.map((each) => each.trusted),
+  )
+  const list = createLocalList(localList, { clock })
+  const lookups = createLookups(sources, options.blacklist.on_stale, { clock, known, counted, localList: list })
+  const headerOptions = {
+    identityHeaders: new Map(Object.entries(options.identity_headers)),
+    keepHeaders: options.keep_headers,
+  }
+  return {
+    gateway: createGateway(policy, lookups, clock),
+    headers: createHeaderFilter(headerOptions, { isTrustedProxy: trust(options.trusted_proxies) }),
+    hosts: new Set(options.hosts),
+  }
+}
+
+function trust(proxies: readonly string[]): (ip: string) => boolean {
+  if (proxies.length === 0) return () => false
+  const listed = new BlockList()
+  for (const written of proxies) {
+    const [address = '', bits] = written.split('/')
+    const family = isIPv6(address) ? 'ipv6' : 'ipv4'
+    if (bits === undefined) listed.addAddress(address, family)
+    else listed.addSubnet(address, Number(bits), family)
+  }
+  return (ip) => listed.check(ip, isIPv6(ip) ? 'ipv6' : 'ipv4')
+}

@@ -1,0 +1,54 @@
+import type { Problem } from '../config/problems.ts'
+import type { Principal } from '../decision/decision.ts'
+import { createLineWriter, createLog } from '../io/log.ts'
+import { createKnownTokens } from '../sources/known-tokens.ts'
+import type { Powers } from './app.ts'
+import type { ConfigurationSource, Running } from './configuration.ts'
+import { readConfiguration, run } from './configuration.ts'
+import type { Explanation, Question } from './explain.ts'
+import { explain } from './explain.ts'
+import { createGatewayMetrics } from './metrics.ts'
+import { createSecrets } from './secrets.ts'
+
+// A little over the deadline of discovery and of what it leads to, one after the other.
+const patienceMs = 5000
+const pollMs = 20
+
+/**
+ * Explains a request without a running gateway: with a gateway of its own, that listens nowhere and asks the issuers
+ * itself. Rejects as `explain` does.
+ */
+export async function explainOffline(
+  source: ConfigurationSource,
+  question: Question,
+  powers: Powers,
+): Promise<
+  | { readonly kind: 'explained'; readonly explanation: Explanation }
+  | { readonly kind: 'refused'; readonly problems: readonly Problem[] }
+> {
+  const { clock, env, readFile, fileMode } = powers
+  const configuration = readConfiguration(source, { env, readFile, fileMode })
+  if (configuration.kind === 'refused') return configuration
+  const silent = createLineWriter({}, { write: (_chunk, done) => done() })
+  const log = createLog({ stream: 'main' }, { writer: silent, clock })
+  const known = createKnownTokens<Principal>(clock.monotonicMs)
+  const deps = { ...powers, log, known, counted: createGatewayMetrics(), secret: createSecrets(powers, log) }
+  const running = run(configuration, undefined, deps)
+  try {
+    for (const each of running.sources) each.start()
+    const untilMs = clock.monotonicMs() + patienceMs
+    while (!isSettled(running) && clock.monotonicMs() < untilMs)
+      await new Promise((resolve) => setTimeout(resolve, pollMs))
+    return { kind: 'explained', explanation: await explain(question, running.serving, clock) }
+  } finally {
+    for (const each of running.sources) each.close()
+  }
+}
+
+/** Whether every source has its facts, or has failed to get them. */
+function isSettled({ sources }: Running): boolean {
+  return sources.every(({ jwks, blacklist }) => {
+    const { loaded, failure } = jwks.state()
+    return (loaded || failure !== undefined) && (blacklist === undefined || blacklist.state().loaded)
+  })
+}

@@ -1,0 +1,88 @@
+import type { Clock } from '../base/time.ts'
+import type { GatewayOptions } from '../config/schema.ts'
+import type { Principal } from '../decision/decision.ts'
+import type { Lookups, Revocation } from '../decision/lookups.ts'
+import { keepMs } from '../decision/unwrap.ts'
+import type { TrustedIssuer } from '../decision/verify.ts'
+import type { BlacklistAnswer } from '../sources/blacklist.ts'
+import type { KnownTokens } from '../sources/known-tokens.ts'
+import type { LocalList } from '../sources/local-list.ts'
+import type { IssuerSources } from './issuer-sources.ts'
+import type { GatewayMetrics } from './metrics.ts'
+
+export type LookupDeps = {
+  readonly clock: Clock
+  readonly known: KnownTokens<Principal>
+  readonly localList: LocalList
+  readonly counted: GatewayMetrics
+}
+
+/**
+ * Gives the gateway of one configuration its facts.
+ *
+ * @param issuers Those of this configuration: facts learned under another one are not found through these look-ups.
+ */
+export function createLookups(
+  issuers: readonly IssuerSources[],
+  onStale: GatewayOptions['blacklist']['on_stale'],
+  { clock, known, localList, counted }: LookupDeps,
+): Lookups {
+  const sources = new Map(issuers.map((each) => [each.trusted, each]))
+  return {
+    known(token, opaqueIssuer) {
+      const found = known.find(token, opaqueIssuer?.issuer)
+      const held = found !== undefined && sources.has(found.issuer)
+      counted.tokenCache(held)
+      return held ? found : undefined
+    },
+    remember: (token, principal) => known.remember(token, principal, keepMs(principal, clock.wallMs())),
+    holdsKey: ({ issuer, key }) => key === undefined || sourcesOf(issuer).jwks.holds(key),
+    key: (issuer, wanted) => sourcesOf(issuer).jwks.key(wanted),
+    introspect(issuer, token, afterMs) {
+      const { introspection } = sourcesOf(issuer)
+      // The gateway asks only issuers whose answers may be kept: those with introspection.
+      if (introspection === undefined) throw new TypeError('Cannot introspect: the issuer has no introspection')
+      return introspection.ask(token, afterMs)
+    },
+    revoked(principal) {
+      const { claims, wrapper, issuer, key } = principal
+      const { blacklist } = sourcesOf(issuer)
+      const token = { claims, kid: key?.kid }
+      const local =
+        localList.find(issuer.issuer, token) ??
+        (wrapper && localList.find(issuer.issuer, { ...token, claims: wrapper }))
+      if (local !== undefined) return hit(issuer, local.cause)
+      if (blacklist === undefined) return 'clear'
+      const answer = blacklist.check(token)
+      if (wrapper === undefined && !(answer instanceof Promise)) return verdict(issuer, answer)
+      const second = wrapper === undefined ? undefined : blacklist.check({ ...token, claims: wrapper })
+      if (!(answer instanceof Promise || second instanceof Promise)) return verdict(issuer, either(answer, second))
+      return Promise.all([answer, second]).then(([one, other]) => verdict(issuer, either(one, other)))
+    },
+  }
+
+  function sourcesOf(issuer: TrustedIssuer): IssuerSources {
+    const found = sources.get(issuer)
+    if (found === undefined) throw new TypeError('Cannot look up: the issuer is of another configuration')
+    return found
+  }
+
+  function verdict(issuer: TrustedIssuer, answer: BlacklistAnswer): Revocation {
+    if (answer === undefined) return 'clear'
+    if (answer !== 'stale') return hit(issuer, answer.cause)
+    if (onStale === 'introspect') return 'ask'
+    // product.md §6: only an operator's own word lets a token pass unchecked, and only once there was a list.
+    const state = sourcesOf(issuer).blacklist?.state()
+    return onStale === 'allow' && state?.loaded === true && state.stale ? 'clear' : 'stale'
+  }
+
+  function hit(issuer: TrustedIssuer, cause: Parameters<GatewayMetrics['revoked']>[1]): Revocation {
+    counted.revoked(issuer.issuer, cause)
+    return 'revoked'
+  }
+}
+
+/** Either name of a wrapped token is enough to revoke it, and neither alone is enough to clear it. */
+function either(one: BlacklistAnswer, other: BlacklistAnswer): BlacklistAnswer {
+  return typeof one === 'object' ? one : typeof other === 'object' ? other : (one ?? other)
+}

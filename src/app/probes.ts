@@ -1,0 +1,151 @@
+// What health, people and Prometheus are told about the state of things.
+import type { Check } from '../admin/health.ts'
+import type { Principal } from '../decision/decision.ts'
+import type { LineWriter } from '../io/log.ts'
+import type { Metrics, ReadSeries } from '../io/metrics.ts'
+import type { FeedState } from '../sources/blacklist.ts'
+import type { KnownTokens } from '../sources/known-tokens.ts'
+import type { Running } from './configuration.ts'
+import type { IssuerSources } from './issuer-sources.ts'
+
+export type ProbeDeps = {
+  readonly running: () => Running
+  readonly isDraining: () => boolean
+  /** Why the configuration in its file is not the one in use; undefined where it is. */
+  readonly refusal: () => string | undefined
+}
+
+export type Probes = {
+  readonly started: () => readonly Check[]
+  readonly ready: () => readonly Check[]
+  readonly notes: () => readonly Check[]
+  readonly isReady: () => boolean
+  readonly status: () => unknown
+}
+
+/** Makes the answers of the health listener and of `GET /status`. */
+export function createProbes({ running, isDraining, refusal }: ProbeDeps): Probes {
+  // Once ready, an issuer's outage does not make the pod unready: others would fall the same way.
+  let wasReady = false
+  return { started: () => [{ name: 'configuration', ok: true, said: 'loaded' }], ready, notes, isReady, status }
+
+  function ready(): readonly Check[] {
+    const sources = running().sources.flatMap(readiness)
+    wasReady ||= sources.every(({ ok }) => ok)
+    const checks = wasReady ? sources.map((check) => ({ ...check, ok: true })) : sources
+    const draining = isDraining()
+    return [...checks, { name: 'drain', ok: !draining, said: draining ? 'draining' : 'not draining' }]
+  }
+
+  function isReady(): boolean {
+    return ready().every(({ ok }) => ok)
+  }
+
+  function notes(): readonly Check[] {
+    const refused = refusal()
+    return [{ name: 'configuration file', ok: refused === undefined, said: refused ?? 'in use' }]
+  }
+
+  function status(): unknown {
+    const { configuration, sources } = running()
+    return {
+      configuration: {
+        hash: configuration.hash,
+        rules: configuration.options.rules.length,
+        refused: refusal() ?? null,
+      },
+      draining: isDraining(),
+      issuers: sources.map(({ trusted, jwks, introspection, blacklist }) => ({
+        issuer: trusted.issuer,
+        keys: jwks.state(),
+        introspection: introspection?.state() ?? null,
+        blacklist: blacklist?.state() ?? null,
+      })),
+    }
+  }
+}
+
+function readiness({ trusted, options, jwks, blacklist }: IssuerSources): readonly Check[] {
+  const { issuer } = trusted
+  const { loaded, keys, failure } = jwks.state()
+  const checks: Check[] = []
+  const said = failure === undefined ? (loaded ? `${keys} keys` : 'not loaded yet') : failure
+  checks.push({ name: `keys of ${issuer}`, ok: loaded || !options.required, said })
+  const feed = blacklist?.state()
+  if (feed !== undefined)
+    checks.push({ name: `blacklist of ${issuer}`, ok: feed.loaded || !options.required, said: feedSaid(feed) })
+  return checks
+}
+
+function feedSaid({ loaded, entries, stale }: FeedState): string {
+  if (!loaded) return 'not loaded yet'
+  return stale ? `${entries} entries, too old` : `${entries} entries`
+}
+
+export type GaugeDeps = {
+  readonly running: () => Running
+  readonly known: Pick<KnownTokens<Principal>, 'entries'>
+  readonly door: { readonly inFlight: () => number; readonly connections: () => number }
+  readonly writer: Pick<LineWriter, 'dropped'>
+  readonly build: { readonly version: string; readonly revision: string; readonly nodeVersion: string }
+}
+
+/** Registers what is read when Prometheus asks. */
+export function registerGauges(metrics: Metrics, { running, known, door, writer, build }: GaugeDeps): void {
+  metrics.gauge('requests_in_flight', 'Requests being served.', ['listener'], () => [[['proxy'], door.inFlight()]])
+  metrics.gauge('connections', 'Open connections.', ['listener'], () => [[['proxy'], door.connections()]])
+  metrics.gauge('token_cache_entries', 'Tokens whose facts are kept.', [], () => [[[], known.entries()]])
+  metrics.gauge(
+    'jwks_keys',
+    'Usable keys held.',
+    ['issuer'],
+    perIssuer(({ jwks }) => jwks.state().keys),
+  )
+  metrics.gauge(
+    'jwks_last_success_timestamp_seconds',
+    'When the key set was last fetched.',
+    ['issuer'],
+    perIssuer(({ jwks }) => (jwks.state().lastSuccessWallMs ?? 0) / 1000),
+  )
+  const circuits = { closed: 0, half_open: 1, open: 2 } as const
+  metrics.gauge(
+    'circuit_state',
+    '0 closed, 1 half open, 2 open.',
+    ['target'],
+    perIssuer(({ introspection }) => introspection && circuits[introspection.state().circuit]),
+  )
+  const feedGauge = (name: string, help: string, read: (state: FeedState) => number) =>
+    metrics.gauge(
+      name,
+      help,
+      ['issuer'],
+      perIssuer(({ blacklist }) => blacklist && read(blacklist.state())),
+    )
+  feedGauge('blacklist_entries', 'Entries held.', (state) => state.entries)
+  feedGauge(
+    'blacklist_last_success_timestamp_seconds',
+    'When the last good poll began.',
+    (state) => (state.lastSuccessWallMs ?? 0) / 1000,
+  )
+  feedGauge('revocation_lag_seconds', 'Longest delay of the revocations that came last.', (state) => state.lagSeconds)
+  feedGauge('blacklist_clock_skew_seconds', "Our wall clock less the issuer's.", (state) => state.skewSeconds)
+  metrics.gauge('rules', 'Rules in use.', [], () => [[[], running().configuration.options.rules.length]])
+  metrics.gauge('config_info', 'The configuration in use, by its hash.', ['hash'], () => [
+    [[running().configuration.hash.slice(0, 16)], 1],
+  ])
+  metrics.counterOf('log_dropped_total', 'Log lines lost because nobody read them.', ['stream'], () => [
+    [['stdout'], writer.dropped()],
+  ])
+  const { version, revision, nodeVersion } = build
+  metrics.gauge('build_info', 'This build.', ['version', 'revision', 'node_version'], () => [
+    [[version, revision, nodeVersion], 1],
+  ])
+
+  function perIssuer(read: (sources: IssuerSources) => number | undefined): ReadSeries {
+    return () =>
+      running().sources.flatMap((each) => {
+        const value = read(each)
+        return value === undefined ? [] : [[[each.trusted.issuer], value] as const]
+      })
+  }
+}

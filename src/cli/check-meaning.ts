@@ -1,0 +1,98 @@
+// What a configuration means that no single line of it says.
+import type { GatewayOptions } from '../config/schema.ts'
+
+type Warning = { readonly path: readonly (string | number)[]; readonly message: string }
+
+/** Traps of real issuers, and settings that work against each other. */
+export function lintIssuers({ issuers, rules, blacklist }: GatewayOptions): readonly Warning[] {
+  const warnings: Warning[] = []
+  for (const [at, each] of issuers.entries()) {
+    const here = ['issuers', at]
+    if (each.insecure_http)
+      warnings.push({
+        path: [...here, 'insecure_http'],
+        message: 'tokens and secrets travel to this issuer unprotected',
+      })
+    if (each.token_profile === 'lenient')
+      warnings.push({
+        path: [...here, 'token_profile'],
+        message: "tokens of typ JWT are taken: the issuer's other kinds of token are told apart by their claims only",
+      })
+    if (each.revocation === 'introspect')
+      warnings.push({
+        path: [...here, 'revocation'],
+        message:
+          'every JWT is introspected; some issuers answer 400 about their own JWTs (node-oidc-provider), which is 503 here',
+      })
+    if (each.blacklist === undefined && each.revocation === 'blacklist')
+      warnings.push({
+        path: here,
+        message:
+          'a revoked JWT of this issuer is accepted until it expires: it has no blacklist, and revocation is not introspect',
+      })
+    if (each.blacklist !== undefined && each.max_token_lifetime > 86_400_000)
+      warnings.push({
+        path: [...here, 'max_token_lifetime'],
+        message: 'every revocation is held for as long as a token may live',
+      })
+  }
+  const opaque = issuers.filter(({ introspection }) => introspection !== undefined)
+  for (const [at, rule] of rules.entries()) {
+    const candidates = opaque.filter(({ issuer }) => rule.issuers?.includes(issuer) ?? true)
+    if (!rule.public && candidates.length > 1 && !candidates.some((each) => each.opaque))
+      warnings.push({
+        path: ['rules', at],
+        message: 'opaque tokens are refused: several issuers could be asked, and none is marked opaque: true',
+      })
+    const never = issuers.filter(
+      ({ issuer, revocation }) => revocation === 'blacklist' && (rule.issuers?.includes(issuer) ?? true),
+    )
+    if (rule.freshness === 'always' && never.length > 0)
+      warnings.push({
+        path: ['rules', at, 'freshness'],
+        message:
+          'always asks the issuer about opaque and wrapped tokens only; JWTs are asked about where revocation is introspect',
+      })
+  }
+  if (blacklist.on_stale === 'allow')
+    warnings.push({ path: ['blacklist', 'on_stale'], message: 'once a list is too old, revoked tokens are accepted' })
+  return warnings
+}
+
+/** What the numbers mean together, in sentences for whoever is on call. */
+export function meaning(
+  { issuers, blacklist, rules }: GatewayOptions,
+  format: (ms: number) => string,
+): readonly string[] {
+  const { poll_interval, max_staleness, on_stale, purge_delay } = blacklist
+  return [
+    `${rules.length} rules, ${issuers.length} issuers; what no rule matches is denied`,
+    ...issuers.flatMap((each) => {
+      const { issuer, jwks, introspection, blacklist: feed, max_token_lifetime } = each
+      const keys = `after ${format(jwks.stale_max)} (jwks.stale_max)`
+      const stale = { deny: 'refused with 503', introspect: 'introspected', allow: 'accepted unchecked' }[on_stale]
+      const list = `${stale} after ${format(max_staleness)} (blacklist.max_staleness)`
+      const jwts =
+        feed === undefined || max_staleness > jwks.stale_max ? `JWTs refused with 503 ${keys}` : `JWTs ${list}`
+      const opaque =
+        introspection === undefined
+          ? 'no opaque tokens'
+          : `opaque tokens at once, known ones after ${format(introspection.max_age)}`
+      const lines = [`${issuer} unreachable: ${jwts}, ${opaque}`]
+      if (feed !== undefined) {
+        const lived = max_token_lifetime + purge_delay
+        lines.push(
+          `${issuer} revokes: refused everywhere within ${format(poll_interval)} and one fetch; remembered for up to ${format(lived)}`,
+        )
+      }
+      if (introspection !== undefined && each.require_aud)
+        lines.push(
+          `${issuer} answers inactive, or 401 audience_mismatch: some issuers (Keycloak) want introspection.client_id in the token's aud, others name no aud at all (require_aud: false)`,
+        )
+      lines.push(
+        `${issuer} rotates its key: the first token with it is accepted after one fetch, under attack within ${format(jwks.cool_down)} (503 until then)`,
+      )
+      return lines
+    }),
+  ]
+}

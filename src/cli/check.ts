@@ -1,0 +1,70 @@
+import { formatDuration } from '../base/time.ts'
+import type { Loaded } from '../config/load.ts'
+import { load } from '../config/load.ts'
+import type { Problem } from '../config/problems.ts'
+import { formatProblem } from '../config/problems.ts'
+import { formatReference, formatSchema } from '../config/reference.ts'
+import type { GatewayOptions } from '../config/schema.ts'
+import { findGatewayConflicts, gatewayOptions } from '../config/schema.ts'
+import { lintRules } from '../decision/rule-lint.ts'
+import { lintIssuers, meaning } from './check-meaning.ts'
+import type { Shell } from './shell.ts'
+import { exitCodes, sayFailure } from './shell.ts'
+
+type Options = { readonly json?: true; readonly strict?: true; readonly secrets?: true; readonly docs?: string }
+type Finding = Problem & { readonly severity: 'error' | 'warning' }
+type Checked = { readonly file: string; readonly findings: readonly Finding[]; readonly means: readonly string[] }
+
+/** Checks configuration files as `serve` would, warns of what loads and is probably not meant, and says what the numbers mean together. */
+export function check(files: readonly string[], options: Options, shell: Shell): number {
+  try {
+    if (options.docs !== undefined) {
+      shell.writeFile(`${options.docs}/postern.schema.json`, formatSchema())
+      shell.writeFile(`${options.docs}/README.md`, formatReference())
+      shell.say(`Wrote ${options.docs}/postern.schema.json and ${options.docs}/README.md\n`)
+    } else if (files.length === 0) {
+      shell.say('postern: name at least one file to check\n')
+      return exitCodes.usage
+    }
+    const checked = files.map((file) => checkFile(file, options, shell))
+    if (options.json === true) shell.out(`${JSON.stringify(checked, null, 2)}\n`)
+    else for (const each of checked) shell.out(formatChecked(each, shell.color))
+    const bad = checked.some(({ findings }) =>
+      findings.some(({ severity }) => severity === 'error' || options.strict === true),
+    )
+    return bad ? exitCodes.configuration : exitCodes.ok
+  } catch (error) {
+    return sayFailure(shell, error)
+  }
+}
+
+function checkFile(file: string, options: Options, { env, readFile, fileMode }: Shell): Checked {
+  const text = readFile(file).toString('utf8')
+  const deps = options.secrets === true ? { env, readFile, fileMode } : { env }
+  const loaded: Loaded<GatewayOptions> = load(gatewayOptions, { file, text }, deps, findGatewayConflicts)
+  if (loaded.kind === 'refused')
+    return { file, means: [], findings: loaded.problems.map((problem) => ({ ...problem, severity: 'error' })) }
+  const { value, locate } = loaded
+  const warnings = [
+    ...lintRules(value.rules).map(({ path, message }) => ({ path: ['rules', ...path], message })),
+    ...lintIssuers(value),
+  ]
+  const findings = warnings.map(({ path, message }): Finding => {
+    return { ...locate(path), path: path.join('.'), message, severity: 'warning' }
+  })
+  return { file, findings, means: meaning(value, formatDuration) }
+}
+
+function formatChecked({ file, findings, means }: Checked, color: boolean): string {
+  const errors = findings.filter(({ severity }) => severity === 'error').length
+  const warnings = findings.length - errors
+  const told = findings.map((finding) => {
+    const message = finding.severity === 'warning' ? `warning: ${finding.message}` : finding.message
+    return formatProblem({ ...finding, message }, { color })
+  })
+  const verdict =
+    errors > 0
+      ? `${file}: ${errors} error${errors === 1 ? '' : 's'}`
+      : `${file}: ok${warnings > 0 ? `, ${warnings} warning${warnings === 1 ? '' : 's'}` : ''}`
+  return `${[...told, verdict, ...means.map((line) => `  ${line}`)].join('\n')}\n`
+}

@@ -1,0 +1,95 @@
+// Every command, its arguments and options. What a command does is loaded when it is asked for: `serve` pays for no other.
+import { Command, CommanderError, Option } from 'commander'
+import type { Shell } from './shell.ts'
+import { exitCodes } from './shell.ts'
+
+/**
+ * Runs one command.
+ *
+ * @param args Without the interpreter and the script.
+ * @returns The exit code; 2 for a command line that is wrong.
+ */
+export async function runCommand(args: readonly string[], shell: Shell): Promise<number> {
+  let code: number = exitCodes.ok
+  const set = (result: number) => {
+    code = result
+  }
+  const program = new Command('postern')
+    .description(
+      'A gate before a service: lets a request through only when its OAuth access token is good for that route.',
+    )
+    .exitOverride()
+    .configureOutput({ writeOut: shell.out, writeErr: shell.say })
+    .showHelpAfterError('(postern --help shows every command)')
+
+  program
+    .command('serve')
+    .description('run the gateway')
+    .requiredOption('--config <file>', 'configuration file')
+    .action(async ({ config }: { config: string }) => set(await (await import('./serve.ts')).serve(config, shell)))
+
+  program
+    .command('check')
+    .description('check configuration files, and say what they mean together')
+    .argument('[files...]', 'configuration files')
+    .option('--json', 'findings as JSON')
+    .option('--strict', 'warnings are errors')
+    .option('--secrets', 'also read every secret, as serve does')
+    .addOption(new Option('--docs [directory]', 'write the schema and the reference').preset('config'))
+    .action(async (files: string[], options: { json?: true; strict?: true; secrets?: true; docs?: string }) =>
+      set((await import('./check.ts')).check(files, options, shell)),
+    )
+
+  program
+    .command('explain')
+    .description('explain one decision step by step; the token comes on stdin')
+    .argument('<method>', 'such as GET')
+    .argument('<url>', 'such as http://api.example.com/orders/1, or /orders/1')
+    .requiredOption('--config <file>', 'configuration file')
+    .option('--json', 'steps as JSON')
+    .action(async (method: string, url: string, options: { config: string; json?: boolean }) =>
+      set(await (await import('./explain.ts')).explainCommand(method, url, options, shell)),
+    )
+
+  program
+    .command('issuer')
+    .description('run the bundled issuer')
+    .requiredOption('--config <file>', 'configuration file')
+    .option('--dev', 'for trying out: store in memory, demonstration keys, tokens made to order')
+    .action(async (options: { config: string; dev?: true }) =>
+      set(await (await import('./issuer.ts')).issuer(options, shell)),
+    )
+
+  program
+    .command('demo')
+    .description('run two issuers, a service and the gateway, and every case in the table')
+    .option('--keep', 'leave it running, with the addresses to try')
+    .action(async (options: { keep?: true }) => set(await (await import('./demo.ts')).demo(options, shell)))
+
+  program
+    .command('schema')
+    .description('print the JSON Schema of the configuration file')
+    .action(async () => set((await import('./schema.ts')).schema(shell)))
+
+  program
+    .command('health')
+    .description('ask a running gateway how it is')
+    .option('--url <url>', 'what to ask', 'http://127.0.0.1:9464/livez')
+    .action(async ({ url }: { url: string }) => set(await (await import('./health.ts')).health(url, shell)))
+
+  program
+    .command('version')
+    .description('print the version')
+    .action(() => {
+      shell.out(`postern ${shell.version} (Node ${process.version})\n`)
+    })
+
+  try {
+    await program.parseAsync([...args], { from: 'user' })
+    return code
+  } catch (error) {
+    if (!(error instanceof CommanderError)) throw error
+    // Help that was asked for is no mistake.
+    return error.exitCode === 0 ? exitCodes.ok : exitCodes.usage
+  }
+}

@@ -1,0 +1,30 @@
+import { startApp } from '../app/app.ts'
+import { formatProblem } from '../config/problems.ts'
+import type { Shell } from './shell.ts'
+import { exitCodes, sayFailure } from './shell.ts'
+
+/** Runs the gateway until a signal ends it. SIGHUP reads the configuration anew; a second SIGTERM or SIGINT ends at once. */
+export async function serve(file: string, shell: Shell): Promise<number> {
+  const stopped = Promise.withResolvers<void>()
+  let asked = 0
+  const stop = () => {
+    asked += 1
+    if (asked > 1) shell.exitNow(exitCodes.failure)
+    stopped.resolve()
+  }
+  shell.onSignal('SIGTERM', stop)
+  shell.onSignal('SIGINT', stop)
+  try {
+    const app = await startApp({ file, read: () => shell.readFile(file).toString('utf8') }, shell)
+    if (app.kind === 'refused') {
+      for (const problem of app.problems) shell.say(`${formatProblem(problem, { color: shell.color })}\n`)
+      return exitCodes.configuration
+    }
+    shell.onSignal('SIGHUP', () => void app.reload())
+    await stopped.promise
+    await app.drain()
+    return exitCodes.ok
+  } catch (error) {
+    return sayFailure(shell, error)
+  }
+}

@@ -1,0 +1,36 @@
+import type { Powers } from '../app/app.ts'
+
+/** What a command gets from the process: arguments come parsed, everything else through here. */
+export type Shell = Powers & {
+  /** Data, to stdout. */
+  readonly out: (text: string) => void
+  /** Talk, to stderr. */
+  readonly say: (text: string) => void
+  /** Whether what is said is read by a person at a terminal. */
+  readonly isTerminal: boolean
+  /** Whether colours are wanted on stdout. */
+  readonly color: boolean
+  /** All of stdin, at most `maxBytes`; rejects with RangeError when there is more. */
+  readonly readStdin: (maxBytes: number) => Promise<string>
+  readonly stdinIsTerminal: boolean
+  readonly writeFile: (path: string, text: string) => void
+  readonly onSignal: (name: 'SIGTERM' | 'SIGINT' | 'SIGHUP', listener: () => void) => void
+  /** Ends the process without waiting for anything. */
+  readonly exitNow: (code: number) => never
+}
+
+/** What the process ends with (product.md §3). */
+export const exitCodes = {
+  ok: 0,
+  failure: 1,
+  usage: 2,
+  configuration: 3,
+  deny: 5,
+  undecided: 6,
+} as const
+
+/** Says in one line why a command cannot go on. */
+export function sayFailure(shell: Shell, error: unknown): number {
+  shell.say(`postern: ${error instanceof Error ? error.message : 'unknown error'}\n`)
+  return exitCodes.failure
+}

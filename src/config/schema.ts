@@ -1,0 +1,189 @@
+import * as z from 'zod'
+import { nearest } from '../base/nearest.ts'
+import { duration, httpUrl, isLoopbackUrl, secretSource } from '../base/options.ts'
+import { identityHeadersOptions, keepHeadersOptions, trustedProxiesOptions } from '../decision/headers.ts'
+import { findRuleConflicts } from '../decision/rule-lint.ts'
+import { rulesOptions } from '../decision/rules.ts'
+import { trustOptions } from '../decision/verify.ts'
+import { blacklistOptions } from '../sources/blacklist.ts'
+import { introspectionOptions } from '../sources/introspection.ts'
+import { jwksOptions } from '../sources/jwks.ts'
+import type { CrossFinding } from './load.ts'
+
+const address = z
+  .string()
+  .regex(/^(?:\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+):\d{1,5}$/, { error: 'expected an address like 127.0.0.1:8080' })
+  .refine((text) => Number(text.slice(text.lastIndexOf(':') + 1)) <= 65_535, { error: 'expected a port up to 65535' })
+
+const issuer = trustOptions.extend({
+  metadata_url: httpUrl.optional().describe('Where the metadata is (RFC 8414), if not under the issuer.'),
+  jwks_uri: httpUrl.optional().describe('Where the keys are (RFC 7517); absent: as the metadata says.'),
+  jwks: jwksOptions.prefault({}).describe('How the keys are kept.'),
+  introspection_endpoint: httpUrl
+    .optional()
+    .describe('Where tokens are asked about (RFC 7662); absent: as the metadata says.'),
+  introspection: introspectionOptions
+    .optional()
+    .describe('How we ask; absent: this issuer has no opaque tokens for us.'),
+  blacklist: z
+    .strictObject({
+      url: httpUrl.describe('The feed of revoked tokens.'),
+      client_id: z.string().min(1).max(256).optional().describe("Absent: introspection's."),
+      client_secret: secretSource.optional().describe("Absent: introspection's."),
+    })
+    .optional()
+    .describe('Where its revoked tokens are listed; absent: nowhere.'),
+  http: z
+    .strictObject({
+      ca: z
+        .strictObject({ file: z.string().min(1) })
+        .optional()
+        .describe('Certificates trusted beside the usual ones, PEM.'),
+    })
+    .prefault({})
+    .describe('How we reach this issuer.'),
+  insecure_http: z
+    .boolean()
+    .prefault(false)
+    .describe('Accepts plain http to other machines. Tokens and secrets then travel unprotected.'),
+})
+
+/** The gateway's configuration file: the type, the validation, the JSON Schema and the reference. */
+export const gatewayOptions = z.strictObject({
+  version: z.literal(1).describe('The version of this file format.'),
+  listen: z
+    .strictObject({
+      proxy: address
+        .prefault('0.0.0.0:8080')
+        .describe('The front door. A change needs a restart, as for all listeners.'),
+      health: address.prefault('0.0.0.0:9464').describe('/livez /startupz /readyz /metrics /upstreamz.'),
+      admin: address.prefault('127.0.0.1:9465').describe('explain and the state of the sources; loopback only.'),
+    })
+    .prefault({})
+    .describe('Addresses to listen on; port 0 takes any free one.'),
+  upstream: z
+    .strictObject({
+      url: z
+        .string()
+        .regex(/^http:\/\/(?:\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+)(?::\d{1,5})?\/?$/, {
+          error: 'expected an origin like http://127.0.0.1:3000',
+        })
+        .describe('The service behind the gateway. A change needs a restart.'),
+      health_path: z
+        .string()
+        .regex(/^\/[!-~]*$/, { error: 'expected a path that begins with /' })
+        .optional()
+        .describe('What /upstreamz of the health listener relays.'),
+    })
+    .describe('Where allowed requests go.'),
+  issuers: z.array(issuer).max(100).prefault([]).describe('Whose tokens are taken.'),
+  blacklist: blacklistOptions.prefault({}).describe('How lists of revoked tokens are kept, for all issuers together.'),
+  drain: z
+    .strictObject({
+      delay: duration.prefault('5s').describe('How long to keep serving once asked to stop.'),
+      timeout: duration.prefault('20s').describe('How long what is in flight may take after that.'),
+    })
+    .prefault({})
+    .describe('What happens at SIGTERM.'),
+  trusted_proxies: trustedProxiesOptions,
+  hosts: z
+    .array(z.string().regex(/^[a-z0-9.-]+$|^\[[0-9a-f:.]+\]$/, { error: 'expected a lower-case name without port' }))
+    .prefault([])
+    .describe('Names we answer for; none: any valid Host.'),
+  rules: rulesOptions.describe('Which requests pass with which token. What no rule matches is denied.'),
+  identity_headers: identityHeadersOptions,
+  keep_headers: keepHeadersOptions,
+})
+
+/** A configuration as read: durations are milliseconds. */
+export type GatewayOptions = z.output<typeof gatewayOptions>
+export type IssuerOptions = GatewayOptions['issuers'][number]
+
+/** What is wrong with a configuration as a whole, each with its place. */
+export function findGatewayConflicts(options: GatewayOptions): readonly CrossFinding[] {
+  return [
+    ...findRuleConflicts(options.rules).map(({ path, message }) => ({ path: ['rules', ...path], message })),
+    ...options.issuers.flatMap((each, at) => findIssuerConflicts(options, each, at)),
+    ...findRuleIssuerConflicts(options),
+    ...findListenConflicts(options),
+  ]
+}
+
+function findIssuerConflicts(options: GatewayOptions, each: IssuerOptions, at: number): readonly CrossFinding[] {
+  const found: CrossFinding[] = []
+  const here = ['issuers', at]
+  if (options.issuers.findIndex(({ issuer }) => issuer === each.issuer) !== at)
+    found.push({ path: [...here, 'issuer'], message: 'expected another issuer than the one above' })
+  const urls = {
+    issuer: each.issuer,
+    metadata_url: each.metadata_url,
+    jwks_uri: each.jwks_uri,
+    introspection_endpoint: each.introspection_endpoint,
+    'blacklist.url': each.blacklist?.url,
+  }
+  for (const [name, url] of Object.entries(urls)) {
+    if (url === undefined || url.startsWith('https:') || isLoopbackUrl(url) || each.insecure_http) continue
+    const message = 'expected https (plain http only to loopback, or with insecure_http: true)'
+    found.push({ path: [...here, ...name.split('.')], message })
+  }
+  if (each.jwks.file !== undefined && each.jwks_uri !== undefined)
+    found.push({ path: [...here, 'jwks_uri'], message: 'expected either jwks_uri or jwks.file' })
+  if (each.revocation === 'introspect' && each.introspection === undefined)
+    found.push({ path: [...here, 'revocation'], message: 'expected introspection to be configured for introspect' })
+  if (each.opaque && each.introspection === undefined)
+    found.push({ path: [...here, 'opaque'], message: 'expected introspection to be configured for opaque tokens' })
+  if (each.blacklist === undefined) return found
+  const { client_id, client_secret } = each.blacklist
+  if ((client_id === undefined) !== (client_secret === undefined))
+    found.push({ path: [...here, 'blacklist'], message: 'expected client_id and client_secret, or neither' })
+  if (client_id === undefined && each.introspection === undefined)
+    found.push({
+      path: [...here, 'blacklist'],
+      message: 'expected client_id and client_secret, here or in introspection',
+    })
+  // product.md §6: an entry purged within the leeway would bring a revoked token back.
+  if (options.blacklist.purge_delay < each.leeway)
+    found.push({
+      path: ['blacklist', 'purge_delay'],
+      message: `expected at least the leeway of ${each.leeway / 1000}s`,
+    })
+  if (options.blacklist.on_stale === 'introspect' && each.introspection === undefined)
+    found.push({
+      path: ['blacklist', 'on_stale'],
+      message: 'expected every issuer with a blacklist to have introspection',
+    })
+  if (options.blacklist.max_staleness < options.blacklist.poll_interval)
+    found.push({ path: ['blacklist', 'max_staleness'], message: 'expected at least poll_interval' })
+  return found
+}
+
+function findRuleIssuerConflicts({ rules, issuers }: GatewayOptions): readonly CrossFinding[] {
+  const found: CrossFinding[] = []
+  const known = issuers.map((each) => each.issuer)
+  for (const [at, rule] of rules.entries()) {
+    for (const [index, name] of (rule.issuers ?? []).entries()) {
+      if (known.includes(name)) continue
+      const guess = nearest(name, known)
+      const message = `expected a configured issuer${guess === undefined ? '' : `, perhaps ${guess}`}`
+      found.push({ path: ['rules', at, 'issuers', index], message })
+    }
+    if (rule.public) continue
+    const marked = issuers.filter((each) => each.opaque && (rule.issuers?.includes(each.issuer) ?? true))
+    if (marked.length > 1)
+      found.push({ path: ['rules', at], message: 'expected one issuer with opaque: true among those it accepts' })
+  }
+  return found
+}
+
+function findListenConflicts({ listen }: GatewayOptions): readonly CrossFinding[] {
+  const found: CrossFinding[] = []
+  if (!isLoopbackUrl(`http://${listen.admin}`))
+    found.push({ path: ['listen', 'admin'], message: 'expected a loopback address, such as 127.0.0.1:9465' })
+  const taken = new Map<string, string>()
+  for (const [name, text] of Object.entries(listen)) {
+    if (taken.has(text) && !text.endsWith(':0'))
+      found.push({ path: ['listen', name], message: `expected another address than ${taken.get(text)}` })
+    taken.set(text, name)
+  }
+  return found
+}

@@ -1,0 +1,278 @@
+// Header lines travel as node's rawHeaders do: name, value, name, value, every line as received.
+import * as z from 'zod'
+import { claimOf } from './authorize.ts'
+import type { Principal } from './decision.ts'
+import type { AccessRequest } from './request.ts'
+import type { Rule } from './rules.ts'
+
+// With these an upstream may be told another path or method than the one judged (product.md §10).
+const overrideNames = [
+  'x-original-url',
+  'x-rewrite-url',
+  'x-original-uri',
+  'x-original-method',
+  'x-forwarded-uri',
+  'x-forwarded-path',
+  'x-forwarded-method',
+  'x-forwarded-prefix',
+  'x-envoy-original-path',
+  'x-http-method-override',
+  'x-method-override',
+  'x-http-method',
+] as const
+// RFC 9110 §7.6.1 and §10.1.1, and the framing of a message: each connection has its own.
+const connectionNames: ReadonlySet<string> = new Set([
+  'connection',
+  'content-length',
+  'expect',
+  'host',
+  'http2-settings',
+  'keep-alive',
+  'proxy-authenticate',
+  'proxy-authentication-info',
+  'proxy-authorization',
+  'proxy-connection',
+  'te',
+  'trailer',
+  'transfer-encoding',
+  'upgrade',
+])
+const overrides: ReadonlySet<string> = new Set(overrideNames)
+const originNames: ReadonlySet<string> = new Set(['forwarded', 'via', 'x-real-ip'])
+const setByUs: ReadonlySet<string> = new Set(['x-forwarded-for', 'x-forwarded-host', 'x-forwarded-proto'])
+// Headers that mean something else to every upstream.
+const takenNames: ReadonlySet<string> = new Set([
+  ...connectionNames,
+  ...originNames,
+  ...setByUs,
+  ...overrideNames,
+  'accept',
+  'accept-encoding',
+  'authorization',
+  'content-encoding',
+  'content-type',
+  'cookie',
+  'date',
+  'origin',
+  'range',
+  'user-agent',
+])
+
+const identityHeader = z
+  .string()
+  // One spelling only: `_` and `.` would fold into another header's name.
+  .regex(/^[a-z][a-z0-9-]{0,63}$/, { error: 'expected a header name of lower-case letters, digits and hyphens' })
+  .refine((name) => !takenNames.has(name), { error: 'expected a header without a meaning of its own' })
+
+/** The claims an upstream is told, by header. */
+export const identityHeadersOptions = z
+  .record(identityHeader, z.string().min(1).max(256))
+  .prefault({ 'x-auth-subject': 'sub', 'x-auth-client': 'client_id', 'x-auth-scope': 'scope' })
+  .describe('Header and claim: deleted from every request, then set from the token where it has the claim.')
+
+/** Headers of product.md §10 that pass. */
+export const keepHeadersOptions = z
+  .array(z.enum(overrideNames))
+  .prefault([])
+  .describe('Headers that may tell the upstream another path or method than the one judged, and pass all the same.')
+
+const address = z.union([z.ipv4(), z.ipv6(), z.cidrv4(), z.cidrv6()])
+
+/** Peers whose word about the client is taken. */
+export const trustedProxiesOptions = z
+  .array(
+    z.string().refine((text) => address.safeParse(text).success && !/\/0+$|^::ffff:/i.test(text), {
+      error: 'expected an address or a block like 10.0.0.0/8, not every address there is',
+    }),
+  )
+  .prefault([])
+  .describe('Addresses and blocks whose X-Forwarded-*, Forwarded, Via and X-Real-IP are believed.')
+
+/** What the upstream of one configuration is told. */
+export type HeaderOptions = {
+  /** Claim by header name, lower-case. */
+  readonly identityHeaders: ReadonlyMap<string, string>
+  /** Names of product.md §10, lower-case. */
+  readonly keepHeaders: readonly string[]
+}
+
+/** What a header filter needs from outside. */
+export type HeaderDeps = {
+  /** Whether an address is in `trusted_proxies`. An IPv4 address comes as one, also where the socket says `::ffff:…`. */
+  readonly isTrustedProxy: (ip: string) => boolean
+}
+
+/** What is known of a request beside its headers. */
+export type ForwardContext = {
+  /** Address of whoever opened the connection. */
+  readonly peer: string
+  readonly proto: 'http' | 'https'
+  readonly request: Pick<AccessRequest, 'authority'>
+  readonly allow: {
+    readonly rule: Pick<Rule, 'public' | 'forwardAuthorization'>
+    /** Null on a public rule: nothing was read, so nothing is told. */
+    readonly principal: Facts | null
+  }
+}
+
+type Facts = Pick<Principal, 'claims'>
+
+/** Removes and adds headers, on the way to the upstream and back. */
+export type HeaderFilter = {
+  /**
+   * The lines for the upstream: `Host`, what of the client's may pass, identity, `X-Forwarded-*`. Framing is the
+   * caller's to add.
+   */
+  readonly forward: (rawHeaders: readonly string[], context: ForwardContext) => string[]
+  /** The upstream's lines for the client: without those of its connection, with its `Content-Length`. */
+  readonly backward: (rawHeaders: readonly string[]) => string[]
+}
+
+/** What becomes of a client's header: `origin` passes from a trusted proxy only, `credential` where the rule says so. */
+type Fate = 'pass' | 'drop' | 'connection' | 'origin' | 'forwarded_for' | 'credential'
+type Name = { readonly lower: string; readonly fate: Fate }
+
+const maxKnownNames = 1000
+const maxKnownLength = 64
+const token = /^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/
+// Visible ASCII, spaces only inside: nothing else survives every server and every log.
+const sendable = /^[!-~](?:[ -~]*[!-~])?$/
+
+/** Makes the filter of one configuration. */
+export function createHeaderFilter(options: HeaderOptions, { isTrustedProxy }: HeaderDeps): HeaderFilter {
+  const identityNames = new Set([...options.identityHeaders.keys()].map(fold))
+  const kept = new Set(options.keepHeaders)
+  const names = new Map<string, Name>()
+  // Keyed by the facts themselves: they live as long as the cache that holds them.
+  const rendered = new WeakMap<Facts, readonly string[]>()
+  return { forward, backward }
+
+  function forward(rawHeaders: readonly string[], { peer, proto, request, allow }: ForwardContext): string[] {
+    const ip = plainAddress(peer)
+    const trusted = isTrustedProxy(ip)
+    const credentials = allow.rule.public || allow.rule.forwardAuthorization
+    const listed = connectionOptions(rawHeaders)
+    const lines = ['Host', request.authority]
+    let forwardedFor = ''
+    let hasProto = false
+    let hasHost = false
+    for (let at = 0; at + 1 < rawHeaders.length; at += 2) {
+      const raw = rawHeaders[at] ?? ''
+      const value = rawHeaders[at + 1] ?? ''
+      const { lower, fate } = nameOf(raw)
+      // First of all, and before anything of ours is added: a client must not make us drop that.
+      if (listed?.has(lower)) continue
+      if (fate === 'forwarded_for' && trusted && value !== '') forwardedFor += `${value}, `
+      if (fate === 'origin' && trusted) {
+        hasProto ||= lower === 'x-forwarded-proto'
+        hasHost ||= lower === 'x-forwarded-host'
+      }
+      if (fate === 'pass' || (fate === 'origin' && trusted) || (fate === 'credential' && credentials))
+        lines.push(raw, value)
+    }
+    lines.push('X-Forwarded-For', forwardedFor + ip)
+    if (!hasProto) lines.push('X-Forwarded-Proto', proto)
+    if (!hasHost) lines.push('X-Forwarded-Host', request.authority)
+    if (allow.principal !== null && !allow.rule.public) for (const line of identityOf(allow.principal)) lines.push(line)
+    return lines
+  }
+
+  function backward(rawHeaders: readonly string[]): string[] {
+    const listed = connectionOptions(rawHeaders)
+    const lines: string[] = []
+    for (let at = 0; at + 1 < rawHeaders.length; at += 2) {
+      const raw = rawHeaders[at] ?? ''
+      const { lower, fate } = nameOf(raw)
+      if (fate === 'connection' && lower !== 'content-length') continue
+      if (!listed?.has(lower)) lines.push(raw, rawHeaders[at + 1] ?? '')
+    }
+    return lines
+  }
+
+  function nameOf(raw: string): Name {
+    const known = names.get(raw)
+    if (known !== undefined) return known
+    // Copied: a slice would keep the whole head it was cut from.
+    const own = Buffer.from(raw, 'latin1').toString('latin1')
+    const lower = own.toLowerCase()
+    const name = { lower, fate: fateOf(lower) }
+    if (raw.length > maxKnownLength) return name
+    // Whoever sends a thousand names makes us forget, not grow.
+    if (names.size >= maxKnownNames) names.clear()
+    names.set(own, name)
+    return name
+  }
+
+  function fateOf(lower: string): Fate {
+    if (!token.test(lower)) return 'drop'
+    // Under every alias: CGI, WSGI and others turn `x-user`, `x_user` and `x.user` into one name.
+    const folded = fold(lower)
+    if (identityNames.has(folded)) return 'drop'
+    if (overrides.has(folded)) return kept.has(lower) ? 'pass' : 'drop'
+    if (connectionNames.has(folded)) return folded === lower ? 'connection' : 'drop'
+    if (folded === 'authorization') return 'credential'
+    if (folded === 'x-forwarded-for') return folded === lower ? 'forwarded_for' : 'drop'
+    if (originNames.has(folded) || folded.startsWith('x-forwarded-')) return folded === lower ? 'origin' : 'drop'
+    return 'pass'
+  }
+
+  function identityOf(principal: Facts): readonly string[] {
+    const known = rendered.get(principal)
+    if (known !== undefined) return known
+    const lines: string[] = []
+    for (const [header, claim] of options.identityHeaders) {
+      const value = renderClaim(principal, claim)
+      if (value !== undefined && sendable.test(value)) lines.push(header, value)
+    }
+    rendered.set(principal, lines)
+    return lines
+  }
+}
+
+/** Header names as the laxest upstream compares them. */
+function fold(name: string): string {
+  return name.toLowerCase().replace(/[^a-z0-9]/g, '-')
+}
+
+// Not hop-by-hop whatever a client says (RFC 9110 §7.6.1): without them the request would be another.
+const neverListed: ReadonlySet<string> = new Set([
+  'authorization',
+  'content-length',
+  'cookie',
+  'host',
+  'transfer-encoding',
+])
+
+/** The names, lower-case, that the Connection lines make hop-by-hop; undefined where there are none. */
+function connectionOptions(rawHeaders: readonly string[]): ReadonlySet<string> | undefined {
+  let listed: Set<string> | undefined
+  for (let at = 0; at + 1 < rawHeaders.length; at += 2) {
+    const name = rawHeaders[at] ?? ''
+    if (name.length !== 10 || name.toLowerCase() !== 'connection') continue
+    const value = (rawHeaders[at + 1] ?? '').toLowerCase()
+    if (value === 'keep-alive' || value === 'close') continue
+    for (const part of value.split(',')) {
+      const option = part.trim()
+      if (option === '' || neverListed.has(option)) continue
+      listed ??= new Set()
+      listed.add(option)
+    }
+  }
+  return listed
+}
+
+/** An IPv4 client of a socket that listens on both looks like `::ffff:192.0.2.1`. */
+function plainAddress(ip: string): string {
+  return ip.startsWith('::ffff:') && ip.includes('.') ? ip.slice(7) : ip
+}
+
+/** A claim as text; undefined where it is absent, or cannot be told in one line without doubt. */
+function renderClaim({ claims }: Facts, name: string): string | undefined {
+  if (name === 'scope') return [...claims.scopes].join(' ')
+  const value = claimOf(claims, name)
+  if (typeof value === 'string') return value
+  if (typeof value === 'number' || typeof value === 'boolean') return String(value)
+  if (!Array.isArray(value)) return undefined
+  // A member with a comma would read as two: the group "a,admin" is not the group "admin".
+  return value.every((member) => typeof member === 'string' && !member.includes(',')) ? value.join(',') : undefined
+}

@@ -1,0 +1,80 @@
+import type { Json } from '../base/json.ts'
+import type { IntrospectionAnswer } from '../spec/introspection.ts'
+import type { VerificationKey } from '../spec/jwk.ts'
+import type { SignatureAlgorithm } from '../spec/jws.ts'
+import type { Deny, Principal, Trail } from './decision.ts'
+import { deny } from './decision.ts'
+import type { TrustedIssuer } from './verify.ts'
+
+/** A key that a token needs, and what decides whether a missing one may be new (product.md §1, "unknown key"). */
+export type KeyWanted = {
+  readonly kid: string | undefined
+  readonly algorithm: SignatureAlgorithm
+  /** The token's unverified `iat`. */
+  readonly iat: Json | undefined
+  /** When the request arrived (monotonic). */
+  readonly arrivedMs: number
+  /** Whether a key made the signature; only asked for a token without `kid`. */
+  readonly verifies: (key: VerificationKey) => boolean
+}
+
+/** A key, a verdict that there is none, or no verdict. */
+export type KeyAnswer =
+  | { readonly kind: 'key'; readonly key: VerificationKey }
+  | { readonly kind: 'unknown' }
+  | { readonly kind: 'unavailable'; readonly retryAfterS: number }
+
+/** An issuer's word on a token, or why there is none. */
+export type AskedAnswer =
+  | { readonly kind: 'answer'; readonly answer: IntrospectionAnswer; readonly askedMs: number }
+  | { readonly kind: 'unavailable' | 'invalid' | 'overloaded'; readonly retryAfterS: number }
+
+/** Whether a token is on a list; `stale`: nobody can tell; `ask`: the issuer itself has to be asked (`on_stale: introspect`). */
+export type Revocation = 'clear' | 'revoked' | 'stale' | 'ask'
+
+/** What the gateway needs to know from elsewhere. Each is a function, so that the whole path runs without a socket. */
+export type Lookups = {
+  /** Facts kept about a token, found by issuer and every byte of it; an opaque token's issuer is the one given. */
+  readonly known: (token: string, opaqueIssuer: TrustedIssuer | undefined) => Principal | undefined
+  readonly remember: (token: string, principal: Principal) => void
+  /** Whether the key that made a signature is still in its issuer's set, and the set is not too old. */
+  readonly holdsKey: (principal: Principal) => boolean
+  readonly key: (issuer: TrustedIssuer, wanted: KeyWanted) => KeyAnswer | Promise<KeyAnswer>
+  /** An answer to a question sent after `afterMs` (monotonic). */
+  readonly introspect: (issuer: TrustedIssuer, token: string, afterMs: number) => AskedAnswer | Promise<AskedAnswer>
+  readonly revoked: (principal: Principal) => Revocation | Promise<Revocation>
+}
+
+/** What a key look-up without a key means for the request. */
+export function denyKey(answer: Exclude<KeyAnswer, { kind: 'key' }>, trail?: Trail): Deny {
+  const wanted = 'a usable key of this kid in the key set'
+  trail?.({ stage: 'verify.key', passed: false, is: answer.kind, wanted })
+  if (answer.kind === 'unknown') return deny('key_unknown')
+  return { kind: 'deny', reason: 'keys_unavailable', retryAfterS: answer.retryAfterS }
+}
+
+/** What an introspection without a verdict means for the request; `impossible`: no issuer that could be asked. */
+export function denyIntrospection(
+  answer: Exclude<AskedAnswer, { kind: 'answer' }> | 'impossible',
+  issuer: TrustedIssuer | undefined,
+  trail?: Trail,
+): Deny {
+  const is = answer === 'impossible' ? 'no issuer of this rule that can be asked' : answer.kind
+  trail?.({ stage: 'introspect', passed: false, is, wanted: "the issuer's answer" })
+  if (answer === 'impossible') return { kind: 'deny', reason: 'issuer_unknown', issuer }
+  return { kind: 'deny', reason: askedReasons[answer.kind], issuer, retryAfterS: answer.retryAfterS }
+}
+
+const askedReasons = {
+  unavailable: 'introspection_unavailable',
+  invalid: 'introspection_invalid',
+  overloaded: 'overloaded',
+} as const
+
+/** What the lists say of a token; `ask` passes once the issuer itself has been asked. */
+export function checkRevocation(revocation: Revocation, trail?: Trail): Deny | undefined {
+  const passed = revocation === 'clear' || revocation === 'ask'
+  trail?.({ stage: 'revocation', passed, is: revocation, wanted: 'clear' })
+  if (passed) return undefined
+  return deny(revocation === 'revoked' ? 'token_revoked' : 'blacklist_stale')
+}

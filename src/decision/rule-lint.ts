@@ -1,0 +1,199 @@
+import { judgedMethod } from './rule-table.ts'
+import type { Rule, RuleOptions } from './rules.ts'
+import { compileRules, maskOf, readTemplate, ruleId } from './rules.ts'
+
+/** Something to say about the rules, and where: the path begins at the list of rules. */
+export type RuleFinding = { readonly path: readonly (string | number)[]; readonly message: string }
+
+/** What makes rules that the schema accepts unfit to load; empty when nothing does. */
+export function findRuleConflicts(options: readonly RuleOptions[]): readonly RuleFinding[] {
+  const found: RuleFinding[] = []
+  const ids = new Map<string, number>()
+  const taken = createMethodIndex()
+  for (const [at, rule] of options.entries()) {
+    const id = ruleId(rule, at)
+    if (ids.has(id)) {
+      const path = rule.id === undefined ? [at] : [at, 'id']
+      found.push({ path, message: `expected an id of its own, and rules[${ids.get(id)}] is ${id} already` })
+    }
+    ids.set(id, at)
+    found.push(...findMatchConflicts(rule, at))
+    const earlier = taken.claim(rule, at)
+    if (earlier !== undefined) {
+      const message = `expected a pattern and method of its own, and rules[${earlier}] has the same`
+      found.push({ path: [at, 'match', 'path'], message })
+    }
+    if (rule.public) found.push(...findPublicConflicts(rule, at))
+  }
+  return found
+}
+
+/**
+ * What `check` warns of: rules that load, and may not do what was meant. Says only what it can prove.
+ *
+ * @param options Rules against which `findRuleConflicts` has nothing.
+ */
+export function lintRules(options: readonly RuleOptions[]): readonly RuleFinding[] {
+  const table = compileRules(options)
+  const index = createMethodIndex()
+  for (const [at, rule] of options.entries()) index.claim(rule, at)
+  const methods = [...new Set([...usualMethods, ...options.flatMap(({ match }) => match.methods ?? [])])].map(
+    judgedMethod,
+  )
+  return table.rules.flatMap((rule) => {
+    const found: RuleFinding[] = []
+    const here = [rule.index]
+    const { all, any } = rule.scopes
+    if (!rule.public && all.length + any.length + rule.claims.length === 0)
+      found.push({
+        path: here,
+        message: `${rule.id} asks for no scope and no claim: any valid token of its issuers passes`,
+      })
+    if (isShadowed(rule, index))
+      found.push({
+        path: [...here, 'match'],
+        message: `${rule.id} is never reached: more specific rules take all it matches`,
+      })
+    if (options[rule.index]?.insecure === true && !isCatchAll(rule))
+      found.push({
+        path: [...here, 'insecure'],
+        message: `${rule.id} needs no insecure: it is not a public rule for /**`,
+      })
+    for (const [id, fallen] of fallThrough(rule, new Set(methods)))
+      found.push({ path: here, message: `${rule.id} does not cover ${fallen.join(', ')}: the public rule ${id} does` })
+    return found
+  })
+
+  /** By the id of a public rule: the methods with which a path that this rule protects reaches it. */
+  function fallThrough(rule: Rule, tried: ReadonlySet<string>): ReadonlyMap<string, readonly string[]> {
+    const fallen = new Map<string, string[]>()
+    if (rule.public || rule.methods === undefined) return fallen
+    const own = new Set(rule.methods.map(judgedMethod))
+    for (const segments of samplePaths(rule)) {
+      const decides = (method: string) => table.match(sampleRequest(rule, segments, method))
+      if (!rule.methods.some((method) => decides(method) === rule)) continue
+      for (const method of tried) {
+        const other = own.has(method) ? undefined : decides(method)
+        if (other?.kind !== 'rule' || !other.public) continue
+        const methods = fallen.get(other.id) ?? []
+        if (!methods.includes(method)) fallen.set(other.id, [...methods, method])
+      }
+    }
+    return fallen
+  }
+}
+
+const usualMethods = ['GET', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS']
+
+function findMatchConflicts({ match, allow_encoded }: RuleOptions, at: number): RuleFinding[] {
+  const found: RuleFinding[] = []
+  const { methods, path } = match
+  if (methods?.includes('HEAD') && !methods.includes('GET'))
+    found.push({ path: [at, 'match', 'methods'], message: 'expected GET beside HEAD, which is judged as GET' })
+  if ((readTemplate(path).encoded & ~maskOf(allow_encoded)) !== 0)
+    found.push({
+      path: [at, 'match', 'path'],
+      message: 'expected its escapes in allow_encoded, else nothing can match',
+    })
+  return found
+}
+
+function findPublicConflicts(rule: RuleOptions, at: number): RuleFinding[] {
+  const { scopes, claims, issuers, audience, freshness } = rule
+  const asks = {
+    scopes: (Array.isArray(scopes) ? scopes : [...scopes.all, ...scopes.any]).length > 0,
+    claims: Object.keys(claims).length > 0,
+    issuers: issuers !== undefined,
+    audience: audience !== undefined,
+    freshness: freshness !== 'cached',
+  }
+  const found: RuleFinding[] = Object.entries(asks).flatMap(([name, asked]) => {
+    return asked ? [{ path: [at, name], message: `expected no ${name} on a public rule, which reads no token` }] : []
+  })
+  if (isCatchAll({ public: true, path: rule.match.path }) && !rule.insecure)
+    found.push({ path: [at, 'public'], message: 'expected insecure: true beside a public rule for every path' })
+  return found
+}
+
+function isCatchAll(rule: { readonly public: boolean; readonly path: string }): boolean {
+  return rule.public && rule.path === '/**'
+}
+
+/** Which rule has which pattern and method, the names in braces counted as equal. */
+type MethodIndex = {
+  /** Enters a rule; returns the place of an earlier one that has the pattern with one of its methods. */
+  readonly claim: (rule: RuleOptions, at: number) => number | undefined
+  /** Whether a rule has exactly this pattern with this method; `'*'` is every method. */
+  readonly has: (host: string | undefined, parts: readonly string[], method: string) => boolean
+}
+
+function createMethodIndex(): MethodIndex {
+  const patterns = new Map<string, Map<string, number>>()
+  return {
+    claim({ match }, at) {
+      const key = keyOf(match.host, readTemplate(match.path).parts)
+      const held = patterns.get(key) ?? new Map<string, number>()
+      patterns.set(key, held)
+      const methods = new Set(match.methods?.map(judgedMethod) ?? ['*'])
+      const [any] = held.values()
+      let earlier = methods.has('*') ? any : held.get('*')
+      for (const method of methods) {
+        earlier ??= held.get(method)
+        if (!held.has(method)) held.set(method, at)
+      }
+      return earlier
+    },
+    has(host, parts, method) {
+      const held = patterns.get(keyOf(host, parts))
+      return held !== undefined && (held.has('*') || held.has(method))
+    },
+  }
+
+  function keyOf(host: string | undefined, parts: readonly string[]): string {
+    return `${host ?? ''}/${parts.join('/')}`
+  }
+}
+
+/**
+ * Whether other rules take every request this one matches. Only a closing `**` can be covered so: there is always one
+ * more literal than the rules name, for a segment as for a host.
+ */
+function isShadowed(rule: Rule, index: MethodIndex): boolean {
+  const { parts } = readTemplate(rule.path)
+  if (parts.at(-1) !== '**') return false
+  const methods = rule.methods?.map(judgedMethod) ?? ['*']
+  return methods.every((method) => isCovered(parts.slice(0, -1), method))
+
+  /** The path itself, with a closing slash, and with a segment more, by a `**` of its own or again so. */
+  function isCovered(parts: readonly string[], method: string): boolean {
+    const named = [...parts, '{}']
+    if (parts.length > 0 && !index.has(rule.host, parts, method)) return false
+    if (!index.has(rule.host, [...parts, ''], method)) return false
+    return index.has(rule.host, [...named, '**'], method) || isCovered(named, method)
+  }
+}
+
+// A segment and a label that no rule can name.
+const stranger = '\0'
+
+function samplePaths(rule: Rule): readonly (readonly string[])[] {
+  const { parts } = readTemplate(rule.path)
+  const filled = parts.filter((part) => part !== '**').map((part) => (part === '{}' ? stranger : part))
+  if (parts.at(-1) !== '**') return [filled]
+  return [[...filled, ''], [...filled, stranger], ...(filled.length > 0 ? [filled] : [])]
+}
+
+function sampleRequest(rule: Rule, segments: readonly string[], method: string) {
+  return {
+    kind: 'request',
+    method,
+    host: rule.host?.replace('*', stranger) ?? stranger,
+    authority: '',
+    path: '/',
+    segments,
+    query: '',
+    encoded: 0,
+    authorization: [],
+    arrivedMs: 0,
+  } as const
+}

@@ -1,0 +1,152 @@
+import { canonicalPath } from './request.ts'
+
+/** A path template's segments, where `{}` stands for any `{name}` and a closing `**` for zero or more of anything. */
+export type PathTemplate = {
+  readonly kind: 'template'
+  readonly parts: readonly string[]
+  /** The `encodedBits` its literals hold. */
+  readonly encoded: number
+}
+
+const nameSegment = /^\{[A-Za-z_][A-Za-z0-9_-]{0,63}\}$/
+
+/**
+ * Reads a path template such as `/orders/{id}` or `/orders/**`.
+ *
+ * @returns The template, or what was wanted instead.
+ */
+export function parsePathTemplate(text: string): PathTemplate | { readonly kind: 'problem'; readonly message: string } {
+  const problem = (message: string) => ({ kind: 'problem', message }) as const
+  if (!text.startsWith('/')) return problem('expected a path that begins with /')
+  const segments = text.slice(1).split('/')
+  if (segments.slice(0, -1).includes('**')) return problem('expected ** as the last segment only')
+  const parts = segments.map((segment) => (nameSegment.test(segment) ? '{}' : segment))
+  const literals = segments.map((segment) => (segment === '**' || nameSegment.test(segment) ? 'x' : segment))
+  if (literals.some((literal) => /[*{}]/.test(literal)))
+    return problem('expected {name} for one segment, or a closing ** for any number')
+  const written = `/${literals.join('/')}`
+  const canonical = canonicalPath(written)
+  if (canonical === undefined)
+    return problem('expected a path without dot segments, empty segments, query, or characters that need an escape')
+  if (canonical.path !== written)
+    return problem('expected escapes in upper case, and none of letters, digits, hyphen, underscore and tilde')
+  return { kind: 'template', parts, encoded: canonical.encoded }
+}
+
+/** Where a rule stands in the table. */
+export type Pattern = {
+  /** Undefined: every method. */
+  readonly methods: readonly string[] | undefined
+  /** Lower-case; exact, or `*.` and a name; undefined: every host. */
+  readonly host: string | undefined
+  readonly parts: readonly string[]
+}
+
+/** What a request is looked up by. */
+export type Looked = { readonly method: string; readonly host: string; readonly segments: readonly string[] }
+
+/** Finds the most specific entry for a request (product.md §2, "Which rule decides"). */
+export type PatternTable<T> = { readonly find: (looked: Looked) => T | undefined }
+
+type ByMethod<T> = { readonly named: Map<string, T>; any: T | undefined }
+type Branch<T> = {
+  readonly literals: Map<string, Branch<T>>
+  name: Branch<T> | undefined
+  here: ByMethod<T> | undefined
+  rest: ByMethod<T> | undefined
+}
+
+/** The method whose rules judge this one: HEAD is GET without the body (RFC 9110 §9.3.2). */
+export function judgedMethod(method: string): string {
+  return method === 'HEAD' ? 'GET' : method
+}
+
+/**
+ * Builds one tree of segments per host, so that a look-up costs what the path is deep, not what the rules are many.
+ * Of two entries with the same pattern and method the first counts.
+ */
+export function createPatternTable<T>(entries: Iterable<readonly [Pattern, T]>): PatternTable<T> {
+  const everyHost: Branch<T> = emptyBranch()
+  const exactHosts = new Map<string, Branch<T>>()
+  const oneLabelHosts = new Map<string, Branch<T>>() // by what follows the label, dot included
+  for (const [pattern, entry] of entries) plant(rootOf(pattern.host), pattern, entry)
+
+  return {
+    find({ host, segments, method }) {
+      const judged = judgedMethod(method)
+      // The host outranks the path: a less specific host is looked at only where the more specific one has nothing.
+      const exact = exactHosts.get(host)
+      if (exact !== undefined) {
+        const found = climb(exact, segments, 0, judged)
+        if (found !== undefined) return found
+      }
+      if (oneLabelHosts.size > 0) {
+        const dot = host.indexOf('.')
+        const oneLabel = dot === -1 ? undefined : oneLabelHosts.get(host.slice(dot))
+        const found = oneLabel === undefined ? undefined : climb(oneLabel, segments, 0, judged)
+        if (found !== undefined) return found
+      }
+      return climb(everyHost, segments, 0, judged)
+    },
+  }
+
+  function rootOf(host: string | undefined): Branch<T> {
+    if (host === undefined) return everyHost
+    return host.startsWith('*.') ? child(oneLabelHosts, host.slice(1)) : child(exactHosts, host)
+  }
+}
+
+/** Literal before name before rest, left to right. Each branch is met at most once, since it has one way to it. */
+function climb<T>(branch: Branch<T>, segments: readonly string[], depth: number, method: string): T | undefined {
+  const segment = segments[depth]
+  if (segment === undefined) {
+    const found = branch.here === undefined ? undefined : pick(branch.here, method)
+    if (found !== undefined) return found
+  } else {
+    const literal = branch.literals.get(segment)
+    if (literal !== undefined) {
+      const found = climb(literal, segments, depth + 1, method)
+      if (found !== undefined) return found
+    }
+    if (branch.name !== undefined && segment !== '') {
+      const found = climb(branch.name, segments, depth + 1, method)
+      if (found !== undefined) return found
+    }
+  }
+  return branch.rest === undefined ? undefined : pick(branch.rest, method)
+}
+
+function pick<T>(methods: ByMethod<T>, method: string): T | undefined {
+  return methods.named.get(method) ?? methods.any
+}
+
+function plant<T>(root: Branch<T>, { parts, methods }: Pattern, entry: T): void {
+  let branch = root
+  let place: 'here' | 'rest' = 'here'
+  for (const part of parts) {
+    if (part === '**') place = 'rest'
+    else if (part === '{}') {
+      branch.name ??= emptyBranch()
+      branch = branch.name
+    } else branch = child(branch.literals, part)
+  }
+  const held: ByMethod<T> = branch[place] ?? { named: new Map(), any: undefined }
+  branch[place] = held
+  if (methods === undefined) {
+    held.any ??= entry
+    return
+  }
+  for (const method of new Set(methods.map(judgedMethod))) if (!held.named.has(method)) held.named.set(method, entry)
+}
+
+function child<T>(branches: Map<string, Branch<T>>, name: string): Branch<T> {
+  const known = branches.get(name)
+  if (known !== undefined) return known
+  const made = emptyBranch<T>()
+  branches.set(name, made)
+  return made
+}
+
+function emptyBranch<T>(): Branch<T> {
+  return { literals: new Map(), name: undefined, here: undefined, rest: undefined }
+}

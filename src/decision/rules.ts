@@ -1,0 +1,197 @@
+import * as z from 'zod'
+import { duration } from '../base/options.ts'
+import type { Deny, Trail } from './decision.ts'
+import { deny } from './decision.ts'
+import type { AccessRequest } from './request.ts'
+import { encodedBits, judgeEncoded } from './request.ts'
+import type { PathTemplate } from './rule-table.ts'
+import { createPatternTable, parsePathTemplate } from './rule-table.ts'
+
+const scope = z.string().regex(/^[!#-[\]-~]{1,256}$/, { error: 'expected a scope without spaces and quotes' })
+const text = z.string().min(1).max(1024)
+const scalar = z.union([text, z.number(), z.boolean()])
+const method = z
+  .string()
+  .regex(/^[A-Z][A-Z0-9_-]{0,31}$/, { error: 'expected a method in upper case, such as GET' })
+  .refine((name) => name !== 'CONNECT' && name !== 'TRACE', { error: 'expected neither CONNECT nor TRACE' })
+const host = z.string().regex(/^(?:\*\.)?[a-z0-9_-]+(?:\.[a-z0-9_-]+)*$|^\[[0-9a-f:.]{2,45}\]$/, {
+  error: 'expected a host name in lower case without port, or *. and one',
+})
+const path = z
+  .string()
+  .regex(/^\//, { error: 'expected a path that begins with /' })
+  .max(2048)
+  .check((context) => {
+    const template = parsePathTemplate(context.value)
+    if (template.kind === 'problem')
+      context.issues.push({ code: 'custom', message: template.message, input: context.value })
+  })
+
+/** One rule of the configuration: what it matches, and what it asks of a token. */
+export const ruleOptions = z.strictObject({
+  id: z
+    .string()
+    .regex(/^[A-Za-z0-9_.:-]{1,64}$/, { error: 'expected letters, digits and any of _ . : - (at most 64)' })
+    .optional()
+    .describe('The name in logs and metrics; absent: rule-1, rule-2 and so on, by place.'),
+  match: z
+    .strictObject({
+      methods: z.array(method).min(1).optional().describe('Absent: all. HEAD follows GET.'),
+      host: host.optional().describe('A host name without port, or `*.` and a name for one label more. Absent: all.'),
+      path: path.describe('Literal segments, `{name}` for exactly one, a closing `**` for zero or more.'),
+    })
+    .describe('What the rule is for; all of it must match.'),
+  scopes: z
+    .union([
+      z.array(scope),
+      z.strictObject({
+        all: z.array(scope).prefault([]).describe('Every one of these.'),
+        any: z.array(scope).prefault([]).describe('At least one of these.'),
+      }),
+    ])
+    .prefault([])
+    .describe('Scopes the token must have: a list means all of them.'),
+  claims: z
+    .record(text, z.union([scalar, z.array(scalar).min(1)]))
+    .prefault({})
+    .describe('Claims and the values accepted; of an array one member must be among them.'),
+  issuers: z.array(text).min(1).optional().describe('Issuers whose tokens are accepted. Absent: all configured.'),
+  audience: z
+    .union([text, z.array(text).min(1)])
+    .optional()
+    .describe("Audience the token must be for, one of a list. Absent: the issuer's."),
+  freshness: z
+    .union([
+      z.enum(['cached', 'always']),
+      z.strictObject({ max_age: duration.describe("The oldest an issuer's answer may be.") }),
+    ])
+    .prefault('cached')
+    .describe("How old an issuer's answer about the token may be; always: it is asked for every request."),
+  public: z.boolean().prefault(false).describe('Whether everyone may, without a token.'),
+  insecure: z.boolean().prefault(false).describe('Owns up to a public rule for every path.'),
+  allow_encoded: z
+    .array(z.enum(['slash', 'semicolon', 'percent', 'question', 'hash']))
+    .prefault([])
+    .describe('Escapes (%2F %3B %25 %3F %23; semicolon: also the raw one) that may pass, undecoded.'),
+  forward_authorization: z.boolean().prefault(false).describe('Whether the upstream gets the `Authorization` header.'),
+})
+
+/** The rules of a configuration; their order means nothing. */
+export const rulesOptions = z.array(ruleOptions).min(1).max(10_000)
+
+/** One rule as read: durations are milliseconds. */
+export type RuleOptions = z.output<typeof ruleOptions>
+
+/** One rule, ready for judging. A reload makes new ones. */
+export type Rule = {
+  readonly kind: 'rule'
+  readonly id: string
+  /** Its place in the file, from 0. */
+  readonly index: number
+  /** Undefined: all. */
+  readonly methods: readonly string[] | undefined
+  readonly host: string | undefined
+  readonly path: string
+  readonly public: boolean
+  readonly scopes: { readonly all: readonly string[]; readonly any: readonly string[] }
+  readonly claims: readonly { readonly name: string; readonly oneOf: readonly (string | number | boolean)[] }[]
+  /** Undefined: all configured. */
+  readonly issuers: ReadonlySet<string> | undefined
+  /** Undefined: the issuer's. */
+  readonly audience: readonly string[] | undefined
+  readonly freshness:
+    | { readonly kind: 'cached' }
+    | { readonly kind: 'max_age'; readonly maxAgeMs: number }
+    | { readonly kind: 'always' }
+  /** A sum of `encodedBits`. */
+  readonly allowEncoded: number
+  readonly forwardAuthorization: boolean
+}
+
+/** The rules of one configuration, and the one of them that decides a request. */
+export type RuleTable = {
+  readonly rules: readonly Rule[]
+  /** The rule, or a denial: `no_rule`, or `path_rejected` for what the path holds and the rule does not allow. */
+  readonly match: (request: AccessRequest, trail?: Trail) => Rule | Deny
+}
+
+const noRule = deny('no_rule')
+const pathRejected = deny('path_rejected')
+
+/**
+ * Compiles rules that the schema has read and `findRuleConflicts` found nothing against.
+ *
+ * @throws RangeError for a path that is no template.
+ */
+export function compileRules(options: readonly RuleOptions[]): RuleTable {
+  const rules = options.map(compileRule)
+  const table = createPatternTable(
+    rules.map((rule) => {
+      return [{ methods: rule.methods, host: rule.host, parts: readTemplate(rule.path).parts }, rule] as const
+    }),
+  )
+  return { rules, match }
+
+  function match(request: AccessRequest, trail?: Trail): Rule | Deny {
+    const rule = table.find(request)
+    trail?.({
+      stage: 'rules.match',
+      passed: rule !== undefined,
+      is: `${request.method} ${request.host}${request.path}`,
+      wanted: rule === undefined ? 'a rule for this method, host and path' : describe(rule),
+    })
+    if (rule === undefined) return request.encoded === 0 ? noRule : pathRejected
+    if (request.encoded === 0) return rule
+    const passed = judgeEncoded(request, rule.allowEncoded)
+    const wanted = `at most these escapes: ${namesOf(rule.allowEncoded)}; dots and slashes unambiguous when decoded`
+    trail?.({ stage: 'rules.allow_encoded', passed, is: namesOf(request.encoded), wanted })
+    return passed ? rule : { ...pathRejected, rule }
+  }
+}
+
+/** The name of a rule: its `id`, or one by its place (from 0). */
+export function ruleId(options: RuleOptions, index: number): string {
+  return options.id ?? `rule-${index + 1}`
+}
+
+/** A rule's path. @throws RangeError where the schema would have refused it. */
+export function readTemplate(text: string): PathTemplate {
+  const template = parsePathTemplate(text)
+  if (template.kind === 'problem')
+    throw new RangeError(`Cannot compile rule: its path is no template, ${template.message}`)
+  return template
+}
+
+/** The bits of an `allow_encoded` list, as a sum. */
+export function maskOf(names: RuleOptions['allow_encoded']): number {
+  return names.reduce((mask, name) => mask | encodedBits[name], 0)
+}
+
+function compileRule(options: RuleOptions, index: number): Rule {
+  const { match, scopes, claims, issuers, audience, freshness } = options
+  return {
+    kind: 'rule',
+    id: ruleId(options, index),
+    index,
+    methods: match.methods,
+    host: match.host,
+    path: match.path,
+    public: options.public,
+    scopes: Array.isArray(scopes) ? { all: scopes, any: [] } : scopes,
+    claims: Object.entries(claims).map(([name, value]) => ({ name, oneOf: Array.isArray(value) ? value : [value] })),
+    issuers: issuers === undefined ? undefined : new Set(issuers),
+    audience: typeof audience === 'string' ? [audience] : audience,
+    freshness: typeof freshness === 'string' ? { kind: freshness } : { kind: 'max_age', maxAgeMs: freshness.max_age },
+    allowEncoded: maskOf(options.allow_encoded),
+    forwardAuthorization: options.forward_authorization,
+  }
+}
+
+function describe({ id, methods, host, path }: Rule): string {
+  return `${id}: ${methods?.join(', ') ?? 'any method'} ${host ?? ''}${path}`
+}
+
+function namesOf(mask: number): string {
+  const names = Object.entries(encodedBits).flatMap(([name, bit]) => ((mask & bit) === 0 ? [] : [name]))
+  return names.join(', ') || 'none'
+}

@@ -1,0 +1,122 @@
+import type { Json } from '../base/json.ts'
+import type { Claims } from '../spec/claims.ts'
+import { readClaims } from '../spec/claims.ts'
+import type { IntrospectionAnswer } from '../spec/introspection.ts'
+import { speaksOfAccessToken } from '../spec/introspection.ts'
+import { isWrapped } from '../spec/wrapped-token.ts'
+import type { SignedToken } from './classify.ts'
+import type { Deny, Principal, Trail } from './decision.ts'
+import { deny } from './decision.ts'
+import type { Rule } from './rules.ts'
+import type { TrustedIssuer } from './verify.ts'
+
+/** Whether a signed token of this issuer is a wrapped opaque one (product.md §9). Unverified claims are enough: both mistakes are safe. */
+export function isWrapper({ jws, unverified }: SignedToken, issuer: TrustedIssuer): boolean {
+  return issuer.wrapped === null || isWrapped(issuer.wrapped, jws.header, unverified)
+}
+
+/** Whether facts are fresh enough for a rule. Those of a JWT that nobody was asked about do not age. */
+export function isFresh({ askedMs }: Principal, rule: Rule, arrivedMs: number): boolean {
+  return askedMs === undefined || askedMs > askedAfterMs(rule, arrivedMs)
+}
+
+/** The time (monotonic) after which an issuer must have been asked for its answer to be fresh enough for a rule. */
+export function askedAfterMs({ freshness }: Rule, arrivedMs: number): number {
+  switch (freshness.kind) {
+    case 'always':
+      return arrivedMs
+    case 'max_age':
+      return arrivedMs - freshness.maxAgeMs
+    default:
+      return Number.NEGATIVE_INFINITY
+  }
+}
+
+/**
+ * Makes one set of facts out of an issuer's answer and what was verified before it was asked.
+ *
+ * @param verified Undefined for an opaque token.
+ * @param askedMs When the question was sent (monotonic).
+ * @returns The facts, or a denial: `token_inactive`, `issuer_unknown`, `type_mismatch`, and `wrapper_invalid` for an
+ *   answer that contradicts the wrapper.
+ * @see RFC 7662 §2.2 and §4
+ */
+export function reconcile(
+  issuer: TrustedIssuer,
+  verified: Principal | undefined,
+  answer: IntrospectionAnswer,
+  askedMs: number,
+  trail?: Trail,
+): Principal | Deny {
+  trail?.({ stage: 'introspect.active', passed: answer.active, is: String(answer.active), wanted: 'true' })
+  if (!answer.active) return deny('token_inactive')
+  const { claims } = answer
+  const contradiction = contradicts(issuer, verified?.claims, claims)
+  trail?.({
+    stage: 'introspect.agrees',
+    passed: contradiction === undefined,
+    is: contradiction === undefined ? 'no contradiction' : `${contradiction} differs`,
+    wanted: verified === undefined ? 'the issuer that was asked' : 'what the signed token says',
+  })
+  if (contradiction !== undefined) {
+    if (verified === undefined) return deny('issuer_unknown')
+    return deny(verified.form === 'wrapped' ? 'wrapper_invalid' : 'token_inactive')
+  }
+  if (!speaksOfAccessToken(claims)) return deny('type_mismatch')
+  const known = { kind: 'principal', issuer, askedMs } as const
+  if (verified === undefined) return { ...known, form: 'opaque', claims, wrapper: undefined, key: undefined }
+  const { form, key } = verified
+  if (form === 'wrapped') {
+    const exp = Math.min(verified.claims.exp ?? 0, claims.exp ?? Number.POSITIVE_INFINITY) // a wrapper has an exp: checkClaims
+    return { ...known, form, claims: { ...claims, exp }, wrapper: verified.claims, key }
+  }
+  return { ...known, form, claims: complete(verified.claims, claims), wrapper: undefined, key }
+}
+
+const identity = ['iss', 'sub', 'client_id', 'jti', 'sid'] as const
+
+/** The first fact in which an answer differs from the token it is about. */
+function contradicts(issuer: TrustedIssuer, token: Claims | undefined, answer: Claims): string | undefined {
+  if (answer.iss !== undefined && answer.iss !== issuer.issuer) return 'iss'
+  if (token === undefined) return undefined
+  for (const name of identity)
+    if (token[name] !== undefined && answer[name] !== undefined && token[name] !== answer[name]) return name
+  if (token.aud.length > 0 && answer.aud.length > 0 && !answer.aud.some((name) => token.aud.includes(name)))
+    return 'aud'
+  return undefined
+}
+
+/** A JWT's claims, and of the answer's only those that the JWT lacks: an answer completes, and never widens. */
+function complete(token: Claims, answer: Claims): Claims {
+  const scoped = 'scope' in token.all || 'scp' in token.all
+  const all: Record<string, Json> = Object.assign(Object.create(null) as Record<string, Json>, token.all)
+  for (const [name, value] of Object.entries(answer.all)) {
+    if (name in all || (scoped && (name === 'scope' || name === 'scp'))) continue
+    all[name] = value
+  }
+  const read = readClaims(all)
+  // Each member was read before, in one of the two.
+  if (typeof read === 'string') throw new TypeError(`Cannot complete claims: ${read} became unreadable`)
+  const exp = Math.min(token.exp ?? 0, answer.exp ?? Number.POSITIVE_INFINITY)
+  // The issuer may have taken scopes back since it signed them.
+  const narrowed = scoped && ('scope' in answer.all || 'scp' in answer.all)
+  const scopes = narrowed ? new Set([...token.scopes].filter((name) => answer.scopes.has(name))) : read.scopes
+  return { ...read, exp, scopes }
+}
+
+/**
+ * How long facts may be kept before the issuer is asked, or the signature verified, again.
+ *
+ * @returns Milliseconds; 0 or less: not at all.
+ */
+export function keepMs({ issuer, claims, wrapper, askedMs }: Principal, wallMs: number): number {
+  const left = claims.exp === undefined ? Number.POSITIVE_INFINITY : claims.exp * 1000 - wallMs
+  if (askedMs === undefined) return left + issuer.leewayS * 1000
+  let most = Math.min(issuer.answersMaxAgeMs ?? 0, left)
+  // HEART OAuth profile §3.2.2: at most half of the token's life.
+  if (wrapper !== undefined) most = Math.min(most, (((wrapper.exp ?? 0) - (wrapper.iat ?? wallMs / 1000)) * 1000) / 2)
+  // What no feed entry can name is at least asked for as often as the feed is.
+  if (issuer.pollIntervalMs !== undefined && claims.jti === undefined && wrapper?.jti === undefined)
+    most = Math.min(most, issuer.pollIntervalMs)
+  return most
+}

@@ -1,0 +1,40 @@
+// What every front door has in common: whom it asks, and whom it tells.
+import type { Decision } from '../decision/decision.ts'
+import type { HeaderFilter } from '../decision/headers.ts'
+import type { AccessRequest } from '../decision/request.ts'
+import type { Gateway } from '../gateway.ts'
+
+/** One configuration at work. A request keeps the one it started with, whatever is loaded meanwhile. */
+export type Serving = {
+  readonly gateway: Gateway
+  readonly headers: HeaderFilter
+  /** Names we answer for; empty: any valid `Host`. */
+  readonly hosts: ReadonlySet<string>
+}
+
+/** Why the upstream gave no answer, or only a part of one. */
+export type UpstreamFailure = 'upstream_connect' | 'upstream_reset' | 'upstream_timeout'
+
+/** One request, from its head to the last byte of its answer. Times are monotonic milliseconds. */
+export type Exchange = {
+  readonly method: string
+  /** Undefined when what came was no request we could read. */
+  readonly request: AccessRequest | undefined
+  readonly peer: string
+  readonly arrivedMs: number
+  readonly decidedMs: number
+  readonly decision: Decision
+  /** What the client got; 0 when it left before. */
+  readonly status: number
+  readonly upstreamFailure: UpstreamFailure | undefined
+}
+
+/** Told what happened; neither may throw. */
+export type GateReports = {
+  /** Once per request, at its decision. */
+  readonly decided: (decision: Decision, seconds: number) => void
+  /** Once per request, at its end. */
+  readonly finished: (exchange: Exchange) => void
+  /** Something that should not be: a bug of ours, or of the listening socket. */
+  readonly failed: (error: unknown) => void
+}

@@ -1,0 +1,76 @@
+import { scopesOf } from '../decision/authorize.ts'
+import type { Deny } from '../decision/decision.ts'
+import { denyReasons } from '../decision/decision.ts'
+import { formatBearerChallenge } from '../spec/authorization.ts'
+
+/** What the client gets instead of the upstream's answer. */
+export type Denial = {
+  readonly status: number
+  /** Names and values alternating, as they go on the wire; the length of the body is among them. */
+  readonly headers: readonly string[]
+  readonly body: string
+}
+
+const realm = 'postern'
+const titles: Readonly<Record<number, string>> = {
+  400: 'Bad Request',
+  401: 'Unauthorized',
+  403: 'Forbidden',
+  413: 'Content Too Large',
+  414: 'URI Too Long',
+  431: 'Request Header Fields Too Large',
+  500: 'Internal Server Error',
+  502: 'Bad Gateway',
+  503: 'Service Unavailable',
+  504: 'Gateway Timeout',
+}
+
+/**
+ * Puts a denial in the client's words: status, challenge (RFC 6750 §3) and a problem body (RFC 9457). The client learns
+ * the RFC's code and our reason; never a claim value, a key id or what exactly was compared.
+ */
+export function respond(deny: Deny): Denial {
+  const { status, error, help } = denyReasons[deny.reason]
+  const denial = formatDenial(deny.status ?? status, deny.reason, help)
+  const headers = [...denial.headers]
+  const challenge = challengeOf(deny, status, error)
+  if (challenge !== undefined) headers.push('WWW-Authenticate', challenge)
+  if (status === 503) headers.push('Retry-After', String(deny.retryAfterS ?? 1))
+  return { ...denial, headers }
+}
+
+/** What an upstream's failure looks like to the client; its decision was an allow. */
+export function respondUpstream(kind: 'upstream_connect' | 'upstream_reset' | 'upstream_timeout'): Denial {
+  return formatDenial(kind === 'upstream_timeout' ? 504 : 502, kind, upstreamHelp[kind])
+}
+
+const upstreamHelp = {
+  upstream_connect: 'The service behind the gateway cannot be reached.',
+  upstream_reset: 'The service behind the gateway broke off, or spoke no HTTP.',
+  upstream_timeout: 'The service behind the gateway was too slow.',
+} as const
+
+function formatDenial(status: number, reason: string, detail: string): Denial {
+  const title = titles[status] ?? 'Error'
+  const body = JSON.stringify({ type: `urn:postern:reason:${reason}`, title, status, reason, detail })
+  const headers = [
+    'Content-Type',
+    'application/problem+json',
+    // What is denied now may be allowed in a second.
+    'Cache-Control',
+    'no-store',
+    'Content-Length',
+    String(Buffer.byteLength(body)),
+  ]
+  return { status, headers, body }
+}
+
+function challengeOf({ reason, rule }: Deny, status: number, error: string | null): string | undefined {
+  const scope = rule === undefined ? '' : scopesOf(rule).join(' ')
+  // RFC 6750 §3.1: who sent nothing learns what is needed, and no error code.
+  if (reason === 'token_missing') return formatBearerChallenge({ realm, scope })
+  if (error === null) return undefined
+  const error_description = denyReasons[reason].help.replaceAll('`', '')
+  if (error === 'insufficient_scope') return formatBearerChallenge({ realm, error, error_description, scope })
+  return status === 401 || status === 400 ? formatBearerChallenge({ realm, error, error_description }) : undefined
+}

@@ -1,0 +1,306 @@
+// Everything outbound that is not proxied traffic: key sets, discovery, introspection, blacklist.
+import { X509Certificate } from 'node:crypto'
+import type { Agent, ClientRequest, IncomingMessage } from 'node:http'
+import type { Socket } from 'node:net'
+
+/** One request to make. Headers and body may hold secrets; no error message repeats them. */
+export type HttpCall = {
+  readonly method: 'GET' | 'POST'
+  /** Absolute, http or https, without user and password. */
+  readonly url: string
+  readonly headers?: Readonly<Record<string, string>>
+  readonly body?: string
+}
+
+/** What one call may cost. */
+export type HttpCallLimits = {
+  /** Longest body taken; one byte more and the call fails as `too_large`. */
+  readonly maxBodyBytes: number
+  /** Milliseconds from the call to the last byte of the body, the retry included. */
+  readonly deadlineMs: number
+}
+
+/** An answer, read whole. Any status is an answer; a redirect is not followed. */
+export type HttpReply = {
+  readonly status: number
+  /** The value of a header, several lines joined by a comma (RFC 9110 §5.2). */
+  readonly header: (name: string) => string | undefined
+  readonly body: Buffer
+}
+
+/** Makes calls until closed. */
+export type HttpClient = {
+  /**
+   * Makes one call. It is repeated once, on a new connection, when a kept connection closed before a byte of the
+   * answer (RFC 9112 §9.3.1) or when the connection was refused.
+   *
+   * @throws (rejects) HttpCallFailed, and nothing else.
+   */
+  readonly send: (call: HttpCall, limits: HttpCallLimits) => Promise<HttpReply>
+  /** Ends every connection; calls under way, and later ones, fail. */
+  readonly close: () => void
+}
+
+/**
+ * Why there is no answer: no connection (name, refusal, certificate), the deadline, a connection lost on the way, a
+ * head or body over its cap, an encoded body, or something that is not HTTP.
+ */
+export type HttpCallFailure = 'connect' | 'timeout' | 'reset' | 'too_large' | 'encoded' | 'protocol'
+
+/** A call without a usable answer. The message names method, origin and error code, nothing else of the call. */
+export class HttpCallFailed extends Error {
+  override readonly name = 'HttpCallFailed'
+  readonly code = 'ERR_HTTP_CALL_FAILED'
+  readonly kind: HttpCallFailure
+  constructor(kind: HttpCallFailure, message: string, options?: ErrorOptions) {
+    super(message, options)
+    this.kind = kind
+  }
+}
+
+type Outcome =
+  | { readonly kind: 'reply'; readonly reply: HttpReply }
+  | { readonly kind: 'failed'; readonly error: HttpCallFailed; readonly again: boolean }
+
+type Transport = {
+  readonly request: typeof import('node:http').request
+  readonly pooled: Agent
+  /** Never reuses: the one retry must not meet the next stale connection of the pool. */
+  readonly fresh: Agent
+}
+
+/** A call under way, and how to end it from outside. */
+type Flight = { what: string; fail: (kind: HttpCallFailure, why: string) => void }
+
+// security.md §4.1: in flight per issuer, and the whole head of a message.
+const maxSockets = 64
+const maxHeadBytes = 16_384
+// 4 s: below the 5 s after which many servers close an idle connection under our hands.
+const idleMs = 4000
+const firstBodyBytes = 4096
+const lostOnReuse: readonly string[] = ['ECONNRESET', 'EPIPE']
+
+/**
+ * Makes a client for calls with a byte cap and one overall deadline. Certificates are always verified.
+ *
+ * @param options `ca`: certificates (PEM) trusted beside the default ones.
+ * @throws TypeError when `ca` holds no certificate.
+ */
+export function createHttpClient(options: { readonly ca?: string | undefined }): HttpClient {
+  if (options.ca !== undefined) checkCertificate(options.ca)
+  const transports = new Map<string, Transport>()
+  const flights = new Set<Flight>()
+  let closed = false
+  return { send, close }
+
+  async function send(call: HttpCall, limits: HttpCallLimits): Promise<HttpReply> {
+    const target = URL.parse(call.url)
+    if (target === null || !['http:', 'https:'].includes(target.protocol) || `${target.username}${target.password}`) {
+      throw new HttpCallFailed(
+        'protocol',
+        'Cannot send a request: the URL is not one, wanted http or https without user',
+      )
+    }
+    const flight: Flight = { what: `Cannot ${call.method} ${target.origin}`, fail: () => {} }
+    if (closed) throw new HttpCallFailed('connect', `${flight.what}: the client is closed`)
+    const deadline = setTimeout(
+      () => flight.fail('timeout', `no whole answer within ${limits.deadlineMs} ms`),
+      limits.deadlineMs,
+    )
+    flights.add(flight)
+    try {
+      const transport = transportOf(target.protocol)
+      let outcome = await attempt(transport, transport.pooled, target, call, limits, flight)
+      if (outcome.kind === 'failed' && outcome.again && !closed) {
+        outcome = await attempt(transport, transport.fresh, target, call, limits, flight)
+      }
+      if (outcome.kind === 'failed') throw outcome.error
+      return outcome.reply
+    } catch (error) {
+      if (error instanceof HttpCallFailed) throw error
+      const why = `${codeOf(error)}, wanted a request that can be written`
+      throw new HttpCallFailed('protocol', `${flight.what}: ${why}`, { cause: error })
+    } finally {
+      clearTimeout(deadline)
+      flights.delete(flight)
+    }
+  }
+
+  function close(): void {
+    closed = true
+    // First, since a request waiting for a connection would be given a new one when the others end.
+    for (const flight of flights) flight.fail('reset', 'the client was closed')
+    for (const { pooled, fresh } of transports.values()) {
+      pooled.destroy()
+      fresh.destroy()
+    }
+  }
+
+  function transportOf(protocol: string): Transport {
+    const held = transports.get(protocol)
+    if (held !== undefined) return held
+    const made = protocol === 'https:' ? createTls(options.ca) : createPlain()
+    transports.set(protocol, made)
+    return made
+  }
+}
+
+function createPlain(): Transport {
+  // Not `import 'node:http'`: the ESM import reads every export, lazy getters too, which loads undici: 16 MiB of RSS.
+  const { Agent, request } = process.getBuiltinModule('node:http')
+  return {
+    request,
+    pooled: new Agent({ keepAlive: true, maxSockets, timeout: idleMs }),
+    fresh: new Agent({ maxSockets }),
+  }
+}
+
+function createTls(ca: string | undefined): Transport {
+  const { Agent, request } = process.getBuiltinModule('node:https')
+  const { createSecureContext, getCACertificates } = process.getBuiltinModule('node:tls')
+  // Made once: given as `ca`, all the roots would be parsed anew for every connection.
+  const trust =
+    ca === undefined ? {} : { secureContext: createSecureContext({ ca: [...getCACertificates('default'), ca] }) }
+  const fixed = { ...trust, maxSockets, rejectUnauthorized: true }
+  return { request, pooled: new Agent({ ...fixed, keepAlive: true, timeout: idleMs }), fresh: new Agent(fixed) }
+}
+
+function attempt(
+  transport: Transport,
+  agent: Agent,
+  target: URL,
+  call: HttpCall,
+  limits: HttpCallLimits,
+  flight: Flight,
+): Promise<Outcome> {
+  return new Promise((resolve) => {
+    let socket: Socket | undefined
+    let readBefore = 0
+    let reused = false
+    let connected = false
+    let ended = false
+    const request: ClientRequest = transport.request({
+      agent,
+      method: call.method,
+      protocol: target.protocol,
+      hostname: target.hostname.replace(/^\[|\]$/g, ''),
+      port: target.port,
+      path: `${target.pathname}${target.search}`,
+      headers: {
+        ...call.headers,
+        'accept-encoding': 'identity',
+        ...(call.method === 'POST' ? { 'content-length': String(Buffer.byteLength(call.body ?? '')) } : {}),
+      },
+      maxHeaderSize: maxHeadBytes,
+    })
+    // The bytes of a head are bounded above; a bound on their number would drop the rest without a word.
+    request.maxHeadersCount = 0
+    flight.fail = (kind, why) => fail(kind, why)
+    request.on('socket', (given) => {
+      socket = given
+      readBefore = given.bytesRead
+      reused = !given.connecting
+      connected = reused
+      if (!reused) given.once(target.protocol === 'https:' ? 'secureConnect' : 'connect', () => (connected = true))
+    })
+    request.on('error', (cause: Error & { code?: string; rawPacket?: Buffer }) => {
+      // A parser's error carries the bytes it failed on: they are the issuer's, and not for a log.
+      delete cause.rawPacket
+      const code = codeOf(cause)
+      const unanswered = reused && lostOnReuse.includes(code) && socket?.bytesRead === readBefore
+      fail(kindOf(code, connected), code, { cause }, unanswered || (!connected && code === 'ECONNREFUSED'))
+    })
+    request.on('upgrade', (_, upgraded) => {
+      upgraded.destroy() // it is no longer the request's
+      fail('protocol', 'the answer switches protocols, wanted HTTP')
+    })
+    request.on('response', (response) => {
+      const refusal = refusalOf(response, limits.maxBodyBytes)
+      if (refusal !== undefined) return fail(...refusal)
+      const body = createBody(limits.maxBodyBytes)
+      response.on('data', (chunk: Buffer) => {
+        if (!body.add(chunk)) fail('too_large', `the body is over ${limits.maxBodyBytes} bytes`)
+      })
+      response.on('error', (cause) => fail('reset', codeOf(cause), { cause }))
+      response.on('end', () => end({ kind: 'reply', reply: replyOf(response, body.bytes()) }))
+    })
+    request.on('close', () => fail('reset', 'the connection ended before the answer did'))
+    request.end(call.method === 'POST' ? call.body : undefined)
+
+    function fail(kind: HttpCallFailure, why: string, options?: ErrorOptions, again = false): void {
+      end({ kind: 'failed', error: new HttpCallFailed(kind, `${flight.what}: ${why}`, options), again })
+    }
+
+    function end(outcome: Outcome): void {
+      if (ended) return
+      ended = true
+      if (outcome.kind === 'failed') request.destroy()
+      resolve(outcome)
+    }
+  })
+}
+
+/** Why an answer is refused on sight of its head. */
+function refusalOf(response: IncomingMessage, maxBytes: number): [HttpCallFailure, string] | undefined {
+  const encoding = (response.headers['content-encoding'] ?? '').trim().toLowerCase()
+  const coding = (response.headers['transfer-encoding'] ?? '').trim().toLowerCase()
+  // A few bytes can stand for gigabytes: the cap would have to hold for what they unpack to.
+  if (!['', 'identity'].includes(encoding)) return ['encoded', 'the answer has a content-encoding, wanted none']
+  if (!['', 'chunked'].includes(coding))
+    return ['encoded', 'the answer has a transfer-encoding, wanted chunked or none']
+  if (Number(response.headers['content-length'] ?? 0) <= maxBytes) return undefined
+  return ['too_large', `the body is over ${maxBytes} bytes`]
+}
+
+/** Gathers into one buffer: a body sent byte by byte as chunks must not cost an object for each. */
+function createBody(maxBytes: number): { add: (chunk: Buffer) => boolean; bytes: () => Buffer } {
+  let held = Buffer.allocUnsafe(Math.min(firstBodyBytes, maxBytes))
+  let length = 0
+  return {
+    add(chunk) {
+      const wanted = length + chunk.length
+      if (wanted > maxBytes) return false
+      if (wanted > held.length) {
+        const larger = Buffer.allocUnsafe(Math.min(maxBytes, Math.max(wanted, held.length * 2)))
+        held.copy(larger, 0, 0, length)
+        held = larger
+      }
+      chunk.copy(held, length)
+      length = wanted
+      return true
+    },
+    bytes: () => held.subarray(0, length),
+  }
+}
+
+function replyOf(response: IncomingMessage, body: Buffer): HttpReply {
+  return {
+    status: response.statusCode ?? 0,
+    header(name) {
+      // An own property: a header may be called `__proto__`.
+      const value = Object.hasOwn(response.headers, name.toLowerCase())
+        ? response.headers[name.toLowerCase()]
+        : undefined
+      return typeof value === 'object' ? value.join(', ') : value
+    },
+    body,
+  }
+}
+
+function kindOf(code: string, connected: boolean): HttpCallFailure {
+  if (code === 'HPE_HEADER_OVERFLOW') return 'too_large'
+  if (code.startsWith('HPE_')) return 'protocol'
+  return connected ? 'reset' : 'connect'
+}
+
+function codeOf(error: unknown): string {
+  return error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : 'unknown error'
+}
+
+function checkCertificate(pem: string): void {
+  try {
+    new X509Certificate(pem)
+  } catch (cause) {
+    throw new TypeError('Cannot use ca: it holds no certificate, wanted PEM', { cause })
+  }
+}

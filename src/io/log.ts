@@ -1,0 +1,232 @@
+// One JSON object a line, with OpenTelemetry's names where it has one. Everything outside visible ASCII is escaped:
+// a line break, an ANSI sequence or a bidirectional override in a value must not draw another line on a terminal.
+import { createHmac, createSecretKey } from 'node:crypto'
+import { write as fsWrite } from 'node:fs'
+import type { Clock } from '../base/time.ts'
+
+/** Takes lines and writes them in batches, without ever making the caller wait. */
+export type LineWriter = {
+  /** Queues one line of ASCII, its line feed not included; drops and counts it when the buffer is full. */
+  readonly line: (text: string) => void
+  /** Lines lost so far: to a full buffer or a failed write. */
+  readonly dropped: () => number
+  /** Resolves when what was queued is written, or after 1 s. */
+  readonly flush: () => Promise<void>
+}
+
+/** Writes a chunk and calls back once, with an error when it, or a part, could not be written. */
+export type WriteChunk = (chunk: string, done: (error?: Error | null) => void) => void
+
+const maxBufferedBytes = 1_048_576
+const flushMs = 1000
+const stdoutRetryMs = 10
+const maxValueLength = 512
+
+/**
+ * A bounded writer: the lines of one turn of the event loop are one write, and there is one write at a time.
+ *
+ * @param options `maxBufferedBytes`: what may wait, the write under way included; default 1 MiB.
+ */
+export function createLineWriter(
+  options: { readonly maxBufferedBytes?: number },
+  { write }: { readonly write: WriteChunk },
+): LineWriter {
+  const maxBytes = options.maxBufferedBytes ?? maxBufferedBytes
+  let waiting = ''
+  let waitingLines = 0
+  let writingBytes = 0
+  let scheduled = false
+  let dropped = 0
+  let idle: PromiseWithResolvers<void> | undefined
+  return { line, dropped: () => dropped, flush }
+
+  function line(text: string): void {
+    if (writingBytes + waiting.length + text.length + 1 > maxBytes) {
+      dropped += 1
+      return
+    }
+    waiting += text
+    waiting += '\n'
+    waitingLines += 1
+    if (scheduled || writingBytes > 0) return
+    scheduled = true
+    setImmediate(writeWaiting)
+  }
+
+  function writeWaiting(): void {
+    scheduled = false
+    if (writingBytes > 0) return
+    if (waiting === '') {
+      idle?.resolve()
+      idle = undefined
+      return
+    }
+    const chunk = waiting
+    const lines = waitingLines
+    waiting = ''
+    waitingLines = 0
+    writingBytes = chunk.length
+    let reported = false
+    try {
+      write(chunk, done)
+    } catch (error) {
+      done(error instanceof Error ? error : new Error('Cannot write log lines'))
+    }
+
+    function done(error?: Error | null): void {
+      if (reported) return
+      reported = true
+      if (error) dropped += lines
+      writingBytes = 0
+      // Not at once: a write that calls back before it returns would otherwise recurse.
+      scheduled = true
+      setImmediate(writeWaiting)
+    }
+  }
+
+  async function flush(): Promise<void> {
+    if (waiting === '' && writingBytes === 0) return
+    idle ??= Promise.withResolvers()
+    const late = Promise.withResolvers<void>()
+    const timer = setTimeout(late.resolve, flushMs)
+    await Promise.race([idle.promise, late.promise])
+    clearTimeout(timer)
+  }
+}
+
+/** Writes to an open descriptor, 1 for stdout: the rest after a short write, and again in 10 ms while its pipe is full. */
+export function createStdoutWrite(fd: number): WriteChunk {
+  return (chunk, done) => {
+    const bytes = Buffer.from(chunk)
+    rest(0)
+
+    function rest(from: number): void {
+      fsWrite(fd, bytes, from, bytes.length - from, null, (error, written) => {
+        const full = error?.code === 'EAGAIN' || (error === null && written === 0)
+        if (error !== null && !full) return done(error)
+        if (full) return void setTimeout(rest, stdoutRetryMs, from).unref() // a pipe nobody reads must not keep us alive
+        if (from + written < bytes.length) return rest(from + written)
+        done()
+      })
+    }
+  }
+}
+
+/** What a log line may hold; undefined members are left out. Never a token, a secret or a claim's value. */
+export type LogFields = Readonly<Record<string, string | number | boolean | null | undefined>>
+
+/** Writes one line per event. */
+export type Log = {
+  readonly info: (event: string, fields?: LogFields) => void
+  readonly warn: (event: string, fields?: LogFields) => void
+  readonly error: (event: string, fields?: LogFields) => void
+}
+
+const ownNames: readonly string[] = ['timestamp', 'severity_text', 'event.name', 'stream']
+
+/**
+ * A log on a writer. Strings longer than 512 characters are cut.
+ *
+ * @example {"timestamp":"2026-11-21T09:30:00.000Z","severity_text":"INFO","event.name":"jwks_refreshed","stream":"main","keys":2}
+ */
+export function createLog(
+  options: { readonly stream: string },
+  { writer, clock }: { readonly writer: Pick<LineWriter, 'line'>; readonly clock: Clock },
+): Log {
+  const stream = jsonString(options.stream)
+  return {
+    info: (event, fields) => put('INFO', event, fields),
+    warn: (event, fields) => put('WARN', event, fields),
+    error: (event, fields) => put('ERROR', event, fields),
+  }
+
+  function put(severity: string, event: string, fields: LogFields = {}): void {
+    let text = `{"timestamp":"${timestamp(clock.wallMs())}","severity_text":"${severity}"`
+    text += `,"event.name":${jsonString(event)},"stream":${stream}`
+    for (const [name, value] of Object.entries(fields)) {
+      // A second member of the same name would let readers disagree on what the line says.
+      if (value === undefined || ownNames.includes(name)) continue
+      text += `,${jsonString(name)}:${typeof value === 'string' ? jsonString(value) : JSON.stringify(value)}`
+    }
+    writer.line(`${text}}`)
+  }
+}
+
+/** What is told about one request; undefined is written as null, so that every line has the same members. */
+export type AccessFields = {
+  /** When the request began, milliseconds since 1970. */
+  readonly timeMs: number
+  readonly method: string
+  /** Canonical, without the query. */
+  readonly path: string
+  readonly status: number
+  readonly decision: 'allow' | 'deny'
+  readonly reason: string
+  /** The id of the rule that matched. */
+  readonly rule: string | undefined
+  /** The configured issuer, never one as received. */
+  readonly issuer: string | undefined
+  /** From `createFingerprint()`. */
+  readonly fingerprint: string | undefined
+  readonly clientAddress: string | undefined
+  readonly durationUs: number
+  readonly requestId: string | undefined
+}
+
+/**
+ * The access line of one request, without its line feed.
+ *
+ * @example {"timestamp":"2026-11-21T09:30:00.000Z","severity_text":"INFO","event.name":"request","http.request.method":"GET","url.path":"/orders/1","http.response.status_code":200,"decision":"allow","reason":"ok","rule":"read-orders","issuer":"https://login.example.com","token_fingerprint":"9f86d081884c7d65","client.address":"10.0.0.7","duration_us":182,"request_id":"r-1"}
+ */
+export function formatAccessLine(fields: AccessFields): string {
+  return (
+    `{"timestamp":"${timestamp(fields.timeMs)}","severity_text":"INFO","event.name":"request"` +
+    `,"http.request.method":${jsonString(fields.method)},"url.path":${jsonString(fields.path)}` +
+    `,"http.response.status_code":${fields.status},"decision":"${fields.decision}","reason":${jsonString(fields.reason)}` +
+    `,"rule":${jsonString(fields.rule)},"issuer":${jsonString(fields.issuer)}` +
+    `,"token_fingerprint":${jsonString(fields.fingerprint)},"client.address":${jsonString(fields.clientAddress)}` +
+    `,"duration_us":${Math.round(fields.durationUs)},"request_id":${jsonString(fields.requestId)}}`
+  )
+}
+
+/**
+ * Makes the one form in which a token may stand in a log: 8 bytes of HMAC-SHA256 (RFC 2104), 16 hexadecimal digits.
+ *
+ * @param key At least 16 bytes; lines can be compared for as long as it stays the same.
+ * @throws RangeError when the key is shorter: with a guessed key, tokens could be tried against the log.
+ */
+export function createFingerprint(key: Buffer): (token: string) => string {
+  if (key.length < 16) throw new RangeError(`Cannot use the key: it has ${key.length} bytes, wanted at least 16`)
+  const secret = createSecretKey(key)
+  return (token) => createHmac('sha256', secret).update(token).digest('hex').slice(0, 16)
+}
+
+// The last second written: making it anew costs as much as the rest of an access line.
+let knownSecond = Number.NaN
+let knownText = ''
+
+/** RFC 3339 in UTC, to the millisecond. */
+function timestamp(wallMs: number): string {
+  const second = Math.floor(wallMs / 1000)
+  if (second !== knownSecond) {
+    knownText = new Date(second * 1000).toISOString().slice(0, 20)
+    knownSecond = second
+  }
+  const ms = Math.floor(wallMs - second * 1000)
+  return `${knownText}${ms < 10 ? '00' : ms < 100 ? '0' : ''}${ms}Z`
+}
+
+const plain = /^[ !#-[\]-~]*$/
+const special = /[^ !#-[\]-~]/g
+
+function jsonString(text: string | undefined): string {
+  if (text === undefined) return 'null'
+  if (text.length <= maxValueLength && plain.test(text)) return `"${text}"`
+  const kept = text.length <= maxValueLength ? text : `${text.slice(0, maxValueLength - 1)}…`
+  return `"${kept.replace(special, escapeUnit)}"`
+}
+
+function escapeUnit(unit: string): string {
+  if (unit === '"' || unit === '\\') return `\\${unit}`
+  return `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`
+}

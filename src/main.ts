@@ -1,0 +1,50 @@
+// argv → command. Here, and nowhere below, the process is touched: arguments, environment, clocks, streams, exit code.
+import { randomBytes } from 'node:crypto'
+import { readFileSync, statSync, writeFileSync } from 'node:fs'
+import { runCommand } from './cli/program.ts'
+import type { Shell } from './cli/shell.ts'
+import { createStdoutWrite } from './io/log.ts'
+
+const { env, stdin, stdout, stderr } = process
+
+const manifest = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as { version: string } // our own
+
+const shell: Shell = {
+  clock: { wallMs: Date.now, monotonicMs: () => performance.now() },
+  random: Math.random,
+  randomBytes,
+  env,
+  readFile: (path) => readFileSync(path),
+  fileMode: (path) => statSync(path).mode,
+  write: createStdoutWrite(1),
+  version: manifest.version,
+  revision: env['POSTERN_REVISION'] ?? '',
+  out: (text) => void stdout.write(text),
+  say: (text) => void stderr.write(text),
+  isTerminal: stderr.isTTY === true,
+  color: stdout.isTTY === true && (env['NO_COLOR'] ?? '') === '',
+  readStdin,
+  stdinIsTerminal: stdin.isTTY === true,
+  writeFile: (path, text) => writeFileSync(path, text),
+  onSignal: (name, listener) => void process.on(name, listener),
+  exitNow: (code) => process.exit(code),
+}
+
+// What nobody foresaw ends the process, loudly: half-working, it might allow. The supervisor starts it anew.
+process.on('uncaughtException', (error) => {
+  stderr.write(`postern: ${error.stack ?? error.message}\n`)
+  process.exit(1)
+})
+
+process.exitCode = await runCommand(process.argv.slice(2), shell)
+
+async function readStdin(maxBytes: number): Promise<string> {
+  const chunks: Buffer[] = []
+  let length = 0
+  for await (const chunk of stdin as AsyncIterable<Buffer>) {
+    length += chunk.length
+    if (length > maxBytes) throw new RangeError(`Cannot read stdin: more than ${maxBytes} bytes`)
+    chunks.push(chunk)
+  }
+  return Buffer.concat(chunks).toString('utf8')
+}

@@ -1,0 +1,234 @@
+// The wire of one issuer's blacklist feed (product specification §6): pages of the list, and look-ups of one token.
+import type { Json, JsonObject } from '../base/json.ts'
+import { isJsonObject, JsonRefused, parseJson } from '../base/json.ts'
+import type { Clock } from '../base/time.ts'
+import type { HttpClient, HttpReply } from '../io/http-client.ts'
+import { HttpCallFailed } from '../io/http-client.ts'
+import { formatBasic } from '../spec/authorization.ts'
+import type { BlacklistPage } from '../spec/blacklist-feed.ts'
+import { parseBlacklistPage } from '../spec/blacklist-feed.ts'
+import type { RevocationIndex } from '../spec/revocation.ts'
+import { createRevocationIndex } from '../spec/revocation.ts'
+
+/** Where a feed is, who we are to it, and what may be held of it. */
+export type FeedOptions = {
+  /** May have a query. */
+  readonly url: string
+  readonly clientId: string
+  /** Entries held at most; see `createRevocationIndex`. */
+  readonly cacheSize: number
+  readonly purgeDelayMs: number
+  /** Milliseconds for one page or look-up; default 2000. */
+  readonly fetchTimeoutMs?: number | undefined
+}
+
+export type FeedDeps = {
+  readonly clock: Clock
+  readonly send: HttpClient['send']
+  /** The client secret, asked for at every request: it may have been changed. May throw. */
+  readonly secret: () => string
+}
+
+/** What the pages from one cursor on said together; nothing of it counts before the last page is in. */
+export type FeedRead = {
+  readonly kind: 'read'
+  readonly epoch: string
+  /** From where the next poll goes on. */
+  readonly cursor: number
+  /** Whether the issuer said that what it told before is void. */
+  readonly reset: boolean
+  readonly index: RevocationIndex
+  /** Entries delivered, dead ones too. */
+  readonly listed: number
+  /** Of those, the ones unexpired at their page's `server_time`. */
+  readonly live: number
+  readonly totalLive: number
+  /** The issuer's clock (seconds), and when we were told (monotonic ms; and wall ms). */
+  readonly serverTimeS: number
+  readonly toldMs: number
+  readonly toldWallMs: number
+  /** The earliest `revoked_at` delivered. */
+  readonly oldestRevokedAt: number | undefined
+  /** Makes the next request conditional, where that will be the same request as this one. */
+  readonly etag: string | undefined
+}
+
+/** One issuer's feed over HTTP. Everything rejects with FeedFailed, and nothing else. */
+export type Feed = {
+  /**
+   * Reads the changes after a cursor. `restarted`: the answer belongs to another epoch or came with `reset`, so it may
+   * be a part only and all has to be read anew.
+   */
+  readonly readChanges: (
+    since: { readonly epoch: string; readonly cursor: number },
+    etag: string | undefined,
+  ) => Promise<FeedRead | { readonly kind: 'unchanged' } | { readonly kind: 'restarted' }>
+  readonly readAll: (etag: string | undefined) => Promise<FeedRead | { readonly kind: 'unchanged' }>
+  /** Asks whether one token is revoked. */
+  readonly lookup: (jti: string) => Promise<boolean>
+  /** Reads no further page. */
+  readonly close: () => void
+}
+
+/** A poll or look-up that brought nothing: `unavailable`, no usable answer came; `refused`, we do not believe it. */
+export class FeedFailed extends Error {
+  override readonly name = 'FeedFailed'
+  readonly code = 'ERR_FEED_FAILED'
+  readonly result: 'unavailable' | 'refused'
+  constructor(result: 'unavailable' | 'refused', message: string, options?: ErrorOptions) {
+    super(message, options)
+    this.result = result
+  }
+}
+
+const pageLimit = 1000
+// Ten million entries: twice the largest cache_size, and an end for a feed that always has more.
+const maxPages = 10_000
+// An issuer may answer with more than we ask for, as far as 10,000 entries of up to nine members.
+const pageJson = { maxDepth: 4, maxMembers: 100_000 }
+const maxPageBytes = 8 * 1024 * 1024
+const maxLookupBytes = 65_536
+
+export function createFeed(options: FeedOptions, { clock, send, secret }: FeedDeps): Feed {
+  const { url, clientId, cacheSize, fetchTimeoutMs: deadlineMs = 2000 } = options
+  const purgeDelayS = options.purgeDelayMs / 1000
+  const mark = url.indexOf('?')
+  const lookupUrl = mark === -1 ? `${url}/lookup` : `${url.slice(0, mark)}/lookup${url.slice(mark)}`
+  let closed = false
+  return {
+    readChanges: ({ epoch, cursor }, etag) => read(cursor, etag, epoch),
+    async readAll(etag) {
+      const all = await read(0, etag, undefined)
+      // Without an epoch to compare with there is nothing to restart.
+      return all.kind === 'restarted' ? refuse('it restarts from nothing') : all
+    },
+    lookup,
+    close() {
+      closed = true
+    },
+  }
+
+  async function read(
+    from: number,
+    etag: string | undefined,
+    heldEpoch: string | undefined,
+  ): Promise<FeedRead | { readonly kind: 'unchanged' } | { readonly kind: 'restarted' }> {
+    const index = createRevocationIndex({ capacity: cacheSize })
+    let cursor = from
+    let first: BlacklistPage | undefined
+    let listed = 0
+    let live = 0
+    let oldestRevokedAt: number | undefined
+    for (let pages = 1; pages <= maxPages; pages += 1) {
+      const answer = await fetchPage(cursor, pages === 1 ? etag : undefined)
+      if (answer === 'unchanged') return { kind: 'unchanged' }
+      const { page } = answer
+      if (first === undefined && heldEpoch !== undefined && (page.reset || page.epoch !== heldEpoch))
+        return { kind: 'restarted' }
+      if (first !== undefined && (page.reset || page.epoch !== first.epoch))
+        refuse('its epoch changes from page to page')
+      first ??= page
+      if (page.cursor < cursor) refuse('its cursor goes backwards')
+      if (cursor > 0 && (page.entries[0]?.seq ?? Number.POSITIVE_INFINITY) <= cursor) refuse('its seq goes backwards')
+
+      const nowS = Math.min(clock.wallMs() / 1000, page.server_time)
+      for (const { kind, value, issued_before, expires_at, revoked_at, cause } of page.entries) {
+        const until = Math.ceil(expires_at + purgeDelayS)
+        listed += 1
+        if (until > page.server_time + purgeDelayS) live += 1
+        if (revoked_at !== undefined) oldestRevokedAt = Math.min(revoked_at, oldestRevokedAt ?? revoked_at)
+        if (until > nowS) index.put({ kind, value: copyOf(value), issued_before, until, cause })
+      }
+      if (!page.more) {
+        return {
+          kind: 'read',
+          epoch: page.epoch,
+          cursor: page.cursor,
+          reset: first.reset,
+          index,
+          listed,
+          live,
+          totalLive: page.total_live,
+          serverTimeS: page.server_time,
+          toldMs: answer.toldMs,
+          toldWallMs: answer.toldWallMs,
+          oldestRevokedAt,
+          etag: page.cursor === from ? answer.etag : undefined,
+        }
+      }
+      if (page.cursor === cursor) refuse('it has more, and its cursor stands still')
+      cursor = page.cursor
+      // A million entries come in a thousand pages: requests are answered in between.
+      await nextTick()
+    }
+    return refuse(`it has more than ${maxPages} pages`)
+  }
+
+  async function fetchPage(cursor: number, etag: string | undefined) {
+    if (closed) throw new FeedFailed('unavailable', 'Cannot read the blacklist: it is closed')
+    const target = `${url}${mark === -1 ? '?' : '&'}cursor=${cursor}&limit=${pageLimit}`
+    const condition: Record<string, string> = etag === undefined ? {} : { 'if-none-match': etag }
+    const reply = await call({ method: 'GET', url: target, headers: condition }, maxPageBytes)
+    const told = { toldMs: clock.monotonicMs(), toldWallMs: clock.wallMs() }
+    if (reply.status === 304 && etag !== undefined) return 'unchanged'
+    const page = parseBlacklistPage(readBody(reply, maxPageBytes, pageJson))
+    return typeof page === 'string' ? refuse(page) : { ...told, page, etag: readEtag(reply) }
+  }
+
+  async function lookup(jti: string): Promise<boolean> {
+    const headers = { 'content-type': 'application/json' }
+    const body = JSON.stringify({ jti })
+    const reply = await call({ method: 'POST', url: lookupUrl, headers, body }, maxLookupBytes)
+    const answer = readBody(reply, maxLookupBytes)
+    const revoked = isJsonObject(answer) ? answer['revoked'] : undefined
+    return typeof revoked === 'boolean' ? revoked : refuse('its look-up says neither true nor false')
+  }
+
+  async function call(request: Parameters<HttpClient['send']>[0], maxBodyBytes: number): Promise<HttpReply> {
+    try {
+      const authorization = formatBasic(clientId, secret())
+      const headers = { accept: 'application/json', ...request.headers, authorization }
+      return await send({ ...request, headers }, { maxBodyBytes, deadlineMs })
+    } catch (cause) {
+      const unread = cause instanceof HttpCallFailed && (cause.kind === 'too_large' || cause.kind === 'encoded')
+      const why = cause instanceof HttpCallFailed ? `the call failed (${cause.kind})` : 'the call failed'
+      throw new FeedFailed(unread ? 'refused' : 'unavailable', `Cannot read the blacklist: ${why}`, { cause })
+    }
+  }
+}
+
+/** Lets whatever else is waiting run first. */
+export function nextTick(): Promise<void> {
+  return new Promise((resolve) => {
+    setImmediate(resolve)
+  })
+}
+
+function refuse(why: string): never {
+  throw new FeedFailed('refused', `Cannot use the blacklist: ${why}`)
+}
+
+function readBody(reply: HttpReply, maxBytes: number, limits?: Parameters<typeof parseJson>[1]): Json | JsonObject {
+  const { status, header, body } = reply
+  if (status !== 200) throw new FeedFailed('unavailable', `Cannot read the blacklist: status is ${status}, wanted 200`)
+  if (!/^application\/(?:[\w.+-]+\+)?json\s*(?:;|$)/i.test(header('content-type') ?? ''))
+    refuse('it is not JSON by its type')
+  if (body.length > maxBytes) refuse(`it is ${body.length} bytes, wanted at most ${maxBytes}`)
+  try {
+    return parseJson(body, limits)
+  } catch (cause) {
+    if (!(cause instanceof JsonRefused)) throw cause
+    throw new FeedFailed('refused', 'Cannot use the blacklist: it does not parse', { cause })
+  }
+}
+
+function readEtag(reply: HttpReply): string | undefined {
+  const etag = reply.header('etag')
+  // RFC 9110 §8.8.3, without the bytes beyond ASCII: it is sent back as it came.
+  return etag !== undefined && etag.length <= 1024 && /^(?:W\/)?"[!#-~]*"$/.test(etag) ? etag : undefined
+}
+
+/** A string of its own: a slice of a page keeps the whole page in memory, a million slices a thousand pages. */
+function copyOf(value: string): string {
+  return Buffer.from(value, 'utf8').toString('utf8')
+}

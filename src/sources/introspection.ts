@@ -1,0 +1,177 @@
+import * as z from 'zod'
+import { JsonRefused, parseJson } from '../base/json.ts'
+import { createBoundedCache, createSingleFlight } from '../base/lookup-cache.ts'
+import { duration, secretSource } from '../base/options.ts'
+import type { Clock } from '../base/time.ts'
+import type { HttpClient, HttpReply } from '../io/http-client.ts'
+import { HttpCallFailed } from '../io/http-client.ts'
+import { createBoundedQueue, createBreaker, QueueFull } from '../io/resilience.ts'
+import { formatBasic } from '../spec/authorization.ts'
+import type { IntrospectionAnswer } from '../spec/introspection.ts'
+import { formatIntrospectionRequest, parseIntrospectionAnswer } from '../spec/introspection.ts'
+import { SourceFailed } from './source-failed.ts'
+
+/** How one issuer is asked about tokens. */
+export const introspectionOptions = z.strictObject({
+  client_id: z.string().min(1).max(256).describe('Our identity at the issuer (RFC 6749 §2.3.1).'),
+  client_secret: secretSource.describe('Where our secret is read from.'),
+  max_age: duration.prefault('30s').describe('How long an active answer is used; never beyond `exp`.'),
+})
+
+export type IntrospectionDeps = {
+  readonly clock: Clock
+  readonly send: HttpClient['send']
+  /** The address of the endpoint; rejects with SourceFailed when it cannot be had. */
+  readonly endpoint: () => Promise<string>
+  /** The client secret as it is now. Throws when it cannot be read. */
+  readonly secret: () => string
+  readonly log: (event: string, fields: Readonly<Record<string, string | number | boolean>>) => void
+  /** Told once per question that was sent, or refused by our own limits, with its duration. */
+  readonly observe: (result: IntrospectionResult, seconds: number) => void
+}
+
+/** How one question ended; a metric label. */
+export const introspectionResults = [
+  'active',
+  'inactive',
+  'unavailable',
+  'invalid',
+  'overloaded',
+  'circuit_open',
+] as const
+export type IntrospectionResult = (typeof introspectionResults)[number]
+
+/** The issuer's word on a token, or why there is none. */
+type Answer =
+  | { readonly kind: 'answer'; readonly answer: IntrospectionAnswer; readonly askedMs: number }
+  | { readonly kind: 'unavailable' | 'invalid' | 'overloaded'; readonly retryAfterS: number }
+
+/** One issuer's introspection endpoint (RFC 7662). Active answers are kept by the caller, as facts; inactive ones here. */
+export type Introspection = {
+  /** An answer to a question sent after `afterMs` (monotonic): one kept, one under way, or a new one. */
+  readonly ask: (token: string, afterMs: number) => Answer | Promise<Answer>
+  readonly state: () => { readonly circuit: 'closed' | 'open' | 'half_open'; readonly inFlight: number }
+}
+
+const limits = { maxBodyBytes: 65_536, deadlineMs: 2000 } as const
+const inactiveBounds = { maxEntries: 10_000, maxBytes: 8 * 1024 * 1024 } as const
+// Briefly: a token that was just activated, or a replica that lagged, is not refused for long.
+const inactiveMaxAgeMs = 5000
+const queueLimits = { maxInFlight: 64, maxQueued: 256, maxWaitMs: 500 } as const
+const breakerLimits = { failures: 5, openMs: 5000 } as const
+
+/** Makes the source; nothing is sent before a token is asked about. */
+export function createIntrospection(
+  options: { readonly issuer: string; readonly clientId: string },
+  deps: IntrospectionDeps,
+): Introspection {
+  const { clock, log, observe } = deps
+  const inactive = createBoundedCache<Answer & { kind: 'answer' }>(inactiveBounds)
+  const flights = createSingleFlight<Answer>(clock.monotonicMs)
+  const queue = createBoundedQueue(queueLimits, { clock })
+  const breaker = createBreaker(breakerLimits, { clock })
+  let lastTrouble: string | undefined
+  let pausedUntilMs = Number.NEGATIVE_INFINITY
+  return { ask, state: () => ({ circuit: breaker.state(), inFlight: queue.inFlight() }) }
+
+  function ask(token: string, afterMs: number): Answer | Promise<Answer> {
+    const kept = inactive.get(token, clock.monotonicMs())
+    if (kept !== undefined && kept.askedMs > afterMs) return kept
+    return flights.run(
+      token,
+      (startedMs) => startedMs > afterMs,
+      () => question(token),
+    )
+  }
+
+  /** One question, from start to end. It belongs to nobody who waits for it: who leaves cancels nothing. */
+  async function question(token: string): Promise<Answer> {
+    const askedMs = clock.monotonicMs()
+    const { answer, result } = await outcome(token, askedMs)
+    observe(result, (clock.monotonicMs() - askedMs) / 1000)
+    if (answer.kind === 'answer' && !answer.answer.active)
+      inactive.set(token, answer, askedMs + inactiveMaxAgeMs, token.length)
+    return answer
+  }
+
+  type Outcome = { readonly answer: Answer; readonly result: IntrospectionResult }
+
+  async function outcome(token: string, askedMs: number): Promise<Outcome> {
+    if (askedMs < pausedUntilMs) return { answer: none('unavailable', pausedUntilMs - askedMs), result: 'circuit_open' }
+    const refused = breaker.admit()
+    if (refused !== undefined) return { answer: none('unavailable', refused.retryAfterMs), result: 'circuit_open' }
+    try {
+      const reply = await queue.run(() => send(token))
+      return judge(reply, askedMs)
+    } catch (error) {
+      if (error instanceof QueueFull) {
+        breaker.released()
+        return { answer: none('overloaded', 1000), result: 'overloaded' }
+      }
+      breaker.failed()
+      if (!(error instanceof HttpCallFailed || error instanceof SourceFailed)) throw error
+      trouble(error.message)
+      return { answer: none('unavailable', 1000), result: 'unavailable' }
+    }
+  }
+
+  async function send(token: string): Promise<HttpReply> {
+    const url = await deps.endpoint()
+    const headers = {
+      accept: 'application/json',
+      'content-type': 'application/x-www-form-urlencoded',
+      authorization: formatBasic(options.clientId, deps.secret()),
+    }
+    return await deps.send({ method: 'POST', url, headers, body: formatIntrospectionRequest(token) }, limits)
+  }
+
+  function judge(reply: HttpReply, askedMs: number): Outcome {
+    const { status } = reply
+    if (status >= 500 || status === 408 || status === 429) {
+      breaker.failed()
+      trouble(`Cannot introspect: status is ${status}, wanted 200`)
+      const waitMs = retryAfterMs(reply)
+      // RFC 6585 §4: who asks for less gets less.
+      if (status === 429) pausedUntilMs = clock.monotonicMs() + waitMs
+      return { answer: none('unavailable', waitMs), result: 'unavailable' }
+    }
+    // It answers: what is wrong with the answer is not mended by leaving it alone.
+    breaker.succeeded()
+    const read = status === 200 ? readAnswer(reply) : `status is ${status}, wanted 200`
+    if (typeof read === 'string') {
+      trouble(`Cannot use introspection answer: ${read}`)
+      return { answer: none('invalid', 1000), result: 'invalid' }
+    }
+    if (lastTrouble !== undefined) log('introspection_recovered', { issuer: options.issuer })
+    lastTrouble = undefined
+    return { answer: { kind: 'answer', answer: read, askedMs }, result: read.active ? 'active' : 'inactive' }
+  }
+
+  /** Says what is wrong once, not once per request. */
+  function trouble(error: string): void {
+    if (error !== lastTrouble) log('introspection_failed', { issuer: options.issuer, error })
+    lastTrouble = error
+  }
+}
+
+function readAnswer({ header, body }: HttpReply): IntrospectionAnswer | string {
+  // RFC 9701 answers (signed) and error pages are other media types.
+  if (!/^application\/json\s*(?:;|$)/i.test(header('content-type') ?? ''))
+    return 'its media type is not application/json'
+  try {
+    return parseIntrospectionAnswer(parseJson(body))
+  } catch (error) {
+    if (error instanceof JsonRefused) return 'its body is not JSON we accept'
+    throw error
+  }
+}
+
+function none(kind: 'unavailable' | 'invalid' | 'overloaded', retryAfterMs: number): Answer {
+  return { kind, retryAfterS: Math.max(1, Math.ceil(retryAfterMs / 1000)) }
+}
+
+/** What the endpoint asks for, in seconds (RFC 9110 §10.2.3), at most a minute; the date form counts as none. */
+function retryAfterMs({ header }: HttpReply): number {
+  const seconds = /^\d{1,6}$/.exec(header('retry-after') ?? '')
+  return seconds === null ? 1000 : Math.min(Number(seconds[0]), 60) * 1000
+}

@@ -1,0 +1,52 @@
+import type { BoundedCache, CacheBounds } from '../base/lookup-cache.ts'
+import { createBoundedCache } from '../base/lookup-cache.ts'
+
+/** What has to be told about facts so that they can be kept. */
+type Facts = { readonly form: string; readonly issuer: { readonly issuer: string } }
+
+/** Verified facts by issuer and every byte of the token. What is found here is judged anew on every request. */
+export type KnownTokens<F extends Facts> = {
+  /**
+   * @param opaqueIssuer Identifier of the issuer that an opaque token would belong to: two issuers may give out the
+   *   same characters. A signed token names its issuer itself, under its signature.
+   */
+  readonly find: (token: string, opaqueIssuer: string | undefined) => F | undefined
+  /** Keeps facts for `keepMs`; for 0 or less, not at all. */
+  readonly remember: (token: string, facts: F, keepMs: number) => void
+  readonly entries: () => number
+}
+
+// security.md §4.1. Signed and opaque tokens have a cache each: a flood of one kind does not evict the other.
+const bounds: CacheBounds = { maxEntries: 50_000, maxBytes: 64 * 1024 * 1024 }
+// What the claims of a token take up once parsed, per character of it; measured on tokens of 300 to 3,000 characters.
+const bytesPerCharacter = 4
+const factsBytes = 1500
+
+/** Makes the cache; it is bounded by entries and by bytes. */
+export function createKnownTokens<F extends Facts>(monotonicMs: () => number): KnownTokens<F> {
+  const signed = createBoundedCache<F>(bounds)
+  const opaque = createBoundedCache<F>(bounds)
+  return {
+    find(token, opaqueIssuer) {
+      const nowMs = monotonicMs()
+      const facts = signed.get(token, nowMs)
+      if (facts !== undefined || opaqueIssuer === undefined) return facts
+      return opaque.get(opaqueKey(opaqueIssuer, token), nowMs)
+    },
+    remember(token, facts, keepMs) {
+      if (!(keepMs > 0)) return
+      if (facts.form === 'opaque') keep(opaque, opaqueKey(facts.issuer.issuer, token), facts, keepMs)
+      else keep(signed, token, facts, keepMs)
+    },
+    entries: () => signed.size() + opaque.size(),
+  }
+
+  function keep(cache: BoundedCache<F>, key: string, facts: F, keepMs: number): void {
+    cache.set(key, facts, monotonicMs() + keepMs, key.length * bytesPerCharacter + factsBytes)
+  }
+}
+
+/** A space is in no issuer identifier and no token, so no two pairs make one key. */
+function opaqueKey(issuer: string, token: string): string {
+  return `${issuer} ${token}`
+}

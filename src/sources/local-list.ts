@@ -1,0 +1,76 @@
+// The operator's own list of revoked tokens: works with any issuer, demands nothing of its tokens (product.md §2 and §6).
+import * as z from 'zod'
+import { httpUrl } from '../base/options.ts'
+import type { Clock } from '../base/time.ts'
+import { blacklistKinds } from '../spec/blacklist-feed.ts'
+import type { RevocableToken, RevocationHit, RevocationIndex } from '../spec/revocation.ts'
+import { createRevocationIndex } from '../spec/revocation.ts'
+
+const maxSeconds = 253_402_300_799
+
+const time = z
+  .union([z.number().min(0).max(maxSeconds), z.iso.datetime({ offset: true }), z.iso.date()], {
+    error: 'expected seconds since 1970, a date, or a date and time with a zone',
+  })
+  .transform((written) => (typeof written === 'number' ? written : Date.parse(written) / 1000))
+
+const entry = z
+  .strictObject({
+    issuer: httpUrl.optional().describe('The issuer whose tokens are meant; absent: of every issuer.'),
+    kind: z.enum(blacklistKinds).describe('What the value names; issued_before: every token issued until then.'),
+    value: z.string().min(1).max(1024).describe('The claim, or the kid of a key; "*" for issued_before.'),
+    issued_before: time.optional().describe('Only tokens issued until then, that second included.'),
+    expires_at: time.optional().describe('From then on the entry is ignored; absent: never.'),
+    note: z.string().max(1024).optional().describe('For people.'),
+  })
+  .refine(({ kind, value }) => kind !== 'issued_before' || value === '*', {
+    path: ['value'],
+    error: 'expected "*" for kind issued_before',
+  })
+  .refine(({ kind, issued_before }) => kind !== 'issued_before' || issued_before !== undefined, {
+    path: ['issued_before'],
+    error: 'expected a time for kind issued_before',
+  })
+
+/** The file named by `blacklist.local.file`. */
+export const localListOptions = z.strictObject({
+  version: z.literal(1),
+  entries: z.array(entry).max(100_000).describe('What is refused, whatever an issuer says.'),
+})
+export type LocalListOptions = z.output<typeof localListOptions>
+
+/** The operator's list, read once; a changed file makes a new one. */
+export type LocalList = {
+  /** What revokes a token of this issuer; its cause is `local`. */
+  readonly find: (issuer: string, token: RevocableToken) => RevocationHit | undefined
+  readonly size: () => number
+}
+
+/** The list of an operator who has none. */
+export const emptyLocalList: LocalListOptions = { version: 1, entries: [] }
+
+export function createLocalList(options: LocalListOptions, { clock }: { readonly clock: Clock }): LocalList {
+  const everywhere = newIndex()
+  const byIssuer = new Map<string, RevocationIndex>()
+  for (const { issuer, kind, value, issued_before, expires_at } of options.entries)
+    indexOf(issuer).put({ kind, value, issued_before, until: expires_at ?? maxSeconds, cause: 'local' })
+  return {
+    find(issuer, token) {
+      if (options.entries.length === 0) return undefined
+      const nowS = clock.wallMs() / 1000
+      return everywhere.find(token, nowS) ?? byIssuer.get(issuer)?.find(token, nowS)
+    },
+    size: () => options.entries.length,
+  }
+
+  function indexOf(issuer: string | undefined): RevocationIndex {
+    if (issuer === undefined) return everywhere
+    const index = byIssuer.get(issuer) ?? newIndex()
+    byIssuer.set(issuer, index)
+    return index
+  }
+}
+
+function newIndex(): RevocationIndex {
+  return createRevocationIndex({ capacity: Number.POSITIVE_INFINITY })
+}

@@ -1,0 +1,89 @@
+import { JsonRefused, parseJsonObject } from '../base/json.ts'
+import { isLoopbackUrl } from '../base/options.ts'
+import type { Clock } from '../base/time.ts'
+import type { HttpClient } from '../io/http-client.ts'
+import type { IssuerMetadata } from '../spec/metadata.ts'
+import { metadataUrls, parseMetadata } from '../spec/metadata.ts'
+import { SourceFailed } from './source-failed.ts'
+
+export type MetadataOptions = {
+  readonly issuer: string
+  /** Where the document is, if not at the issuer's own well-known places. */
+  readonly metadataUrl?: string | undefined
+  /** Whether endpoints may be plain http to other machines. */
+  readonly insecureHttp: boolean
+}
+
+export type MetadataDeps = { readonly clock: Clock; readonly send: HttpClient['send'] }
+
+/** One issuer's metadata (RFC 8414), fetched when first needed, one fetch at a time. */
+export type Metadata = {
+  /** The address of an endpoint. Rejects with SourceFailed when it cannot be had. */
+  readonly endpoint: (name: keyof IssuerMetadata) => Promise<string>
+  /** Has the document fetched again: something it pointed to does not answer, so it may be out of date. */
+  readonly doubt: () => void
+}
+
+// As long as keys may be used unseen; a document moves far less often than keys do.
+const maxAgeMs = 3_600_000
+const limits = { maxBodyBytes: 65_536, deadlineMs: 2000 } as const
+
+/** Finds an issuer's endpoints by discovery, in the OpenID Connect and the RFC 8414 form. */
+export function createMetadata(options: MetadataOptions, { clock, send }: MetadataDeps): Metadata {
+  let held: { document: IssuerMetadata; untilMs: number } | undefined
+  let pending: Promise<IssuerMetadata> | undefined
+  return {
+    async endpoint(name) {
+      const document = await current()
+      const url = document[name]
+      if (url === undefined) throw new SourceFailed('metadata', `Cannot use metadata: it has no ${name}`)
+      if (url.startsWith('http:') && !isLoopbackUrl(url) && !options.insecureHttp)
+        throw new SourceFailed('metadata', `Cannot use metadata: its ${name} is plain http, https wanted`)
+      return url
+    },
+    doubt() {
+      if (held !== undefined) held = { document: held.document, untilMs: 0 }
+    },
+  }
+
+  async function current(): Promise<IssuerMetadata> {
+    if (held !== undefined && clock.monotonicMs() < held.untilMs) return held.document
+    pending ??= discover().finally(() => {
+      pending = undefined
+    })
+    if (held === undefined) return await pending
+    // Nobody waits for a newer document: the endpoints of the old one are right until they fail.
+    pending.catch(() => {})
+    return held.document
+  }
+
+  async function discover(): Promise<IssuerMetadata> {
+    const urls = options.metadataUrl === undefined ? metadataUrls(options.issuer) : [options.metadataUrl]
+    let failure: unknown
+    for (const url of urls) {
+      try {
+        const document = await fetchDocument(url)
+        held = { document, untilMs: clock.monotonicMs() + maxAgeMs }
+        return document
+      } catch (error) {
+        // The first form is the usual one: what it says is the most telling.
+        failure ??= error
+      }
+    }
+    throw failure
+  }
+
+  async function fetchDocument(url: string): Promise<IssuerMetadata> {
+    const reply = await send({ method: 'GET', url, headers: { accept: 'application/json' } }, limits)
+    if (reply.status !== 200)
+      throw new SourceFailed('metadata', `Cannot load metadata: status is ${reply.status}, wanted 200`)
+    try {
+      const read = parseMetadata(parseJsonObject(reply.body, { maxMembers: 2048 }), options.issuer)
+      if (typeof read !== 'string') return read
+      throw new SourceFailed('metadata', `Cannot use metadata: ${read}`)
+    } catch (cause) {
+      if (!(cause instanceof JsonRefused)) throw cause
+      throw new SourceFailed('metadata', 'Cannot read metadata: body is not a JSON object', { cause })
+    }
+  }
+}

@@ -1,0 +1,11 @@
+/** A source that could not give what it is for. The message says what was found and what was wanted, never a secret. */
+export class SourceFailed extends Error {
+  override readonly name = 'SourceFailed'
+  readonly code = 'ERR_SOURCE_FAILED'
+  /** Which kind of source: `metadata`, `jwks`, `introspection` or `blacklist`. */
+  readonly source: string
+  constructor(source: string, message: string, options?: ErrorOptions) {
+    super(message, options)
+    this.source = source
+  }
+}

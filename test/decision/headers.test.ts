@@ -1,0 +1,455 @@
+import assert from 'node:assert/strict'
+import { existsSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import * as fc from 'fast-check'
+import type { JsonObject } from '../../src/base/json.ts'
+import { parseJson } from '../../src/base/json.ts'
+import type { ForwardContext } from '../../src/decision/headers.ts'
+import {
+  createHeaderFilter,
+  identityHeadersOptions,
+  keepHeadersOptions,
+  trustedProxiesOptions,
+} from '../../src/decision/headers.ts'
+import { compileRules, rulesOptions } from '../../src/decision/rules.ts'
+import { readClaims } from '../../src/spec/claims.ts'
+
+function permit(claims: object, written: object = {}): ForwardContext['allow'] {
+  const [rule] = compileRules(rulesOptions.parse([{ match: { path: '/**' }, ...written }])).rules
+  // an object in, an object out
+  const read = readClaims(parseJson(JSON.stringify(claims)) as JsonObject)
+  assert.ok(rule !== undefined && typeof read !== 'string')
+  return { rule, principal: rule.public ? null : { claims: read } }
+}
+
+const alice = { sub: 'alice', client_id: 'web', scope: 'read write' }
+const identity = { 'x-user': 'sub', 'x-client': 'client_id', 'x-scope': 'scope' }
+
+type Sent = {
+  readonly identity?: Readonly<Record<string, string>>
+  readonly keep?: readonly string[]
+  readonly claims?: object
+  readonly rule?: object
+  readonly peer?: string
+  readonly proto?: 'http' | 'https'
+}
+
+/** What the upstream gets for these lines, as `name: value`; peers in 10.* are trusted proxies. */
+function forwarded(lines: readonly string[], sent: Sent = {}): readonly string[] {
+  const filter = createHeaderFilter(
+    { identityHeaders: new Map(Object.entries(sent.identity ?? identity)), keepHeaders: sent.keep ?? [] },
+    { isTrustedProxy: (ip) => ip.startsWith('10.') },
+  )
+  const allow = permit(sent.claims ?? alice, sent.rule)
+  const request = { authority: 'api.test:8080' }
+  const context = { peer: sent.peer ?? '192.0.2.1', proto: sent.proto ?? 'http', request, allow }
+  const out = pairs(filter.forward(lines, context))
+  assert.deepEqual(pairs(filter.forward(lines, context)), out, 'the second time differs')
+  return out
+}
+
+function pairs(raw: readonly string[]): readonly string[] {
+  return raw.flatMap((name, at) => (at % 2 === 0 ? [`${name}: ${raw[at + 1]}`] : []))
+}
+
+const ours = [
+  'X-Forwarded-For: 192.0.2.1',
+  'X-Forwarded-Proto: http',
+  'X-Forwarded-Host: api.test:8080',
+  'x-user: alice',
+  'x-client: web',
+  'x-scope: read write',
+]
+
+test('forward() passes end-to-end headers in order and spelling, repeats too, between Host and ours', () => {
+  const sent = ['Accept', '*/*', 'host', 'API.test', 'COOKIE', 'a=1', 'x-y', '1', 'X-Y', '2']
+
+  assert.deepEqual(forwarded(sent), ['Host: api.test:8080', 'Accept: */*', 'COOKIE: a=1', 'x-y: 1', 'X-Y: 2', ...ours])
+})
+
+const removed = [
+  { attack: 'identity set by the client', names: ['x-user', 'X-User', 'X-CLIENT', 'x-scope'] },
+  {
+    attack: 'identity under an alias (oauth2-proxy CVE-2025-64484, Caddy GHSA-f59h)',
+    names: ['X_USER', 'x.user', 'x~user', 'X_Client', "x'scope"],
+  },
+  { attack: 'a name that is no token', names: ['X-User ', 'x user', 'x:user', '', 'é'] },
+  {
+    attack: 'another path or method than the one judged (oauth2-proxy GHSA-7x63, Envoy CVE-2023-27487)',
+    names: [
+      'X-Original-URL',
+      'X-Rewrite-URL',
+      'X-Original-URI',
+      'X-Original-Method',
+      'X-Forwarded-Uri',
+      'X-Forwarded-Path',
+      'X-Forwarded-Method',
+      'X-Forwarded-Prefix',
+      'X-Envoy-Original-Path',
+      'X-HTTP-Method-Override',
+      'X-Method-Override',
+      'X-HTTP-Method',
+    ],
+  },
+  { attack: 'the same under an alias', names: ['x_original_url', 'X_Rewrite.Url', 'x-http_method-override'] },
+  {
+    attack: 'a client that says where it comes from',
+    names: [
+      'X-Forwarded-For',
+      'X-Forwarded-Proto',
+      'X-Forwarded-Host',
+      'X-Forwarded-Port',
+      'Forwarded',
+      'Via',
+      'X-Real-IP',
+      'x_forwarded_for',
+      'X-Real_IP',
+    ],
+  },
+  {
+    attack: 'framing and the connection of the client',
+    names: [
+      'Content-Length',
+      'Transfer-Encoding',
+      'Expect',
+      'TE',
+      'Trailer',
+      'Upgrade',
+      'Keep-Alive',
+      'Proxy-Connection',
+      'Proxy-Authorization',
+      'Connection',
+      'HTTP2-Settings',
+      'Host',
+    ],
+  },
+  { attack: 'framing under an alias', names: ['Content_Length', 'transfer.encoding', 'Proxy_Authorization'] },
+  { attack: 'the token, where the rule does not ask to forward it', names: ['Authorization', 'authorization'] },
+] as const
+for (const { attack, names } of removed) {
+  for (const name of names) {
+    test(`forward() removes ${JSON.stringify(name)}: ${attack}`, () => {
+      assert.deepEqual(forwarded([name, 'attacker', 'X-Any', '1']), ['Host: api.test:8080', 'X-Any: 1', ...ours])
+    })
+  }
+}
+
+test('forward() removes identity headers when the token has no such claim (Caddy GHSA-7r4p), and on public rules', () => {
+  const sent = ['x-user', 'attacker', 'X_Client', 'attacker', 'x-scope', 'admin']
+  const bare = ['Host: api.test:8080', ...ours.slice(0, 3)]
+
+  assert.deepEqual(forwarded(sent, { claims: {} }), bare)
+  assert.deepEqual(forwarded(sent, { rule: { public: true } }), bare)
+})
+
+test('forward() does hop-by-hop headers first: Connection removes what it names, and nothing of ours (Traefik CVE-2024-45410)', () => {
+  const sent = [
+    'Connection',
+    'X-User, x-forwarded-for ,, X-Forwarded-Host',
+    'Connection',
+    'Host, X-Hop',
+    'X-Hop',
+    '1',
+    'X-User',
+    'a',
+  ]
+
+  assert.deepEqual(forwarded(sent), ['Host: api.test:8080', ...ours])
+})
+
+test('forward() ignores a Connection that names credentials, cookies, framing or Host', () => {
+  const sent = ['Connection', 'Authorization, Cookie, Host, Content-Length', 'Cookie', 'a', 'Authorization', 'Bearer x']
+  const seen = forwarded(sent, { rule: { forward_authorization: true } })
+
+  assert.deepEqual(seen, ['Host: api.test:8080', 'Cookie: a', 'Authorization: Bearer x', ...ours])
+})
+
+test('forward() leaves Authorization untouched on a public rule, however often it comes', () => {
+  const sent = ['Authorization', 'Basic a', 'authorization', 'Bearer b']
+
+  assert.deepEqual(forwarded(sent, { rule: { public: true } }).slice(1, 3), [
+    'Authorization: Basic a',
+    'authorization: Bearer b',
+  ])
+})
+
+test('forward() believes a trusted proxy: appends to X-Forwarded-For, keeps the rest, but no alias', () => {
+  const sent = [
+    'X-Forwarded-For',
+    '203.0.113.7',
+    'x-forwarded-for',
+    '203.0.113.8',
+    'X-Forwarded-Proto',
+    'https',
+    'Via',
+    '1.1 lb',
+    'Forwarded',
+    'for=x',
+    'X-Real-IP',
+    '203.0.113.7',
+    'X_Forwarded_For',
+    'y',
+    'X-Forwarded_Proto',
+    'z',
+    'X-User',
+    'a',
+    'X-Forwarded-Uri',
+    '/a',
+  ]
+
+  assert.deepEqual(forwarded(sent, { peer: '10.0.0.1' }), [
+    'Host: api.test:8080',
+    'X-Forwarded-Proto: https',
+    'Via: 1.1 lb',
+    'Forwarded: for=x',
+    'X-Real-IP: 203.0.113.7',
+    'X-Forwarded-For: 203.0.113.7, 203.0.113.8, 10.0.0.1',
+    'X-Forwarded-Host: api.test:8080',
+    ...ours.slice(3),
+  ])
+})
+
+test('forward() sees through an IPv4 address in an IPv6 socket', () => {
+  const sent = ['X-Forwarded-For', '203.0.113.7']
+
+  assert.ok(forwarded(sent, { peer: '::ffff:10.0.0.1' }).includes('X-Forwarded-For: 203.0.113.7, 10.0.0.1'))
+  assert.ok(forwarded(sent, { peer: '::ffff:192.0.2.1', proto: 'https' }).includes('X-Forwarded-For: 192.0.2.1'))
+  assert.ok(forwarded([], { peer: '2001:db8::1', proto: 'https' }).includes('X-Forwarded-Proto: https'))
+})
+
+test('forward() passes an override header that keep_headers names, in its own spelling only, unless it is identity', () => {
+  const sent = ['X-HTTP-Method', 'PUT', 'x_http_method', 'PUT', 'X-Method-Override', 'PUT']
+  const kept = forwarded(sent, { keep: ['x-http-method'] })
+  const claimed = forwarded(sent, { keep: ['x-http-method'], identity: { 'x-http-method': 'sub' } })
+
+  assert.deepEqual(kept.slice(0, -ours.length), ['Host: api.test:8080', 'X-HTTP-Method: PUT'])
+  assert.deepEqual(
+    claimed.filter((line) => /method/i.test(line)),
+    ['x-http-method: alice'],
+  )
+})
+
+const values = [
+  { claims: { sub: 'a b' }, is: 'a b' },
+  { claims: { n: 7.5 }, name: 'n', is: '7.5' },
+  { claims: { n: false }, name: 'n', is: 'false' },
+  { claims: { n: ['a', 'b'] }, name: 'n', is: 'a,b' },
+  { claims: { n: ['a', 'b,admin'] }, name: 'n', is: undefined },
+  { claims: { n: ['a', 1] }, name: 'n', is: undefined },
+  { claims: { n: [] }, name: 'n', is: undefined },
+  { claims: { n: { a: 1 } }, name: 'n', is: undefined },
+  { claims: { n: null }, name: 'n', is: undefined },
+  { claims: { sub: 'a\r\nx-admin: 1' }, is: undefined },
+  { claims: { sub: 'a\tb' }, is: undefined },
+  { claims: { sub: 'zoë' }, is: undefined },
+  { claims: { sub: ' a' }, is: undefined },
+  { claims: { sub: 'a ' }, is: undefined },
+  { claims: { sub: '' }, is: undefined },
+  { claims: { azp: 'web' }, name: 'client_id', is: 'web' },
+  { claims: { scp: ['a', 'b'] }, name: 'scope', is: 'a b' },
+  { claims: { scope: '' }, name: 'scope', is: undefined },
+  { claims: {}, name: 'constructor', is: undefined },
+]
+for (const { claims, name = 'sub', is } of values) {
+  test(`forward() sends ${name} of ${JSON.stringify(claims)} as ${is === undefined ? 'no header' : JSON.stringify(is)}`, () => {
+    const lines = forwarded([], { claims, identity: { 'x-claim': name } })
+
+    assert.deepEqual(
+      lines.filter((line) => line.startsWith('x-claim')),
+      is === undefined ? [] : [`x-claim: ${is}`],
+    )
+  })
+}
+
+test('forward() gives each principal its own identity', () => {
+  const filter = createHeaderFilter(
+    { identityHeaders: new Map([['x-user', 'sub']]), keepHeaders: [] },
+    { isTrustedProxy: () => false },
+  )
+  const seen = ['alice', 'bob', 'alice'].map((sub) => {
+    const context = { peer: '192.0.2.1', proto: 'http', request: { authority: 'a' }, allow: permit({ sub }) } as const
+    return filter.forward([], context).at(-1)
+  })
+
+  assert.deepEqual(seen, ['alice', 'bob', 'alice'])
+})
+
+test('forward() judges names alike after a thousand others, and those that every object has', (t) => {
+  const filter = createHeaderFilter(
+    { identityHeaders: new Map([['x-user', 'sub']]), keepHeaders: [] },
+    { isTrustedProxy: () => false },
+  )
+  const context = { peer: '192.0.2.1', proto: 'http', request: { authority: 'a' }, allow: permit({}) } as const
+  const noise = Array.from({ length: 2500 }, (_, at) => [`x-${at}`, '1']).flat()
+  const sent = [
+    '__proto__',
+    '1',
+    'constructor',
+    '2',
+    'prototype',
+    '3',
+    'X_User',
+    'attacker',
+    `X-${'a'.repeat(100)}`,
+    '4',
+  ]
+
+  const before = filter.forward(sent, context)
+  const clear = t.mock.method(Map.prototype, 'clear')
+  const during = filter.forward(noise, context)
+  clear.mock.restore()
+
+  assert.deepEqual(pairs(before).slice(1, 5), [
+    '__proto__: 1',
+    'constructor: 2',
+    'prototype: 3',
+    `X-${'a'.repeat(100)}: 4`,
+  ])
+  assert.deepEqual(filter.forward(sent, context), before)
+  assert.equal(during.length, noise.length + 8)
+  assert.equal(clear.mock.callCount(), 2, 'names are remembered without bound')
+})
+
+test('forward() never throws, and never lets through a name that folds to one of ours', () => {
+  const name = fc.oneof(
+    fc.constantFrom('x-user', 'X_User', 'x.USER', 'connection', 'Via'),
+    fc.string({ maxLength: 12 }),
+  )
+  const line = fc.tuple(name, fc.string({ maxLength: 30 }))
+  void fc.assert(
+    fc.property(fc.array(line, { maxLength: 8 }), (lines) => {
+      const folded = forwarded(lines.flat()).map((each) =>
+        each
+          .toLowerCase()
+          .replace(/:.*$/s, '')
+          .replace(/[^a-z0-9]/g, '-'),
+      )
+      for (const once of [
+        'host',
+        'x-user',
+        'x-client',
+        'x-scope',
+        'x-forwarded-for',
+        'x-forwarded-proto',
+        'x-forwarded-host',
+      ])
+        assert.equal(folded.filter((each) => each === once).length, 1, once)
+    }),
+  )
+})
+
+test("backward() removes the headers of the upstream's connection, and keeps its length and its own names", () => {
+  const filter = createHeaderFilter(
+    { identityHeaders: new Map(Object.entries(identity)), keepHeaders: [] },
+    { isTrustedProxy: () => false },
+  )
+  const sent = [
+    'Connection',
+    'close, X-Hop, Content-Length',
+    'Keep-Alive',
+    'timeout=5',
+    'Transfer-Encoding',
+    'chunked',
+    'Upgrade',
+    'h2c',
+    'Proxy-Authenticate',
+    'Basic',
+    'Trailer',
+    'x',
+    'X-Hop',
+    '1',
+    'Content-Length',
+    '5',
+    'Set-Cookie',
+    'a',
+    'set-cookie',
+    'b',
+    'Via',
+    '1.1 x',
+    'X-User',
+    'u',
+  ]
+
+  assert.deepEqual(pairs(filter.backward(sent)), [
+    'Content-Length: 5',
+    'Set-Cookie: a',
+    'set-cookie: b',
+    'Via: 1.1 x',
+    'X-User: u',
+  ])
+})
+
+const fragments = [
+  {
+    fragment: identityHeadersOptions,
+    good: [{ 'x-forwarded-user': 'sub' }, {}],
+    bad: [
+      { host: 'sub' },
+      { authorization: 'sub' },
+      { 'content-length': 'sub' },
+      { 'transfer-encoding': 'sub' },
+      { connection: 'sub' },
+      { 'x-forwarded-for': 'sub' },
+      { 'x-original-url': 'sub' },
+      { 'X-User': 'sub' },
+      { x_user: 'sub' },
+      { 'x.user': 'sub' },
+      { 'x user': 'sub' },
+      { 'x-user': '' },
+      { 'x-user': 1 },
+    ],
+  },
+  {
+    fragment: keepHeadersOptions,
+    good: [['x-http-method-override'], []],
+    bad: [['authorization'], ['x-user'], ['x-forwarded-for'], ['X-Original-URL']],
+  },
+  {
+    fragment: trustedProxiesOptions,
+    good: [['10.0.0.0/8', '192.0.2.1', '2001:db8::/32', '::1'], []],
+    bad: [
+      ['0.0.0.0/0'],
+      ['::/0'],
+      ['10.0.0.0/0'],
+      ['10.0.0.0/33'],
+      ['10.0.0'],
+      ['localhost'],
+      ['*'],
+      [''],
+      ['::ffff:0:0/96'],
+    ],
+  },
+] as const
+for (const { fragment, good, bad } of fragments) {
+  for (const value of good) test(`the header options accept ${JSON.stringify(value)}`, () => void fragment.parse(value))
+  for (const value of bad) {
+    test(`the header options refuse ${JSON.stringify(value)}`, () =>
+      assert.equal(fragment.safeParse(value).success, false))
+  }
+}
+
+const vectors = join(import.meta.dirname, '../../../shared/vectors/examples/header_cases.json')
+type HeaderCase = {
+  readonly id: string
+  readonly send: readonly (readonly [string, string])[]
+  readonly expect: string
+}
+const rows: readonly HeaderCase[] = existsSync(vectors) ? JSON.parse(readFileSync(vectors, 'utf8')).cases : []
+if (rows.length === 0) {
+  test('forward() on the header vectors', (t) => {
+    assert.notEqual(process.env['CI'], 'true', 'CI needs ../shared/vectors')
+    t.skip('../shared/vectors is absent')
+  })
+}
+// The other rows are about the token, the rule or the bytes on the wire.
+const removing =
+  /^upstream sees identity only|stripped toward upstream|^replaced, not appended|^hop-by-hop removal|^dropped/
+for (const { id, send, expect } of rows.filter((row) => removing.test(row.expect))) {
+  test(`forward() on header vector ${id} (${JSON.stringify(send)}): ${expect.slice(0, 40)}`, () => {
+    const named = { 'x-user': 'sub', 'x-scope': 'scope', 'x-client-id': 'client_id', 'x-gw-id': 'sub' }
+    const clean = forwarded([], { identity: named })
+
+    assert.deepEqual(forwarded(send.flat(), { identity: named }), clean)
+  })
+}

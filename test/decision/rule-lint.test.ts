@@ -1,0 +1,200 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { findRuleConflicts, lintRules } from '../../src/decision/rule-lint.ts'
+import { rulesOptions } from '../../src/decision/rules.ts'
+
+const scopes = ['read']
+
+const conflicts = [
+  { because: 'one path twice', rules: [{ match: { path: '/a' } }, { match: { path: '/a' } }], at: ['1.match.path'] },
+  {
+    because: 'names in braces do not tell patterns apart',
+    rules: [{ match: { path: '/{a}' } }, { match: { path: '/{b}' } }],
+    at: ['1.match.path'],
+  },
+  {
+    because: 'one method twice',
+    rules: [{ match: { path: '/a', methods: ['GET', 'PUT'] } }, { match: { path: '/a', methods: ['PUT'] } }],
+    at: ['1.match.path'],
+  },
+  {
+    because: 'no methods are all of them',
+    rules: [{ match: { path: '/a' } }, { match: { path: '/a', methods: ['PUT'] } }],
+    at: ['1.match.path'],
+  },
+  {
+    because: 'all of them include the named',
+    rules: [{ match: { path: '/a', methods: ['PUT'] } }, { match: { path: '/a' } }],
+    at: ['1.match.path'],
+  },
+  {
+    because: 'HEAD follows GET',
+    rules: [{ match: { path: '/a', methods: ['GET'] } }, { match: { path: '/a', methods: ['GET', 'HEAD'] } }],
+    at: ['1.match.path'],
+  },
+  {
+    because: 'one host twice',
+    rules: [{ match: { path: '/a', host: 'a.test' } }, { match: { path: '/a', host: 'a.test' } }],
+    at: ['1.match.path'],
+  },
+  { because: 'HEAD without GET', rules: [{ match: { path: '/a', methods: ['HEAD'] } }], at: ['0.match.methods'] },
+  {
+    because: 'one id twice',
+    rules: [
+      { id: 'a', match: { path: '/a' } },
+      { id: 'a', match: { path: '/b' } },
+    ],
+    at: ['1.id'],
+  },
+  {
+    because: 'an id that another has by its place',
+    rules: [{ id: 'rule-2', match: { path: '/a' } }, { match: { path: '/b' } }],
+    at: ['1'],
+  },
+  { because: 'a literal its own rule rejects', rules: [{ match: { path: '/a%2Fb' } }], at: ['0.match.path'] },
+  {
+    because: 'a public rule reads no scopes',
+    rules: [{ match: { path: '/a' }, public: true, scopes }],
+    at: ['0.scopes'],
+  },
+  {
+    because: 'a public rule reads no claims',
+    rules: [{ match: { path: '/a' }, public: true, claims: { a: 1 } }],
+    at: ['0.claims'],
+  },
+  {
+    because: 'a public rule has no issuers, audience and freshness',
+    rules: [{ match: { path: '/a' }, public: true, issuers: ['i'], audience: 'a', freshness: 'always' }],
+    at: ['0.issuers', '0.audience', '0.freshness'],
+  },
+  { because: 'an anonymous catch-all', rules: [{ match: { path: '/**' }, public: true }], at: ['0.public'] },
+  {
+    because: 'an anonymous catch-all of one host',
+    rules: [{ match: { path: '/**', host: 'a.test' }, public: true }],
+    at: ['0.public'],
+  },
+]
+for (const { because, rules, at } of conflicts) {
+  test(`findRuleConflicts() finds ${because}`, () => {
+    const found = findRuleConflicts(rulesOptions.parse(rules))
+
+    assert.deepEqual(
+      found.map(({ path }) => path.join('.')),
+      at,
+    )
+    for (const { message } of found) assert.match(message, /^expected /)
+  })
+}
+
+test('findRuleConflicts() finds nothing against rules that differ in host, path or method', () => {
+  const rules = [
+    { match: { path: '/a', methods: ['GET'] } },
+    { match: { path: '/a', methods: ['POST'] } },
+    { match: { path: '/a', host: 'a.test' } },
+    { match: { path: '/a', host: '*.test' } },
+    { match: { path: '/a/' } },
+    { match: { path: '/a/**' } },
+    { match: { path: '/a/{b}' } },
+    { match: { path: '/a%2Fb' }, allow_encoded: ['slash'] },
+    { match: { path: '/b', methods: ['GET', 'HEAD'] }, public: true },
+    { match: { path: '/**' }, public: true, insecure: true },
+  ]
+
+  assert.deepEqual(findRuleConflicts(rulesOptions.parse(rules)), [])
+})
+
+const warned = [
+  { of: 'a rule that asks for nothing', rules: [{ match: { path: '/a' } }], says: [['0', /any valid token/]] },
+  {
+    of: 'insecure where it means nothing',
+    rules: [{ match: { path: '/a' }, scopes, insecure: true }],
+    says: [['0.insecure', /needs no insecure/]],
+  },
+  {
+    of: 'a ** whose every path another rule takes',
+    rules: [
+      { match: { path: '/a/**' }, scopes },
+      { match: { path: '/a' }, scopes },
+      { match: { path: '/a/' }, scopes },
+      { match: { path: '/a/{b}/**' }, scopes },
+    ],
+    says: [['0.match', /never reached/]],
+  },
+  {
+    of: 'a ** taken step by step, for each of its methods',
+    rules: [
+      { match: { path: '/**', methods: ['GET', 'PUT'] }, scopes },
+      { match: { path: '/', methods: ['GET', 'PUT'] }, scopes },
+      { match: { path: '/{a}' }, scopes },
+      { match: { path: '/{a}/', methods: ['GET'] }, scopes },
+      { match: { path: '/{a}/', methods: ['PUT'] }, scopes },
+      { match: { path: '/{a}/{b}/**' }, scopes },
+    ],
+    says: [['0.match', /never reached/]],
+  },
+  {
+    of: 'a method of a protected path that reaches a public rule',
+    rules: [
+      { match: { path: '/a/{id}', methods: ['GET', 'PUT', 'PATCH', 'POST', 'OPTIONS'] }, scopes },
+      { id: 'open', match: { path: '/a/**' }, public: true },
+    ],
+    says: [['0', /does not cover DELETE: the public rule open does/]],
+  },
+] as const
+for (const { of, rules, says } of warned) {
+  test(`lintRules() warns of ${of}`, () => {
+    const found = lintRules(rulesOptions.parse(rules))
+
+    assert.deepEqual(
+      found.map(({ path }) => path.join('.')),
+      says.map(([path]) => path),
+    )
+    for (const [at, [, pattern]] of says.entries()) assert.match(found[at]?.message ?? '', pattern)
+  })
+}
+
+const silent = [
+  {
+    of: 'a ** that still has its own path',
+    rules: [
+      { match: { path: '/a/**' }, scopes },
+      { match: { path: '/a/' }, scopes },
+      { match: { path: '/a/{b}/**' }, scopes },
+    ],
+  },
+  {
+    of: 'a ** that others take for one method of two',
+    rules: [
+      { match: { path: '/a/**' }, scopes },
+      { match: { path: '/a' }, scopes },
+      { match: { path: '/a/' }, scopes },
+      { match: { path: '/a/{b}/**', methods: ['GET'] }, scopes },
+    ],
+  },
+  {
+    of: 'a ** that others take on one host only',
+    rules: [
+      { match: { path: '/**' }, scopes },
+      { match: { path: '/', host: 'a.test' }, scopes },
+      { match: { path: '/{a}/**', host: 'a.test' }, scopes },
+    ],
+  },
+  {
+    of: 'a method that falls to another protected rule first',
+    rules: [
+      { match: { path: '/a/b', methods: ['GET'] }, scopes },
+      { match: { path: '/a/**' }, scopes },
+      { match: { path: '/**' }, public: true, insecure: true },
+    ],
+  },
+  {
+    of: 'HEAD beside GET',
+    rules: [
+      { match: { path: '/a', methods: ['GET'] }, scopes },
+      { match: { path: '/{x}', methods: ['HEAD', 'GET'] }, public: true },
+    ],
+  },
+]
+for (const { of, rules } of silent) {
+  test(`lintRules() says nothing of ${of}`, () => assert.deepEqual(lintRules(rulesOptions.parse(rules)), []))
+}

@@ -1,0 +1,315 @@
+import assert from 'node:assert/strict'
+import { execFileSync } from 'node:child_process'
+import { createHmac } from 'node:crypto'
+import { closeSync, constants, mkdtempSync, openSync, readFileSync, readSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import { setImmediate as nextTick } from 'node:timers/promises'
+import * as fc from 'fast-check'
+import type { AccessFields, LogFields, WriteChunk } from '../../src/io/log.ts'
+import {
+  createFingerprint,
+  createLineWriter,
+  createLog,
+  createStdoutWrite,
+  formatAccessLine,
+} from '../../src/io/log.ts'
+
+/** A log whose lines end up in an array. */
+function recordedLog(wallMs = Date.UTC(2026, 10, 21, 9, 30, 0, 7)) {
+  const lines: string[] = []
+  const log = createLog(
+    { stream: 'main' },
+    { writer: { line: (text) => lines.push(text) }, clock: { wallMs: () => wallMs, monotonicMs: () => 0 } },
+  )
+  return { lines, log }
+}
+
+test('createLog() writes one line of JSON per event, with OpenTelemetry’s names', () => {
+  const { lines, log } = recordedLog()
+
+  log.info('jwks_refreshed', {
+    issuer: 'https://login.example.com',
+    keys: 2,
+    changed: true,
+    gone: undefined,
+    kid: null,
+  })
+  log.warn('config_unchanged')
+  log.error('jwks_failed', { code: 'ERR_HTTP_CALL_FAILED', seconds: Number.NaN })
+
+  assert.deepEqual(lines, [
+    '{"timestamp":"2026-11-21T09:30:00.007Z","severity_text":"INFO","event.name":"jwks_refreshed","stream":"main","issuer":"https://login.example.com","keys":2,"changed":true,"kid":null}',
+    '{"timestamp":"2026-11-21T09:30:00.007Z","severity_text":"WARN","event.name":"config_unchanged","stream":"main"}',
+    '{"timestamp":"2026-11-21T09:30:00.007Z","severity_text":"ERROR","event.name":"jwks_failed","stream":"main","code":"ERR_HTTP_CALL_FAILED","seconds":null}',
+  ])
+})
+
+test('createLog() keeps its own members: a field of the same name is left out', () => {
+  const { lines, log } = recordedLog()
+
+  log.info('started', { timestamp: 'forged', severity_text: 'forged', 'event.name': 'forged', stream: 'forged' })
+
+  assert.doesNotMatch(lines.join(), /forged/)
+})
+
+const timestamps = [0, 999, 1000, 59_999.9, 1_795_253_400_000, 1_795_253_400_001, 1_795_253_399_099, 951_782_400_010]
+for (const wallMs of timestamps) {
+  test(`createLog() writes ${wallMs} ms as Date does`, () => {
+    const { lines, log } = recordedLog(wallMs)
+
+    log.info('a')
+
+    assert.equal(JSON.parse(lines[0] ?? '').timestamp, new Date(wallMs).toISOString())
+  })
+}
+
+const injections = [
+  { value: 'a\r\n{"timestamp":"forged"}', because: 'CRLF injection' },
+  { value: '\u001b[2J\u001b[31mred', because: 'ANSI sequences' },
+  { value: 'a\u2028b\u2029c\u0085d', because: 'line separators outside ASCII' },
+  { value: 'a\u202etxt.exe\u2066\u2069\u200f\u061c', because: 'bidirectional overrides' },
+  { value: '"},{"reason":"ok"', because: 'a quote that closes the value' },
+  { value: '\\', because: 'a backslash that escapes the quote' },
+  { value: 'a\u0000b\u007f', because: 'NUL and DEL' },
+  { value: 'Zoë 🔑 \ud800', because: 'letters outside ASCII, and half a pair' },
+]
+for (const { value, because } of injections) {
+  test(`createLog() and formatAccessLine() keep ${because} inside one line of visible ASCII`, () => {
+    const { lines, log } = recordedLog()
+
+    log.info(value, { [`x${value}`]: value })
+    lines.push(formatAccessLine({ ...request, path: value, method: value, requestId: value }))
+
+    for (const line of lines) assert.match(line, /^[ -~]+$/)
+    const [main, access] = lines.map((line) => JSON.parse(line))
+    assert.equal(main['event.name'], value)
+    assert.equal(main[`x${value}`], value)
+    assert.equal(access['url.path'], value)
+    assert.equal(access.request_id, value)
+  })
+}
+
+test('createLog() cuts a value after 512 characters', () => {
+  const { lines, log } = recordedLog()
+
+  log.info('a', { exact: 'x'.repeat(512), long: 'x'.repeat(513), escaped: '\n'.repeat(100_000) })
+
+  const { exact, long, escaped } = JSON.parse(lines[0] ?? '')
+  assert.equal(exact, 'x'.repeat(512))
+  assert.equal(long, `${'x'.repeat(511)}…`)
+  assert.equal(escaped.length, 512)
+})
+
+test('createLog() writes valid JSON on one line whatever it is given', async () => {
+  const value = fc.oneof(
+    fc.string({ unit: 'binary' }),
+    fc.double(),
+    fc.boolean(),
+    fc.constant(null),
+    fc.constant(undefined),
+  )
+  await fc.assert(
+    fc.property(fc.string({ unit: 'binary' }), fc.dictionary(fc.string(), value), (event, fields: LogFields) => {
+      const { lines, log } = recordedLog()
+      log.info(event, fields)
+      assert.match(lines[0] ?? '', /^[ -~]+$/)
+      assert.equal(JSON.parse(lines[0] ?? '')['event.name'], event)
+    }),
+  )
+})
+
+const request: AccessFields = {
+  timeMs: Date.UTC(2026, 10, 21, 9, 30),
+  method: 'GET',
+  path: '/orders/1',
+  status: 200,
+  decision: 'allow',
+  reason: 'ok',
+  rule: 'read-orders',
+  issuer: 'https://login.example.com',
+  fingerprint: '9f86d081884c7d65',
+  clientAddress: '10.0.0.7',
+  durationUs: 182.4,
+  requestId: 'r-1',
+}
+
+test('formatAccessLine() has the same members for every request, null where there is nothing', () => {
+  const bare = {
+    ...request,
+    rule: undefined,
+    issuer: undefined,
+    fingerprint: undefined,
+    clientAddress: undefined,
+    requestId: undefined,
+  }
+
+  const [full, empty] = [formatAccessLine(request), formatAccessLine(bare)]
+
+  assert.equal(
+    full,
+    '{"timestamp":"2026-11-21T09:30:00.000Z","severity_text":"INFO","event.name":"request","http.request.method":"GET","url.path":"/orders/1","http.response.status_code":200,"decision":"allow","reason":"ok","rule":"read-orders","issuer":"https://login.example.com","token_fingerprint":"9f86d081884c7d65","client.address":"10.0.0.7","duration_us":182,"request_id":"r-1"}',
+  )
+  assert.deepEqual(Object.keys(JSON.parse(empty)), Object.keys(JSON.parse(full)))
+  assert.equal(JSON.parse(empty).issuer, null)
+})
+
+test('createFingerprint() is the first 8 bytes of HMAC-SHA256, and another one under another key', () => {
+  const [one, two] = [Buffer.alloc(32, 1), Buffer.alloc(32, 2)]
+
+  const seen = createFingerprint(one)('a-token')
+
+  assert.equal(seen, createHmac('sha256', one).update('a-token').digest('hex').slice(0, 16))
+  assert.notEqual(createFingerprint(two)('a-token'), seen)
+  assert.throws(() => createFingerprint(Buffer.alloc(15)), RangeError)
+})
+
+/** A destination that takes a chunk only when told to. */
+function slowWrite() {
+  const chunks: string[] = []
+  const calls: ((error?: Error | null) => void)[] = []
+  const write: WriteChunk = (chunk, done) => {
+    chunks.push(chunk)
+    calls.push(done)
+  }
+  return { chunks, write, finish: (error?: Error) => calls.shift()?.(error) }
+}
+
+test('createLineWriter() writes the lines of one tick at once, and one chunk at a time', async () => {
+  const { chunks, write, finish } = slowWrite()
+  const writer = createLineWriter({}, { write })
+
+  writer.line('a')
+  writer.line('b')
+  assert.deepEqual(chunks, [])
+  await nextTick()
+  writer.line('c')
+  await nextTick()
+  assert.deepEqual(chunks, ['a\nb\n'])
+  finish()
+  await nextTick()
+
+  assert.deepEqual(chunks, ['a\nb\n', 'c\n'])
+  finish()
+  await writer.flush()
+  assert.equal(writer.dropped(), 0)
+})
+
+test('createLineWriter() drops and counts lines while a blocked stdout fills its buffer, and goes on after', async () => {
+  const { chunks, write, finish } = slowWrite()
+  const writer = createLineWriter({ maxBufferedBytes: 10 }, { write })
+
+  writer.line('1234')
+  await nextTick()
+  writer.line('5678')
+  writer.line('x')
+  writer.line('')
+  assert.equal(writer.dropped(), 2)
+  finish()
+  await nextTick()
+  writer.line('9')
+  finish()
+  await nextTick()
+
+  assert.deepEqual(chunks, ['1234\n', '5678\n', '9\n'])
+  finish()
+  await writer.flush()
+})
+
+test('createLineWriter() counts the lines of a failed write as lost, and survives a write that throws', async () => {
+  const { write, finish } = slowWrite()
+  let broken = false
+  const writer = createLineWriter(
+    {},
+    {
+      write: (chunk, done) => {
+        if (broken) throw new Error('closed')
+        write(chunk, done)
+      },
+    },
+  )
+
+  writer.line('a')
+  writer.line('b')
+  await nextTick()
+  finish(new Error('EPIPE'))
+  broken = true
+  writer.line('c')
+  await writer.flush()
+
+  assert.equal(writer.dropped(), 3)
+})
+
+test('createLineWriter().flush() waits for what was queued, but not for ever', async () => {
+  const { write } = slowWrite()
+  const writer = createLineWriter({}, { write })
+  await writer.flush()
+  const done: string[] = []
+  const prompt = createLineWriter(
+    {},
+    {
+      write: (chunk, callback) => {
+        setTimeout(() => {
+          done.push(chunk)
+          callback()
+        }, 5)
+      },
+    },
+  )
+
+  prompt.line('a')
+  await prompt.flush()
+  writer.line('never written')
+  await writer.flush()
+
+  assert.deepEqual(done, ['a\n'])
+})
+
+test('createStdoutWrite() writes all of a chunk through a full pipe: short writes, EAGAIN, a slow reader', async () => {
+  const directory = mkdtempSync(join(tmpdir(), 'postern-log-'))
+  const path = join(directory, 'pipe')
+  execFileSync('mkfifo', [path])
+  const fd = openSync(path, constants.O_RDWR | constants.O_NONBLOCK)
+  const chunk = Array.from({ length: 30_000 }, (_, at) => `line ${at}\n`).join('')
+  const buffer = Buffer.alloc(50_000)
+  const read: Buffer[] = []
+
+  const writing = Promise.withResolvers<Error | null | undefined>()
+  let written = false
+  createStdoutWrite(fd)(chunk, (error) => {
+    written = true
+    writing.resolve(error)
+  })
+  await new Promise((resolve) => setTimeout(resolve, 30))
+  assert.equal(written, false, 'the pipe took it all: the test shows nothing')
+  let length = 0
+  while (length < chunk.length) {
+    try {
+      const count = readSync(fd, buffer)
+      length += count
+      read.push(Buffer.from(buffer.subarray(0, count)))
+    } catch {
+      await new Promise((resolve) => setTimeout(resolve, 5))
+    }
+  }
+
+  assert.equal(await writing.promise, undefined)
+  assert.equal(Buffer.concat(read).toString(), chunk)
+  closeSync(fd)
+  rmSync(directory, { recursive: true })
+})
+
+test('createStdoutWrite() reports a descriptor that cannot be written', async () => {
+  const directory = mkdtempSync(join(tmpdir(), 'postern-log-'))
+  const path = join(directory, 'file')
+  writeFileSync(path, '')
+  const fd = openSync(path, 'r')
+
+  const error = await new Promise<Error | null | undefined>((resolve) => createStdoutWrite(fd)('a\n', resolve))
+
+  assert.equal((error as NodeJS.ErrnoException).code, 'EBADF') // undefined would fail here as well
+  assert.equal(readFileSync(path, 'utf8'), '')
+  closeSync(fd)
+  rmSync(directory, { recursive: true })
+})

@@ -1,0 +1,151 @@
+// A feed as product specification §6 has it, in memory, and a gateway's end of it on clocks that stand still.
+import type { HttpCall, HttpReply } from '../../src/io/http-client.ts'
+import type { Blacklist, BlacklistOptions } from '../../src/sources/blacklist.ts'
+import { createBlacklist } from '../../src/sources/blacklist.ts'
+import type { RevocableToken } from '../../src/spec/revocation.ts'
+
+export type FeedEntry = {
+  seq: number
+  kind: string
+  value: string
+  issued_before?: number
+  revoked_at?: number
+  expires_at: number
+  cause: string
+}
+
+/** The second at which everything begins. */
+export const t0 = 1_767_225_600
+
+/** What an issuer lists; a test changes it as an issuer (or an attacker) would. */
+export type FeedModel = {
+  epoch: string
+  entries: FeedEntry[]
+  lastSeq: number
+  pageSize: number
+  serverTime: () => number
+  /** Past their expiry, for how long entries are listed; seconds. */
+  keptFor: number
+  /** Members that replace those of an honest page. */
+  twist: Record<string, unknown>
+}
+
+export type Setup = AsyncDisposable & {
+  readonly feed: FeedModel
+  readonly blacklist: Blacklist
+  readonly calls: HttpCall[]
+  readonly counts: string[]
+  readonly events: string[]
+  /** Moves both clocks. */
+  readonly pass: (ms: number) => void
+  readonly clock: { wallMs: number; monotonicMs: number }
+  /** Instead of the feed's own answers, while set. */
+  answer: ((call: HttpCall) => HttpReply | undefined | Promise<HttpReply | undefined>) | undefined
+  readonly revoke: (value: string, more?: Partial<FeedEntry>) => void
+}
+
+export function json(body: unknown, headers: Record<string, string> = {}): HttpReply {
+  return raw(200, typeof body === 'string' ? body : JSON.stringify(body), {
+    'content-type': 'application/json',
+    ...headers,
+  })
+}
+
+export function raw(status: number, body: string | Buffer, headers: Record<string, string> = {}): HttpReply {
+  return { status, header: (name) => headers[name.toLowerCase()], body: Buffer.from(body) }
+}
+
+export function token(claims: Partial<RevocableToken['claims']>, kid?: string): RevocableToken {
+  const none = { jti: undefined, sub: undefined, client_id: undefined, sid: undefined, iat: t0 }
+  return { claims: { ...none, ...claims }, kid }
+}
+
+export function answerOf(feed: FeedModel, call: HttpCall): HttpReply {
+  const live = feed.entries.filter(({ expires_at }) => expires_at + feed.keptFor > feed.serverTime())
+  const [path = '', query = ''] = call.url.split('?')
+  if (path.endsWith('/lookup')) {
+    const { jti } = JSON.parse(call.body ?? '') as { jti: string }
+    const found = live.find(({ kind, value }) => kind === 'jti' && value === jti)
+    return json({ revoked: found !== undefined, seq: found?.seq ?? feed.lastSeq })
+  }
+  const asked = Number(new URLSearchParams(query).get('cursor'))
+  const reset = asked > feed.lastSeq
+  const after = live.filter(({ seq }) => seq > (reset ? 0 : asked))
+  const entries = after.slice(0, feed.pageSize)
+  const cursor = entries.at(-1)?.seq ?? (reset ? 0 : asked)
+  const etag = `W/"${feed.epoch}.${asked}.${cursor}.${live.length}"`
+  if (call.headers?.['if-none-match'] === etag) return raw(304, '')
+  const page = {
+    epoch: feed.epoch,
+    cursor: String(cursor),
+    more: after.length > entries.length,
+    server_time: feed.serverTime(),
+    total_live: live.length,
+    reset,
+    entries,
+  }
+  return json({ ...page, ...feed.twist }, { etag })
+}
+
+export function setup(options: Partial<BlacklistOptions> = {}): Setup {
+  const clock = { wallMs: t0 * 1000, monotonicMs: 5000 }
+  let elapsedMs = 0
+  const feed: FeedModel = {
+    epoch: 'e1',
+    entries: [],
+    lastSeq: 0,
+    pageSize: 1000,
+    serverTime: () => t0 + elapsedMs / 1000,
+    keptFor: 60,
+    twist: {},
+  }
+  const calls: HttpCall[] = []
+  const counts: string[] = []
+  const events: string[] = []
+  const blacklist = createBlacklist(
+    {
+      issuer: 'https://issuer.test',
+      url: 'https://issuer.test/blacklist',
+      clientId: 'gateway',
+      pollIntervalMs: 60_000,
+      cacheSize: 10_000,
+      purgeDelayMs: 60_000,
+      maxStalenessMs: 300_000,
+      ...options,
+    },
+    {
+      clock: { wallMs: () => clock.wallMs, monotonicMs: () => clock.monotonicMs },
+      random: () => 0,
+      secret: () => 's3cret',
+      count: (result) => counts.push(result),
+      log: (event, fields) => events.push(`${event} ${JSON.stringify(fields)}`),
+      send: async (call) => {
+        calls.push(call)
+        return (await it.answer?.(call)) ?? answerOf(feed, call)
+      },
+    },
+  )
+  const it: Setup = {
+    feed,
+    blacklist,
+    calls,
+    counts,
+    events,
+    clock,
+    answer: undefined,
+    pass(ms) {
+      clock.wallMs += ms
+      clock.monotonicMs += ms
+      elapsedMs += ms
+    },
+    revoke(value, more = {}) {
+      feed.lastSeq += 1
+      const entry = { kind: 'jti', value, revoked_at: feed.serverTime(), expires_at: t0 + 3600, cause: 'owner' }
+      feed.entries.push({ seq: feed.lastSeq, ...entry, ...more })
+    },
+    async [Symbol.asyncDispose]() {
+      blacklist.close()
+    },
+  }
+  return it
+}

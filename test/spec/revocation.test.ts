@@ -1,0 +1,259 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import fc from 'fast-check'
+import { blacklistKinds } from '../../src/spec/blacklist-feed.ts'
+import type { RevocableToken, Revocation, RevocationIndex } from '../../src/spec/revocation.ts'
+import { createRevocationIndex } from '../../src/spec/revocation.ts'
+
+const now = 1000
+
+function token(claims: Partial<RevocableToken['claims']>, kid?: string): RevocableToken {
+  const none = { jti: undefined, sub: undefined, client_id: undefined, sid: undefined, iat: 500 }
+  return { claims: { ...none, ...claims }, kid }
+}
+
+function entry(kind: Revocation['kind'], value: string, more: Partial<Revocation> = {}): Revocation {
+  return { kind, value, issued_before: undefined, until: 2000, cause: 'owner', ...more }
+}
+
+function indexOf(...entries: readonly Revocation[]): RevocationIndex {
+  const index = createRevocationIndex({ capacity: 100 })
+  for (const each of entries) index.put(each)
+  return index
+}
+
+const cases = [
+  { is: 'its jti is listed', listed: entry('jti', 'j'), token: token({ jti: 'j' }), revoked: true },
+  { is: 'another jti is listed', listed: entry('jti', 'j'), token: token({ jti: 'J' }), revoked: false },
+  { is: 'its subject is listed', listed: entry('sub', 'a'), token: token({ sub: 'a' }), revoked: true },
+  { is: 'its client is listed', listed: entry('client', 'c'), token: token({ client_id: 'c' }), revoked: true },
+  { is: 'its session is listed', listed: entry('sid', 's'), token: token({ sid: 's' }), revoked: true },
+  { is: 'its key is listed', listed: entry('kid', 'k'), token: token({}, 'k'), revoked: true },
+  { is: 'a subject has the name of its jti', listed: entry('sub', 'x'), token: token({ jti: 'x' }), revoked: false },
+  {
+    is: 'a client has the name of its subject',
+    listed: entry('client', 'x'),
+    token: token({ sub: 'x' }),
+    revoked: false,
+  },
+  { is: 'a jti is listed that it lacks', listed: entry('jti', 'undefined'), token: token({}), revoked: false },
+  {
+    is: 'a subject is called __proto__',
+    listed: entry('sub', '__proto__'),
+    token: token({ sub: 'a' }),
+    revoked: false,
+  },
+  {
+    is: 'its subject is called __proto__, and listed',
+    listed: entry('sub', '__proto__'),
+    token: token({ sub: '__proto__' }),
+    revoked: true,
+  },
+  {
+    is: 'it was issued in the very second',
+    listed: entry('issued_before', '*', { issued_before: 500 }),
+    token: token({ iat: 500 }),
+    revoked: true,
+  },
+  {
+    is: 'it was issued within that second, by a fractional iat',
+    listed: entry('issued_before', '*', { issued_before: 500 }),
+    token: token({ iat: 500.999 }),
+    revoked: true,
+  },
+  {
+    is: 'it was issued a second later',
+    listed: entry('issued_before', '*', { issued_before: 500 }),
+    token: token({ iat: 501 }),
+    revoked: false,
+  },
+  {
+    is: 'it hides when it was issued',
+    listed: entry('sub', 'a', { issued_before: 500 }),
+    token: token({ sub: 'a', iat: undefined }),
+    revoked: true,
+  },
+  {
+    is: 'its jti is listed for an earlier time',
+    listed: entry('jti', 'j', { issued_before: 499 }),
+    token: token({ jti: 'j' }),
+    revoked: false,
+  },
+  {
+    is: 'its subject is listed for an earlier time',
+    listed: entry('sub', 'a', { issued_before: 499 }),
+    token: token({ sub: 'a' }),
+    revoked: false,
+  },
+  {
+    is: 'its entry has run out',
+    listed: entry('sub', 'a', { until: now }),
+    token: token({ sub: 'a' }),
+    revoked: false,
+  },
+  {
+    is: "its jti's entry has run out",
+    listed: entry('jti', 'j', { until: now }),
+    token: token({ jti: 'j' }),
+    revoked: false,
+  },
+  {
+    is: 'its entry runs out in the next second',
+    listed: entry('jti', 'j', { until: now + 1 }),
+    token: token({ jti: 'j' }),
+    revoked: true,
+  },
+] as const
+for (const { is, listed, token, revoked } of cases) {
+  test(`find() says that a token is ${revoked ? '' : 'not '}revoked when ${is}`, () => {
+    const expected = revoked ? { kind: listed.kind, cause: 'owner' } : undefined
+
+    assert.deepEqual(indexOf(listed).find(token, now), expected)
+  })
+}
+
+// Two not-before values, and the wrong one wins: Keycloak CVE-2026-8922; Plan B #60, an older entry replaces a newer.
+const collisions = [
+  { is: 'an older cut-off after a newer one', first: { issued_before: 600 }, second: { issued_before: 400 } },
+  { is: 'a cut-off after an entry without one', first: {}, second: { issued_before: 400 } },
+  { is: 'a shorter entry after a longer one', first: {}, second: { until: 900 } },
+  { is: 'a newer cut-off after an older one', first: { issued_before: 400 }, second: { issued_before: 600 } },
+  { is: 'a longer entry after a shorter one', first: { until: 900 }, second: {} },
+  { is: 'a dead wide entry after a live one that fits', first: { issued_before: 500 }, second: { until: 900 } },
+] as const
+for (const { is, first, second } of collisions) {
+  for (const kind of ['jti', 'sub'] as const) {
+    test(`put() lets no entry narrow another of the same ${kind}: ${is}`, () => {
+      const index = indexOf(entry(kind, 'x', first), entry(kind, 'x', second))
+
+      const hit = index.find(token(kind === 'jti' ? { jti: 'x' } : { sub: 'x' }), now)
+
+      assert.equal(hit?.kind, kind)
+    })
+  }
+}
+
+test('put() keeps the expiry of each range of a subject: the wide one does not outlive itself', () => {
+  const index = indexOf(entry('sub', 'a', { until: 1100 }), entry('sub', 'a', { issued_before: 400, until: 2000 }))
+
+  assert.notEqual(index.find(token({ sub: 'a', iat: 500 }), 1099), undefined)
+  assert.equal(index.find(token({ sub: 'a', iat: 500 }), 1100), undefined)
+  assert.notEqual(index.find(token({ sub: 'a', iat: 400 }), 1100), undefined)
+  assert.equal(index.size(), 2)
+})
+
+test('put() takes no room for an entry that another of its value holds already', () => {
+  const index = indexOf(entry('sub', 'a'), entry('sub', 'a', { issued_before: 400 }), entry('sub', 'a', { until: 900 }))
+
+  assert.equal(index.size(), 1)
+})
+
+test('put() bounds the ranges of one value by making them one that holds all', () => {
+  const index = createRevocationIndex({ capacity: 100 })
+  for (let at = 0; at < 20; at += 1) index.put(entry('sub', 'a', { issued_before: 500 - at, until: 1100 + at }))
+
+  assert.ok(index.size() <= 8)
+  for (let at = 0; at < 20; at += 1) assert.ok(index.find(token({ sub: 'a', iat: 500 - at }), 1099 + at))
+})
+
+test('put() leaves out the oldest jti when full, says until when, and never another kind', () => {
+  const index = createRevocationIndex({ capacity: 3 })
+  for (const value of ['a', 'b']) index.put(entry('sub', value))
+  for (const [at, value] of ['1', '2', '3'].entries()) index.put(entry('jti', value, { until: 2000 + at }))
+  index.put(entry('sub', 'c'))
+
+  assert.equal(index.size(), 3)
+  assert.equal(index.find(token({ jti: '3' }), now), undefined)
+  assert.equal(index.leftOutUntil(), 2002)
+  for (const sub of ['a', 'b', 'c']) assert.ok(index.find(token({ sub }), now))
+})
+
+test('put() counts a jti that is listed anew among the newest', () => {
+  const index = createRevocationIndex({ capacity: 2 })
+  for (const value of ['1', '2', '1', '3']) index.put(entry('jti', value))
+
+  assert.ok(index.find(token({ jti: '1' }), now))
+  assert.equal(index.find(token({ jti: '2' }), now), undefined)
+  assert.ok(index.find(token({ jti: '3' }), now))
+})
+
+test('setCapacity() lets go of the oldest jti at once', () => {
+  const index = indexOf(entry('jti', '1'), entry('jti', '2'), entry('jti', '3'))
+
+  index.setCapacity(1)
+
+  assert.deepEqual(
+    [...index.entries()].map(({ value }) => value),
+    ['3'],
+  )
+})
+
+test('put() leaves out a hundred thousand of the oldest one by one without looking through all that went before', () => {
+  const index = createRevocationIndex({ capacity: 50_000 })
+  const start = process.cpuUsage()
+  for (let at = 0; at < 300_000; at += 1) index.put(entry('jti', `${at}`))
+
+  assert.equal(index.size(), 50_000)
+  assert.equal(index.find(token({ jti: '249999' }), now), undefined)
+  assert.ok(index.find(token({ jti: '250000' }), now))
+  // Some 200 ms; looking for the oldest from the front each time takes over a minute.
+  assert.ok(process.cpuUsage(start).user < 10_000_000)
+})
+
+test('sweep() forgets what has run out in bounded steps, and says when it is through', () => {
+  const index = indexOf(entry('sid', 's', { until: 900 }), entry('sub', 'a', { until: 1100 }))
+  for (let at = 0; at < 10; at += 1) index.put(entry('jti', `${at}`, { until: 995 + at }))
+
+  assert.equal(index.sweep(now, 4), false)
+  assert.equal(index.size(), 8)
+  assert.equal(index.sweep(now, 4), false)
+  assert.equal(index.sweep(now, 100), true)
+  assert.equal(index.size(), 5)
+  assert.equal(index.countLive(now), 5)
+  assert.equal(index.countLive(1003), 2)
+})
+
+test('createRevocationIndex() holds a million jti entries in less than 200 bytes each', () => {
+  const index = createRevocationIndex({ capacity: 1_000_000 })
+  const before = process.memoryUsage().heapUsed
+  for (let at = 0; at < 1_000_000; at += 1)
+    index.put(entry('jti', `0f8fad5b-d9cb-469f-a165-${at.toString(16).padStart(12, '0')}`, { until: 1_767_229_190 }))
+
+  assert.equal(index.size(), 1_000_000)
+  assert.ok((process.memoryUsage().heapUsed - before) / 1_000_000 < 200)
+  assert.ok(index.find(token({ jti: '0f8fad5b-d9cb-469f-a165-000000000000' }), now))
+})
+
+const anyEntry = fc.record({
+  kind: fc.constantFrom(...blacklistKinds),
+  value: fc.constantFrom('x', 'y', '*'),
+  issued_before: fc.option(fc.integer({ min: 490, max: 510 }), { nil: undefined }),
+  until: fc.integer({ min: 990, max: 1010 }),
+  cause: fc.constantFrom('replay', 'client', 'owner', 'admin', 'local'),
+} as const)
+
+test('find() finds whatever any single entry names, in whatever order they came, swept or copied', () => {
+  fc.assert(
+    fc.property(
+      fc.array(anyEntry, { maxLength: 30 }),
+      fc.constantFrom('x', 'y'),
+      fc.option(fc.integer({ min: 489, max: 511 }), { nil: undefined }),
+      (entries, name, iat) => {
+        const asked = token({ jti: name, sub: name, client_id: name, sid: name, iat }, name)
+        const named = entries.some(
+          ({ kind, value, issued_before, until }) =>
+            (kind === 'issued_before' ? value === '*' : value === name) &&
+            (issued_before === undefined || iat === undefined || iat <= issued_before) &&
+            until > now,
+        )
+        const index = indexOf(...entries)
+        index.sweep(now, 1000)
+        const copy = indexOf(...index.entries())
+
+        if (named) assert.ok(index.find(asked, now))
+        assert.deepEqual(copy.find(asked, now), index.find(asked, now))
+        for (const each of entries.filter(({ until }) => until > now)) assert.ok(index.covers(each))
+      },
+    ),
+  )
+})
