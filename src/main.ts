@@ -1,9 +1,13 @@
 // argv → command. Here, and nowhere below, the process is touched: arguments, environment, clocks, streams, exit code.
 import { randomBytes } from 'node:crypto'
 import { readFileSync, statSync, writeFileSync } from 'node:fs'
-import { runCommand } from './cli/program.ts'
+import { startLean } from './cli/lean-start.ts'
 import type { Shell } from './cli/shell.ts'
-import { createStdoutWrite } from './io/log.ts'
+
+// Before anything else is loaded, and for the one command that runs for months.
+const lean = process.argv[2] === 'serve' ? startLean() : undefined
+const { runCommand } = await import('./cli/program.ts')
+const { createStdoutWrite } = await import('./io/log.ts')
 
 const { env, stdin, stdout, stderr } = process
 
@@ -28,6 +32,7 @@ const shell: Shell = {
   writeFile: (path, text) => writeFileSync(path, text),
   onSignal: (name, listener) => void process.on(name, listener),
   exitNow: (code) => process.exit(code),
+  started: () => lean?.end(),
 }
 
 // What nobody foresaw ends the process, loudly: half-working, it might allow. The supervisor starts it anew.

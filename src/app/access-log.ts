@@ -4,6 +4,7 @@ import type { Exchange } from '../gates/gate.ts'
 import type { LineWriter } from '../io/log.ts'
 import { createFingerprint, formatAccessLine } from '../io/log.ts'
 
+/** What the access log needs from outside. */
 export type AccessLogDeps = { readonly clock: Clock; readonly randomBytes: (count: number) => Buffer }
 
 /**

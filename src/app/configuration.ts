@@ -77,6 +77,7 @@ export type Running = {
   readonly serving: Serving
 }
 
+/** What putting a configuration to work needs. */
 export type RunDeps = SourceDeps & { readonly clock: Clock; readonly known: KnownTokens<Principal> }
 
 /**

@@ -49,6 +49,7 @@ export async function explainOffline(
 function isSettled({ sources }: Running): boolean {
   return sources.every(({ jwks, blacklist }) => {
     const { loaded, failure } = jwks.state()
-    return (loaded || failure !== undefined) && (blacklist === undefined || blacklist.state().loaded)
+    const feed = blacklist?.state()
+    return (loaded || failure !== undefined) && (feed === undefined || feed.loaded || feed.failing)
   })
 }

@@ -10,6 +10,7 @@ import type { LocalList } from '../sources/local-list.ts'
 import type { IssuerSources } from './issuer-sources.ts'
 import type { GatewayMetrics } from './metrics.ts'
 
+/** What all configurations of one process share. */
 export type LookupDeps = {
   readonly clock: Clock
   readonly known: KnownTokens<Principal>

@@ -8,6 +8,7 @@ import type { KnownTokens } from '../sources/known-tokens.ts'
 import type { Running } from './configuration.ts'
 import type { IssuerSources } from './issuer-sources.ts'
 
+/** What the probes look at. */
 export type ProbeDeps = {
   readonly running: () => Running
   readonly isDraining: () => boolean
@@ -15,6 +16,7 @@ export type ProbeDeps = {
   readonly refusal: () => string | undefined
 }
 
+/** The answers of the health listener and of `GET /status`. */
 export type Probes = {
   readonly started: () => readonly Check[]
   readonly ready: () => readonly Check[]
@@ -82,6 +84,7 @@ function feedSaid({ loaded, entries, stale }: FeedState): string {
   return stale ? `${entries} entries, too old` : `${entries} entries`
 }
 
+/** What the gauges read. */
 export type GaugeDeps = {
   readonly running: () => Running
   readonly known: Pick<KnownTokens<Principal>, 'entries'>

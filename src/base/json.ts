@@ -3,6 +3,7 @@
 
 /** A JSON value; objects have no prototype, so no name in them is special. */
 export type Json = null | boolean | number | string | readonly Json[] | JsonObject
+/** A JSON object; null prototype, members in the order of the text. */
 export type JsonObject = { readonly [name: string]: Json }
 
 /** Bounds of one document; what goes past one is refused. */

@@ -22,25 +22,23 @@ const entryOverheadBytes = 200
 
 /** A least-recently-used cache on the caller's clock: time is an argument, so no test has to wait for it. */
 export function createBoundedCache<V>(bounds: CacheBounds): BoundedCache<V> {
-  const held = new LRUCache<string, { value: V; untilMs: number }>({ max: bounds.maxEntries, maxSize: bounds.maxBytes })
+  // Made with the first entry: the library sets aside room for all of them, 2 MiB for 50,000.
+  let held: LRUCache<string, { value: V; untilMs: number }> | undefined
   return {
     get(key, nowMs) {
-      const entry = held.get(key)
+      const entry = held?.get(key)
       if (entry === undefined) return undefined
       if (nowMs < entry.untilMs) return entry.value
-      held.delete(key)
+      held?.delete(key)
       return undefined
     },
     set(key, value, untilMs, bytes) {
+      held ??= new LRUCache({ max: bounds.maxEntries, maxSize: bounds.maxBytes })
       held.set(key, { value, untilMs }, { size: entryOverheadBytes + key.length + bytes })
     },
-    delete(key) {
-      held.delete(key)
-    },
-    clear() {
-      held.clear()
-    },
-    size: () => held.size,
+    delete: (key) => void held?.delete(key),
+    clear: () => held?.clear(),
+    size: () => held?.size ?? 0,
   }
 }
 
@@ -54,6 +52,7 @@ export type SingleFlight<V> = {
   readonly inFlight: () => number
 }
 
+/** Makes flights on the caller's monotonic clock. */
 export function createSingleFlight<V>(monotonicMs: () => number): SingleFlight<V> {
   const flights = new Map<string, { startedMs: number; outcome: Promise<V> }>()
   return {

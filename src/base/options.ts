@@ -12,6 +12,7 @@ export const secretSource = z.union([
   z.strictObject({ file: z.string().min(1).describe('Path of a file with the secret; re-read on change.') }),
   z.strictObject({ env: z.string().min(1).describe('Name of an environment variable with the secret.') }),
 ])
+/** A secret's place as read: `{ file }` or `{ env }`. */
 export type SecretSource = z.output<typeof secretSource>
 
 /** An absolute URL with scheme http or https, as written; whether plain http is allowed depends on where it stands. */

@@ -1,3 +1,4 @@
+import type { App } from '../app/app.ts'
 import { startApp } from '../app/app.ts'
 import { formatProblem } from '../config/problems.ts'
 import type { Shell } from './shell.ts'
@@ -21,10 +22,20 @@ export async function serve(file: string, shell: Shell): Promise<number> {
       return exitCodes.configuration
     }
     shell.onSignal('SIGHUP', () => void app.reload())
+    void settle(app).then(shell.started)
     await stopped.promise
     await app.drain()
     return exitCodes.ok
   } catch (error) {
     return sayFailure(shell, error)
   }
+}
+
+// A start is over when every source has what it is for, or is not going to have it soon.
+const startMs = 10_000
+const pollMs = 100
+
+async function settle(app: App): Promise<void> {
+  for (let waitedMs = 0; waitedMs < startMs && !app.isReady(); waitedMs += pollMs)
+    await new Promise((resolve) => void setTimeout(resolve, pollMs).unref())
 }

@@ -15,6 +15,8 @@ export type Shell = Powers & {
   readonly stdinIsTerminal: boolean
   readonly writeFile: (path: string, text: string) => void
   readonly onSignal: (name: 'SIGTERM' | 'SIGINT' | 'SIGHUP', listener: () => void) => void
+  /** Told once what the start needed is needed no more. */
+  readonly started: () => void
   /** Ends the process without waiting for anything. */
   readonly exitNow: (code: number) => never
 }

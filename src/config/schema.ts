@@ -97,6 +97,7 @@ export const gatewayOptions = z.strictObject({
 
 /** A configuration as read: durations are milliseconds. */
 export type GatewayOptions = z.output<typeof gatewayOptions>
+/** One entry of `issuers`, as read. */
 export type IssuerOptions = GatewayOptions['issuers'][number]
 
 /** What is wrong with a configuration as a whole, each with its place. */

@@ -17,6 +17,7 @@ export type Written =
   | { readonly kind: 'map'; readonly span: Span; readonly entries: ReadonlyMap<string, Entry> }
   /** `*name`: points at what is written elsewhere, so that following it can be counted. */
   | { readonly kind: 'alias'; readonly span: Span; readonly target: Written }
+/** One member of a map as written: where its key stands, and its value. */
 export type Entry = { readonly key: Span; readonly value: Written }
 
 /** Finds what is written at a path, through aliases. Undefined when nothing is. */

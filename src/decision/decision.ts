@@ -143,6 +143,7 @@ export type Allow = {
   readonly path: DecisionPath
 }
 
+/** What becomes of one request. */
 export type Decision = Allow | Deny
 
 /** What a token turned out to be (product.md §9). */

@@ -137,7 +137,8 @@ export function checkHeader(
   const accepted = strict ? 'at+jwt (token_profile: lenient also takes JWT or none)' : 'at+jwt, JWT or none'
   trail?.({ stage: 'verify.typ', passed: typed, is: typ ?? 'absent', wanted: accepted })
   if (!typed) return deny('type_mismatch')
-  const named = kid !== undefined || !issuer.requireKid
+  // No key is called by the empty string: looking for one would be a fetch for everybody who asks.
+  const named = kid === undefined ? !issuer.requireKid : kid !== ''
   trail?.({ stage: 'verify.kid', passed: named, is: kid ?? 'absent', wanted: 'the name of a key' })
   if (!named) return deny('key_unknown')
   if (kid?.startsWith('demo-') === true && !issuer.demoKeys) return deny('demo_key')

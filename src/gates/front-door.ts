@@ -13,6 +13,7 @@ import { readHead } from './request-head.ts'
 import type { Denial } from './respond.ts'
 import { respond } from './respond.ts'
 
+/** What the front door asks and tells. */
 export type FrontDoorDeps = GateReports & {
   readonly clock: Clock
   readonly serving: () => Serving

@@ -22,7 +22,8 @@ const none: readonly string[] = []
  * Reads the lines that matter of a request's head.
  *
  * @param rawHeaders Names and values alternating, as received.
- * @returns The lines, or a denial: `too_large` (431), or `request_malformed` for ambiguous framing (RFC 9112 §6.3).
+ * @returns The lines, or a denial: `too_large` (431), or `request_malformed` for ambiguous framing (RFC 9112 §6.3)
+ *   and for an expectation other than `100-continue`.
  */
 export function readHead(rawHeaders: readonly string[], httpVersion: string): RequestHead | Deny {
   if (rawHeaders.length > maxHeaders * 2) return deny('too_large')
@@ -41,6 +42,10 @@ export function readHead(rawHeaders: readonly string[], httpVersion: string): Re
     switch (name.length) {
       case 4:
         if (name.toLowerCase() === 'host') host = [...host, value]
+        break
+      case 6:
+        // RFC 9110 §10.1.1 knows one expectation; node's parser also finds it inside of others.
+        if (name.toLowerCase() === 'expect' && value.toLowerCase() !== '100-continue') return deny('request_malformed')
         break
       case 13:
         if (name.toLowerCase() === 'authorization') authorization = [...authorization, value]

@@ -22,6 +22,7 @@ export type HttpAnswer = {
   readonly body?: string | Uint8Array
 }
 
+/** Where to listen, and how much to take. */
 export type HttpServerOptions = {
   readonly host: string
   /** 0 takes any free port. */
@@ -30,6 +31,7 @@ export type HttpServerOptions = {
   readonly maxBodyBytes: number
 }
 
+/** Who answers, and who is told what went wrong. */
 export type HttpServerDeps = {
   readonly handle: (request: HttpRequest) => HttpAnswer | Promise<HttpAnswer>
   /** Told what the handler threw, and what goes wrong with the listening socket. */

@@ -15,6 +15,7 @@ export type BlacklistLookups = {
   readonly forget: () => void
 }
 
+/** What asking about single tokens needs. */
 export type BlacklistLookupsDeps = {
   readonly clock: Clock
   /** Rejects with FeedFailed. */
@@ -25,6 +26,7 @@ export type BlacklistLookupsDeps = {
 
 const answerBounds = { maxEntries: 50_000, maxBytes: 16 * 1024 * 1024 }
 
+/** Makes the way to ask about single tokens; nothing is sent before the first. */
 export function createBlacklistLookups({ clock, lookup, onFailure }: BlacklistLookupsDeps): BlacklistLookups {
   const answers = createBoundedCache<boolean>(answerBounds)
   const flights = createSingleFlight<LookupAnswer>(clock.monotonicMs)

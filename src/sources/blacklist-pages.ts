@@ -22,6 +22,7 @@ export type FeedOptions = {
   readonly fetchTimeoutMs?: number | undefined
 }
 
+/** What reading a feed needs. */
 export type FeedDeps = {
   readonly clock: Clock
   readonly send: HttpClient['send']
@@ -89,6 +90,7 @@ const pageJson = { maxDepth: 4, maxMembers: 100_000 }
 const maxPageBytes = 8 * 1024 * 1024
 const maxLookupBytes = 65_536
 
+/** Makes the reader of one feed; nothing is fetched before the first read. */
 export function createFeed(options: FeedOptions, { clock, send, secret }: FeedDeps): Feed {
   const { url, clientId, cacheSize, fetchTimeoutMs: deadlineMs = 2000 } = options
   const purgeDelayS = options.purgeDelayMs / 1000
@@ -228,7 +230,7 @@ function readEtag(reply: HttpReply): string | undefined {
   return etag !== undefined && etag.length <= 1024 && /^(?:W\/)?"[!#-~]*"$/.test(etag) ? etag : undefined
 }
 
-/** A string of its own: a slice of a page keeps the whole page in memory, a million slices a thousand pages. */
+/** A string of its own: as a slice it would keep its whole page in memory (Node 20 does so, Node 26 does not). */
 function copyOf(value: string): string {
   return Buffer.from(value, 'utf8').toString('utf8')
 }

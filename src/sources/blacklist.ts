@@ -39,10 +39,12 @@ export const blacklistOptions = z.strictObject({
     .optional()
     .describe('A list that holds with any issuer.'),
 })
+/** The `blacklist:` section as read; durations are milliseconds. */
 export type BlacklistSection = z.output<typeof blacklistOptions>
 
 /** How polls end; the `result` label of `blacklist_polls_total`. */
 export const pollResults = ['updated', 'unchanged', 'unavailable', 'refused'] as const
+/** How one poll ended. */
 export type PollResult = (typeof pollResults)[number]
 
 /** One issuer's feed. Durations are milliseconds. */
@@ -58,6 +60,7 @@ export type BlacklistOptions = {
   readonly fetchTimeoutMs?: number
 }
 
+/** What one list needs from outside. */
 export type BlacklistDeps = {
   readonly clock: Clock
   /** From 0 to 1. */
@@ -84,12 +87,15 @@ export type FeedState = {
   readonly lastSuccessWallMs: number | undefined
   readonly ageMs: number | undefined
   readonly stale: boolean
+  /** Whether the last poll failed. */
+  readonly failing: boolean
   /** Between a revocation and our enforcing it, the longest of the last poll that brought any; seconds. */
   readonly lagSeconds: number
   /** Our wall clock less the issuer's, as the last page told it; seconds. */
   readonly skewSeconds: number
 }
 
+/** One issuer's revoked tokens, as far as we know. */
 export type Blacklist = {
   /** Polls at once and from then on until closed, whatever the answers. */
   readonly start: () => void
@@ -123,6 +129,7 @@ const resyncEveryMs = 600_000
 // A look-up is not told the cause.
 const foundByLookup: RevocationHit = { kind: 'jti', cause: 'admin' }
 
+/** Makes the list of one issuer; nothing is fetched before `start` or `poll`. */
 export function createBlacklist(options: BlacklistOptions, deps: BlacklistDeps): Blacklist {
   const { issuer, cacheSize, purgeDelayMs, maxStalenessMs } = options
   const { clock, log } = deps
@@ -321,6 +328,7 @@ export function createBlacklist(options: BlacklistOptions, deps: BlacklistDeps):
       lastSuccessWallMs: good?.wallMs,
       ageMs: good === undefined ? undefined : clock.monotonicMs() - good.startedMs,
       stale: isStale(),
+      failing: failures > 0,
       lagSeconds,
       skewSeconds,
     }

@@ -3,6 +3,7 @@ import { JsonRefused, parseJson } from '../base/json.ts'
 import { createBoundedCache, createSingleFlight } from '../base/lookup-cache.ts'
 import { duration, secretSource } from '../base/options.ts'
 import type { Clock } from '../base/time.ts'
+import { SecretRefused } from '../io/files.ts'
 import type { HttpClient, HttpReply } from '../io/http-client.ts'
 import { HttpCallFailed } from '../io/http-client.ts'
 import { createBoundedQueue, createBreaker, QueueFull } from '../io/resilience.ts'
@@ -18,6 +19,7 @@ export const introspectionOptions = z.strictObject({
   max_age: duration.prefault('30s').describe('How long an active answer is used; never beyond `exp`.'),
 })
 
+/** What asking an issuer needs from outside. */
 export type IntrospectionDeps = {
   readonly clock: Clock
   readonly send: HttpClient['send']
@@ -39,6 +41,7 @@ export const introspectionResults = [
   'overloaded',
   'circuit_open',
 ] as const
+/** How one question ended. */
 export type IntrospectionResult = (typeof introspectionResults)[number]
 
 /** The issuer's word on a token, or why there is none. */
@@ -108,8 +111,12 @@ export function createIntrospection(
         breaker.released()
         return { answer: none('overloaded', 1000), result: 'overloaded' }
       }
-      breaker.failed()
-      if (!(error instanceof HttpCallFailed || error instanceof SourceFailed)) throw error
+      // A secret of ours that cannot be read says nothing about the issuer.
+      if (error instanceof SecretRefused) breaker.released()
+      else breaker.failed()
+      const expected =
+        error instanceof HttpCallFailed || error instanceof SourceFailed || error instanceof SecretRefused
+      if (!expected) throw error
       trouble(error.message)
       return { answer: none('unavailable', 1000), result: 'unavailable' }
     }

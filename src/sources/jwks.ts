@@ -17,6 +17,7 @@ export const jwksOptions = z.strictObject({
   file: z.string().min(1).optional().describe('A file with the set instead of an address; re-read on change.'),
 })
 
+/** How one key set is kept; durations are milliseconds. */
 export type JwksOptions = {
   readonly issuer: string
   readonly refreshMs: number
@@ -35,6 +36,7 @@ export type JwksOrigin =
     }
   | { readonly kind: 'file'; readonly read: () => Buffer }
 
+/** What one key set needs from outside. */
 export type JwksDeps = {
   readonly clock: Clock
   /** 0 to 1, for jitter. */
@@ -122,8 +124,10 @@ export function createJwks(options: JwksOptions, deps: JwksDeps): Jwks {
     for (let attempted = false; ; ) {
       if (pending === undefined) {
         const coolUntilMs = lastDemandMs + options.coolDownMs
+        // One attempt of its own: with no cool-down, an endpoint that fails would be asked for as long as it does.
+        if (attempted) return unavailable(coolUntilMs)
         if (clock.monotonicMs() < coolUntilMs) {
-          if (!attempted) count('suppressed')
+          count('suppressed')
           return unavailable(coolUntilMs)
         }
         // Stamped by attempt: an endpoint that fails must not be asked by every token that comes along.
@@ -191,9 +195,11 @@ export function createJwks(options: JwksOptions, deps: JwksDeps): Jwks {
     const startedMs = clock.monotonicMs()
     const startedWallMs = clock.wallMs()
     try {
-      const document = await fetchDocument()
-      if (document !== undefined) take(document, startedMs, startedWallMs)
+      const fetched = await fetchDocument()
+      if (fetched !== undefined) take(fetched.document, startedMs, startedWallMs)
       else if (held !== undefined) held = { set: held.set, startedMs, startedWallMs }
+      // Only now: the validator of a document we refused would have it confirmed as the one we hold.
+      if (fetched !== undefined) etag = fetched.etag
       if (failure !== undefined) log('jwks_recovered', { issuer: options.issuer })
       failures = 0
       failure = undefined
@@ -209,15 +215,14 @@ export function createJwks(options: JwksOptions, deps: JwksDeps): Jwks {
   }
 
   /** The document; undefined when it is the one we hold. */
-  async function fetchDocument(): Promise<Buffer | undefined> {
-    if (origin.kind === 'file') return origin.read()
+  async function fetchDocument(): Promise<{ document: Buffer; etag: string | undefined } | undefined> {
+    if (origin.kind === 'file') return { document: origin.read(), etag: undefined }
     const headers: Record<string, string> = { accept: 'application/jwk-set+json, application/json' }
     if (held !== undefined && etag !== undefined) headers['if-none-match'] = etag
     const reply = await origin.send({ method: 'GET', url: await origin.url(), headers }, limits)
     if (reply.status === 304 && held !== undefined && etag !== undefined) return undefined
     if (reply.status !== 200) throw new SourceFailed('jwks', `Cannot load keys: status is ${reply.status}, wanted 200`)
-    etag = reply.header('etag')
-    return reply.body
+    return { document: reply.body, etag: reply.header('etag') }
   }
 
   function take(document: Buffer, startedMs: number, startedWallMs: number): void {
@@ -226,14 +231,7 @@ export function createJwks(options: JwksOptions, deps: JwksDeps): Jwks {
         'jwks',
         `Cannot load keys: ${document.length} bytes, at most ${limits.maxBodyBytes} wanted`,
       )
-    let set: KeySet
-    try {
-      set = parseKeySet(parseJsonObject(document, jsonLimits))
-    } catch (cause) {
-      // The validator belongs to a document we refused.
-      etag = undefined
-      throw cause
-    }
+    const set = parseKeySet(parseJsonObject(document, jsonLimits))
     for (const { kid, why } of set.dropped) {
       const before = held?.set.dropped.some((dropped) => dropped.kid === kid && dropped.why === why)
       if (before !== true) log('jwks_key_dropped', { issuer: options.issuer, kid: kid ?? '', why })

@@ -37,6 +37,7 @@ export const localListOptions = z.strictObject({
   version: z.literal(1),
   entries: z.array(entry).max(100_000).describe('What is refused, whatever an issuer says.'),
 })
+/** The operator's list as read. */
 export type LocalListOptions = z.output<typeof localListOptions>
 
 /** The operator's list, read once; a changed file makes a new one. */
@@ -49,6 +50,7 @@ export type LocalList = {
 /** The list of an operator who has none. */
 export const emptyLocalList: LocalListOptions = { version: 1, entries: [] }
 
+/** Makes the index of an operator's list. */
 export function createLocalList(options: LocalListOptions, { clock }: { readonly clock: Clock }): LocalList {
   const everywhere = newIndex()
   const byIssuer = new Map<string, RevocationIndex>()

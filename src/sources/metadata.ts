@@ -6,6 +6,7 @@ import type { IssuerMetadata } from '../spec/metadata.ts'
 import { metadataUrls, parseMetadata } from '../spec/metadata.ts'
 import { SourceFailed } from './source-failed.ts'
 
+/** Whose metadata, and where from. */
 export type MetadataOptions = {
   readonly issuer: string
   /** Where the document is, if not at the issuer's own well-known places. */
@@ -14,6 +15,7 @@ export type MetadataOptions = {
   readonly insecureHttp: boolean
 }
 
+/** What discovery needs from outside. */
 export type MetadataDeps = { readonly clock: Clock; readonly send: HttpClient['send'] }
 
 /** One issuer's metadata (RFC 8414), fetched when first needed, one fetch at a time. */

@@ -4,10 +4,12 @@ import { isJsonObject } from '../base/json.ts'
 
 /** What an entry names: one token, everything of a subject, client or session, a key, or all until a time. */
 export const blacklistKinds = ['jti', 'sub', 'client', 'sid', 'kid', 'issued_before'] as const
+/** What an entry names. */
 export type BlacklistKind = (typeof blacklistKinds)[number]
 
 /** Why a token was revoked; `local` is the operator's own list and never on the wire. */
 export const blacklistCauses = ['replay', 'client', 'owner', 'admin', 'local'] as const
+/** Why a token was revoked. */
 export type BlacklistCause = (typeof blacklistCauses)[number]
 
 /** One entry. Times are seconds since 1970. */

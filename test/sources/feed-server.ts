@@ -1,4 +1,5 @@
 // A feed as product specification §6 has it, in memory, and a gateway's end of it on clocks that stand still.
+import assert from 'node:assert/strict'
 import type { HttpCall, HttpReply } from '../../src/io/http-client.ts'
 import type { Blacklist, BlacklistOptions } from '../../src/sources/blacklist.ts'
 import { createBlacklist } from '../../src/sources/blacklist.ts'
@@ -41,6 +42,7 @@ export type Setup = AsyncDisposable & {
   readonly clock: { wallMs: number; monotonicMs: number }
   /** Instead of the feed's own answers, while set. */
   answer: ((call: HttpCall) => HttpReply | undefined | Promise<HttpReply | undefined>) | undefined
+  secret: () => string
   readonly revoke: (value: string, more?: Partial<FeedEntry>) => void
 }
 
@@ -116,7 +118,7 @@ export function setup(options: Partial<BlacklistOptions> = {}): Setup {
     {
       clock: { wallMs: () => clock.wallMs, monotonicMs: () => clock.monotonicMs },
       random: () => 0,
-      secret: () => 's3cret',
+      secret: () => it.secret(),
       count: (result) => counts.push(result),
       log: (event, fields) => events.push(`${event} ${JSON.stringify(fields)}`),
       send: async (call) => {
@@ -126,6 +128,7 @@ export function setup(options: Partial<BlacklistOptions> = {}): Setup {
     },
   )
   const it: Setup = {
+    secret: () => 's3cret',
     feed,
     blacklist,
     calls,
@@ -147,5 +150,35 @@ export function setup(options: Partial<BlacklistOptions> = {}): Setup {
       blacklist.close()
     },
   }
+  return it
+}
+
+/** What is said of a token whose jti was asked for. */
+export const foundByLookup = { kind: 'jti', cause: 'admin' }
+
+/** What is said of a token whose jti is listed. */
+export const revoked = { kind: 'jti', cause: 'owner' }
+
+/** A gateway that holds jti `a` and `b` after one good poll. */
+export async function loaded(options: Partial<BlacklistOptions> = {}): Promise<Setup> {
+  const it = setup(options)
+  it.revoke('a')
+  it.revoke('b')
+  await it.blacklist.poll()
+  assert.deepEqual(it.blacklist.check(token({ jti: 'b' })), revoked)
+  return it
+}
+
+/** A parameter of a request's URL. */
+export function query(call: HttpCall | undefined, name: string): string | null {
+  return new URLSearchParams(call?.url.split('?')[1]).get(name)
+}
+
+/** A gateway with room for two of three entries: `a` is not in memory. */
+export async function crowded(): Promise<Setup> {
+  const it = setup({ cacheSize: 2 })
+  for (const value of ['a', 'b', 'c']) it.revoke(value)
+  await it.blacklist.poll()
+  it.calls.length = 0
   return it
 }

@@ -1,0 +1,25 @@
+/** Ends a lean start: from now on the process is as fast as any. */
+export type LeanStart = { readonly end: () => void }
+
+/**
+ * Keeps what a start leaves behind in memory small: a sidecar stands beside every pod, and most of them idle.
+ *
+ * Loading modules is the hottest thing that happens before the first request, so V8 would optimize Node's loader, and
+ * page in two compilers for it: 10 MiB. Until `end` it does not. Then the heap, grown by what only the start needed, is
+ * given back: 12 MiB (the figures are in the README, under Decisions).
+ */
+export function startLean(): LeanStart {
+  const { setFlagsFromString } = process.getBuiltinModule('node:v8')
+  setFlagsFromString('--no-opt')
+  setFlagsFromString('--no-maglev')
+  return {
+    end() {
+      setFlagsFromString('--opt')
+      setFlagsFromString('--maglev')
+      // The only way to V8's collector; it is code of ours, not of a configuration or a request.
+      setFlagsFromString('--expose-gc')
+      const collect: unknown = process.getBuiltinModule('node:vm').runInNewContext('gc')
+      if (typeof collect === 'function') collect({ type: 'major', execution: 'sync', flavor: 'last-resort' })
+    },
+  }
+}

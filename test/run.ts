@@ -1,0 +1,37 @@
+// Runs every test. With CI=true a test that was skipped is a failure: there is nobody to notice it.
+import { globSync } from 'node:fs'
+import { availableParallelism } from 'node:os'
+import { run } from 'node:test'
+import { spec } from 'node:test/reporters'
+
+const [major = 0, minor = 0, patch = 0] = process.versions.node.split('.').map(Number)
+// package.json, engines: older ones lack fixes we rely on.
+if (major < 24 || (major === 24 && (minor < 14 || (minor === 14 && patch < 1)))) {
+  process.stderr.write(
+    `Cannot run tests: Node is ${process.versions.node}, wanted at least 24.14.1 (npm ci brings 26)\n`,
+  )
+  process.exit(1)
+}
+
+const patterns = process.argv.slice(2)
+const files = globSync(patterns.length > 0 ? patterns : ['test/**/*.test.ts']).sort()
+let failed = 0
+let skipped = 0
+const tests = run({ files, concurrency: Math.min(2, availableParallelism()), timeout: 300_000 })
+tests.on('test:fail', () => {
+  failed += 1
+})
+tests.on('test:pass', ({ skip, todo, name, file }) => {
+  if (skip === undefined && todo === undefined) return
+  skipped += 1
+  process.stderr.write(`skipped: ${name} (${file ?? ''})\n`)
+})
+tests.compose(spec).pipe(process.stdout)
+tests.on('end', () => {
+  if (files.length === 0) failed += 1
+  if (skipped > 0 && process.env['CI'] === 'true') {
+    process.stderr.write(`${skipped} skipped with CI=true\n`)
+    failed += 1
+  }
+  process.exitCode = failed > 0 ? 1 : 0
+})

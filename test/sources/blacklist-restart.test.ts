@@ -1,0 +1,112 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { loaded, query, raw, revoked, setup, t0, token } from './feed-server.ts'
+
+test('poll() refuses a complete list of the same epoch with fewer live entries: entry removal', async () => {
+  await using it = await loaded()
+  // A count that does not add up makes us read the whole list again.
+  it.feed.twist = { total_live: 5 }
+  await it.blacklist.poll()
+  it.feed.twist = {}
+  it.feed.entries.shift()
+  await it.blacklist.poll()
+
+  assert.deepEqual(it.counts, ['updated', 'updated', 'refused'])
+  assert.equal(query(it.calls.at(-1), 'cursor'), '0')
+  assert.deepEqual(it.blacklist.check(token({ jti: 'a' })), revoked)
+})
+
+test('poll() takes a complete list of the same epoch with fewer entries once the others have expired', async () => {
+  await using it = setup()
+  it.revoke('a')
+  it.revoke('old', { expires_at: t0 + 10 })
+  await it.blacklist.poll()
+  it.feed.twist = { total_live: 5 }
+  await it.blacklist.poll()
+  it.feed.twist = {}
+  it.pass(71_000)
+  await it.blacklist.poll()
+
+  assert.deepEqual(it.counts, ['updated', 'updated', 'updated'])
+  assert.equal(it.blacklist.state().entries, 1)
+  assert.equal(it.blacklist.state().lookups, false)
+  it.revoke('c')
+  await it.blacklist.poll()
+  assert.equal(query(it.calls.at(-1), 'cursor'), '2', 'the cursor does not go back to the last live entry')
+})
+
+test('poll() asks for tokens one by one when the issuer counts entries it never delivered, and reads all again', async () => {
+  await using it = await loaded()
+  it.revoke('lost')
+  // A replica that had not seen seq 3 yet told us of seq 4 first.
+  const lost = it.feed.entries.pop()
+  it.revoke('d')
+  await it.blacklist.poll()
+  assert.ok(lost)
+  it.feed.entries.splice(2, 0, lost)
+  await it.blacklist.poll()
+
+  assert.equal(it.blacklist.state().lookups, true)
+  assert.deepEqual(await it.blacklist.check(token({ jti: 'lost' })), { kind: 'jti', cause: 'admin' })
+  await it.blacklist.poll()
+  assert.equal(it.blacklist.state().lookups, false)
+  assert.deepEqual(it.blacklist.check(token({ jti: 'lost' })), revoked)
+})
+
+const restarts = [
+  { is: 'a new epoch', change: { epoch: 'e2' } },
+  { is: 'a new epoch that is behind', change: { epoch: 'e2', lastSeq: 1 } },
+  { is: 'the same epoch that is behind (reset)', change: { lastSeq: 0 } },
+] as const
+for (const { is, change } of restarts) {
+  test(`poll() keeps what it held beside a restored issuer's list: ${is}`, async () => {
+    await using it = await loaded()
+    it.feed.entries = []
+    Object.assign(it.feed, change)
+    it.revoke('c')
+    await it.blacklist.poll()
+
+    assert.equal(it.counts.at(-1), 'updated')
+    assert.equal(query(it.calls.at(-1), 'cursor'), '0', 'the answer to an old cursor may be a part')
+    for (const jti of ['a', 'b', 'c']) assert.deepEqual(it.blacklist.check(token({ jti })), revoked)
+    assert.equal(it.blacklist.state().entries, 3)
+  })
+}
+
+test('poll() goes on after a restored issuer with an empty list, and drops what it kept when that runs out', async () => {
+  await using it = await loaded()
+  Object.assign(it.feed, { epoch: 'e2', entries: [], lastSeq: 0 })
+  await it.blacklist.poll()
+  await it.blacklist.poll()
+
+  assert.deepEqual(it.counts, ['updated', 'updated', 'unchanged'])
+  assert.deepEqual(it.blacklist.check(token({ jti: 'a' })), revoked)
+  it.pass(3_660_000)
+  await it.blacklist.poll()
+  assert.equal(it.blacklist.state().entries, 0)
+})
+
+test('poll() keeps the union over a second restore', async () => {
+  await using it = await loaded()
+  for (const epoch of ['e2', 'e3']) {
+    Object.assign(it.feed, { epoch, entries: [], lastSeq: 0 })
+    it.revoke(`only in ${epoch}`)
+    await it.blacklist.poll()
+  }
+
+  for (const jti of ['a', 'only in e2', 'only in e3']) assert.deepEqual(it.blacklist.check(token({ jti })), revoked)
+})
+
+test('poll() swaps a new epoch in only when its last page is in', async () => {
+  await using it = await loaded()
+  Object.assign(it.feed, { epoch: 'e2', pageSize: 1 })
+  it.revoke('c')
+  it.answer = (call) => (query(call, 'cursor') === '1' ? raw(503, '') : undefined)
+  await it.blacklist.poll()
+
+  assert.equal(it.blacklist.check(token({ jti: 'c' })), undefined)
+  assert.deepEqual(it.blacklist.check(token({ jti: 'a' })), revoked)
+  it.answer = undefined
+  await it.blacklist.poll()
+  assert.deepEqual(it.blacklist.check(token({ jti: 'c' })), revoked)
+})

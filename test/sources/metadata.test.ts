@@ -1,0 +1,156 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { setImmediate as nextTick } from 'node:timers/promises'
+import type { HttpReply } from '../../src/io/http-client.ts'
+import type { MetadataOptions } from '../../src/sources/metadata.ts'
+import { createMetadata } from '../../src/sources/metadata.ts'
+import { createTestClock } from '../support/clock.ts'
+import { callFailed, later, reply } from './key-endpoint.ts'
+
+const issuer = 'https://issuer.test/realm'
+
+/** Metadata over documents by address; what is not there is 404. */
+function metadataOf(
+  documents: Record<string, () => HttpReply | Promise<HttpReply>>,
+  options: Partial<MetadataOptions> = {},
+) {
+  const clock = createTestClock()
+  const asked: string[] = []
+  const send = async ({ url }: { readonly url: string }) => {
+    asked.push(url)
+    return (await documents[url]?.()) ?? reply(404, '')
+  }
+  return { asked, clock, metadata: createMetadata({ issuer, insecureHttp: false, ...options }, { clock, send }) }
+}
+
+function document(more: Record<string, unknown> = {}): () => HttpReply {
+  return () => reply(200, JSON.stringify({ issuer, jwks_uri: 'https://issuer.test/keys', ...more }))
+}
+
+const places = [
+  'https://issuer.test/realm/.well-known/openid-configuration',
+  'https://issuer.test/.well-known/oauth-authorization-server/realm',
+  'https://issuer.test/.well-known/openid-configuration/realm',
+] as const
+for (const [at, place] of places.entries()) {
+  test(`metadata.endpoint() finds the document at ${place}`, async () => {
+    const { metadata, asked } = metadataOf({ [place]: document() })
+
+    assert.equal(await metadata.endpoint('jwks_uri'), 'https://issuer.test/keys')
+    assert.deepEqual(asked, places.slice(0, at + 1))
+  })
+}
+
+test('metadata.endpoint() asks an issuer without path at two places, and one with a closing slash at its own', async () => {
+  for (const [name, first] of [
+    ['https://issuer.test', 'https://issuer.test/.well-known/openid-configuration'],
+    ['https://issuer.test/', 'https://issuer.test/.well-known/openid-configuration'],
+    ['https://issuer.test/a/', 'https://issuer.test/a/.well-known/openid-configuration'],
+  ] as const) {
+    const { metadata, asked } = metadataOf({ [first]: document({ issuer: name }) }, { issuer: name })
+
+    assert.equal(await metadata.endpoint('jwks_uri'), 'https://issuer.test/keys', name)
+    assert.deepEqual(asked, [first])
+  }
+})
+
+test('metadata.endpoint() asks only where it is told to', async () => {
+  const { metadata, asked } = metadataOf({ [places[0]]: document() }, { metadataUrl: 'https://other.test/doc' })
+
+  await assert.rejects(metadata.endpoint('jwks_uri'), { code: 'ERR_SOURCE_FAILED', source: 'metadata' })
+  assert.deepEqual(asked, ['https://other.test/doc'])
+})
+
+const refused: readonly { what: string; answer: () => HttpReply | Promise<HttpReply> }[] = [
+  { what: 'another issuer (mix-up)', answer: document({ issuer: 'https://attacker.test' }) },
+  { what: 'the issuer with a slash more', answer: document({ issuer: `${issuer}/` }) },
+  { what: 'the issuer in capitals', answer: document({ issuer: issuer.toUpperCase() }) },
+  { what: 'the issuer with a default port', answer: document({ issuer: 'https://issuer.test:443/realm' }) },
+  { what: 'a list of issuers', answer: document({ issuer: [issuer] }) },
+  { what: 'no issuer', answer: document({ issuer: undefined }) },
+  { what: 'no jwks_uri', answer: document({ jwks_uri: undefined }) },
+  { what: 'a jwks_uri that is a list', answer: document({ jwks_uri: ['https://issuer.test/keys'] }) },
+  { what: 'a jwks_uri of another scheme', answer: document({ jwks_uri: 'file:///etc/passwd' }) },
+  { what: 'a jwks_uri with a user', answer: document({ jwks_uri: 'https://a:b@issuer.test/keys' }) },
+  { what: 'a plain http jwks_uri', answer: document({ jwks_uri: 'http://issuer.test/keys' }) },
+  {
+    what: 'a plain http jwks_uri that looks like loopback',
+    answer: document({ jwks_uri: 'http://localhost.attacker.test/k' }),
+  },
+  { what: 'a redirect', answer: () => reply(302, '', { location: places[1] }) },
+  { what: 'a status of 500', answer: () => reply(500, '{}') },
+  { what: 'HTML', answer: () => reply(200, '<html>') },
+  { what: 'an array', answer: () => reply(200, '[]') },
+  { what: 'an issuer named twice', answer: () => reply(200, `{"issuer":"${issuer}","issuer":"${issuer}"}`) },
+  { what: 'no connection', answer: () => callFailed('connect') },
+]
+for (const { what, answer } of refused) {
+  test(`metadata.endpoint() refuses a document with ${what}`, async () => {
+    const { metadata } = metadataOf({ [places[0]]: answer })
+
+    await assert.rejects(metadata.endpoint('jwks_uri'), (error) => {
+      assert.ok(error instanceof Error && /^(?:SourceFailed|HttpCallFailed)$/.test(error.name), String(error))
+      return true
+    })
+  })
+}
+
+test('metadata.endpoint() takes plain http on loopback, and elsewhere only with insecure_http', async () => {
+  const loopback = metadataOf({ [places[0]]: document({ jwks_uri: 'http://127.0.0.1:9000/keys' }) })
+  assert.equal(await loopback.metadata.endpoint('jwks_uri'), 'http://127.0.0.1:9000/keys')
+
+  const insecure = metadataOf(
+    { [places[0]]: document({ jwks_uri: 'http://issuer.test/keys' }) },
+    { insecureHttp: true },
+  )
+  assert.equal(await insecure.metadata.endpoint('jwks_uri'), 'http://issuer.test/keys')
+})
+
+test('metadata.endpoint() fetches once for all who ask, keeps the document an hour, and nobody waits for a newer one', async () => {
+  let keys = 'https://issuer.test/keys'
+  const { metadata, asked, clock } = metadataOf({ [places[0]]: () => document({ jwks_uri: keys })() })
+  await Promise.all([metadata.endpoint('jwks_uri'), metadata.endpoint('jwks_uri')])
+  clock.pass(3_599_999)
+  await metadata.endpoint('jwks_uri')
+  assert.equal(asked.length, 1)
+
+  clock.pass(1)
+  keys = 'https://issuer.test/moved'
+  assert.equal(await metadata.endpoint('jwks_uri'), 'https://issuer.test/keys')
+  await nextTick()
+  assert.equal(await metadata.endpoint('jwks_uri'), 'https://issuer.test/moved')
+  assert.equal(asked.length, 2)
+})
+
+test('metadata.doubt() has the document fetched anew, and what fails then changes nothing', async () => {
+  let answer = document()
+  const { metadata, asked } = metadataOf({ [places[0]]: () => answer() })
+  metadata.doubt()
+  await metadata.endpoint('jwks_uri')
+
+  answer = document({ issuer: 'https://attacker.test' })
+  metadata.doubt()
+  for (let at = 0; at < 3; at += 1) {
+    assert.equal(await metadata.endpoint('jwks_uri'), 'https://issuer.test/keys')
+    await nextTick()
+  }
+  answer = document({ jwks_uri: 'https://issuer.test/moved' })
+  await metadata.endpoint('jwks_uri')
+  await nextTick()
+  assert.equal(await metadata.endpoint('jwks_uri'), 'https://issuer.test/moved')
+  const settled = asked.length
+  await metadata.endpoint('jwks_uri')
+  assert.equal(asked.length, settled)
+})
+
+test('metadata.endpoint() tries again after a failure, and says of several failures the first', async () => {
+  let up = false
+  const slow = later()
+  const { metadata } = metadataOf({ [places[0]]: () => (up ? document()() : slow.answer()) })
+  const asked = [metadata.endpoint('jwks_uri'), metadata.endpoint('jwks_uri')]
+  slow.fail()
+  for (const each of asked) await assert.rejects(each, { code: 'ERR_HTTP_CALL_FAILED', kind: 'timeout' })
+
+  up = true
+  assert.equal(await metadata.endpoint('jwks_uri'), 'https://issuer.test/keys')
+})
