@@ -46,7 +46,7 @@ const maxDepth = 20
  * Reads one YAML document against a schema, and reports every problem in one run, with its place.
  *
  * In order: what makes it no YAML (then nothing else is said); repeated keys, aliases and environment variables; every
- * issue of the schema; `refine` and the secrets, once the schema is content. Never throws for any text.
+ * issue of the schema and the secrets; `refine`, once the schema is content. Never throws for any text.
  *
  * @param schema A message of its own that begins with `expected ` also gets the value that was found instead.
  * @param refine Cross-field conditions; a message is prefixed with `Cannot read <path>: ` unless it begins with `Cannot `.
@@ -81,7 +81,7 @@ export function load<S extends z.ZodType>(
     const told = issues.filter(
       ({ path, at }) => at !== 'value' || !expanded.unknown.some((cause) => related(path, cause)),
     )
-    return refused(places, [...before, ...told])
+    return refused(places, [...before, ...told, ...secretFindings(expanded.value, [], deps)])
   }
 
   const crossed = (refine?.(result.data) ?? []).map(({ path, message }): Finding => {

@@ -1,0 +1,22 @@
+# The last stage holds Node, the libraries it links, the built program and its packages: no shell, no root.
+FROM node:26-trixie-slim AS build
+WORKDIR /app
+COPY package.json package-lock.json .npmrc tsconfig.json tsconfig.build.json ./
+# Without scripts: the only package that has one brings a Node, and the image has its own.
+RUN npm ci --ignore-scripts
+COPY src ./src
+RUN npx --no-install tsc -p tsconfig.build.json && npm prune --omit=dev --ignore-scripts
+RUN mkdir -p /root-of-image/app \
+  && cp --parents /usr/local/bin/node $(ldd /usr/local/bin/node | grep -o '/[^ ]*') /root-of-image \
+  && cp -r package.json node_modules dist /root-of-image/app
+
+FROM scratch
+ARG REVISION=""
+ENV NODE_ENV=production POSTERN_REVISION=${REVISION} PATH=/usr/local/bin
+COPY --from=build /root-of-image /
+WORKDIR /app
+USER 65532:65532
+EXPOSE 8080 9464
+HEALTHCHECK --interval=10s --timeout=3s CMD ["node", "dist/main.js", "health"]
+ENTRYPOINT ["node", "--disable-proto=delete", "--no-addons", "dist/main.js"]
+CMD ["serve", "--config", "/etc/postern/gateway.yaml"]

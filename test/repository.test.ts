@@ -1,0 +1,80 @@
+import assert from 'node:assert/strict'
+import { existsSync, globSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import { formatReference, formatSchema } from '../src/config/reference.ts'
+
+const root = join(import.meta.dirname, '..')
+const read = (path: string) => readFileSync(join(root, path), 'utf8')
+const manifest = JSON.parse(read('package.json')) as {
+  dependencies: Record<string, string>
+  devDependencies: Record<string, string>
+  scripts: Record<string, string>
+  allowScripts: Record<string, boolean>
+}
+type Locked = {
+  version?: string
+  resolved?: string
+  integrity?: string
+  hasInstallScript?: boolean
+  dev?: boolean
+  optional?: boolean
+}
+const lock = JSON.parse(read('package-lock.json')) as { lockfileVersion: number; packages: Record<string, Locked> }
+const packages = Object.entries(lock.packages).filter(([path]) => path !== '')
+
+test('package-lock.json is of version 3, names no address, and every package has its hash', () => {
+  assert.equal(lock.lockfileVersion, 3)
+  for (const [path, { resolved, integrity }] of packages) {
+    assert.equal(resolved, undefined, path)
+    assert.match(integrity ?? '', /^sha512-/, path)
+  }
+})
+
+test('package.json pins exact versions, and lets one install script run', () => {
+  for (const [name, version] of Object.entries({ ...manifest.dependencies, ...manifest.devDependencies }))
+    assert.match(version, /^\d+\.\d+\.\d+$/, name)
+  assert.deepEqual(manifest.allowScripts, { node: true })
+  const scripted = packages.filter(([, { hasInstallScript }]) => hasInstallScript === true).map(([path]) => path)
+  assert.deepEqual(scripted, ['node_modules/node'])
+})
+
+test('the packages that are shipped are these, and no more', () => {
+  const shipped = packages.filter(([, { dev, optional }]) => dev !== true && optional !== true).map(([path]) => path)
+  assert.deepEqual(shipped.map((path) => path.replace('node_modules/', '')).sort(), [
+    '@opentelemetry/api',
+    'bintrees',
+    'commander',
+    'lru-cache',
+    'prom-client',
+    'tdigest',
+    'undici',
+    'yaml',
+    'zod',
+  ])
+})
+
+test('config/postern.schema.json and config/README.md are what npm run docs writes', () => {
+  assert.equal(read('config/postern.schema.json'), formatSchema())
+  assert.equal(read('config/README.md'), formatReference())
+})
+
+test('README.md shows the two commands, and every script of package.json it names exists', () => {
+  const readme = read('README.md')
+  for (const command of ['npm ci && npm run demo', 'npm ci && npm test']) assert.ok(readme.includes(command), command)
+  for (const [, script = ''] of readme.matchAll(/npm run ([a-z]+)/g)) assert.ok(script in manifest.scripts, script)
+  for (const script of ['demo', 'start', 'dev', 'test', 'check', 'build', 'bench', 'docs'])
+    assert.ok(script in manifest.scripts)
+})
+
+test('README.md, src/README.md and test/README.md link only to files that exist', () => {
+  for (const page of ['README.md', 'src/README.md', 'test/README.md', 'config/README.md']) {
+    for (const [, target = ''] of read(page).matchAll(/\]\((?!https?:|#)([^)#\s]+)[^)]*\)/g))
+      assert.ok(existsSync(join(root, page, '..', target)), `${page} links to ${target}`)
+  }
+})
+
+test('every example in config/ is named in README.md', () => {
+  const told = read('README.md')
+  for (const file of globSync('config/*.yaml', { cwd: root })) assert.ok(told.includes(file), file)
+})
