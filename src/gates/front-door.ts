@@ -36,6 +36,8 @@ export type Handled = {
   readonly message: IncomingMessage
   readonly response: ServerResponse
   readonly served: Serving
+  /** Taken at the start: a request that is over has no socket. */
+  readonly peer: string
   readonly arrivedMs: number
   head: RequestHead | undefined
   request: AccessRequest | undefined
@@ -56,6 +58,8 @@ const limits = {
 const maxConnections = 10_000
 const maxRequestsPerSocket = 10_000
 const drainedBodyBytes = 65_536
+// Time enough to read a refusal.
+const lingerMs = 1000
 
 /** Opens the front door. Rejects when the address cannot be listened on. */
 export async function openFrontDoor(
@@ -96,6 +100,7 @@ export async function openFrontDoor(
       message,
       response,
       served: serving(),
+      peer: message.socket.remoteAddress ?? '',
       arrivedMs: clock.monotonicMs(),
       head: undefined,
       request: undefined,
@@ -106,6 +111,8 @@ export async function openFrontDoor(
     inFlight += 1
     response.on('close', () => {
       inFlight -= 1
+      // A connection that was busy when the drain began would stay open for its next request.
+      if (draining) setImmediate(() => server.closeIdleConnections())
       if (handled.decision !== undefined) report(handled, handled.decision)
     })
     try {
@@ -170,8 +177,7 @@ export async function openFrontDoor(
   }
 
   function report(handled: Handled, decision: Decision): void {
-    const { message, response, request, arrivedMs, decidedMs, upstreamFailure } = handled
-    const peer = message.socket.remoteAddress ?? ''
+    const { message, response, peer, request, arrivedMs, decidedMs, upstreamFailure } = handled
     const status = response.headersSent ? response.statusCode : 0
     finished({ method: message.method ?? '', request, peer, arrivedMs, decidedMs, decision, status, upstreamFailure })
   }
@@ -183,6 +189,8 @@ export async function openFrontDoor(
     const { status, headers, body } = respond(refusal)
     const lines = headers.map((part, at) => (at % 2 === 0 ? `${part}: ` : `${part}\r\n`)).join('')
     socket.end(`HTTP/1.1 ${status} ${http.STATUS_CODES[status]}\r\n${lines}Connection: close\r\n\r\n${body}`)
+    // node:http has let go of it: a client that does not close would hold it for ever.
+    setTimeout(() => socket.destroy(), lingerMs).unref()
     const peer = socket.remoteAddress ?? ''
     finished({
       method: '',

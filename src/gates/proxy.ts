@@ -46,9 +46,8 @@ export function createUpstream(origin: string): Upstream {
   }
 
   function forward(handled: Handled, allow: Allow, fail: (failure: UpstreamFailure, denial: Denial) => void): void {
-    const { message, response, served, request, head } = handled
+    const { message, response, served, peer, request, head } = handled
     if (request === undefined || head === undefined) throw new TypeError('Cannot forward: the request was not read')
-    const peer = message.socket.remoteAddress ?? ''
     const headers = served.headers.forward(message.rawHeaders, { peer, proto: 'http', request, allow })
     if (head.contentLength !== undefined && head.hasBody) headers.push('Content-Length', head.contentLength)
     const options: Dispatcher.DispatchOptions = {

@@ -5,7 +5,6 @@ import { closeSync, constants, mkdtempSync, openSync, readFileSync, readSync, rm
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
-import { setImmediate as nextTick } from 'node:timers/promises'
 import * as fc from 'fast-check'
 import type { AccessFields, LogFields, WriteChunk } from '../../src/io/log.ts'
 import {
@@ -176,19 +175,33 @@ function slowWrite() {
   return { chunks, write, finish: (error?: Error) => calls.shift()?.(error) }
 }
 
-test('createLineWriter() writes the lines of one tick at once, and one chunk at a time', async () => {
+/** Longer than lines wait for each other. */
+function batch(): Promise<void> {
+  return new Promise((resolve) => void setTimeout(resolve, 25))
+}
+
+test('createLineWriter() writes at once what has become 64 KiB', () => {
+  const { chunks, write } = slowWrite()
+  const writer = createLineWriter({}, { write })
+
+  for (let at = 0; at < 66; at += 1) writer.line('x'.repeat(1000))
+
+  assert.equal(chunks.length, 1)
+})
+
+test('createLineWriter() writes lines together after 10 ms, and one chunk at a time', async () => {
   const { chunks, write, finish } = slowWrite()
   const writer = createLineWriter({}, { write })
 
   writer.line('a')
   writer.line('b')
   assert.deepEqual(chunks, [])
-  await nextTick()
+  await batch()
   writer.line('c')
-  await nextTick()
+  await batch()
   assert.deepEqual(chunks, ['a\nb\n'])
   finish()
-  await nextTick()
+  await batch()
 
   assert.deepEqual(chunks, ['a\nb\n', 'c\n'])
   finish()
@@ -201,16 +214,16 @@ test('createLineWriter() drops and counts lines while a blocked stdout fills its
   const writer = createLineWriter({ maxBufferedBytes: 10 }, { write })
 
   writer.line('1234')
-  await nextTick()
+  await batch()
   writer.line('5678')
   writer.line('x')
   writer.line('')
   assert.equal(writer.dropped(), 2)
   finish()
-  await nextTick()
+  await batch()
   writer.line('9')
   finish()
-  await nextTick()
+  await batch()
 
   assert.deepEqual(chunks, ['1234\n', '5678\n', '9\n'])
   finish()
@@ -232,7 +245,7 @@ test('createLineWriter() counts the lines of a failed write as lost, and survive
 
   writer.line('a')
   writer.line('b')
-  await nextTick()
+  await batch()
   finish(new Error('EPIPE'))
   broken = true
   writer.line('c')

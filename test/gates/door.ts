@@ -1,0 +1,131 @@
+// The front door and the way to the upstream on real sockets; behind it a gateway with public rules.
+import { once } from 'node:events'
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import { createServer as createHttpServer } from 'node:http'
+import type { AddressInfo, Server, Socket } from 'node:net'
+import { connect, createServer } from 'node:net'
+import type { Decision } from '../../src/decision/decision.ts'
+import { createHeaderFilter } from '../../src/decision/headers.ts'
+import type { Lookups } from '../../src/decision/lookups.ts'
+import { createPolicy } from '../../src/decision/policy.ts'
+import { compileRules, rulesOptions } from '../../src/decision/rules.ts'
+import type { FrontDoor } from '../../src/gates/front-door.ts'
+import { openFrontDoor } from '../../src/gates/front-door.ts'
+import type { Exchange } from '../../src/gates/gate.ts'
+import { createUpstream } from '../../src/gates/proxy.ts'
+import type { Gateway } from '../../src/gateway.ts'
+import { createGateway } from '../../src/gateway.ts'
+
+/** A door to an upstream, and what it told. */
+export type Door = AsyncDisposable & {
+  readonly door: FrontDoor
+  readonly decisions: Decision[]
+  readonly exchanges: Exchange[]
+  readonly failures: unknown[]
+  /** Sends bytes on a new connection and gives what came until it closed, or was silent for `quietMs`. */
+  readonly send: (bytes: string | Buffer, quietMs?: number) => Promise<string>
+}
+
+const never = () => {
+  throw new Error('Cannot look up: public rules need nothing')
+}
+const lookups: Lookups = {
+  known: never,
+  remember: never,
+  holdsKey: never,
+  key: never,
+  introspect: never,
+  revoked: never,
+}
+const clock = { wallMs: Date.now, monotonicMs: () => performance.now() }
+
+/** Opens a door; `gateway` decides instead of the public rules. */
+export async function openDoor(upstreamPort: number, gateway?: Gateway): Promise<Door> {
+  const rules = rulesOptions.parse([{ match: { path: '/**' }, public: true, insecure: true }])
+  const served = {
+    gateway: gateway ?? createGateway(createPolicy(compileRules(rules), []), lookups, clock),
+    headers: createHeaderFilter({ identityHeaders: new Map(), keepHeaders: [] }, { isTrustedProxy: () => false }),
+    hosts: new Set<string>(),
+  }
+  const decisions: Decision[] = []
+  const exchanges: Exchange[] = []
+  const failures: unknown[] = []
+  const upstream = createUpstream(`http://127.0.0.1:${upstreamPort}`)
+  const door = await openFrontDoor(
+    { host: '127.0.0.1', port: 0 },
+    {
+      clock,
+      upstream,
+      serving: () => served,
+      decided: (decision) => void decisions.push(decision),
+      finished: (exchange) => void exchanges.push(exchange),
+      failed: (error) => void failures.push(error),
+    },
+  )
+  return {
+    door,
+    decisions,
+    exchanges,
+    failures,
+    send: (bytes, quietMs) => talk(door.port, bytes, quietMs),
+    async [Symbol.asyncDispose]() {
+      door.close()
+      await upstream.close()
+    },
+  }
+}
+
+/** Sends bytes and collects the answer as latin1. */
+export async function talk(port: number, bytes: string | Buffer, quietMs = 300): Promise<string> {
+  const socket = connect(port, '127.0.0.1')
+  let text = ''
+  const done = Promise.withResolvers<void>()
+  let quiet: NodeJS.Timeout | undefined
+  socket.on('data', (chunk) => {
+    text += chunk.toString('latin1')
+    clearTimeout(quiet)
+    quiet = setTimeout(done.resolve, quietMs)
+  })
+  socket.on('close', () => done.resolve())
+  socket.on('error', () => done.resolve())
+  socket.write(bytes)
+  await done.promise
+  clearTimeout(quiet)
+  socket.destroy()
+  return text
+}
+
+/** An upstream on node:http; what it is asked is handed to `handle`. */
+export async function openUpstream(
+  handle: (request: IncomingMessage, response: ServerResponse) => void,
+): Promise<{ port: number } & AsyncDisposable> {
+  const server = createHttpServer(handle)
+  return await listening(server, () => server.closeAllConnections())
+}
+
+/** An upstream that speaks bytes. */
+export async function openRawUpstream(handle: (socket: Socket) => void): Promise<{ port: number } & AsyncDisposable> {
+  const sockets = new Set<Socket>()
+  const server = createServer((socket) => {
+    sockets.add(socket)
+    socket.on('error', () => {})
+    socket.on('close', () => sockets.delete(socket))
+    handle(socket)
+  })
+  return await listening(server, () => {
+    for (const socket of sockets) socket.destroy()
+  })
+}
+
+async function listening(server: Server, cut: () => void): Promise<{ port: number } & AsyncDisposable> {
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const { port } = server.address() as AddressInfo // listening on a port
+  return {
+    port,
+    async [Symbol.asyncDispose]() {
+      server.close()
+      cut()
+    },
+  }
+}

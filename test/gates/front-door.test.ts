@@ -1,0 +1,205 @@
+import assert from 'node:assert/strict'
+import { once } from 'node:events'
+import { connect } from 'node:net'
+import { test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { Decision } from '../../src/decision/decision.ts'
+import { openDoor, openRawUpstream, openUpstream } from './door.ts'
+
+const get = (path: string, lines = '') => `GET ${path} HTTP/1.1\r\nHost: a.test\r\n${lines}Connection: close\r\n\r\n`
+const statusOf = (answer: string) => Number(answer.split(' ', 2)[1])
+const reasonOf = (answer: string) => /"reason":"([a-z_]+)"/.exec(answer)?.[1]
+
+const refused = [
+  { sent: 'CONNECT a.test:443 HTTP/1.1\r\nHost: a.test:443\r\n\r\n', status: 400, reason: 'request_malformed' },
+  { sent: get('/a').replace('GET', 'TRACE'), status: 400, reason: 'request_malformed' },
+  { sent: 'GET * HTTP/1.1\r\nHost: a.test\r\n\r\n', status: 400, reason: 'request_malformed' },
+  { sent: 'GET  HTTP/1.1\r\nHost: a.test\r\n\r\n', status: 400, reason: 'request_malformed' },
+  { sent: 'nonsense\r\n\r\n', status: 400, reason: 'request_malformed' },
+  { sent: 'GET /a HTTP/1.1\r\n\r\n', status: 400, reason: 'request_malformed' },
+  { sent: 'GET /a HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n', status: 400, reason: 'request_malformed' },
+  { sent: get('/a', 'Expect: y 100-continue\r\n'), status: 400, reason: 'request_malformed' },
+  { sent: get('/a', 'Content-Length: 005\r\n'), status: 400, reason: 'request_malformed' },
+  { sent: get('/a', 'Content-Length: 1\r\nContent-Length: 1\r\n'), status: 400, reason: 'request_malformed' },
+  { sent: get('/a', 'Transfer-Encoding: ,chunked\r\n'), status: 400, reason: 'request_malformed' },
+  { sent: get('/a', 'Transfer-Encoding: gzip, chunked\r\n'), status: 400, reason: 'request_malformed' },
+  { sent: get('/a', 'Transfer-Encoding: chunked\r\nContent-Length: 3\r\n'), status: 400, reason: 'request_malformed' },
+  { sent: get('/a', 'X-Any: a\rb\r\n'), status: 400, reason: 'request_malformed' },
+  { sent: get('/a//b'), status: 400, reason: 'path_rejected' },
+  { sent: get(`/${'a'.repeat(8192)}`), status: 414, reason: 'too_large' },
+  { sent: get('/a', `X-Long: ${'a'.repeat(12_288)}\r\n`), status: 431, reason: 'too_large' },
+  { sent: get('/a', `X-Long: ${'a'.repeat(40_000)}\r\n`), status: 431, reason: 'too_large' },
+  { sent: get('/a', 'X-A: b\r\n'.repeat(99)), status: 431, reason: 'too_large' },
+] as const
+for (const { sent, status, reason } of refused) {
+  test(`openFrontDoor() answers ${status} ${reason}, and asks nobody: ${JSON.stringify(sent.slice(0, 60))}`, async () => {
+    let asked = 0
+    await using upstream = await openUpstream((_request, response) => {
+      asked += 1
+      response.end()
+    })
+    await using it = await openDoor(upstream.port)
+
+    const answer = await it.send(sent)
+
+    assert.equal(statusOf(answer), status)
+    assert.equal(reasonOf(answer), reason)
+    assert.equal(asked, 0)
+    assert.deepEqual(
+      it.decisions.map((decision) => decision.reason),
+      [reason],
+    )
+  })
+}
+
+const accepted = [
+  { sent: get(`/${'a'.repeat(8191)}`), because: 'a target of 8 KiB' },
+  { sent: get('/a', `X-Long: ${'a'.repeat(12_288 - 6)}\r\n`), because: 'a header of 12 KiB' },
+  { sent: get('/a', 'X-A: b\r\n'.repeat(98)), because: 'a hundred headers' },
+  {
+    sent: 'GET http://a.test/a HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n',
+    because: 'an absolute-form target',
+  },
+] as const
+for (const { sent, because } of accepted) {
+  test(`openFrontDoor() takes ${because}`, async () => {
+    await using upstream = await openUpstream((_request, response) => void response.end('ok'))
+    await using it = await openDoor(upstream.port)
+
+    assert.equal(statusOf(await it.send(sent)), 200)
+  })
+}
+
+test('openFrontDoor() answers 100 only after the verdict, and 403 without one', async () => {
+  await using upstream = await openUpstream((request, response) => void request.pipe(response))
+  await using open = await openDoor(upstream.port)
+  await using closed = await openDoor(upstream.port, { decide: () => ({ kind: 'deny', reason: 'no_rule' }) })
+  const head =
+    'POST /a HTTP/1.1\r\nHost: a.test\r\nExpect: 100-continue\r\nContent-Length: 4\r\nConnection: close\r\n\r\n'
+  const socket = connect(open.door.port, '127.0.0.1')
+  let text = ''
+  socket.on('data', (chunk) => {
+    text += chunk.toString('latin1')
+    if (text === 'HTTP/1.1 100 Continue\r\n\r\n') socket.write('body')
+  })
+
+  socket.write(head)
+  await once(socket, 'close')
+  const denied = await closed.send(head)
+
+  assert.match(text, /^HTTP\/1\.1 100 Continue\r\n\r\nHTTP\/1\.1 200 OK\r\n[\s\S]*body/)
+  assert.equal(statusOf(denied), 403)
+})
+
+test('openFrontDoor() answers pipelined requests in order, each with its own verdict', async () => {
+  await using upstream = await openUpstream(
+    (request, response) => void setTimeout(() => response.end(request.url), request.url === '/1' ? 30 : 0),
+  )
+  await using it = await openDoor(upstream.port)
+  const line = (path: string) => `GET ${path} HTTP/1.1\r\nHost: a.test\r\n\r\n`
+
+  const answer = await it.send(line('/1') + line('/a//b') + line('/2') + get('/3'))
+
+  assert.deepEqual(
+    [...answer.matchAll(/HTTP\/1\.1 (\d+)/g)].map(([, status]) => status),
+    ['200', '400', '200', '200'],
+  )
+  assert.deepEqual(
+    answer.match(/\r\n\/\d|reason":"path_rejected"/g)?.map((found) => found.trim()),
+    ['/1', 'reason":"path_rejected"', '/2', '/3'],
+  )
+})
+
+test('openFrontDoor() answers 500 for a gateway that throws, and serves the next request', async () => {
+  let broken = true
+  await using upstream = await openUpstream((_request, response) => void response.end('ok'))
+  await using fine = await openDoor(upstream.port)
+  await using it = await openDoor(upstream.port, {
+    decide() {
+      if (broken) throw new Error('broken')
+      return { kind: 'deny', reason: 'no_rule' }
+    },
+  })
+  const thrown = await it.send(get('/a'))
+  broken = false
+
+  assert.equal(reasonOf(thrown), 'internal_error')
+  assert.equal(it.failures.length, 1)
+  assert.equal(reasonOf(await it.send(get('/a'))), 'no_rule')
+  assert.equal(statusOf(await fine.send(get('/a'))), 200)
+})
+
+test('openFrontDoor() forwards nothing for a client that left while its request was decided', async () => {
+  let asked = 0
+  const verdict = Promise.withResolvers<Decision>()
+  await using upstream = await openUpstream((_request, response) => {
+    asked += 1
+    response.end()
+  })
+  await using fine = await openDoor(upstream.port)
+  await fine.send(get('/a'))
+  const allow = fine.decisions[0]
+  assert.equal(allow?.kind, 'allow')
+  await using it = await openDoor(upstream.port, { decide: () => verdict.promise })
+  const socket = connect(it.door.port, '127.0.0.1')
+  socket.write(get('/a'))
+  await sleep(50)
+  socket.destroy()
+  await sleep(50)
+
+  verdict.resolve(allow)
+  await sleep(50)
+
+  assert.equal(asked, 1)
+  assert.equal(it.decisions.length, 1)
+  assert.deepEqual(
+    it.exchanges.map(({ status }) => status),
+    [0],
+  )
+  assert.equal(it.door.inFlight(), 0)
+})
+
+test('openFrontDoor().drain() finishes what is in flight, tells kept connections to close, and takes no new one', async () => {
+  const answer = Promise.withResolvers<void>()
+  await using upstream = await openUpstream((_request, response) => {
+    void answer.promise.then(() => response.end('late'))
+  })
+  await using it = await openDoor(upstream.port)
+  const pending = it.send('GET /a HTTP/1.1\r\nHost: a.test\r\n\r\n', 500)
+  await sleep(50)
+
+  const drained = it.door.drain()
+  const late = await it.send(get('/b'))
+  answer.resolve()
+  await drained
+
+  assert.equal(late, '')
+  const text = await pending
+  assert.match(text, /late$/)
+})
+
+test('openFrontDoor() does not read on after denying a body of unknown length, and closes', async () => {
+  await using upstream = await openUpstream((_request, response) => void response.end())
+  await using it = await openDoor(upstream.port, { decide: () => ({ kind: 'deny', reason: 'no_rule' }) })
+
+  const answer = await it.send(
+    'POST /a HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n',
+    2000,
+  )
+
+  assert.equal(statusOf(answer), 403)
+  assert.match(answer, /\r\nconnection: close\r\n/i)
+})
+
+test('openFrontDoor() counts a request that is cut in its head as no decision, and lives on', async () => {
+  await using upstream = await openRawUpstream(() => {})
+  await using it = await openDoor(upstream.port)
+  const socket = connect(it.door.port, '127.0.0.1')
+  socket.write('GET /a HT')
+  await sleep(30)
+  socket.resetAndDestroy()
+  await sleep(30)
+
+  assert.deepEqual(it.failures, [])
+  assert.equal(reasonOf(await it.send(get('/a//b'))), 'path_rejected')
+})

@@ -1,0 +1,226 @@
+import assert from 'node:assert/strict'
+import { createHash } from 'node:crypto'
+import { once } from 'node:events'
+import { connect } from 'node:net'
+import { test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { openDoor, openRawUpstream, openUpstream } from './door.ts'
+
+const get = (path: string, lines = '') => `GET ${path} HTTP/1.1\r\nHost: a.test\r\n${lines}Connection: close\r\n\r\n`
+const statusOf = (answer: string) => Number(answer.split(' ', 2)[1])
+const reasonOf = (answer: string) => /"reason":"([a-z_]+)"/.exec(answer)?.[1]
+
+test('createUpstream() streams a body both ways without holding it, byte for byte', async () => {
+  const hash = createHash('sha256')
+  let received = 0
+  await using upstream = await openUpstream((request, response) => {
+    request.on('data', (chunk: Buffer) => {
+      received += chunk.length
+      hash.update(chunk)
+    })
+    request.on('end', () => response.end(hash.digest('hex')))
+  })
+  await using it = await openDoor(upstream.port)
+  const size = 32 * 1024 * 1024
+  const chunk = Buffer.alloc(65_536, 'x')
+  const wanted = createHash('sha256').update(Buffer.alloc(size, 'x')).digest('hex')
+  const socket = connect(it.door.port, '127.0.0.1')
+  let text = ''
+  socket.on('data', (part) => {
+    text += part.toString('latin1')
+  })
+  socket.write(`PUT /a HTTP/1.1\r\nHost: a.test\r\nContent-Length: ${size}\r\nConnection: close\r\n\r\n`)
+  for (let sent = 0; sent < size; sent += chunk.length) if (!socket.write(chunk)) await once(socket, 'drain')
+  await once(socket, 'close')
+
+  assert.equal(received, size)
+  assert.ok(text.endsWith(wanted))
+})
+
+test('createUpstream() stops reading an upstream whose client does not read', async () => {
+  let written = 0
+  await using upstream = await openUpstream((_request, response) => {
+    const chunk = Buffer.alloc(65_536)
+    const more = () => {
+      while (written < 256 * 1024 * 1024 && response.write(chunk)) written += chunk.length
+    }
+    response.on('drain', more)
+    more()
+  })
+  await using it = await openDoor(upstream.port)
+  const socket = connect(it.door.port, '127.0.0.1')
+  socket.pause()
+  socket.write(get('/a'))
+  await sleep(700)
+  const early = written
+  await sleep(300)
+
+  // What two pairs of socket buffers take, and no more.
+  assert.ok(written < 64 * 1024 * 1024, `${written} bytes were taken in`)
+  assert.equal(written, early)
+  socket.destroy()
+})
+
+const answers = [
+  { name: 'HEAD', method: 'HEAD', status: 200, wrote: { 'content-length': '5' }, body: '' },
+  { name: '204', method: 'GET', status: 204, wrote: {}, body: '' },
+  { name: '304', method: 'GET', status: 304, wrote: { etag: '"a"' }, body: '' },
+  { name: 'a chunked answer', method: 'GET', status: 200, wrote: {}, body: 'hello' },
+  { name: '500', method: 'GET', status: 500, wrote: {}, body: 'sorry' },
+] as const
+for (const { name, method, status, wrote, body } of answers) {
+  test(`createUpstream() relays ${name} as it is`, async () => {
+    await using upstream = await openUpstream((_request, response) => {
+      response.writeHead(status, { ...wrote, 'x-upstream': 'yes' })
+      response.end(method === 'HEAD' ? undefined : body)
+    })
+    await using it = await openDoor(upstream.port)
+
+    const answer = await it.send(get('/a').replace('GET', method))
+
+    assert.equal(statusOf(answer), status)
+    assert.match(answer, /x-upstream: yes/i)
+    for (const [header, value] of Object.entries(wrote)) assert.ok(answer.toLowerCase().includes(`${header}: ${value}`))
+    if (body !== '') assert.ok(answer.includes(body))
+    else assert.ok(answer.endsWith('\r\n\r\n'))
+  })
+}
+
+test('createUpstream() sends the canonical path and the query byte for byte, and never to another host', async () => {
+  const targets: string[] = []
+  await using upstream = await openUpstream((request, response) => {
+    targets.push(`${request.headers.host} ${request.url}`)
+    response.end()
+  })
+  await using it = await openDoor(upstream.port)
+
+  await it.send(get('/%61b?x=%2e%2E/../&&y'))
+  await it.send('GET http://a.test/c HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n')
+
+  assert.deepEqual(targets, ['a.test /ab?x=%2e%2E/../&&y', 'a.test /c'])
+})
+
+test('createUpstream() has a refused connection answered 502 upstream_connect, counted as an allow', async () => {
+  const port = await (async () => {
+    await using closed = await openUpstream(() => {})
+    return closed.port
+  })()
+  await using it = await openDoor(port)
+
+  const answer = await it.send(get('/a'))
+
+  assert.equal(statusOf(answer), 502)
+  assert.equal(reasonOf(answer), 'upstream_connect')
+  assert.deepEqual(
+    it.decisions.map(({ kind }) => kind),
+    ['allow'],
+  )
+  assert.deepEqual(
+    it.exchanges.map(({ upstreamFailure }) => upstreamFailure),
+    ['upstream_connect'],
+  )
+})
+
+const nonsense = [
+  { name: 'no HTTP', bytes: 'SSH-2.0-hello\r\n\r\n' },
+  { name: 'an unasked 101', bytes: 'HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n' },
+  { name: 'two lengths', bytes: 'HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab' },
+  { name: 'a huge head', bytes: `HTTP/1.1 200 OK\r\nX: ${'a'.repeat(100_000)}\r\n\r\n` },
+] as const
+for (const { name, bytes } of nonsense) {
+  test(`createUpstream() has ${name} answered 502 upstream_reset, and the next request served`, async () => {
+    let first = true
+    await using upstream = await openRawUpstream((socket) => {
+      socket.on('data', () => {
+        socket.write(first ? bytes : 'HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok')
+        first = false
+      })
+    })
+    await using it = await openDoor(upstream.port)
+    // Not repeated: a POST may have been carried out.
+    const answer = await it.send(get('/a').replace('GET', 'POST'))
+
+    assert.equal(statusOf(answer), 502)
+    assert.equal(reasonOf(answer), 'upstream_reset')
+    assert.equal(statusOf(await it.send(get('/a'))), 200)
+  })
+}
+
+test('createUpstream() repeats an idempotent request once when its connection closed before an answer, and no other', async () => {
+  let connections = 0
+  await using upstream = await openRawUpstream((socket) => {
+    connections += 1
+    const mine = connections
+    socket.on('data', () => {
+      if (mine === 1) socket.end()
+      else socket.write('HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok')
+    })
+  })
+  await using it = await openDoor(upstream.port)
+  await using other = await openDoor(upstream.port)
+
+  const repeated = await it.send(get('/a'))
+  connections = 0
+  const posted = await other.send('POST /a HTTP/1.1\r\nHost: a.test\r\nContent-Length: 1\r\nConnection: close\r\n\r\nx')
+
+  assert.equal(statusOf(repeated), 200)
+  assert.equal(statusOf(posted), 502)
+})
+
+test('createUpstream() cuts the client off when an answer breaks in the middle', async () => {
+  await using upstream = await openRawUpstream((socket) => {
+    socket.on('data', () => {
+      socket.write('HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf')
+      setTimeout(() => socket.destroy(), 30)
+    })
+  })
+  await using it = await openDoor(upstream.port)
+
+  const answer = await it.send('GET /a HTTP/1.1\r\nHost: a.test\r\n\r\n', 2000)
+
+  await sleep(20)
+
+  assert.ok(answer.endsWith('half'))
+  assert.deepEqual(
+    it.exchanges.map(({ upstreamFailure }) => upstreamFailure),
+    ['upstream_reset'],
+  )
+})
+
+test('createUpstream() ends the request of a client that left', async () => {
+  const closed = Promise.withResolvers<void>()
+  await using upstream = await openUpstream((request) => {
+    request.socket.on('close', () => closed.resolve())
+  })
+  await using it = await openDoor(upstream.port)
+  const socket = connect(it.door.port, '127.0.0.1')
+  socket.write(get('/a'))
+  await sleep(150)
+
+  socket.destroy()
+
+  await closed.promise
+  assert.equal(it.door.inFlight(), 0)
+})
+
+test('createUpstream() hands on neither framing nor hop-by-hop lines, in either direction', async () => {
+  let lines: readonly string[] = []
+  await using upstream = await openUpstream((request, response) => {
+    lines = request.rawHeaders
+    response.writeHead(200, { Connection: 'X-Secret', 'X-Secret': 'a', 'Keep-Alive': 'timeout=1', 'X-Kept': 'b' })
+    response.end('ok')
+  })
+  await using it = await openDoor(upstream.port)
+
+  const answer = await it.send(
+    get('/a', 'Te: trailers\r\nUpgrade: TLS/1.0\r\nX-Hop: 1\r\nConnection: X-Hop, upgrade\r\n').replace(
+      /Connection: close\r\n/,
+      '',
+    ),
+  )
+
+  const names = lines.filter((_, at) => at % 2 === 0).map((name) => name.toLowerCase())
+  for (const name of ['te', 'upgrade', 'x-hop']) assert.ok(!names.includes(name), name)
+  assert.ok(!answer.includes('X-Secret'))
+  assert.ok(answer.includes('X-Kept: b'))
+})
