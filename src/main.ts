@@ -23,6 +23,7 @@ const shell: Shell = {
   write: createStdoutWrite(1),
   version: manifest.version,
   revision: env['POSTERN_REVISION'] ?? '',
+  runtime: { nodeVersion: process.versions.node, execArgv: process.execArgv, nodeOptions: env['NODE_OPTIONS'] ?? '' },
   out: (text) => void stdout.write(text),
   say: (text) => void stderr.write(text),
   isTerminal: stderr.isTTY === true,
@@ -40,6 +41,9 @@ process.on('uncaughtException', (error) => {
   stderr.write(`postern: ${error.stack ?? error.message}\n`)
   process.exit(1)
 })
+
+// `postern check … | head`: nobody reads on, which is no bug and needs no stack.
+stdout.on('error', () => process.exit(1))
 
 process.exitCode = await runCommand(process.argv.slice(2), shell)
 

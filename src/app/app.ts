@@ -240,6 +240,7 @@ function sentenceOf(error: unknown): string {
   return error instanceof Error ? `${error.name}: ${error.message}` : 'unknown error'
 }
 
+/** The time of a drain: the listeners keep the process alive meanwhile, and what is left of it must not. */
 function sleep(ms: number): Promise<void> {
-  return new Promise((resolve) => void setTimeout(resolve, ms))
+  return new Promise((resolve) => void setTimeout(resolve, ms).unref())
 }

@@ -68,7 +68,7 @@ export function createIssuerSources(issuer: IssuerOptions, options: GatewayOptio
       clock,
       random,
       origin: originOf(issuer, metadata, http.send, readFile),
-      log: log.info,
+      log: tellWith(log),
       count: (result) => (result === 'suppressed' ? counted.jwksSuppressed(name) : counted.jwksRefresh(name, result)),
     },
   )
@@ -82,7 +82,7 @@ export function createIssuerSources(issuer: IssuerOptions, options: GatewayOptio
             send: http.send,
             endpoint: () => endpoint(issuer.introspection_endpoint, metadata, 'introspection_endpoint'),
             secret: secretOf(issuer.introspection.client_secret, deps),
-            log: log.info,
+            log: tellWith(log),
             observe: (result, seconds) => counted.introspected(name, result, seconds),
           },
         )
@@ -143,7 +143,8 @@ function blacklistOf(
   const secret = feed?.client_secret ?? issuer.introspection?.client_secret
   if (feed === undefined || clientId === undefined || secret === undefined) return undefined
   const { poll_interval, cache_size, purge_delay, max_staleness } = options.blacklist
-  return createBlacklist(
+  let warned = false
+  const blacklist = createBlacklist(
     {
       issuer: issuer.issuer,
       url: feed.url,
@@ -158,8 +159,31 @@ function blacklistOf(
       random,
       send,
       secret: secretOf(secret, deps),
-      log: log.info,
-      count: (result) => counted.polled(issuer.issuer, result),
+      log: tellWith(log),
+      count(result) {
+        counted.polled(issuer.issuer, result)
+        warnOfSkew()
+      },
     },
   )
+  return blacklist
+
+  /** product.md §6: clocks this far apart let a purged entry's token in again. Said once, and again after it was well. */
+  function warnOfSkew(): void {
+    const skewMs = Math.abs(blacklist.state().skewSeconds) * 1000
+    const isFar = skewMs + issuer.leeway > purge_delay
+    if (isFar && !warned)
+      log.warn('clock_skew', {
+        issuer: issuer.issuer,
+        skew_ms: Math.round(skewMs),
+        leeway_ms: issuer.leeway,
+        purge_delay_ms: purge_delay,
+      })
+    warned = isFar
+  }
+}
+
+/** What a source could not do is a warning; what it did is not. */
+function tellWith(log: Log): (event: string, fields: Readonly<Record<string, string | number | boolean>>) => void {
+  return (event, fields) => (/_(?:failed|dropped)$/.test(event) ? log.warn : log.info)(event, fields)
 }

@@ -1,11 +1,14 @@
 import type { App } from '../app/app.ts'
 import { startApp } from '../app/app.ts'
 import { formatProblem } from '../config/problems.ts'
+import { refuseRuntime } from './runtime.ts'
 import type { Shell } from './shell.ts'
 import { exitCodes, sayFailure } from './shell.ts'
 
 /** Runs the gateway until a signal ends it. SIGHUP reads the configuration anew; a second SIGTERM or SIGINT ends at once. */
 export async function serve(file: string, shell: Shell): Promise<number> {
+  const refused = refuseRuntime(shell.runtime)
+  if (refused !== undefined) return sayFailure(shell, new Error(refused))
   const stopped = Promise.withResolvers<void>()
   let asked = 0
   const stop = () => {

@@ -1,7 +1,9 @@
 import type { Powers } from '../app/app.ts'
+import type { Runtime } from './runtime.ts'
 
 /** What a command gets from the process: arguments come parsed, everything else through here. */
 export type Shell = Powers & {
+  readonly runtime: Runtime
   /** Data, to stdout. */
   readonly out: (text: string) => void
   /** Talk, to stderr. */
