@@ -66,7 +66,7 @@ export function meaning(
 ): readonly string[] {
   const { poll_interval, max_staleness, on_stale, purge_delay } = blacklist
   return [
-    `${rules.length} rules, ${issuers.length} issuers; what no rule matches is denied`,
+    `${count(rules, 'rule')}, ${count(issuers, 'issuer')}; what no rule matches is denied`,
     ...issuers.flatMap((each) => {
       const { issuer, jwks, introspection, blacklist: feed, max_token_lifetime } = each
       const keys = `after ${format(jwks.stale_max)} (jwks.stale_max)`
@@ -95,4 +95,8 @@ export function meaning(
       return lines
     }),
   ]
+}
+
+function count(things: readonly unknown[], name: string): string {
+  return `${things.length} ${name}${things.length === 1 ? '' : 's'}`
 }

@@ -39,7 +39,8 @@ export function check(files: readonly string[], options: Options, shell: Shell):
 }
 
 function checkFile(file: string, options: Options, { env, readFile, fileMode }: Shell): Checked {
-  const text = readFile(file).toString('utf8')
+  const text = textOf(file, readFile)
+  if (typeof text !== 'string') return { file, means: [], findings: [text] }
   const deps = options.secrets === true ? { env, readFile, fileMode } : { env }
   const loaded: Loaded<GatewayOptions> = load(gatewayOptions, { file, text }, deps, findGatewayConflicts)
   if (loaded.kind === 'refused')
@@ -53,6 +54,17 @@ function checkFile(file: string, options: Options, { env, readFile, fileMode }: 
     return { ...locate(path), path: path.join('.'), message, severity: 'warning' }
   })
   return { file, findings, means: meaning(value, formatDuration) }
+}
+
+/** The text of a file, or the finding that there is none: one that is missing does not hide what is wrong with the others. */
+function textOf(file: string, readFile: Shell['readFile']): string | Finding {
+  try {
+    return readFile(file).toString('utf8')
+  } catch (cause) {
+    const code = cause instanceof Error && 'code' in cause ? String(cause.code) : 'unknown error'
+    const message = `Cannot read configuration: the file cannot be read (${code})`
+    return { file, line: 1, column: 1, path: '', message, excerpt: '', caretLength: 1, severity: 'error' }
+  }
 }
 
 function formatChecked({ file, findings, means }: Checked, color: boolean): string {

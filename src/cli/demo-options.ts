@@ -33,7 +33,7 @@ export function issuersOf(linePort: number, { client, gateway, admin }: DemoSecr
 /** The name of the variable the gateway's secret is read from. */
 export const secretVariable = 'POSTERN_DEMO_SECRET'
 
-/** The gateway's configuration: read orders with one scope, write them with another, nothing else. */
+/** The gateway's configuration: read orders with one scope, write them with another, health for everybody. */
 export function gatewayText(at: { readonly a: string; readonly b: string; readonly service: number }): string {
   const issuer = (url: string, more: string) => `
   - issuer: ${url}
@@ -53,6 +53,9 @@ rules:
   - id: write-orders
     match: { methods: [POST], path: '/orders/{id}' }
     scopes: [orders:write]
+  - id: health
+    match: { methods: [GET], path: /healthz }
+    public: true
 identity_headers: { x-auth-subject: sub, x-auth-client: client_id, x-auth-scope: scope }
 `
 }

@@ -5,11 +5,11 @@ import type { Answer } from './demo-wire.ts'
 
 // product.md §7: the poll, one fetch and 250 ms; the same again for the fetch, on a machine that is busy.
 const boundMs = pollMs + 500
-const patienceMs = 3000
+const patienceMs = 1500
 const betweenMs = 10
 
 /**
- * Sends a request whose token was just revoked, until it is refused or 3 s have passed.
+ * Sends a request whose token was just revoked, until it is refused or 1.5 s have passed.
  *
  * @param first The answer before the revocation.
  * @returns What was seen; `within one poll` when the refusal came within the interval, one fetch and 250 ms.

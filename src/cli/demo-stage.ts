@@ -93,6 +93,8 @@ export async function startStage(configuration: typeof gatewayText, shell: Shell
     if (clock.monotonicMs() > readyByMs) throw new DemoFailed(`Cannot start the demo: not ready within ${readyMs} ms`)
     await sleep(5)
   }
+  // The first request of a process loads what reaches the service; the cases are to show what a request takes.
+  await askOnce(app.ports.proxy, { path: '/healthz' }, clock)
   const running = started.move()
   return {
     app,
@@ -142,7 +144,7 @@ export async function startStage(configuration: typeof gatewayText, shell: Shell
 
 function tokenOf({ access_token: token }: JsonObject): string {
   if (typeof token === 'string') return token
-  throw new DemoFailed('Cannot read the issuer’s answer: no access_token, wanted one')
+  throw new DemoFailed('Cannot read the answer of the issuer: no access_token, wanted one')
 }
 
 /** What the service saw: every header line that reached it. */

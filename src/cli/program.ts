@@ -23,7 +23,11 @@ export async function runCommand(args: readonly string[], shell: Shell): Promise
       'A gate before a service: lets a request through only when its OAuth access token is good for that route.',
     )
     .exitOverride()
-    .configureOutput({ writeOut: shell.out, writeErr: shell.say })
+    .configureOutput({
+      writeOut: shell.out,
+      writeErr: shell.say,
+      outputError: (text, write) => write(withoutValues(text)),
+    })
     .showHelpAfterError('(postern --help shows every command)')
 
   program
@@ -96,4 +100,9 @@ export async function runCommand(args: readonly string[], shell: Shell): Promise
     // Help that was asked for is no mistake.
     return error.exitCode === 0 ? exitCodes.ok : exitCodes.usage
   }
+}
+
+/** What commander says of a wrong command line, without the values in it: one of them may be a token. */
+function withoutValues(text: string): string {
+  return text.replace(/('-[\w-]+)=.*'/s, "$1'").replace(/(but got \d+): .*/s, '$1.\n')
 }

@@ -62,7 +62,10 @@ export function reconcile(
     if (verified === undefined) return deny('issuer_unknown')
     return deny(verified.form === 'wrapped' ? 'wrapper_invalid' : 'token_inactive')
   }
-  if (!speaksOfAccessToken(claims)) return deny('type_mismatch')
+  if (!speaksOfAccessToken(claims)) {
+    trail?.({ stage: 'introspect.use', passed: false, is: 'another kind of token', wanted: 'an access token' })
+    return deny('type_mismatch')
+  }
   const known = { kind: 'principal', issuer, askedMs } as const
   if (verified === undefined) return { ...known, form: 'opaque', claims, wrapper: undefined, key: undefined }
   const { form, key } = verified

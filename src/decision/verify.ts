@@ -127,7 +127,10 @@ export function checkHeader(
 ): { readonly kind: 'header'; readonly wanted: Omit<KeyWanted, 'arrivedMs'> } | Deny {
   const { alg, kid, typ, carriesKey } = signed.jws.header
   const strict = issuer.tokenProfile === 'rfc9068'
-  if (strict && carriesKey) return deny('jwt_malformed')
+  if (strict && carriesKey) {
+    trail?.({ stage: 'verify.header', passed: false, is: 'a key in the header', wanted: 'none (RFC 8725 §3.10)' })
+    return deny('jwt_malformed')
+  }
   const algorithm = algorithmOf(alg)
   const allowed = algorithm !== undefined && issuer.algorithms.includes(algorithm)
   trail?.({ stage: 'verify.alg', passed: allowed, is: alg, wanted: `one of ${issuer.algorithms.join(', ')}` })
@@ -141,9 +144,17 @@ export function checkHeader(
   const named = kid === undefined ? !issuer.requireKid : kid !== ''
   trail?.({ stage: 'verify.kid', passed: named, is: kid ?? 'absent', wanted: 'the name of a key' })
   if (!named) return deny('key_unknown')
-  if (kid?.startsWith('demo-') === true && !issuer.demoKeys) return deny('demo_key')
+  if (isRefusedDemo(kid, issuer, trail)) return deny('demo_key')
   const verifies = (key: VerificationKey) => checkSignature(signed, algorithm, key) === undefined
   return { kind: 'header', wanted: { kid, algorithm, iat: signed.unverified['iat'], verifies } }
+}
+
+/** Whether a key is one of a demonstration, and its issuer is not on this machine: everybody may hold it. */
+function isRefusedDemo(kid: string | undefined, issuer: TrustedIssuer, trail?: Trail): boolean {
+  const refused = kid?.startsWith('demo-') === true && !issuer.demoKeys
+  if (refused)
+    trail?.({ stage: 'verify.demo', passed: false, is: 'a demonstration key', wanted: 'an issuer on this machine' })
+  return refused
 }
 
 /** Checks that a key fits the algorithm and made the signature; if not, a denial `alg_not_allowed` or `signature_invalid`. */
@@ -175,8 +186,8 @@ const otherKinds = ['id', 'refresh', 'offline', 'logout'] as const
  * Reads the claims of a token whose signature was verified, and checks what does not depend on the rule.
  *
  * @param form A wrapper's claims are metadata: only its lifetime is asked for.
- * @returns The facts, or a denial: `jwt_malformed`, `claim_missing`, `type_mismatch`, `token_lifetime`, one of
- *   `checkTimes`, or `wrapper_invalid` for a wrapper without `exp`.
+ * @returns The facts, or a denial: `demo_key`, `jwt_malformed`, `claim_missing`, `type_mismatch`, `token_lifetime`, one
+ *   of `checkTimes`, or `wrapper_invalid` for a wrapper without `exp`.
  */
 export function checkClaims(
   { unverified }: SignedToken,
@@ -186,6 +197,8 @@ export function checkClaims(
   wallMs: number,
   trail?: Trail,
 ): Principal | Deny {
+  // A token without kid does not say which key it will turn out to be.
+  if (isRefusedDemo(key.kid, issuer, trail)) return deny('demo_key')
   const claims = readClaims(unverified)
   if (typeof claims === 'string') {
     const is = `${claims} has the wrong type, size or range`
@@ -212,6 +225,8 @@ export function checkClaims(
   })
   if (!passed) return deny('token_lifetime')
   const untimely = checkTimes(claims, issuer, wallMs)
+  // Told only when it ends here: what goes on is judged, and told, with every request.
+  if (untimely !== undefined && trail !== undefined) checkTimes(claims, issuer, wallMs, trail)
   return untimely ?? { kind: 'principal', issuer, form, claims, wrapper: undefined, key, askedMs: undefined }
 }
 

@@ -47,8 +47,8 @@ export type World = AsyncDisposable & {
   readonly b: StubIssuer
   readonly seen: readonly Seen[]
   readonly ask: (ask: Ask) => Promise<Got>
-  /** One request of any bytes. */
-  readonly send: (bytes: string | Buffer) => Promise<Got>
+  /** One request of any bytes; the client closes once it has its answer, unless it is to stay. */
+  readonly send: (bytes: string | Buffer, then?: 'close' | 'stay') => Promise<Got>
   /** A token of issuer A, good but for the recipe. */
   readonly mint: (recipe?: Recipe) => string
   readonly mintB: (recipe?: Recipe) => string
@@ -155,9 +155,9 @@ export async function openWorld(setup: Setup = {}): Promise<World> {
       const text = head.map(([name, value]) => `${name}: ${value}\r\n`).join('')
       return await world.send(Buffer.from(`${method} ${path} HTTP/1.1\r\n${text}\r\n`, 'utf8'))
     },
-    async send(bytes) {
+    async send(bytes, then = 'close') {
       sent += 1
-      const got = await exchange(app.ports.proxy, bytes)
+      const got = await exchange(app.ports.proxy, bytes, then)
       answers.push(got.text)
       return got
     },
@@ -268,8 +268,8 @@ function read(head: string): Seen {
 }
 
 /** Sends bytes on a connection of their own and reads one answer. */
-async function exchange(port: number, bytes: string | Buffer): Promise<Got> {
-  const socket = connect(port, '127.0.0.1')
+async function exchange(port: number, bytes: string | Buffer, then: 'close' | 'stay'): Promise<Got> {
+  const socket = connect({ port, host: '127.0.0.1', allowHalfOpen: then === 'stay' })
   socket.setNoDelay(true)
   try {
     return await new Promise<Got>((resolve, reject) => {
@@ -286,7 +286,7 @@ async function exchange(port: number, bytes: string | Buffer): Promise<Got> {
     })
   } finally {
     socket.on('error', () => {})
-    socket.destroy()
+    if (then === 'close') socket.destroy()
   }
 }
 

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import type { Ask, World } from './harness.ts'
-import { allowed, checkChallenge, denied, openWorld } from './harness.ts'
+import { allowed, checkChallenge, denied, openWorld, until } from './harness.ts'
 import { testVectors } from './vectors.ts'
 
 type Line = readonly [string, string]
@@ -343,3 +343,18 @@ for (const value of ['a\r\nX-User: root', 'a\nb', 'a\u0000b', 'é', '\u202e', ' 
     assert.deepEqual([seen.all('x-user'), seen.all('x-gw-id')], [[], []])
     assert.deepEqual(seen.all('x-scope'), ['read'])
   })
+
+test('a client that keeps a refused connection open is cut off', async () => {
+  await using world = await openWorld(setup)
+  const refused = [
+    'garbage\r\n\r\n',
+    'CONNECT x:1 HTTP/1.1\r\nHost: x:1\r\n\r\n',
+    'GET / HTTP/1.1\r\nHost: x\r\nA: b\rc\r\n\r\n',
+  ]
+  for (const bytes of refused) {
+    const got = await world.send(bytes, 'stay')
+    assert.deepEqual([got.status, got.reason], [400, 'request_malformed'], bytes)
+  }
+
+  await until(() => world.count('postern_connections{listener="proxy"}') === 0, 'the connections to be closed')
+})

@@ -1,0 +1,351 @@
+// How old an answer may be, who is asked, and what becomes of facts in memory when anything changes.
+import assert from 'node:assert/strict'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import path from 'node:path'
+import { test } from 'node:test'
+import type { Members, Recipe } from './forge.ts'
+import { keys } from './forge.ts'
+import type { World } from './harness.ts'
+import { allowed, denied, openWorld, until } from './harness.ts'
+
+const introspect = { a: { revocation: 'introspect' } }
+
+function asked(world: World): number {
+  return world.a.count('/introspect')
+}
+
+/** A JWT of issuer A, and what A says when it is asked about it. */
+function known(world: World, recipe: Recipe = {}, answer: Members = {}): string {
+  const token = world.mint(recipe)
+  world.a.tokens.set(token, { active: true, iss: world.a.url, ...answer })
+  return token
+}
+
+test('revocation: introspect asks about every JWT within max_age, after its signature', async () => {
+  await using world = await openWorld(introspect)
+
+  await denied(world, { token: world.mint() }, 401, 'token_inactive')
+  await denied(world, { token: known(world, { key: keys.attacker }) }, 401, 'signature_invalid')
+  assert.equal(asked(world), 1)
+  const token = known(world)
+  for (let at = 0; at < 3; at += 1) await allowed(world, { token })
+  assert.equal(asked(world), 2)
+  world.pass(30_001)
+  await allowed(world, { token })
+  assert.equal(asked(world), 3)
+  world.a.tokens.set(token, { active: false })
+  world.pass(30_001)
+  await denied(world, { token }, 401, 'token_inactive')
+})
+
+test('an answer completes claims that a JWT lacks', async () => {
+  await using world = await openWorld({ a: { revocation: 'introspect', token_profile: 'lenient' } })
+  const token = known(
+    world,
+    { claims: { aud: undefined, scope: undefined, sub: undefined } },
+    { aud: 'api', scope: 'read', sub: 'alice' },
+  )
+
+  const seen = await allowed(world, { token })
+
+  assert.deepEqual([seen.all('x-auth-scope'), seen.all('x-auth-subject')], [['read'], ['alice']])
+})
+
+test('an answer never widens what a JWT says, and takes back what its issuer took back', async () => {
+  await using world = await openWorld(introspect)
+
+  await denied(world, { path: '/write/1', token: known(world, {}, { scope: 'read write' }) }, 403, 'scope_missing')
+  await denied(world, { path: '/write/1', token: known(world, {}, { scp: ['write'] }) }, 403, 'scope_missing')
+  await denied(
+    world,
+    { path: '/write/1', token: known(world, { claims: { scope: '' } }, { scope: 'write' }) },
+    403,
+    'scope_missing',
+  )
+  await denied(
+    world,
+    { path: '/other/1', token: known(world, {}, { aud: ['api', 'other-api'] }) },
+    401,
+    'audience_mismatch',
+  )
+  await denied(world, { token: known(world, {}, { scope: '' }) }, 403, 'scope_missing')
+  await denied(world, { token: known(world, {}, { cnf: { jkt: 'x' } }) }, 401, 'proof_missing')
+  const long = known(world, { claims: { exp: world.nowS() + 60 } }, { exp: world.nowS() + 3600 })
+  await allowed(world, { token: long })
+  world.pass(91_000)
+  await denied(world, { token: long }, 401, 'token_expired')
+})
+
+for (const answer of [
+  { iss: 'https://other.example' },
+  { sub: 'mallory' },
+  { client_id: 'other' },
+  { jti: 'other' },
+  { aud: 'other' },
+])
+  test(`an answer ${JSON.stringify(answer)} that contradicts a JWT is token_inactive`, async () => {
+    await using world = await openWorld(introspect)
+
+    await denied(world, { token: known(world, {}, answer) }, 401, 'token_inactive')
+  })
+
+test('freshness: always asks for every request, max_age for what is older, cached for none', async () => {
+  await using world = await openWorld()
+  const token = 'opaque-token-of-the-freshness-test'
+  world.a.tokens.set(token, { active: true, aud: 'api', scope: 'read', exp: world.nowS() + 300 })
+
+  for (let at = 1; at <= 3; at += 1) {
+    await allowed(world, { path: '/always/1', token })
+    assert.equal(asked(world), at)
+  }
+  await allowed(world, { path: '/read/1', token })
+  await allowed(world, { path: '/aged/1', token })
+  assert.equal(asked(world), 3)
+  world.pass(5001)
+  await allowed(world, { path: '/read/1', token })
+  assert.equal(asked(world), 3)
+  await allowed(world, { path: '/aged/1', token })
+  assert.equal(asked(world), 4)
+
+  world.a.tokens.set(token, { active: false })
+  await allowed(world, { path: '/read/1', token })
+  await denied(world, { path: '/always/1', token }, 401, 'token_inactive')
+})
+
+test('freshness: always joins no question that was asked before it came', async () => {
+  await using world = await openWorld()
+  const token = 'opaque-token-of-the-joining-test'
+  let active = true
+  world.a.answer = ({ path: to }) => (to === '/introspect' ? { json: { active, aud: 'api' }, delay: 200 } : undefined)
+
+  const first = world.ask({ path: '/always/1', token })
+  await until(() => asked(world) === 1, 'the first question')
+  active = false
+  const second = world.ask({ path: '/always/1', token })
+
+  assert.equal((await first).status, 200)
+  assert.equal((await second).reason, 'token_inactive')
+  assert.equal(asked(world), 2)
+})
+
+test('freshness: always needs the issuer: an outage is 503, however fresh the memory', async () => {
+  await using world = await openWorld(introspect)
+  const token = known(world)
+  await allowed(world, { path: '/always/1', token })
+  world.a.answer = ({ path: to }) => (to === '/introspect' ? { status: 500, json: {} } : undefined)
+
+  await denied(world, { path: '/always/1', token }, 503, 'introspection_unavailable')
+  await allowed(world, { path: '/any/1', token })
+})
+
+test('of several issuers the one marked opaque is asked, and an opaque token is shown to no other', async () => {
+  await using world = await openWorld()
+
+  await denied(world, { path: '/read/1', token: 'opaque-token-one' }, 401, 'token_inactive')
+  assert.deepEqual([asked(world), world.b.count('/introspect')], [1, 0])
+  await denied(world, { path: '/b/1', token: 'opaque-token-two' }, 401, 'token_inactive')
+  assert.deepEqual([asked(world), world.b.count('/introspect')], [1, 1])
+})
+
+test('where nobody is marked, an opaque token is issuer_unknown without a connection', async () => {
+  await using world = await openWorld({ a: { opaque: false } })
+  const before = [world.a.connections(), world.b.connections()]
+
+  await denied(world, { path: '/read/1', token: 'opaque-token-one' }, 401, 'issuer_unknown')
+
+  assert.deepEqual([world.a.connections(), world.b.connections()], before)
+  await denied(world, { path: '/a/1', token: 'opaque-token-one' }, 401, 'token_inactive')
+})
+
+test('two issuers that give out the same opaque characters share no facts', async () => {
+  await using world = await openWorld()
+  const token = 'the-same-opaque-token'
+  world.a.tokens.set(token, { active: true, aud: 'api', sub: 'alice', scope: 'read' })
+  world.b.tokens.set(token, { active: true, aud: 'api', sub: 'bob', scope: 'write' })
+
+  for (let at = 0; at < 3; at += 1) {
+    const ofA = await allowed(world, { path: '/a/1', token })
+    const ofB = await allowed(world, { path: '/b/1', token })
+    assert.deepEqual([ofA.all('x-auth-subject'), ofB.all('x-auth-subject')], [['alice'], ['bob']])
+  }
+
+  assert.deepEqual([asked(world), world.b.count('/introspect')], [1, 1])
+})
+
+test('a cached JWT is judged by each rule: its issuers, its audience, its scopes', async () => {
+  await using world = await openWorld()
+  const token = world.mint()
+  await allowed(world, { path: '/read/1', token })
+
+  await denied(world, { path: '/b/1', token }, 401, 'issuer_unknown')
+  await denied(world, { path: '/write/1', token }, 403, 'scope_missing')
+  await denied(world, { path: '/other/1', token }, 401, 'audience_mismatch')
+  await allowed(world, { path: '/a/1', token })
+  await allowed(world, { path: '/other/1', token: world.mint({ claims: { aud: ['other-api'] } }) })
+})
+
+test('a rule that accepts another issuer only refuses before anything is looked up', async () => {
+  await using world = await openWorld()
+  const before = world.a.asked.length
+
+  await denied(
+    world,
+    { path: '/b/1', token: world.mint({ kid: 'unknown', key: keys.attacker }) },
+    401,
+    'issuer_unknown',
+  )
+
+  assert.equal(world.a.asked.length, before)
+})
+
+test('a reload without an issuer, or with other rules, ends what was remembered under the old one', async () => {
+  await using world = await openWorld()
+  const token = world.mintB()
+  await allowed(world, { path: '/any/1', token })
+  const ofA = world.mint()
+  await allowed(world, { path: '/read/1', token: ofA })
+
+  world.reload((configuration) => {
+    configuration['issuers'] = (configuration['issuers'] as unknown[]).slice(0, 1) // the list of this test
+    configuration['rules'] = [{ match: { path: '/**' }, scopes: ['other'] }]
+  })
+
+  await denied(world, { path: '/any/1', token }, 401, 'issuer_unknown')
+  await denied(world, { path: '/read/1', token: ofA }, 403, 'scope_missing')
+})
+
+test('a wall clock that steps an hour: no token lives longer for it, and none is lost when it comes back', async () => {
+  await using world = await openWorld()
+  const token = world.mint()
+  const opaque = 'opaque-token-of-the-clock-test'
+  const { a } = world
+  a.tokens.set(opaque, { active: true, aud: 'api', exp: world.nowS() + 300, iat: world.nowS() - 5 })
+  await allowed(world, { path: '/any/1', token })
+  await allowed(world, { path: '/any/1', token: opaque })
+
+  world.step(3_600_000)
+  await denied(world, { path: '/any/1', token }, 401, 'token_expired')
+  await denied(world, { path: '/any/1', token: opaque }, 401, 'token_expired')
+  const later = world.mint()
+  await allowed(world, { path: '/any/1', token: later })
+  world.step(-7_200_000)
+  for (const early of [token, later, opaque])
+    await denied(world, { path: '/any/1', token: early }, 401, 'token_not_yet_valid')
+  await allowed(world, { path: '/any/1', token: world.mint() })
+  world.step(3_600_000)
+  await allowed(world, { path: '/any/1', token })
+  await allowed(world, { path: '/any/1', token: opaque })
+  await denied(world, { path: '/any/1', token: later }, 401, 'token_not_yet_valid')
+})
+
+test('a wall clock that steps moves no cool-down, no age of keys and no kept answer', async () => {
+  await using world = await openWorld()
+  const unknown = () =>
+    world.ask({ path: '/any/1', token: world.mint({ kid: `x${Math.random()}`, key: keys.attacker }) })
+  await unknown()
+  const fetched = world.a.count('/jwks')
+  for (const ms of [7_200_000, -3_600_000]) {
+    world.step(ms)
+    await unknown()
+    await unknown()
+    await allowed(world, { path: '/any/1', token: world.mint() })
+  }
+  assert.equal(world.a.count('/jwks'), fetched)
+})
+
+/** A gateway whose feed was good once and then fails, its list past max_staleness. */
+async function withStaleFeed(onStale: string, more: Members = {}): Promise<World> {
+  const world = await openWorld({
+    a: { blacklist: { url: 'ISS_A/blacklist' } },
+    more: { blacklist: { poll_interval: '1h', max_staleness: '2h', on_stale: onStale } },
+    ...more,
+  })
+  world.a.answer = ({ path: to }) => (to === '/blacklist' ? { status: 500, json: {} } : undefined)
+  return world
+}
+
+test('on_stale: deny answers 503 once the list is too old, introspect asks the issuer, allow lets pass', async () => {
+  for (const onStale of ['deny', 'introspect', 'allow']) {
+    await using world = await withStaleFeed(onStale)
+    const token = known(world, { claims: { exp: world.nowS() + 3 * 3600 } })
+    const dead = world.mint({ claims: { exp: world.nowS() + 3 * 3600 } })
+    await allowed(world, { path: '/any/1', token })
+    await allowed(world, { path: '/any/1', token: dead })
+    // The set of keys is as old: it is looked at again, the feed is not.
+    world.a.answer = ({ path: to }) => (to === '/blacklist' ? { status: 500, json: {} } : undefined)
+    world.pass(59 * 60_000)
+    await world.ask({ path: '/any/1', token: world.mint({ kid: 'new', key: keys.attacker }) })
+    world.pass(59 * 60_000)
+    await allowed(world, { path: '/any/1', token })
+    await world.ask({ path: '/any/1', token: world.mint({ kid: 'new', key: keys.attacker }) })
+    world.pass(3 * 60_000)
+
+    if (onStale === 'deny') {
+      await denied(world, { path: '/any/1', token }, 503, 'blacklist_stale')
+      await denied(world, { path: '/any/1', token: world.mint() }, 503, 'blacklist_stale')
+    } else {
+      await allowed(world, { path: '/any/1', token })
+      if (onStale === 'introspect') await denied(world, { path: '/any/1', token: dead }, 401, 'token_inactive')
+      else await allowed(world, { path: '/any/1', token: dead })
+    }
+    assert.equal(asked(world) > 0, onStale === 'introspect')
+  }
+})
+
+test('on_stale: introspect is no allow when the issuer cannot be asked either', async () => {
+  await using world = await withStaleFeed('introspect')
+  world.pass(59 * 60_000)
+  await world.ask({ path: '/any/1', token: world.mint({ kid: 'new', key: keys.attacker }) })
+  world.pass(59 * 60_000)
+  await world.ask({ path: '/any/1', token: world.mint({ kid: 'new', key: keys.attacker }) })
+  world.pass(3 * 60_000)
+  world.a.answer = ({ path: to }) => (to === '/jwks' ? undefined : { status: 500, json: {} })
+
+  await denied(world, { path: '/any/1', token: world.mint() }, 503, 'introspection_unavailable')
+})
+
+test('a list that was never loaded is 503 also under on_stale: allow', async () => {
+  await using world = await openWorld({
+    a: { blacklist: { url: 'ISS_A/blacklist' } },
+    more: { blacklist: { on_stale: 'allow' } },
+    ready: false,
+    before(a) {
+      a.answer = ({ path: to }) => (to === '/blacklist' ? { status: 500, json: {} } : undefined)
+    },
+  })
+  await until(() => world.count(`postern_jwks_keys{issuer="${world.a.url}"}`) > 0, 'the keys to load')
+
+  await denied(world, { path: '/any/1', token: world.mint() }, 503, 'blacklist_stale')
+  assert.equal(world.app.isReady(), false)
+})
+
+test("the operator's local list holds with any issuer, also one without a feed, and is read anew on reload", async () => {
+  const folder = mkdtempSync(path.join(tmpdir(), 'postern-'))
+  const file = path.join(folder, 'denied.yaml')
+  const write = (entries: readonly Members[]) => writeFileSync(file, JSON.stringify({ version: 1, entries }))
+  try {
+    write([{ kind: 'jti', value: 'one' }])
+    await using world = await openWorld({ more: { blacklist: { local: { file } } } })
+    const tokens = ['one', 'two', 'three'].map((jti) => world.mint({ claims: { jti } }))
+    const [one = '', two = '', three = ''] = tokens
+    const ofB = world.mintB({ claims: { sub: 'carol' } })
+    const opaque = 'opaque-token-of-the-local-list'
+    world.a.tokens.set(opaque, { active: true, aud: 'api', sub: 'dave' })
+
+    await denied(world, { path: '/any/1', token: one }, 401, 'token_revoked')
+    for (const token of [two, three, ofB, opaque]) await allowed(world, { path: '/any/1', token })
+    write([
+      { kind: 'jti', value: 'two', issuer: world.a.url },
+      { kind: 'sub', value: 'carol' },
+      { kind: 'sub', value: 'dave' },
+      { kind: 'jti', value: 'three', issuer: world.b.url },
+    ])
+    world.app.reload()
+
+    for (const token of [two, ofB, opaque]) await denied(world, { path: '/any/1', token }, 401, 'token_revoked')
+    for (const token of [one, three]) await allowed(world, { path: '/any/1', token })
+  } finally {
+    rmSync(folder, { recursive: true })
+  }
+})

@@ -1,0 +1,240 @@
+// The other commands as a user meets them.
+import assert from 'node:assert/strict'
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import { runCommand } from '../../src/cli/program.ts'
+import { formatReference, formatSchema } from '../../src/config/reference.ts'
+import { mint, startWorld } from '../issuer/realms.ts'
+import { directory, fakeShell, freePort, runToEnd, start } from './process.ts'
+
+const root = join(import.meta.dirname, '../..')
+const nowS = () => Math.floor(Date.now() / 1000)
+
+function gateway(issuer: string): string {
+  return `version: 1
+listen: { proxy: '127.0.0.1:0', health: '127.0.0.1:0', admin: '127.0.0.1:0' }
+upstream: { url: 'http://127.0.0.1:9' }
+issuers:
+  - issuer: ${issuer}
+    audience: orders-api
+    introspection: { client_id: orders, client_secret: { env: SECRET } }
+    blacklist: { url: ${issuer}/blacklist }
+rules:
+  - { id: read, match: { methods: [GET], path: '/orders/{id}' }, scopes: [orders:read] }
+  - { id: write, match: { methods: [POST], path: '/orders/{id}' }, scopes: [orders:write] }
+`
+}
+
+test('postern explain is 0 for allow and 5 for deny, with every step and what would make it pass', async () => {
+  await using world = await startWorld(undefined, { now: nowS() })
+  using files = directory()
+  const config = files.write('gateway.yaml', gateway(world.a.issuer))
+  const env = { SECRET: 'rs-secret-4444' }
+  const input = `${await mint(world.a, { scope: 'orders:read' })}\n`
+
+  const allowed = await runToEnd(['explain', 'GET', '/orders/1', '--config', config], { input, env })
+  const denied = await runToEnd(['explain', 'POST', '/orders/1', '--config', config], { input, env })
+  const json = await runToEnd(['explain', 'POST', '/orders/1', '--config', config, '--json'], { input, env })
+  const without = await runToEnd(['explain', 'GET', '/orders/1', '--config', config], { env })
+
+  assert.equal(allowed.code, 0, allowed.stdout + allowed.stderr)
+  assert.match(allowed.stdout, /^ {2}ok {2}authorize\.scope /m)
+  assert.match(allowed.stdout, /^allow ok, rule read, issuer /m)
+  assert.equal(denied.code, 5, denied.stdout + denied.stderr)
+  assert.match(denied.stdout, /^ FAIL authorize\.scope +orders:read\n +wanted: .*orders:write$/m)
+  assert.match(denied.stdout, /^deny scope_missing \(403\), rule write/m)
+  assert.match(denied.stdout, /^To pass: /m)
+  assert.equal(json.code, 5)
+  const { reason, steps } = JSON.parse(json.stdout) as { reason: string; steps: unknown[] } // --json promises it
+  assert.equal(reason, 'scope_missing')
+  assert.ok(steps.length > 10)
+  assert.equal(without.code, 5)
+  assert.match(without.stdout, /^deny token_missing \(401\), rule read/m)
+  for (const { stdout, stderr } of [allowed, denied, json])
+    assert.ok(!(stdout + stderr).includes(input.trim().split('.')[2] ?? ''), 'the token itself is not shown')
+})
+
+test('postern explain is 6 when the issuer is down and nobody can tell', async () => {
+  await using world = await startWorld(undefined, { now: nowS() })
+  const input = await mint(world.a, {})
+  using files = directory()
+  const elsewhere = `http://127.0.0.1:${await freePort()}/a`
+  const text = gateway(world.a.issuer).replace('audience:', `jwks_uri: ${elsewhere}/jwks\n    audience:`)
+  const config = files.write('gateway.yaml', text)
+
+  const { code, stdout } = await runToEnd(['explain', 'GET', '/orders/1', '--config', config], {
+    input,
+    env: { SECRET: 'rs-secret-4444' },
+  })
+
+  assert.equal(code, 6, stdout)
+  assert.match(stdout, /^deny keys_unavailable \(503\)/m)
+})
+
+test('postern explain is 6 for an opaque token whose issuer is down', async () => {
+  using files = directory()
+  const config = files.write('gateway.yaml', gateway(`http://127.0.0.1:${await freePort()}/a`))
+
+  const { code, stdout } = await runToEnd(['explain', 'GET', '/orders/1', '--config', config], {
+    input: 'an-opaque-token',
+    env: { SECRET: 'x' },
+  })
+
+  assert.equal(code, 6, stdout)
+  assert.match(stdout, /^deny introspection_unavailable \(503\)/m)
+})
+
+// product.md §3: an argument stands in the process list, and what is said about it in somebody's CI log.
+for (const argument of ['aSecretToken', '--token=aSecretToken', '--token aSecretToken', '-t=aSecretToken']) {
+  test(`postern explain takes no token as an argument, and does not repeat it: ${argument}`, async () => {
+    const shell = fakeShell()
+
+    const words = ['explain', 'GET', '/orders/1', ...argument.split(' '), '--config', 'gateway.yaml']
+    assert.equal(await runCommand(words, shell), 2)
+
+    assert.ok(!(shell.told.out + shell.told.say).includes('aSecretToken'), shell.told.say)
+  })
+}
+
+test('postern explain refuses more than a token on stdin, and a URL that is none', async () => {
+  using files = directory()
+  const config = files.write('gateway.yaml', gateway('http://127.0.0.1:9/a'))
+  const env = { SECRET: 'x' }
+
+  const flooded = await runToEnd(['explain', 'GET', '/', '--config', config], { input: 'x'.repeat(100_000), env })
+  const odd = await runToEnd(['explain', 'GET', 'ftp://x/', '--config', config], { env })
+
+  assert.equal(flooded.code, 1)
+  assert.match(flooded.stderr, /^postern: Cannot read stdin: more than \d+ bytes$/m)
+  assert.equal(odd.code, 1)
+  assert.match(odd.stderr, /^postern: Cannot read URL: /m)
+})
+
+test('postern explain refuses a broken configuration with 3, like serve', async () => {
+  using files = directory()
+  const shell = fakeShell({ SECRET: 'x' })
+  const config = files.write('gateway.yaml', `${gateway('http://127.0.0.1:9/a')}surprise: 1\n`)
+
+  assert.equal(await runCommand(['explain', 'GET', '/', '--config', config], shell), 3)
+
+  assert.match(shell.told.say, /gateway\.yaml:12:1: .*surprise/)
+})
+
+test('postern check is 0 for a good file with warnings and says what it means; --strict makes that 3', async () => {
+  using files = directory()
+  const text = gateway('http://127.0.0.1:9/a')
+    .replace('scopes: [orders:read]', 'claims: {}')
+    .replace('audience:', 'token_profile: lenient\n    audience:')
+  const file = files.write('gateway.yaml', text)
+  const lax = fakeShell()
+  const strict = fakeShell()
+
+  assert.equal(await runCommand(['check', file], lax), 0, lax.told.out)
+  assert.equal(await runCommand(['check', '--strict', file], strict), 3)
+
+  assert.match(lax.told.out, /gateway\.yaml:6:20: warning: .*\n +6 \| .*\n +\| +\^+/)
+  assert.match(lax.told.out, /^ {2}2 rules, 1 issuer; what no rule matches is denied$/m)
+  assert.match(
+    lax.told.out,
+    /unreachable: JWTs refused with 503 after 5m \(blacklist\.max_staleness\), opaque tokens at once/,
+  )
+})
+
+test('postern check --json lists every finding of every file, a missing file among them', async () => {
+  using files = directory()
+  const bad = files.write('bad.yaml', `${gateway('http://127.0.0.1:9/a')}surprise: 1\n`)
+  const fine = files.write('fine.yaml', gateway('http://127.0.0.1:9/a'))
+  const shell = fakeShell()
+
+  assert.equal(await runCommand(['check', '--json', bad, '/nonexistent', fine], shell), 3)
+
+  type Checked = { file: string; findings: { severity: string; line: number; column: number; path: string }[] }
+  const [first, second, third] = JSON.parse(shell.told.out) as Checked[] // --json promises it
+  assert.equal(first?.file, bad)
+  assert.deepEqual(
+    first?.findings.map(({ severity, line, column, path }) => [severity, line, column, path]),
+    [['error', 12, 1, 'surprise']],
+  )
+  assert.deepEqual([second?.file, second?.findings.length], ['/nonexistent', 1])
+  assert.deepEqual([third?.file, third?.findings.filter(({ severity }) => severity === 'error')], [fine, []])
+})
+
+test('postern check reads secrets only with --secrets', async () => {
+  using files = directory()
+  const file = files.write('gateway.yaml', gateway('http://127.0.0.1:9/a'))
+
+  assert.equal(await runCommand(['check', file], fakeShell()), 0)
+  assert.equal(await runCommand(['check', '--secrets', file], fakeShell()), 3)
+})
+
+for (const name of ['gateway.yaml', 'full.yaml']) {
+  test(`config/${name} passes postern check`, async () => {
+    const shell = fakeShell()
+    assert.equal(await runCommand(['check', join(root, 'config', name)], shell), 0, shell.told.out)
+  })
+}
+
+test('config/postern.schema.json and config/README.md are what npm run docs writes', () => {
+  const committed = (name: string) => readFileSync(join(root, 'config', name), 'utf8')
+  assert.equal(committed('postern.schema.json'), formatSchema())
+  assert.equal(committed('README.md'), formatReference())
+})
+
+test('postern schema prints the committed JSON Schema', async () => {
+  const { code, stdout, stderr } = await runToEnd(['schema'])
+
+  assert.deepEqual([code, stderr], [0, ''])
+  assert.equal(stdout, readFileSync(join(root, 'config/postern.schema.json'), 'utf8'))
+  const schema = JSON.parse(stdout) as { $schema: string; properties: object } // the test is that it is JSON
+  assert.equal(schema.$schema, 'http://json-schema.org/draft-07/schema#')
+  assert.ok('issuers' in schema.properties)
+})
+
+test('postern version prints version and runtime', async () => {
+  const { code, stdout } = await runToEnd(['version'])
+  const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { version: string } // npm's own
+
+  assert.equal(code, 0)
+  assert.equal(stdout, `postern ${version} (Node ${process.version})\n`)
+})
+
+const misused = [
+  { args: ['nonsense'], says: /unknown command 'nonsense'/ },
+  { args: ['serv'], says: /Did you mean serve\?/ },
+  { args: ['serve'], says: /required option '--config <file>'/ },
+  { args: ['serve', '--config', 'a.yaml', '--verbose'], says: /unknown option '--verbose'/ },
+  { args: ['check'], says: /at least one file/ },
+  { args: ['explain', 'GET', '--config', 'a.yaml'], says: /missing required argument 'url'/ },
+  { args: [], says: /Usage: postern/ },
+] as const
+for (const { args, says } of misused) {
+  test(`postern ${args.join(' ')} is 2: the command line is wrong`, async () => {
+    const shell = fakeShell()
+    assert.equal(await runCommand(args, shell), 2)
+    assert.match(shell.told.say, says)
+    assert.equal(shell.told.out, '')
+  })
+}
+
+test('postern --help is 0, and names every command', async () => {
+  const { code, stdout } = await runToEnd(['--help'])
+
+  assert.equal(code, 0)
+  for (const name of ['serve', 'check', 'explain', 'issuer', 'demo', 'schema', 'health', 'version'])
+    assert.match(stdout, new RegExp(`^  ${name} `, 'm'))
+})
+
+test('postern serve with a file that is not there is 3', async () => {
+  const shell = fakeShell()
+  assert.equal(await runCommand(['serve', '--config', '/nonexistent/gateway.yaml'], shell), 3)
+  assert.match(shell.told.say, /^\/nonexistent\/gateway\.yaml:1:1: Cannot read configuration: .*ENOENT/)
+})
+
+test('a reader of stdout that leaves early gets no stack trace on stderr', async () => {
+  using left = start(['schema'])
+  left.child.stdout?.destroy()
+
+  assert.equal(await left.ended, 1)
+  assert.equal(left.stderr(), '')
+})

@@ -1,0 +1,225 @@
+// `postern serve` over its life: reload, drain, signals.
+import assert from 'node:assert/strict'
+import { once } from 'node:events'
+import { mkdirSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import type { Started } from './process.ts'
+import { directory, runToEnd, start, until } from './process.ts'
+
+function configuration(rule: string, { upstream = 9, drain = '{ delay: 0s }' } = {}): string {
+  return `version: 1
+listen: { proxy: '127.0.0.1:0', health: '127.0.0.1:0', admin: '127.0.0.1:0' }
+upstream: { url: 'http://127.0.0.1:${upstream}' }
+drain: ${drain}
+rules:
+  - { id: ${rule}, match: { path: /${rule} }, public: true }
+`
+}
+
+type Serving = Started & { readonly proxy: string; readonly health: string; readonly events: (name: string) => Line[] }
+type Line = Readonly<Record<string, unknown>>
+
+/** Starts the gateway and reads from its log where it listens. */
+async function serve(file: string): Promise<Serving> {
+  const started = start(['serve', '--config', file])
+  const events = (name: string) =>
+    started
+      .stdout()
+      .split('\n')
+      .filter((line) => line.includes(`"${name}"`))
+      .map((line) => JSON.parse(line) as Line) // our own log: one object a line
+  await until(() => events('started').length > 0 || started.child.exitCode !== null, 'the gateway to start')
+  const [line] = events('started')
+  assert.ok(line !== undefined, started.stderr())
+  const at = (port: unknown) => `http://127.0.0.1:${String(port)}`
+  return { ...started, proxy: at(line['proxy_port']), health: at(line['health_port']), events }
+}
+
+async function statusOf(url: string): Promise<number> {
+  const answer = await fetch(url)
+  await answer.arrayBuffer()
+  return answer.status
+}
+
+async function textOf(url: string): Promise<string> {
+  return await (await fetch(url)).text()
+}
+
+/** A service that answers when it is told to. */
+async function openService(answer: (request: IncomingMessage, response: ServerResponse) => void) {
+  const server = createServer(answer).listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const { port } = server.address() as AddressInfo // it listens on a port
+  const close = () => {
+    server.closeAllConnections()
+    server.close()
+  }
+  return { port, [Symbol.dispose]: close }
+}
+
+test('SIGHUP swaps in a good configuration', async () => {
+  using service = await openService((_, response) => response.end('ok'))
+  using files = directory()
+  const file = files.write('gateway.yaml', configuration('old', { upstream: service.port }))
+  using gateway = await serve(file)
+  assert.equal(await statusOf(`${gateway.proxy}/old`), 200)
+
+  writeFileSync(file, configuration('new', { upstream: service.port }))
+  gateway.child.kill('SIGHUP')
+
+  await until(() => gateway.events('config_reloaded').length > 0, 'the reload')
+  assert.equal(await statusOf(`${gateway.proxy}/new`), 200)
+  assert.equal(await statusOf(`${gateway.proxy}/old`), 403)
+  assert.match(await textOf(`${gateway.health}/metrics`), /^postern_config_reloads_total\{result="success"\} 1$/m)
+})
+
+test('SIGHUP with a broken configuration keeps the old one, and log, /readyz?verbose and metrics say so', async () => {
+  using service = await openService((_, response) => response.end('ok'))
+  using files = directory()
+  const file = files.write('gateway.yaml', configuration('old', { upstream: service.port }))
+  using gateway = await serve(file)
+
+  writeFileSync(file, `${configuration('new', { upstream: service.port })}surprise: 1\n`)
+  gateway.child.kill('SIGHUP')
+
+  await until(() => gateway.events('config_refused').length > 0, 'the refusal')
+  assert.match(String(gateway.events('config_refused')[0]?.['error']), /gateway\.yaml:7:1: .*surprise/)
+  assert.equal(await statusOf(`${gateway.proxy}/old`), 200)
+  assert.equal(await statusOf(`${gateway.proxy}/new`), 403)
+  const ready = await textOf(`${gateway.health}/readyz?verbose`)
+  assert.match(ready, /^\[-\] configuration file: .*:7:1: .*surprise/m)
+  assert.match(ready, /^ok$/m, 'a pod that serves stays ready')
+  const metrics = await textOf(`${gateway.health}/metrics`)
+  assert.match(metrics, /^postern_config_reloads_total\{result="failure"\} [1-9]/m)
+  assert.match(metrics, /^postern_config_last_reload_successful 0$/m)
+
+  writeFileSync(file, configuration('new', { upstream: service.port }))
+  gateway.child.kill('SIGHUP')
+
+  await until(async () => (await statusOf(`${gateway.proxy}/new`)) === 200, 'the mended configuration')
+  assert.match(await textOf(`${gateway.health}/readyz?verbose`), /^\[\+\] configuration file: in use$/m)
+  assert.match(await textOf(`${gateway.health}/metrics`), /^postern_config_last_reload_successful 1$/m)
+})
+
+test('a ConfigMap swap, symbolic links and no signal, is noticed', async () => {
+  using service = await openService((_, response) => response.end('ok'))
+  using files = directory()
+  const at = (name: string) => join(files.path, name)
+  for (const version of ['old', 'new']) {
+    mkdirSync(at(`..${version}`))
+    files.write(`..${version}/gateway.yaml`, configuration(version, { upstream: service.port }))
+  }
+  symlinkSync('..old', at('..data'))
+  symlinkSync('..data/gateway.yaml', at('gateway.yaml'))
+  using gateway = await serve(at('gateway.yaml'))
+  assert.equal(await statusOf(`${gateway.proxy}/old`), 200)
+
+  // As the kubelet does it: a new link beside the old one, then a rename over it, then the old directory goes.
+  symlinkSync('..new', at('..data_tmp'))
+  renameSync(at('..data_tmp'), at('..data'))
+  rmSync(at('..old'), { recursive: true })
+
+  await until(async () => (await statusOf(`${gateway.proxy}/new`)) === 200, 'the swap')
+  assert.equal(gateway.events('config_refused').length, 0, 'no moment in which the file seemed gone')
+})
+
+test('SIGTERM: unready at once, still serving for drain.delay, the request in flight finishes, then 0', async () => {
+  const held = Promise.withResolvers<ServerResponse>()
+  using service = await openService((request, response) =>
+    request.headers['x-slow'] === undefined ? response.end('ok') : held.resolve(response),
+  )
+  using files = directory()
+  const drain = '{ delay: 1s, timeout: 10s }'
+  using gateway = await serve(files.write('gateway.yaml', configuration('a', { upstream: service.port, drain })))
+  assert.equal(await statusOf(`${gateway.health}/readyz`), 200)
+  const slow = fetch(`${gateway.proxy}/a`, { headers: { 'x-slow': '1' } })
+  const upstreamAnswer = await held.promise
+
+  gateway.child.kill('SIGTERM')
+
+  await until(async () => (await statusOf(`${gateway.health}/readyz`)) === 503, 'readiness to go')
+  assert.match(await textOf(`${gateway.health}/readyz?verbose`), /^\[-\] drain: draining$/m)
+  assert.equal(await statusOf(`${gateway.health}/livez`), 200)
+  assert.equal(await statusOf(`${gateway.proxy}/a`), 200, 'who has not heard of it is still served')
+  await until(async () => !(await connects(`${gateway.proxy}/a`)), 'the door to close')
+  assert.equal(gateway.child.exitCode, null, 'it waits for what is in flight')
+  const finishedMs = performance.now()
+  upstreamAnswer.end('late')
+  assert.equal(await (await slow).text(), 'late')
+  assert.equal(await gateway.ended, 0, gateway.stderr())
+  assert.equal(gateway.events('stopped').length, 1)
+  assert.ok(performance.now() - finishedMs < 5000, 'the connection kept for a next request is not waited for')
+})
+
+test('a second SIGTERM ends the process at once', async () => {
+  using files = directory()
+  const drain = '{ delay: 1h }'
+  using gateway = await serve(files.write('gateway.yaml', configuration('a', { drain })))
+
+  gateway.child.kill('SIGTERM')
+  await until(() => gateway.events('draining').length > 0, 'the first to be heard')
+  gateway.child.kill('SIGTERM')
+
+  assert.equal(await gateway.ended, 1)
+})
+
+test('a request that outlasts drain.timeout does not keep the process', async () => {
+  const held = Promise.withResolvers<void>()
+  using service = await openService(() => held.resolve())
+  using files = directory()
+  const drain = '{ delay: 0s, timeout: 200ms }'
+  using gateway = await serve(files.write('gateway.yaml', configuration('a', { upstream: service.port, drain })))
+  const cut = assert.rejects(fetch(`${gateway.proxy}/a`))
+  await held.promise
+
+  gateway.child.kill('SIGTERM')
+
+  assert.equal(await gateway.ended, 0)
+  assert.equal(gateway.events('stopped')[0]?.['cut_off'], 1)
+  await cut
+})
+
+test('postern serve exits with 1 and says so when its address is taken', async () => {
+  using service = await openService((_, response) => response.end())
+  using files = directory()
+  const text = configuration('a').replace("proxy: '127.0.0.1:0'", `proxy: '127.0.0.1:${service.port}'`)
+
+  const { code, stderr } = await runToEnd(['serve', '--config', files.write('gateway.yaml', text)])
+
+  assert.equal(code, 1)
+  assert.match(stderr, /EADDRINUSE/)
+})
+
+test('postern health is 0 for a gateway that answers, 1 for one that is not ready or not there', async () => {
+  using service = await openService((_, response) => response.end('ok'))
+  using files = directory()
+  const unready = `${configuration('a')}issuers:\n  - { issuer: 'http://127.0.0.1:${service.port}/none', audience: x }\n`
+  using gateway = await serve(files.write('gateway.yaml', unready))
+
+  const live = await runToEnd(['health', '--url', `${gateway.health}/livez`])
+  const ready = await runToEnd(['health', '--url', `${gateway.health}/readyz`])
+  gateway.child.kill('SIGTERM')
+  const signalledMs = performance.now()
+  assert.equal(await gateway.ended, 0)
+  assert.ok(performance.now() - signalledMs < 5000, 'nothing waits for drain.timeout, 20 s, where nothing is in flight')
+  const gone = await runToEnd(['health', '--url', `${gateway.health}/livez`])
+
+  assert.deepEqual([live.code, live.stdout], [0, 'ok\n'])
+  assert.equal(ready.code, 1)
+  assert.match(ready.stdout, /^not ok: keys of/)
+  assert.equal(gone.code, 1)
+  assert.match(gone.stderr, /^postern: Cannot GET http:.*ECONNREFUSED$/m)
+})
+
+async function connects(url: string): Promise<boolean> {
+  try {
+    await statusOf(url)
+    return true
+  } catch {
+    return false
+  }
+}

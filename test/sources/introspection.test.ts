@@ -1,0 +1,394 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { setImmediate as nextTick } from 'node:timers/promises'
+import fc from 'fast-check'
+import { SecretRefused } from '../../src/io/files.ts'
+import type { HttpCall, HttpReply } from '../../src/io/http-client.ts'
+import { HttpCallFailed } from '../../src/io/http-client.ts'
+import type { Introspection } from '../../src/sources/introspection.ts'
+import { createIntrospection } from '../../src/sources/introspection.ts'
+import { SourceFailed } from '../../src/sources/source-failed.ts'
+import type { TestClock } from '../support/clock.ts'
+import { createTestClock } from '../support/clock.ts'
+
+const ever = Number.NEGATIVE_INFINITY
+const jsonType = { 'content-type': 'application/json' }
+
+function reply(status: number, body: string, headers: Record<string, string> = jsonType): HttpReply {
+  return { status, header: (name) => headers[name], body: Buffer.from(body) }
+}
+
+const active = () => reply(200, '{"active":true,"sub":"alice"}')
+const inactive = () => reply(200, '{"active":false}')
+
+/** An introspection endpoint that a test scripts, and the gateway's end of it on a clock that stands still. */
+type Setup = {
+  readonly clock: TestClock
+  readonly calls: HttpCall[]
+  readonly results: string[]
+  readonly events: string[]
+  answer: () => HttpReply | Promise<HttpReply>
+  secret: () => string
+  endpoint: () => Promise<string>
+  readonly introspection: Introspection
+  readonly ask: (token?: string, afterMs?: number) => ReturnType<Introspection['ask']>
+  readonly kind: (token?: string, afterMs?: number) => Promise<string>
+}
+
+function setup(): Setup {
+  const clock = createTestClock()
+  const calls: HttpCall[] = []
+  const results: string[] = []
+  const events: string[] = []
+  const it: Setup = {
+    clock,
+    calls,
+    results,
+    events,
+    answer: active,
+    secret: () => 's3cret:%',
+    endpoint: async () => 'https://issuer.test/introspect',
+    introspection: createIntrospection(
+      { issuer: 'https://issuer.test', clientId: 'gate way' },
+      {
+        clock,
+        async send(call, limits) {
+          calls.push(call)
+          assert.deepEqual(limits, { maxBodyBytes: 65_536, deadlineMs: 2000 })
+          return await it.answer()
+        },
+        endpoint: () => it.endpoint(),
+        secret: () => it.secret(),
+        log: (event, fields) => events.push(`${event} ${JSON.stringify(fields)}`),
+        observe: (result) => results.push(result),
+      },
+    ),
+    ask: (token = 'token', afterMs = ever) => it.introspection.ask(token, afterMs),
+    kind: async (token?: string, afterMs?: number) => (await it.ask(token, afterMs)).kind,
+  }
+  return it
+}
+
+/** Answers that come when the test says so. */
+function held() {
+  const open: ((answer: HttpReply) => void)[] = []
+  return {
+    open,
+    answer: () => new Promise<HttpReply>((resolve) => void open.push(resolve)),
+  }
+}
+
+function timeout(): Promise<HttpReply> {
+  return Promise.reject(
+    new HttpCallFailed('timeout', 'Cannot POST https://issuer.test: no whole answer within 2000 ms'),
+  )
+}
+
+test('introspection.ask() posts the token with our credentials, form-encoded, and reads the claims', async () => {
+  const it = setup()
+  const asked = it.clock.monotonicMs()
+
+  const found = await it.ask('to+ken=')
+
+  assert.ok(found.kind === 'answer' && found.answer.active)
+  assert.equal(found.answer.claims.sub, 'alice')
+  assert.equal(found.askedMs, asked)
+  const [call] = it.calls
+  assert.equal(call?.method, 'POST')
+  assert.equal(call?.body, 'token=to%2Bken%3D&token_type_hint=access_token')
+  assert.equal(call?.headers?.['content-type'], 'application/x-www-form-urlencoded')
+  assert.equal(call?.headers?.['authorization'], `Basic ${Buffer.from('gate+way:s3cret%3A%25').toString('base64')}`)
+})
+
+test('introspection.ask() asks once for 500 who have the same token, and separately for another', async () => {
+  const it = setup()
+  const slow = held()
+  it.answer = slow.answer
+  const asked = [...Array.from({ length: 500 }, () => it.kind()), it.kind('other')]
+  await nextTick()
+  assert.equal(it.calls.length, 2)
+  for (const open of slow.open) open(active())
+
+  assert.deepEqual(new Set(await Promise.all(asked)), new Set(['answer']))
+  assert.equal(it.calls.length, 2)
+})
+
+test('introspection.ask() keeps issuers apart: the same token is asked about at both', async () => {
+  const [one, other] = [setup(), setup()]
+  other.answer = inactive
+
+  const answers = await Promise.all([one.ask('same'), other.ask('same')])
+
+  assert.deepEqual(
+    answers.map((each) => each.kind === 'answer' && each.answer.active),
+    [true, false],
+  )
+  assert.deepEqual([one.calls.length, other.calls.length], [1, 1])
+})
+
+test('introspection.ask() lets `always` join only a flight that started after the request arrived', async () => {
+  const it = setup()
+  const slow = held()
+  it.answer = slow.answer
+  const early = it.ask()
+  it.clock.pass(10)
+  // Arrived while the first was under way: what it asked may have been answered before.
+  const late = it.ask('token', it.clock.monotonicMs())
+  it.clock.pass(10)
+  const joined = it.ask('token', it.clock.monotonicMs() - 15)
+  await nextTick()
+  assert.equal(it.calls.length, 2)
+  slow.open[0]?.(active())
+  slow.open[1]?.(inactive())
+
+  const answers = await Promise.all([early, late, joined])
+  assert.deepEqual(
+    answers.map((each) => each.kind === 'answer' && each.answer.active),
+    [true, false, false],
+  )
+})
+
+test('introspection.ask() goes on when whoever asked first has left, for all who joined', async () => {
+  const it = setup()
+  const slow = held()
+  it.answer = slow.answer
+  const leader = Promise.race([it.ask(), Promise.reject(new Error('the client has left'))])
+  await assert.rejects(leader, /has left/)
+  const joined = it.kind()
+  await nextTick()
+  slow.open[0]?.(active())
+
+  assert.equal(await joined, 'answer')
+  assert.equal(it.calls.length, 1)
+})
+
+test('introspection.ask() keeps an inactive answer for five seconds, an active one not at all', async () => {
+  const it = setup()
+  await it.ask()
+  await it.ask()
+  assert.equal(it.calls.length, 2, 'an active answer becomes facts elsewhere')
+
+  it.answer = inactive
+  await it.ask()
+  it.answer = active
+  it.clock.pass(4999)
+  const kept = it.ask()
+  assert.ok(!(kept instanceof Promise) && kept.kind === 'answer' && !kept.answer.active)
+  assert.equal(it.calls.length, 3)
+
+  it.clock.pass(1)
+  const fresh = await it.ask()
+  assert.ok(fresh.kind === 'answer' && fresh.answer.active)
+})
+
+test('introspection.ask() does not answer `always` from what is kept', async () => {
+  const it = setup()
+  it.answer = inactive
+  await it.ask()
+  it.answer = active
+  const found = await it.ask('token', it.clock.monotonicMs())
+
+  assert.ok(found.kind === 'answer' && found.answer.active)
+})
+
+test('introspection.ask() keeps at most 10,000 inactive tokens: a flood of garbage pushes out only garbage', async () => {
+  const it = setup()
+  it.answer = inactive
+  for (let at = 0; at < 10_100; at += 1) await it.ask(`garbage-${at}`)
+  it.calls.length = 0
+
+  await it.ask('garbage-10099')
+  await it.ask('garbage-100')
+  assert.equal(it.calls.length, 0)
+  await it.ask('garbage-99')
+  assert.equal(it.calls.length, 1)
+})
+
+const troubles: readonly { what: string; kind: string; answer: () => HttpReply | Promise<HttpReply> }[] = [
+  { what: 'a status of 500', kind: 'unavailable', answer: () => reply(500, '{"active":false}') },
+  { what: 'a status of 503', kind: 'unavailable', answer: () => reply(503, '') },
+  { what: 'a status of 408', kind: 'unavailable', answer: () => reply(408, '') },
+  { what: 'a deadline that passes', kind: 'unavailable', answer: timeout },
+  { what: 'a status of 400', kind: 'invalid', answer: () => reply(400, '{"active":false}') },
+  {
+    what: 'a status of 401: our own credentials are wrong',
+    kind: 'invalid',
+    answer: () => reply(401, '{"active":false}'),
+  },
+  { what: 'a status of 404', kind: 'invalid', answer: () => reply(404, '{"active":false}') },
+  { what: 'a status of 201', kind: 'invalid', answer: () => reply(201, '{"active":true}') },
+  { what: 'a redirect', kind: 'invalid', answer: () => reply(302, '', { location: 'https://attacker.test' }) },
+  { what: 'HTML', kind: 'invalid', answer: () => reply(200, '{"active":true}', { 'content-type': 'text/html' }) },
+  { what: 'no media type', kind: 'invalid', answer: () => reply(200, '{"active":true}', {}) },
+  {
+    what: 'a signed answer',
+    kind: 'invalid',
+    answer: () => reply(200, 'e.e.e', { 'content-type': 'application/token-introspection+jwt' }),
+  },
+  { what: 'the string "true"', kind: 'invalid', answer: () => reply(200, '{"active":"true"}') },
+  { what: 'the string "false"', kind: 'invalid', answer: () => reply(200, '{"active":"false"}') },
+  { what: 'active: 1', kind: 'invalid', answer: () => reply(200, '{"active":1}') },
+  { what: 'active: null', kind: 'invalid', answer: () => reply(200, '{"active":null}') },
+  { what: 'no active', kind: 'invalid', answer: () => reply(200, '{}') },
+  { what: 'active twice', kind: 'invalid', answer: () => reply(200, '{"active":false,"active":true}') },
+  { what: 'an array', kind: 'invalid', answer: () => reply(200, '[{"active":true}]') },
+  { what: 'half an answer', kind: 'invalid', answer: () => reply(200, '{"active":true') },
+  { what: 'an exp that is text', kind: 'invalid', answer: () => reply(200, '{"active":true,"exp":"9"}') },
+]
+for (const { what, kind, answer } of troubles) {
+  test(`introspection.ask() is ${kind} on ${what}: no verdict, and none is kept`, async () => {
+    const it = setup()
+    it.answer = answer
+    assert.equal(await it.kind(), kind)
+    assert.deepEqual(it.results, [kind])
+
+    it.answer = active
+    assert.equal(await it.kind(), 'answer')
+    assert.deepEqual(
+      it.events.map((line) => line.split(' ')[0]),
+      ['introspection_failed', 'introspection_recovered'],
+    )
+  })
+}
+
+test('introspection.ask() never says active of a body that does not, whatever it is', async () => {
+  await fc.assert(
+    fc.asyncProperty(fc.oneof(fc.json(), fc.string(), fc.string({ unit: 'binary' })), async (body) => {
+      const it = setup()
+      it.answer = () => reply(200, body)
+      const found = await it.ask()
+      assert.ok(!(found.kind === 'answer' && found.answer.active) || /"active"\s*:\s*true/.test(body))
+    }),
+    { numRuns: 500 },
+  )
+})
+
+test('introspection.ask() sends at most 64 at a time, lets 256 wait, and refuses the rest as overloaded', async () => {
+  const it = setup()
+  const slow = held()
+  it.answer = slow.answer
+  const asked = Array.from({ length: 330 }, (_, at) => it.kind(`t${at}`))
+  await nextTick()
+  assert.equal(it.calls.length, 64)
+  assert.equal(it.introspection.state().inFlight, 64)
+  // One after the other, and nobody more than there is room for.
+  for (let at = 0; at < 320; at += 1) {
+    slow.open[at]?.(active())
+    await nextTick()
+  }
+  const kinds = await Promise.all(asked)
+
+  assert.deepEqual(kinds.slice(0, 320), Array(320).fill('answer'))
+  assert.deepEqual(kinds.slice(320), Array(10).fill('overloaded'))
+  assert.equal(it.calls.length, 320)
+  assert.equal(it.introspection.state().circuit, 'closed', 'our own queue says nothing about the issuer')
+})
+
+test('introspection.ask() refuses who has waited half a second as overloaded, without having asked', async (t) => {
+  t.mock.timers.enable({ apis: ['setTimeout'] })
+  const it = setup()
+  it.answer = held().answer
+  for (let at = 0; at < 64; at += 1) void it.ask(`t${at}`)
+  const late = it.ask('late')
+  await nextTick()
+  t.mock.timers.tick(500)
+
+  assert.deepEqual(await late, { kind: 'overloaded', retryAfterS: 1 })
+  assert.equal(it.calls.length, 64)
+})
+
+test('introspection.ask() leaves an issuer alone for 5 s after five failures in a row, then lets one question try', async () => {
+  const it = setup()
+  it.answer = timeout
+  for (let at = 0; at < 5; at += 1) assert.equal(await it.kind(`t${at}`), 'unavailable')
+  assert.equal(it.introspection.state().circuit, 'open')
+  it.clock.pass(3500)
+  assert.deepEqual(await it.ask('later'), { kind: 'unavailable', retryAfterS: 2 })
+  assert.equal(it.calls.length, 5)
+  assert.equal(it.results.at(-1), 'circuit_open')
+
+  it.clock.pass(1500)
+  const slow = held()
+  it.answer = slow.answer
+  const tries = [it.kind('one'), it.kind('two')]
+  await nextTick()
+  assert.equal(it.calls.length, 6)
+  slow.open[0]?.(active())
+  assert.deepEqual(await Promise.all(tries), ['answer', 'unavailable'])
+  assert.equal(it.introspection.state().circuit, 'closed')
+})
+
+test('introspection.ask() opens no circuit over answers it cannot use: the issuer is there', async () => {
+  const it = setup()
+  it.answer = () => reply(400, '')
+  for (let at = 0; at < 20; at += 1) await it.ask(`t${at}`)
+
+  assert.equal(it.calls.length, 20)
+  assert.equal(it.introspection.state().circuit, 'closed')
+})
+
+const asksForLess = [
+  { header: '7', toldS: 7, pauseMs: 7000 },
+  { header: '600', toldS: 60, pauseMs: 60_000 },
+  { header: 'Wed, 21 Oct 2026 07:28:00 GMT', toldS: 1, pauseMs: 1000 },
+  { header: '-5', toldS: 1, pauseMs: 1000 },
+  { header: undefined, toldS: 1, pauseMs: 1000 },
+] as const
+for (const { header, toldS, pauseMs } of asksForLess) {
+  test(`introspection.ask() stays away for ${pauseMs} ms on 429 with Retry-After ${header ?? 'absent'}`, async () => {
+    const it = setup()
+    it.answer = () => reply(429, '', header === undefined ? {} : { 'retry-after': header })
+    assert.deepEqual(await it.ask(), { kind: 'unavailable', retryAfterS: toldS })
+    it.answer = active
+    it.clock.pass(pauseMs - 1)
+    assert.deepEqual(await it.ask('other'), { kind: 'unavailable', retryAfterS: 1 })
+    assert.equal(it.calls.length, 1)
+
+    it.clock.pass(1)
+    assert.equal(await it.kind(), 'answer')
+  })
+}
+
+test('introspection.ask() is unavailable while our secret cannot be read, and blames nobody else for it', async () => {
+  const it = setup()
+  it.secret = () => {
+    throw new SecretRefused('Cannot read secret: file /run/secret cannot be read (ENOENT)')
+  }
+  for (let at = 0; at < 6; at += 1) assert.equal(await it.kind(`t${at}`), 'unavailable')
+  assert.equal(it.calls.length, 0)
+  assert.equal(it.introspection.state().circuit, 'closed')
+  assert.equal(it.events.length, 1)
+
+  it.secret = () => 'rotated'
+  assert.equal(await it.kind(), 'answer')
+})
+
+test('introspection.ask() is unavailable while the endpoint cannot be found, and counts that against the issuer', async () => {
+  const it = setup()
+  it.endpoint = () => Promise.reject(new SourceFailed('metadata', 'Cannot load metadata: status is 500, wanted 200'))
+  for (let at = 0; at < 5; at += 1) assert.equal(await it.kind(`t${at}`), 'unavailable')
+  assert.equal(it.introspection.state().circuit, 'open')
+})
+
+test('introspection.ask() lets a bug of ours through as a bug, and not as a verdict', async () => {
+  const it = setup()
+  it.endpoint = () => Promise.reject(new TypeError('a bug'))
+  await assert.rejects(async () => await it.ask(), /a bug/)
+
+  it.endpoint = async () => 'https://issuer.test/introspect'
+  assert.equal(await it.kind(), 'answer', 'and the next question is asked')
+})
+
+test('introspection.ask() says in its log what went wrong once, and never the secret or the token', async () => {
+  const it = setup()
+  for (const { answer } of troubles) {
+    it.answer = answer
+    for (const token of ['tok-1234', 'tok-5678']) await it.ask(token)
+    it.clock.pass(61_000)
+  }
+  const log = it.events.join('\n')
+
+  assert.ok(log.includes('introspection_failed'))
+  assert.doesNotMatch(log, /s3cret|tok-|gate\+way|alice|Basic/)
+  assert.ok(it.events.length < troubles.length + 1)
+})
