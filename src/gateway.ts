@@ -82,10 +82,14 @@ export function createGateway(policy: Policy, lookups: Lookups, clock: Clock): G
     asked: Asked,
   ): Promise<Principal | Deny> {
     const { token, request, rule, trail } = asked
-    if (issuer?.answersMaxAgeMs === undefined) return denyIntrospection('impossible', issuer, trail)
+    const form = verified?.form ?? 'opaque'
+    if (issuer?.answersMaxAgeMs === undefined) return { ...denyIntrospection('impossible', trail), issuer, form }
     const found = await lookups.introspect(issuer, token, askedAfterMs(rule, request.arrivedMs))
-    if (found.kind !== 'answer') return denyIntrospection(found, issuer, trail)
-    return reconcile(issuer, verified, found.answer, found.askedMs, trail)
+    const made =
+      found.kind === 'answer'
+        ? reconcile(issuer, verified, found.answer, found.askedMs, trail)
+        : denyIntrospection(found, trail)
+    return made.kind === 'deny' ? { ...made, issuer, form } : made
   }
 
   function settle(found: Principal | Deny, asked: Asked): Decision | Promise<Decision> {

@@ -5,6 +5,7 @@ import type * as z from 'zod'
 import type { SecretDeps } from '../io/files.ts'
 import { readSecret, SecretRefused } from '../io/files.ts'
 import { cannotRead, expandWritten } from './expand.ts'
+import { mend } from './mend.ts'
 import type { Finding, Path, Place, Problem } from './problems.ts'
 import { isSecretPath } from './problems.ts'
 import type { Entry, Places, Span, Written } from './written.ts'
@@ -46,16 +47,17 @@ const maxDepth = 20
  * Reads one YAML document against a schema, and reports every problem in one run, with its place.
  *
  * In order: what makes it no YAML (then nothing else is said); repeated keys, aliases and environment variables; every
- * issue of the schema and the secrets; `refine`, once the schema is content. Never throws for any text.
+ * issue of the schema and the secrets; `refine`, on what the schema is content with. Never throws for any text.
  *
  * @param schema A message of its own that begins with `expected ` also gets the value that was found instead.
  * @param refine Cross-field conditions; a message is prefixed with `Cannot read <path>: ` unless it begins with `Cannot `.
+ *   `isWhole` tells whether everything at and below a path is there: what the schema refused was left out.
  */
 export function load<S extends z.ZodType>(
   schema: S,
   source: { readonly file: string; readonly text: string },
   deps: LoadDeps,
-  refine?: (value: z.output<S>) => readonly CrossFinding[],
+  refine?: (value: z.output<S>, isWhole: (path: Path) => boolean) => readonly CrossFinding[],
 ): Loaded<z.output<S>> {
   const { file } = source
   if (Buffer.byteLength(source.text) > maxBytes) {
@@ -81,12 +83,15 @@ export function load<S extends z.ZodType>(
     const told = issues.filter(
       ({ path, at }) => at !== 'value' || !expanded.unknown.some((cause) => related(path, cause)),
     )
-    return refused(places, [...before, ...told, ...secretFindings(expanded.value, [], deps)])
+    const mended = refine === undefined ? undefined : mend(schema, expanded.value)
+    const crossed = (mended === undefined ? [] : (refine?.(mended.value, mended.isWhole) ?? []))
+      .map((finding) => ({ ...finding, path: mended?.original(finding.path) ?? finding.path }))
+      // What is wrong with a part that was left out, or beside it in the same entry, may be its consequence.
+      .filter(({ path }) => mended?.isWhole(entryOf(path)) === true)
+    return refused(places, [...before, ...told, ...crossed.map(written), ...secretFindings(expanded.value, [], deps)])
   }
 
-  const crossed = (refine?.(result.data) ?? []).map(({ path, message }): Finding => {
-    return { path, at: 'value', message: message.startsWith('Cannot ') ? message : cannotRead(path, message) }
-  })
+  const crossed = (refine?.(result.data, () => true) ?? []).map(written)
   const found = [...before, ...crossed, ...secretFindings(expanded.value, [], deps)]
   if (found.length > 0) return refused(places, found)
   return {
@@ -95,6 +100,16 @@ export function load<S extends z.ZodType>(
     hash: createHash('sha256').update(source.text).digest('hex'),
     locate: (path) => places.ofPath(path, 'value'),
   }
+}
+
+/** The innermost list entry that a path leads into; the path itself where there is none. */
+function entryOf(path: Path): Path {
+  const at = path.findLastIndex((step) => typeof step === 'number')
+  return at === -1 ? path : path.slice(0, at + 1)
+}
+
+function written({ path, message }: CrossFinding): Finding {
+  return { path, at: 'value', message: message.startsWith('Cannot ') ? message : cannotRead(path, message) }
 }
 
 function refused(places: Places, findings: readonly Finding[]): { kind: 'refused'; problems: readonly Problem[] } {
@@ -112,6 +127,27 @@ function document(why: string, at: Span = { start: 0, end: 0 }): Finding {
   return { path: [], at, message: cannotRead([], why) }
 }
 
+// Private use, so that no file has them by accident; one that has them is read as it is.
+const openBrace = '\ue000'
+const closeBrace = '\ue001'
+
+/**
+ * Hides the braces of `/{name}` and `${NAME}` from YAML, to which they open a map: `{ path: /orders/{id} }` then means
+ * what everybody who writes it means. One character stands for one, so every place stays where it is.
+ */
+function shield(text: string): string {
+  if (holdsShield(text)) return text
+  return text.replaceAll(/(?<=[/$])\{([^{}[\]\s,"'#]*)\}/g, `${openBrace}$1${closeBrace}`)
+}
+
+function holdsShield(text: string): boolean {
+  return text.includes(openBrace) || text.includes(closeBrace)
+}
+
+function unshield(value: unknown): unknown {
+  return typeof value === 'string' ? value.replaceAll(openBrace, '{').replaceAll(closeBrace, '}') : value
+}
+
 type Parsed = {
   readonly root: Written | undefined
   /** What makes it no YAML we take; the tree is then only good for hiding secrets. */
@@ -125,7 +161,7 @@ function parse(text: string): Parsed {
     const lexer = new Lexer()
     const parser = new Parser()
     const tokens: CST.Token[] = []
-    for (const lexeme of lexer.lex(text)) {
+    for (const lexeme of lexer.lex(shield(text))) {
       for (const token of parser.next(lexeme)) tokens.push(token)
       // The stack also holds the document and a scalar; only then is it worth counting.
       if (parser.stack.length > maxDepth && parser.stack.filter(isCollectionToken).length > maxDepth) {
@@ -159,7 +195,7 @@ function compose(tokens: readonly CST.Token[], text: string): Parsed {
   })
   const [first, second] = composer.compose(tokens, true, text.length)
   const errors = [...(first?.errors ?? []), ...(first?.warnings ?? [])]
-  const findings = firstOfEachLine(errors, text).map((error) => syntax(error, text))
+  const findings = firstOfEachLine(errors, text).map(syntax)
   if (findings.length === 0 && second !== undefined) {
     const at = Math.max(0, (second.contents?.range ?? second.range)[0] - 1)
     const start = text.lastIndexOf('\n---', at) + 1
@@ -168,7 +204,11 @@ function compose(tokens: readonly CST.Token[], text: string): Parsed {
   const contents = first?.contents
   const repeated: Finding[] = []
   const bad: Finding[] = []
-  const root = toWritten(contents ?? null, { start: 0, end: 0 }, [], new Map(), { repeated, bad })
+  const root = toWritten(contents ?? null, { start: 0, end: 0 }, [], new Map(), {
+    repeated,
+    bad,
+    unshield: holdsShield(text) ? (value) => value : unshield,
+  })
   return { root, findings: findings.length > 0 ? findings : bad, repeated }
 }
 
@@ -183,23 +223,24 @@ function firstOfEachLine(errors: readonly YAMLError[], text: string): readonly Y
   })
 }
 
-function syntax(error: YAMLError, text: string): Finding {
+function syntax(error: YAMLError): Finding {
   const [start, end] = error.pos
   // What follows ": " in the library's sentences is a piece of the file, which may be a secret.
   const said = error.message.replace(/(?<=\S): .*$/s, '')
   const message = error.code === 'NON_STRING_KEY' ? 'a key must be plain text' : said
-  const lineEnd = text.indexOf('\n', start)
-  const line = text.slice(text.lastIndexOf('\n', start - 1) + 1, lineEnd === -1 ? undefined : lineEnd)
-  const hint = /[[{,].*\$\{/.test(line) ? ` (inside { } or [ ], "\${NAME}" needs its quotes)` : ''
   return {
     path: [],
     at: { start, end },
-    message: `Cannot parse YAML: ${message[0]?.toLowerCase()}${message.slice(1)}${hint}`,
+    message: `Cannot parse YAML: ${message[0]?.toLowerCase()}${message.slice(1)}`,
   }
 }
 
 type Anchors = Map<string, Written>
-type Sinks = { readonly repeated: Finding[]; readonly bad: Finding[] }
+type Sinks = {
+  readonly repeated: Finding[]
+  readonly bad: Finding[]
+  readonly unshield: (value: unknown) => unknown
+}
 
 /** Recursion is bounded: the token stack never held more than `maxDepth` collections. */
 function toWritten(node: unknown, at: Span, path: Path, anchors: Anchors, sinks: Sinks): Written {
@@ -219,7 +260,7 @@ function toWritten(node: unknown, at: Span, path: Path, anchors: Anchors, sinks:
 
   function convert(): Written {
     if (isScalar(known))
-      return { kind: 'scalar', span, value: known.value, plain: known.type === 'PLAIN' && !known.tag }
+      return { kind: 'scalar', span, value: sinks.unshield(known.value), plain: known.type === 'PLAIN' && !known.tag }
     if (isSeq(known)) {
       const items = known.items.map((item, index) => toWritten(item, span, [...path, index], anchors, sinks))
       return { kind: 'list', span, items }
@@ -231,7 +272,7 @@ function toWritten(node: unknown, at: Span, path: Path, anchors: Anchors, sinks:
 
   function addEntry(entries: Map<string, Entry>, pair: Pair<unknown, unknown>): void {
     if (!isScalar(pair.key) || !pair.key.range) return // not a scalar: NON_STRING_KEY has been reported
-    const name = String(pair.key.value)
+    const name = String(sinks.unshield(pair.key.value))
     const below = [...path, name]
     const key = { start: pair.key.range[0], end: pair.key.range[1] }
     const value = toWritten(pair.value ?? null, key, below, anchors, sinks)

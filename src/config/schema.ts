@@ -101,11 +101,15 @@ export type GatewayOptions = z.output<typeof gatewayOptions>
 export type IssuerOptions = GatewayOptions['issuers'][number]
 
 /** What is wrong with a configuration as a whole, each with its place. */
-export function findGatewayConflicts(options: GatewayOptions): readonly CrossFinding[] {
+export function findGatewayConflicts(
+  options: GatewayOptions,
+  isWhole: (path: readonly (string | number)[]) => boolean = () => true,
+): readonly CrossFinding[] {
   return [
     ...findRuleConflicts(options.rules).map(({ path, message }) => ({ path: ['rules', ...path], message })),
     ...options.issuers.flatMap((each, at) => findIssuerConflicts(options, each, at)),
-    ...findRuleIssuerConflicts(options),
+    // An issuer that is refused for another reason is not unknown.
+    ...(isWhole(['issuers']) ? findRuleIssuerConflicts(options) : []),
     ...findListenConflicts(options),
   ]
 }
@@ -146,7 +150,7 @@ function findIssuerConflicts(options: GatewayOptions, each: IssuerOptions, at: n
   if (options.blacklist.purge_delay < each.leeway)
     found.push({
       path: ['blacklist', 'purge_delay'],
-      message: `expected at least the leeway of ${each.leeway / 1000}s`,
+      message: `expected at least the leeway of ${each.leeway / 1000}s (of ${each.issuer})`,
     })
   if (options.blacklist.on_stale === 'introspect' && each.introspection === undefined)
     found.push({

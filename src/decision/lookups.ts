@@ -56,13 +56,12 @@ export function denyKey(answer: Exclude<KeyAnswer, { kind: 'key' }>, trail?: Tra
 /** What an introspection without a verdict means for the request; `impossible`: no issuer that could be asked. */
 export function denyIntrospection(
   answer: Exclude<AskedAnswer, { kind: 'answer' }> | 'impossible',
-  issuer: TrustedIssuer | undefined,
   trail?: Trail,
 ): Deny {
   const is = answer === 'impossible' ? 'no issuer of this rule that can be asked' : answer.kind
   trail?.({ stage: 'introspect', passed: false, is, wanted: "the issuer's answer" })
-  if (answer === 'impossible') return { kind: 'deny', reason: 'issuer_unknown', issuer }
-  return { kind: 'deny', reason: askedReasons[answer.kind], issuer, retryAfterS: answer.retryAfterS }
+  if (answer === 'impossible') return deny('issuer_unknown')
+  return { kind: 'deny', reason: askedReasons[answer.kind], retryAfterS: answer.retryAfterS }
 }
 
 const askedReasons = {

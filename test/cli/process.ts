@@ -108,6 +108,7 @@ export function fakeShell(env: Record<string, string> = {}): Shell & {
     write: (_chunk, done) => done(),
     version: 'test',
     revision: '',
+    runtime: { nodeVersion: process.versions.node, execArgv: [], nodeOptions: '' },
     out: (text) => {
       told.out += text
     },

@@ -256,7 +256,7 @@ test('load() reads YAML 1.2 also where the document asks for 1.1: yes is a word'
   assert.equal(valueFrom('%YAML 1.1\n---\nversion: 1\nlisten: { proxy: yes }').listen.proxy, 'yes')
 })
 
-test('load() adds what refine finds, in our voice, once the schema is content', () => {
+test('load() adds what refine finds, in our voice, and of a broken file what the broken parts are not to blame for', () => {
   const refine = () => [
     { path: ['blacklist', 'poll_interval'], message: 'it is longer than max_staleness' },
     { path: ['issuers'], message: 'Cannot start: no issuer is configured' },
@@ -273,7 +273,72 @@ test('load() adds what refine finds, in our voice, once the schema is content', 
   ])
   assert.deepEqual(
     broken.problems.map(({ path }) => path),
-    ['scopes'],
+    ['issuers', 'blacklist.poll_interval', 'scopes'],
+  )
+})
+
+test('load() refines what is left of a broken file, at the places it has in the whole', () => {
+  const text = `version: 1
+issuers:
+  - { issuer: 'https://a.test', audience: 5 }
+  - { issuer: 'https://b.test' }
+  - { issuer: 'https://c.test', audience: c, profil: lenient }
+  - { issuer: 'https://d.test', audience: d }
+step: 3
+`
+  const wholes: boolean[] = []
+  const loaded = load(schema, { file: 'f', text }, { env: {} }, ({ issuers }, isWhole) => {
+    wholes.push(isWhole(['issuers']), isWhole(['issuers', 3]), isWhole(['step']))
+    return issuers.map((_, at) => ({ path: ['issuers', at, 'issuer'], message: 'seen' }))
+  })
+
+  assert.ok(loaded.kind === 'refused')
+  assert.deepEqual(wholes, [false, true, false])
+  assert.deepEqual(
+    loaded.problems.filter(({ message }) => message.endsWith('seen')).map(({ path }) => path),
+    ['issuers.3.issuer'],
+  )
+})
+
+for (const { text, scopes } of [
+  { text: 'scopes: [/a/{id}, /b]', scopes: ['/a/{id}', '/b'] },
+  { text: 'scopes: ["/a/{id}", \'/{b}\']', scopes: ['/a/{id}', '/{b}'] },
+  { text: 'scopes:\n  - /a/{id}/{b}', scopes: ['/a/{id}/{b}'] },
+  { text: 'scopes: [${A}, ${B:-c}]', scopes: ['a', 'c'] },
+]) {
+  test(`load() reads braces as people mean them: ${JSON.stringify(text)}`, () => {
+    assert.deepEqual(valueFrom(`version: 1\n${text}\n`, { A: 'a' }).scopes, scopes)
+  })
+}
+
+test('load() never changes what a text says by hiding braces: with every brace spelled otherwise it means the same', () => {
+  const part = fc.constantFrom(
+    '/',
+    '$',
+    '{',
+    '}',
+    'a',
+    'id',
+    ' ',
+    '"',
+    "'",
+    ',',
+    '[',
+    ']',
+    ':',
+    '\n',
+    '#',
+    '\ue000',
+    '\ue001',
+  )
+  fc.assert(
+    fc.property(fc.array(part, { maxLength: 12 }), (parts) => {
+      const text = parts.join('')
+      const quoted = `version: 1\nscopes: [${JSON.stringify(text)}]\n`
+      const loaded = load(schema, { file: 'f', text: quoted }, { env: { id: '${id}', a: '${a}' } })
+      // What is not a variable comes back as it was written, whatever it looks like.
+      if (loaded.kind === 'loaded' && !text.includes('$')) assert.deepEqual(loaded.value.scopes, [text])
+    }),
   )
 })
 

@@ -1,0 +1,94 @@
+import type * as z from 'zod'
+import type { Path } from './problems.ts'
+
+/** What a schema takes of a value once the parts it refused are left out. */
+export type Mended<T> = {
+  readonly value: T
+  /** Where something of `value` stands in the whole. */
+  readonly original: (path: Path) => Path
+  /** Whether nothing at or below a path of the whole was left out. */
+  readonly isWhole: (path: Path) => boolean
+}
+
+type Issue = z.core.$ZodIssue
+
+// Each round leaves out at least one part; a file that needs more is not understood by what is left of it.
+const maxRounds = 8
+
+/**
+ * Leaves out what a schema refuses, so that the rest can be judged as a whole, and one run tells about all of it.
+ *
+ * @param value As it was parsed; left as it is.
+ * @returns Undefined when too little is left for the schema.
+ */
+export function mend<S extends z.ZodType>(schema: S, value: unknown): Mended<z.output<S>> | undefined {
+  const removed = new Map<string, Path>()
+  for (let round = 0; round < maxRounds; round += 1) {
+    const kept = new Map<string, readonly number[]>()
+    const pruned = prune(value, [], removed, kept)
+    const original = (path: Path) => toOriginal(path, kept)
+    const result = schema.safeParse(pruned)
+    if (result.success) {
+      const isWhole = (path: Path) => [...removed.values()].every((gone) => !begins(gone, path) && !begins(path, gone))
+      return { value: result.data, original, isWhole }
+    }
+    for (const path of result.error.issues.flatMap(partsOf)) {
+      const part = brokenPart(value, original(path), removed)
+      if (part.length === 0) return undefined
+      removed.set(JSON.stringify(part), part)
+    }
+  }
+  return undefined
+}
+
+/** The places an issue speaks of: each key that should not be there, or the value itself. */
+function partsOf(issue: Issue): readonly Path[] {
+  const path = issue.path.filter((step) => typeof step !== 'symbol')
+  return issue.code === 'unrecognized_keys' ? issue.keys.map((key) => [...path, key]) : [path]
+}
+
+/** What has to go: the value, or, where it is what is missing, the nearest thing around it that a list can do without. */
+function brokenPart(value: unknown, path: Path, removed: ReadonlyMap<string, Path>): Path {
+  if (valueAt(value, path) !== undefined && !removed.has(JSON.stringify(path))) return path
+  const member = path.slice(0, -1).findLastIndex((step) => typeof step === 'number')
+  return path.slice(0, member === -1 ? Math.max(0, path.length - 1) : member + 1)
+}
+
+function prune(
+  value: unknown,
+  path: Path,
+  removed: ReadonlyMap<string, Path>,
+  kept: Map<string, readonly number[]>,
+): unknown {
+  if (typeof value !== 'object' || value === null) return value
+  const stays = (step: string | number) => !removed.has(JSON.stringify([...path, step]))
+  if (!Array.isArray(value)) {
+    const members = Object.entries(value).filter(([name]) => stays(name))
+    return Object.fromEntries(members.map(([name, member]) => [name, prune(member, [...path, name], removed, kept)]))
+  }
+  const indices = [...value.keys()].filter(stays)
+  kept.set(JSON.stringify(path), indices)
+  return indices.map((index) => prune(value[index], [...path, index], removed, kept))
+}
+
+function toOriginal(path: Path, kept: ReadonlyMap<string, readonly number[]>): Path {
+  let whole: (string | number)[] = []
+  for (const step of path) {
+    const index = typeof step === 'number' ? kept.get(JSON.stringify(whole))?.[step] : undefined
+    whole = [...whole, index ?? step]
+  }
+  return whole
+}
+
+function valueAt(value: unknown, path: Path): unknown {
+  let at = value
+  for (const step of path) {
+    if (typeof at !== 'object' || at === null || !Object.hasOwn(at, step)) return undefined
+    at = Reflect.get(at, step)
+  }
+  return at
+}
+
+function begins(path: Path, start: Path): boolean {
+  return start.every((step, at) => path[at] === step)
+}
