@@ -56,7 +56,7 @@ function caOf({ http }: IssuerOptions, readFile: SourceDeps['readFile']): string
 export function createIssuerSources(issuer: IssuerOptions, options: GatewayOptions, deps: SourceDeps): IssuerSources {
   const { clock, random, readFile, counted, log } = deps
   const name = issuer.issuer
-  const http = createHttpClient({ ca: caOf(issuer, readFile) })
+  const http = createHttpClient({ ca: caOf(issuer, readFile), proxy: issuer.http.proxy })
   const metadata = createMetadata(
     { issuer: name, metadataUrl: issuer.metadata_url, insecureHttp: issuer.insecure_http },
     { clock, send: http.send },

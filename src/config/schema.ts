@@ -39,6 +39,9 @@ const issuer = trustOptions.extend({
         .strictObject({ file: z.string().min(1) })
         .optional()
         .describe('Certificates trusted beside the usual ones, PEM.'),
+      proxy: httpUrl
+        .optional()
+        .describe('The HTTP proxy on the way, such as http://egress:3128; https goes through its CONNECT.'),
     })
     .prefault({})
     .describe('How we reach this issuer.'),

@@ -28,6 +28,9 @@ export type HttpReply = {
   readonly body: Buffer
 }
 
+/** How a server is reached. */
+export type HttpClientOptions = { readonly ca?: string | undefined; readonly proxy?: string | undefined }
+
 /** Makes calls until closed. */
 export type HttpClient = {
   /**
@@ -83,10 +86,11 @@ const lostOnReuse: readonly string[] = ['ECONNRESET', 'EPIPE']
 /**
  * Makes a client for calls with a byte cap and one overall deadline. Certificates are always verified.
  *
- * @param options `ca`: certificates (PEM) trusted beside the default ones.
+ * @param options `ca`: certificates (PEM) trusted beside the default ones. `proxy`: an HTTP proxy's URL; https goes
+ *   through its CONNECT, verified as without it.
  * @throws TypeError when `ca` holds no certificate.
  */
-export function createHttpClient(options: { readonly ca?: string | undefined }): HttpClient {
+export function createHttpClient(options: HttpClientOptions): HttpClient {
   if (options.ca !== undefined) checkCertificate(options.ca)
   const transports = new Map<string, Transport>()
   const flights = new Set<Flight>()
@@ -139,30 +143,35 @@ export function createHttpClient(options: { readonly ca?: string | undefined }):
   function transportOf(protocol: string): Transport {
     const held = transports.get(protocol)
     if (held !== undefined) return held
-    const made = protocol === 'https:' ? createTls(options.ca) : createPlain()
+    const made = protocol === 'https:' ? createTls(options) : createPlain(options)
     transports.set(protocol, made)
     return made
   }
 }
 
-function createPlain(): Transport {
+function createPlain({ proxy }: HttpClientOptions): Transport {
   // Not `import 'node:http'`: the ESM import reads every export, lazy getters too, which loads undici: 16 MiB of RSS.
   const { Agent, request } = process.getBuiltinModule('node:http')
   return {
     request,
-    pooled: new Agent({ keepAlive: true, maxSockets, timeout: idleMs }),
-    fresh: new Agent({ maxSockets }),
+    pooled: new Agent({ ...via(proxy), keepAlive: true, maxSockets, timeout: idleMs }),
+    fresh: new Agent({ ...via(proxy), maxSockets }),
   }
 }
 
-function createTls(ca: string | undefined): Transport {
+function createTls({ ca, proxy }: HttpClientOptions): Transport {
   const { Agent, request } = process.getBuiltinModule('node:https')
   const { createSecureContext, getCACertificates } = process.getBuiltinModule('node:tls')
   // Made once: given as `ca`, all the roots would be parsed anew for every connection.
   const trust =
     ca === undefined ? {} : { secureContext: createSecureContext({ ca: [...getCACertificates('default'), ca] }) }
-  const fixed = { ...trust, maxSockets, rejectUnauthorized: true }
+  const fixed = { ...trust, ...via(proxy), maxSockets, rejectUnauthorized: true }
   return { request, pooled: new Agent({ ...fixed, keepAlive: true, timeout: idleMs }), fresh: new Agent(fixed) }
+}
+
+/** Node's own way through a proxy; no other variable of the environment is looked at. */
+function via(proxy: string | undefined): { proxyEnv?: { HTTP_PROXY: string; HTTPS_PROXY: string } } {
+  return proxy === undefined ? {} : { proxyEnv: { HTTP_PROXY: proxy, HTTPS_PROXY: proxy } }
 }
 
 function attempt(

@@ -3,8 +3,10 @@ import { execFileSync } from 'node:child_process'
 import { subscribe, unsubscribe } from 'node:diagnostics_channel'
 import { once } from 'node:events'
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { createServer } from 'node:http'
 import { createServer as createTlsServer } from 'node:https'
 import type { AddressInfo, Socket } from 'node:net'
+import { connect } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
@@ -297,6 +299,27 @@ test('createHttpClient() trusts a CA it was given beside the default ones, for i
   const misnamed = await failsWith('connect', trusting.send(get('localhost'), limits))
   assert.match(misnamed.message, /ERR_TLS_CERT_ALTNAME_INVALID$/)
   assert.equal(answered, 3)
+  const tunnels: string[] = []
+  const egress = createServer()
+  egress.on('connect', (request, socket) => {
+    tunnels.push(request.url ?? '')
+    const through = connect(port, '127.0.0.1')
+    socket.write('HTTP/1.1 200 Connection established\r\n\r\n')
+    socket.pipe(through).pipe(socket)
+    socket.on('error', () => through.destroy())
+    through.on('error', () => socket.destroy())
+  })
+  egress.listen(0, '127.0.0.1')
+  await once(egress, 'listening')
+  const egressPort = (egress.address() as AddressInfo).port // it listens on a host and a port
+  const tunnelled = createHttpClient({ ca, proxy: `http://127.0.0.1:${egressPort}` })
+  assert.equal((await tunnelled.send(get('127.0.0.1'), limits)).body.toString(), 'ok')
+  const misnamedToo = await failsWith('connect', tunnelled.send(get('localhost'), limits))
+  assert.match(misnamedToo.message, /ERR_TLS_CERT_ALTNAME_INVALID$/)
+  assert.deepEqual(tunnels, [`127.0.0.1:${port}`, `localhost:${port}`])
+  tunnelled.close()
+  egress.close()
+  egress.closeAllConnections()
   const roots = getCACertificates('default')
   setDefaultCACertificates([ca])
   const beside = createHttpClient({ ca: readFileSync(at('other.pem'), 'utf8') })
@@ -307,6 +330,26 @@ test('createHttpClient() trusts a CA it was given beside the default ones, for i
   server.close()
   server.closeAllConnections()
   rmSync(directory, { recursive: true })
+})
+
+test('createHttpClient() asks a proxy for a plain http URL, and connects to nobody else', async () => {
+  const targets: string[] = []
+  const egress = createServer((request, response) => {
+    targets.push(`${request.method} ${request.url}`)
+    response.end('through')
+  })
+  egress.listen(0, '127.0.0.1')
+  await once(egress, 'listening')
+  const { port } = egress.address() as AddressInfo // it listens on a host and a port
+  const client = createHttpClient({ proxy: `http://127.0.0.1:${port}` })
+
+  const reply = await client.send({ method: 'GET', url: 'http://issuer.invalid/jwks?a=b' }, limits)
+
+  assert.equal(reply.body.toString(), 'through')
+  assert.deepEqual(targets, ['GET http://issuer.invalid/jwks?a=b'])
+  client.close()
+  egress.close()
+  egress.closeAllConnections()
 })
 
 test('createHttpClient() refuses a ca that holds no certificate', () => {
