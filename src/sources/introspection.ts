@@ -61,6 +61,7 @@ const inactiveBounds = { maxEntries: 10_000, maxBytes: 8 * 1024 * 1024 } as cons
 // Briefly: a token that was just activated, or a replica that lagged, is not refused for long.
 const inactiveMaxAgeMs = 5000
 const queueLimits = { maxInFlight: 64, maxQueued: 256, maxWaitMs: 500 } as const
+const unusable: ReadonlySet<string> = new Set(['too_large', 'encoded', 'protocol'])
 const breakerLimits = { failures: 5, openMs: 5000 } as const
 
 /** Makes the source; nothing is sent before a token is asked about. */
@@ -118,7 +119,9 @@ export function createIntrospection(
         error instanceof HttpCallFailed || error instanceof SourceFailed || error instanceof SecretRefused
       if (!expected) throw error
       trouble(error.message)
-      return { answer: none('unavailable', 1000), result: 'unavailable' }
+      // product.md §1: down or slow is one thing, an answer that cannot be used another.
+      const result = error instanceof HttpCallFailed && unusable.has(error.kind) ? 'invalid' : 'unavailable'
+      return { answer: none(result, 1000), result }
     }
   }
 

@@ -1,7 +1,6 @@
 // Shows 4: a flood of unknown keys, and a crowd with one opaque token, on real sockets.
 import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
-import type { ServerResponse } from 'node:http'
 import { test } from 'node:test'
 import { setTimeout as wait } from 'node:timers/promises'
 import type { GatewayProcess } from '../support/gateway-process.ts'
@@ -33,58 +32,54 @@ type Scene = AsyncDisposable & {
 }
 
 async function setScene(): Promise<Scene> {
-  const fetches: number[] = []
-  const introspected: string[] = []
-  const keys = [createSigner('first')]
+  await using stack = new AsyncDisposableStack()
+  const script: Pick<Scene, 'fetches' | 'introspected' | 'keys' | 'health'> = {
+    fetches: [],
+    introspected: [],
+    keys: [createSigner('first')],
+    health: 'good',
+  }
   const issuer = await startStub({
-    '/.well-known/openid-configuration': (response) =>
-      sendJson(response, {
-        issuer: issuer.url,
-        jwks_uri: `${issuer.url}/jwks`,
-        introspection_endpoint: `${issuer.url}/ask`,
-      }),
+    '/.well-known/openid-configuration': (response) => {
+      const { url } = issuer
+      sendJson(response, { issuer: url, jwks_uri: `${url}/jwks`, introspection_endpoint: `${url}/ask` })
+    },
     '/jwks'(response) {
-      fetches.push(performance.now())
-      if (scene.health === 'answers 500') response.writeHead(500).end()
-      if (scene.health === 'good') sendJson(response, { keys: keys.map(({ jwk }) => jwk) })
+      script.fetches.push(performance.now())
+      if (script.health === 'answers 500') response.writeHead(500).end()
+      if (script.health === 'good') sendJson(response, { keys: script.keys.map(({ jwk }) => jwk) })
     },
     '/ask'(response, request) {
       let body = ''
-      request.on('data', (chunk) => (body += chunk))
+      request.on('data', (chunk) => {
+        body += chunk
+      })
       request.on('end', () => {
-        introspected.push(body)
+        script.introspected.push(body)
+        // Slow enough for the whole crowd to be there before the answer is.
         setTimeout(() => sendJson(response, { active: true, ...accessClaims(issuer.url, nowS()) }), 300)
       })
     },
   })
-  const upstream = await startStub({}, (response: ServerResponse) => sendJson(response, {}))
-  const gateway = await startGatewayProcess({
-    upstream: { url: upstream.url },
-    issuers: [
-      {
-        issuer: issuer.url,
-        audience: 'orders-api',
-        jwks: { cool_down: `${coolDownS}s` },
-        introspection: { client_id: 'gateway', client_secret: { env: 'POSTERN_SECRET' } },
-      },
-    ],
-    rules: [{ match: { path: '/orders/**' }, scopes: ['orders:read'] }],
-  })
+  stack.use(issuer)
+  const upstream = stack.use(await startStub({}, (response) => sendJson(response, {})))
+  const gateway = stack.use(
+    await startGatewayProcess({
+      upstream: { url: upstream.url },
+      issuers: [
+        {
+          issuer: issuer.url,
+          audience: 'orders-api',
+          jwks: { cool_down: `${coolDownS}s` },
+          introspection: { client_id: 'gateway', client_secret: { env: 'POSTERN_SECRET' } },
+        },
+      ],
+      rules: [{ match: { path: '/orders/**' }, scopes: ['orders:read'] }],
+    }),
+  )
   await gateway.ready()
-  const scene: Scene = {
-    issuer,
-    gateway,
-    fetches,
-    introspected,
-    keys,
-    health: 'good',
-    async [Symbol.asyncDispose]() {
-      await gateway[Symbol.asyncDispose]()
-      issuer[Symbol.dispose]()
-      upstream[Symbol.dispose]()
-    },
-  }
-  return scene
+  const held = stack.move()
+  return Object.assign(script, { issuer, gateway, [Symbol.asyncDispose]: () => held.disposeAsync() })
 }
 
 /** What a flood of tokens with random kids was answered, by status and by the age the tokens claimed. */
@@ -170,7 +165,9 @@ function assertRefused({ statuses }: Flood): void {
   assert.ok((statuses['old 401'] ?? 0) > 0 && (statuses['new 503'] ?? 0) > 0, JSON.stringify(statuses))
 }
 
-test('a flood of random kids for 10 s causes one key fetch per cool-down, and no new key is called false', async (t) => {
+test('a flood of random kids for 10 s causes one key fetch per cool-down, and no new key is called false', {
+  timeout: 40_000,
+}, async (t) => {
   await using scene = await setScene()
   const startMs = performance.now()
   const flooding = flood(scene, 10)
@@ -210,7 +207,9 @@ test('a flood of random kids for 10 s causes one key fetch per cool-down, and no
 })
 
 for (const health of ['answers 500', 'hangs'] as const) {
-  test(`a flood of random kids at an issuer that ${health} causes one key fetch per cool-down, and it heals`, async (t) => {
+  test(`a flood of random kids at an issuer that ${health} causes one key fetch per cool-down, and it heals`, {
+    timeout: 40_000,
+  }, async (t) => {
     await using scene = await setScene()
     scene.health = health
     const startMs = performance.now()
@@ -234,7 +233,9 @@ for (const health of ['answers 500', 'hangs'] as const) {
   })
 }
 
-test('500 requests at a time with one opaque token cause one introspection, and all are served', async (t) => {
+test('500 requests at a time with one opaque token cause one introspection, and all are served', {
+  timeout: 40_000,
+}, async (t) => {
   await using scene = await setScene()
   const crowd: Lane[] = Array.from({ length: 500 }, () => openLane(scene.gateway.proxyPort))
   const startMs = performance.now()

@@ -39,6 +39,8 @@ export async function startGatewayProcess(configuration: Readonly<Record<string,
     env: { ...process.env, POSTERN_SECRET: 'gateway-secret' },
   })
   closeSync(output)
+  // A test that fails must be able to end.
+  child.unref()
   const kill = () => void child.kill('SIGKILL')
   process.once('exit', kill)
   try {
