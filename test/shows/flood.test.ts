@@ -190,7 +190,7 @@ test('a flood of random kids for 10 s causes one key fetch per cool-down, and no
   assertRefused(flooded)
   for (const { answers } of found) assertNeverFalse(answers)
   assert.ok(putOff > 0, 'the cool-down was never burnt')
-  assert.ok(slowestMs < coolDownS * 1000 + 1000, `${slowestMs} ms`)
+  assert.ok(slowestMs < coolDownS * 1000 + 2000, `${slowestMs} ms`)
 
   // Once nobody burns the cool-down, a new key costs one fetch and no 503.
   await wait(coolDownS * 1000)
@@ -226,10 +226,10 @@ for (const health of ['answers 500', 'hangs'] as const) {
     assertNeverFalse(down.answers)
     assert.equal(down.acceptedMs, Number.POSITIVE_INFINITY)
     scene.health = 'good'
-    const healed = await rotateAndAsk(scene, (coolDownS + 3) * 1000)
+    const healed = await rotateAndAsk(scene, (coolDownS + 4) * 1000)
     assertNeverFalse(healed.answers)
     t.diagnostic(`healed after ${Math.round(healed.acceptedMs)} ms`)
-    assert.ok(healed.acceptedMs < (coolDownS + 2.5) * 1000)
+    assert.ok(healed.acceptedMs < (coolDownS + 3) * 1000)
   })
 }
 

@@ -168,12 +168,14 @@ export async function setScene(
       turn += 1
       for (let at = turn % parts; at < lanes.length; at += parts) send(at)
     }, replayMs / parts)
-    return {
-      async stop() {
-        clearInterval(timer)
-        await Promise.all(under)
-        for (const lane of lanes) lane[Symbol.dispose]()
-      },
+    // A test that fails does not get to its own stop.
+    held.defer(stop)
+    return { stop }
+
+    async function stop(): Promise<void> {
+      clearInterval(timer)
+      await Promise.all(under)
+      for (const lane of lanes) lane[Symbol.dispose]()
     }
 
     function send(at: number): void {

@@ -19,6 +19,8 @@ export type Lane = Disposable & {
   readonly isBusy: () => boolean
 }
 
+const patienceMs = 10_000
+
 /** Opens a lane to a port on this machine; it connects when it first sends, and again after a close. */
 export function openLane(port: number): Lane {
   let socket: Socket | undefined
@@ -48,6 +50,8 @@ export function openLane(port: number): Lane {
       received += chunk
       read()
     })
+    // A gateway that never answers must not keep a test for ever.
+    opened.setTimeout(patienceMs, () => opened.destroy())
     opened.on('error', () => {})
     opened.on('close', () => {
       if (socket !== opened) return
