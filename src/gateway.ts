@@ -54,7 +54,7 @@ export function createGateway(policy: Policy, lookups: Lookups, clock: Clock): G
     if (issuer.kind === 'deny') return issuer
     const form = isWrapper(classified, issuer) ? 'wrapped' : 'jwt'
     const verified = await verify(classified, form, issuer, asked)
-    if (verified.kind === 'deny') return { ...verified, issuer, form }
+    if (verified.kind === 'deny') return { ...verified, issuer, form, path: 'jwt_verified' }
     if (form === 'wrapped' || issuer.revocation === 'introspect') return await introspect(issuer, verified, asked)
     return verified
   }
@@ -89,7 +89,9 @@ export function createGateway(policy: Policy, lookups: Lookups, clock: Clock): G
       found.kind === 'answer'
         ? reconcile(issuer, verified, found.answer, found.askedMs, trail)
         : denyIntrospection(found, trail)
-    return made.kind === 'deny' ? { ...made, issuer, form } : made
+    if (made.kind === 'principal') return made
+    if (made.reason === 'token_inactive') lookups.forget(token, issuer)
+    return { ...made, issuer, form, path: 'introspect_remote' }
   }
 
   function settle(found: Principal | Deny, asked: Asked): Decision | Promise<Decision> {
@@ -108,7 +110,7 @@ export function createGateway(policy: Policy, lookups: Lookups, clock: Clock): G
       confirm(principal, trail)
     if (refused !== undefined) return { ...refused, rule, issuer: principal.issuer, form: principal.form, path }
     const revocation = lookups.revoked(principal)
-    if (typeof revocation === 'string') return conclude(revocation, principal, path, asked)
+    if (!(revocation instanceof Promise)) return conclude(revocation, principal, path, asked)
     return revocation.then((answer) => conclude(answer, principal, path, asked))
   }
 
@@ -119,7 +121,7 @@ export function createGateway(policy: Policy, lookups: Lookups, clock: Clock): G
     asked: Asked,
   ): Decision | Promise<Decision> {
     const { rule, trail } = asked
-    if (revocation === 'ask' && principal.askedMs === undefined)
+    if (typeof revocation === 'number' && !(principal.askedMs !== undefined && principal.askedMs > revocation))
       return introspect(principal.issuer, principal, asked).then((found) => settle(found, asked))
     const refused = checkRevocation(revocation, trail) ?? authorize(rule, principal, trail)
     if (refused !== undefined) return { ...refused, rule, issuer: principal.issuer, form: principal.form, path }

@@ -35,7 +35,7 @@ const mayTouch: Record<string, readonly string[]> = {
   'gates/proxy.ts': ['undici'],
   config: ['zod', 'node:crypto', 'node:util'],
   'config/load.ts': ['yaml'],
-  app: ['node:net'],
+  app: ['node:net', 'node:http'],
   cli: ['node:net', 'node:http', 'node:timers/promises'],
   'cli/program.ts': ['commander'],
   'cli/lean-start.ts': ['node:v8', 'node:vm'],

@@ -142,13 +142,26 @@ test('decide() asks again about a known token where the rule wants a fresh answe
 
   assert.equal((await it.gateway.decide(bearer('opaque'))).reason, 'ok')
   assert.equal((await it.gateway.decide(bearer('opaque', '/live'))).reason, 'token_inactive')
-  assert.deepEqual(it.asked, ['known', 'revoked', 'known', `introspect ${main}`])
+  assert.deepEqual(it.asked, ['known', 'revoked', 'known', `introspect ${main}`, 'forget'])
+  assert.equal((await it.gateway.decide(bearer('opaque'))).reason, 'token_inactive', 'what was known is not, any more')
+})
+
+test('decide() asks again about known facts that are older than the list may be', async () => {
+  const it = world()
+  await it.gateway.decide(bearer('opaque'))
+  const askedMs = it.facts.values().next().value?.askedMs ?? Number.NaN
+  it.introspect = () => answer({ active: false })
+
+  it.revoked = () => askedMs - 1
+  assert.equal((await it.gateway.decide(bearer('opaque'))).reason, 'ok')
+  it.revoked = () => askedMs
+  assert.equal((await it.gateway.decide(bearer('opaque'))).reason, 'token_inactive')
 })
 
 test('decide() asks the issuer about a JWT when the list says so, once, and believes no answer that contradicts it', async () => {
   const it = world()
   const token = jwt({ jti: 'j' })
-  it.revoked = () => 'ask'
+  it.revoked = () => 0
   it.introspect = () => answer({ active: true, jti: 'j', scope: 'orders:read admin' })
   assert.equal((await it.gateway.decide(bearer(token))).reason, 'ok')
   assert.equal(it.asked.filter((each) => each.startsWith('introspect')).length, 1)

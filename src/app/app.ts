@@ -18,7 +18,7 @@ import { createLineWriter, createLog } from '../io/log.ts'
 import { createKnownTokens } from '../sources/known-tokens.ts'
 import { createAccessLog } from './access-log.ts'
 import type { ConfigurationSource } from './configuration.ts'
-import { readConfiguration, run } from './configuration.ts'
+import { readConfiguration, retire, run } from './configuration.ts'
 import type { Explanation, Question } from './explain.ts'
 import { explain } from './explain.ts'
 import { createGatewayMetrics } from './metrics.ts'
@@ -165,10 +165,11 @@ export async function startApp(
     } catch (error) {
       return refuse([sentenceOf(error)])
     }
-    for (const each of running.sources) if (!before.sources.includes(each)) each.start()
-    for (const each of before.sources) if (!running.sources.includes(each)) each.close()
+    for (const each of running.sources) each.start()
+    retire(before, running)
+    const wasRefused = refusal !== undefined
     refusal = undefined
-    if (next.hash === before.configuration.hash) return 'unchanged'
+    if (next.hash === before.configuration.hash && !wasRefused) return 'unchanged'
     counted.reloaded(true)
     const restart = needsRestart(before.configuration.options, next.options)
     log.info('config_reloaded', {
@@ -198,7 +199,7 @@ export async function startApp(
   }
 
   async function close(): Promise<void> {
-    for (const each of running.sources) each.close()
+    retire(running)
     await Promise.all(open.splice(0).map((each) => each.close()))
     await writer.flush()
   }

@@ -1,7 +1,7 @@
 // From the text of a configuration file to one object that serves requests.
 import { BlockList, isIPv6 } from 'node:net'
 import type { Clock } from '../base/time.ts'
-import type { LoadDeps } from '../config/load.ts'
+import type { CrossFinding, LoadDeps } from '../config/load.ts'
 import { load } from '../config/load.ts'
 import type { Problem } from '../config/problems.ts'
 import type { GatewayOptions } from '../config/schema.ts'
@@ -16,7 +16,7 @@ import type { KnownTokens } from '../sources/known-tokens.ts'
 import type { LocalListOptions } from '../sources/local-list.ts'
 import { createLocalList, emptyLocalList, localListOptions } from '../sources/local-list.ts'
 import type { IssuerSources, SourceDeps } from './issuer-sources.ts'
-import { createIssuerSources, sourcesKey } from './issuer-sources.ts'
+import { createIssuerSources } from './issuer-sources.ts'
 import { createLookups } from './lookups.ts'
 
 /** Where a configuration is written, and how it is read anew. */
@@ -42,7 +42,10 @@ export function readConfiguration(
   deps: LoadDeps,
 ): Configuration | { readonly kind: 'refused'; readonly problems: readonly Problem[] } {
   const loaded = loadFile(source.file, source.read, (text) =>
-    load(gatewayOptions, { file: source.file, text }, deps, findGatewayConflicts),
+    load(gatewayOptions, { file: source.file, text }, deps, (options, isWhole) => [
+      ...findGatewayConflicts(options, isWhole),
+      ...findMissingFiles(options, deps.readFile),
+    ]),
   )
   if (loaded.kind === 'refused') return loaded
   const { value: options, hash } = loaded
@@ -56,6 +59,29 @@ export function readConfiguration(
   )
   if (local.kind === 'refused') return local
   return { kind: 'loaded', options, localList: local.value, hash: hash + local.hash }
+}
+
+/** Files a configuration names that cannot be used, each at the key that names it; none where files are not looked at. */
+export function findMissingFiles(options: GatewayOptions, readFile: LoadDeps['readFile']): readonly CrossFinding[] {
+  if (readFile === undefined) return []
+  const named = options.issuers.flatMap(({ jwks, http }, at) => [
+    { path: ['issuers', at, 'jwks', 'file'], file: jwks.file },
+    { path: ['issuers', at, 'http', 'ca', 'file'], file: http.ca?.file, holds: '-----BEGIN CERTIFICATE-----' },
+  ])
+  return [...named, { path: ['blacklist', 'local', 'file'], file: options.blacklist.local?.file }].flatMap(
+    ({ path, file, ...wanted }) => {
+      const wrong = file === undefined ? undefined : problemOf(file, 'holds' in wanted ? wanted.holds : '', readFile)
+      return wrong === undefined ? [] : [{ path, message: wrong }]
+    },
+  )
+}
+
+function problemOf(file: string, holds: string, readFile: (path: string) => Buffer): string | undefined {
+  try {
+    return readFile(file).includes(holds) ? undefined : `the file holds no ${holds}`
+  } catch (cause) {
+    return `the file cannot be read (${cause instanceof Error && 'code' in cause ? String(cause.code) : 'unknown error'})`
+  }
 }
 
 type Refused = { readonly kind: 'refused'; readonly problems: readonly Problem[] }
@@ -90,19 +116,20 @@ export function run(configuration: Configuration, before: Running | undefined, d
   const { options } = configuration
   const made: IssuerSources[] = []
   try {
-    const sources = options.issuers.map((issuer) => {
-      const key = sourcesKey(issuer, options, deps.readFile)
-      const kept = before?.sources.find(({ madeFrom }) => madeFrom === key)
-      if (kept !== undefined) return kept
-      const fresh = createIssuerSources(issuer, options, deps)
-      made.push(fresh)
-      return fresh
-    })
-    return { configuration, sources, serving: serve(configuration, sources, deps) }
+    for (const issuer of options.issuers) {
+      const old = before?.sources.find((each) => each.options.issuer === issuer.issuer)
+      made.push(createIssuerSources(issuer, options, old, deps))
+    }
+    return { configuration, sources: made, serving: serve(configuration, made, deps) }
   } catch (error) {
-    for (const each of made) each.close()
+    for (const each of made) if (before === undefined) each.close()
     throw error
   }
+}
+
+/** Ends what a configuration had and the next one does not use. */
+export function retire({ sources }: Running, next?: Running): void {
+  for (const each of sources) each.close(next?.sources.find(({ options }) => options.issuer === each.options.issuer))
 }
 
 function serve({ options, localList }: Configuration, sources: readonly IssuerSources[], deps: RunDeps): Serving {
@@ -112,7 +139,7 @@ function serve({ options, localList }: Configuration, sources: readonly IssuerSo
     sources.map((each) => each.trusted),
   )
   const list = createLocalList(localList, { clock })
-  const lookups = createLookups(sources, options.blacklist.on_stale, { clock, known, counted, localList: list })
+  const lookups = createLookups(sources, options.blacklist, { clock, known, counted, localList: list })
   const headerOptions = {
     identityHeaders: new Map(Object.entries(options.identity_headers)),
     keepHeaders: options.keep_headers,

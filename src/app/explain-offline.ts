@@ -4,7 +4,7 @@ import { createLineWriter, createLog } from '../io/log.ts'
 import { createKnownTokens } from '../sources/known-tokens.ts'
 import type { Powers } from './app.ts'
 import type { ConfigurationSource, Running } from './configuration.ts'
-import { readConfiguration, run } from './configuration.ts'
+import { readConfiguration, retire, run } from './configuration.ts'
 import type { Explanation, Question } from './explain.ts'
 import { explain } from './explain.ts'
 import { createGatewayMetrics } from './metrics.ts'
@@ -41,7 +41,7 @@ export async function explainOffline(
       await new Promise((resolve) => setTimeout(resolve, pollMs))
     return { kind: 'explained', explanation: await explain(question, running.serving, clock) }
   } finally {
-    for (const each of running.sources) each.close()
+    retire(running)
   }
 }
 

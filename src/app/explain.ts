@@ -1,6 +1,6 @@
 import type { Clock } from '../base/time.ts'
 import type { Decision, DenyReason, TrailStep } from '../decision/decision.ts'
-import { denyReasons } from '../decision/decision.ts'
+import { deny, denyReasons } from '../decision/decision.ts'
 import { readAccessRequest } from '../decision/request.ts'
 import type { Serving } from '../gates/gate.ts'
 
@@ -44,19 +44,23 @@ export async function explain(question: Question, served: Serving, clock: Clock)
       'Cannot read URL: expected one like http://api.example.com/orders/1, or a path like /orders/1',
     )
   const steps: TrailStep[] = []
-  const request = readAccessRequest(
-    {
-      method: question.method,
-      target: path ?? '/',
-      host: [authority ?? [...served.hosts][0] ?? 'localhost'],
-      authorization: question.token === undefined ? [] : [`Bearer ${question.token}`],
-      arrivedMs: clock.monotonicMs(),
-    },
-    served,
-  )
+  // What the front door's parser takes; it asks for a method's exact spelling.
+  const known = process.getBuiltinModule('node:http').METHODS.includes(question.method)
+  const request = !known
+    ? deny('request_malformed')
+    : readAccessRequest(
+        {
+          method: question.method,
+          target: path ?? '/',
+          host: [authority ?? [...served.hosts][0] ?? 'localhost'],
+          authorization: question.token === undefined ? [] : [`Bearer ${question.token}`],
+          arrivedMs: clock.monotonicMs(),
+        },
+        served,
+      )
   const passed = request.kind !== 'deny'
   const is = request.kind === 'deny' ? request.reason : `${request.method} ${request.host} ${request.path}`
-  steps.push({ stage: 'request', passed, is, wanted: 'a canonical path and a Host of ours' })
+  steps.push({ stage: 'request', passed, is, wanted: 'a method, a Host and an unambiguous path that we take' })
   const decision = request.kind === 'deny' ? request : await served.gateway.decide(request, (step) => steps.push(step))
   return describe(decision, steps)
 }

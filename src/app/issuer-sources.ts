@@ -3,9 +3,10 @@ import type { Clock } from '../base/time.ts'
 import type { GatewayOptions, IssuerOptions } from '../config/schema.ts'
 import type { TrustedIssuer } from '../decision/verify.ts'
 import { trustIssuer } from '../decision/verify.ts'
+import type { HttpClient } from '../io/http-client.ts'
 import { createHttpClient } from '../io/http-client.ts'
 import type { Log } from '../io/log.ts'
-import type { Blacklist } from '../sources/blacklist.ts'
+import type { Blacklist, BlacklistLegacy } from '../sources/blacklist.ts'
 import { createBlacklist } from '../sources/blacklist.ts'
 import type { Introspection } from '../sources/introspection.ts'
 import { createIntrospection } from '../sources/introspection.ts'
@@ -28,95 +29,168 @@ export type SourceDeps = {
   readonly counted: GatewayMetrics
 }
 
+/** Something made from a part of the configuration; a reload that does not change that part keeps it, with all it holds. */
+type Part<T> = { readonly madeFrom: string; readonly it: T }
+
+type Parts = {
+  readonly trusted: Part<TrustedIssuer>
+  readonly http: Part<HttpClient>
+  readonly metadata: Part<Metadata>
+  readonly jwks: Part<Jwks>
+  readonly introspection: Part<Introspection | undefined>
+  readonly blacklist: Part<Blacklist | undefined>
+}
+
 /** One issuer at work: how its tokens are judged, and where the facts about them come from. */
 export type IssuerSources = {
   readonly trusted: TrustedIssuer
   readonly options: IssuerOptions
-  /** What it was made from: a reload that changes nothing of it keeps it, with all it holds. */
-  readonly madeFrom: string
   readonly jwks: Jwks
   readonly introspection: Introspection | undefined
   readonly blacklist: Blacklist | undefined
+  readonly parts: Parts
+  /** Starts what is new of it. */
   readonly start: () => void
-  readonly close: () => void
+  /** Ends what `next` has not kept; connections in use may finish first. */
+  readonly close: (next?: IssuerSources) => void
 }
 
-/** What an issuer's sources depend on, as text that compares. Throws when its CA file cannot be read. */
-export function sourcesKey(issuer: IssuerOptions, options: GatewayOptions, readFile: SourceDeps['readFile']): string {
-  const { poll_interval, cache_size, purge_delay, max_staleness } = options.blacklist
-  const feed = issuer.blacklist === undefined ? null : [poll_interval, cache_size, purge_delay, max_staleness]
-  return JSON.stringify([issuer, feed, caOf(issuer, readFile) ?? null])
-}
+// A little over the longest deadline of a call: requests keep the configuration they started with, to their end.
+const lastCallsMs = 5000
 
-function caOf({ http }: IssuerOptions, readFile: SourceDeps['readFile']): string | undefined {
-  return http.ca === undefined ? undefined : readFile(http.ca.file).toString('utf8')
-}
-
-/** Makes the sources of one issuer; nothing is fetched before `start`. Throws when its CA file cannot be read. */
-export function createIssuerSources(issuer: IssuerOptions, options: GatewayOptions, deps: SourceDeps): IssuerSources {
-  const { clock, random, readFile, counted, log } = deps
+/**
+ * Makes the sources of one issuer; nothing is fetched before `start`.
+ *
+ * @param before Those of the same issuer in the configuration before. Keys found at the same place, and everything the
+ *   lists know to be revoked, are handed on even where the settings around them changed.
+ * @throws what an unreadable CA file throws.
+ */
+export function createIssuerSources(
+  issuer: IssuerOptions,
+  options: GatewayOptions,
+  before: IssuerSources | undefined,
+  deps: SourceDeps,
+): IssuerSources {
+  const { clock, readFile, counted } = deps
   const name = issuer.issuer
-  const http = createHttpClient({ ca: caOf(issuer, readFile), proxy: issuer.http.proxy })
-  const metadata = createMetadata(
-    { issuer: name, metadataUrl: issuer.metadata_url, insecureHttp: issuer.insecure_http },
-    { clock, send: http.send },
+  const old = before?.parts
+  const ca = issuer.http.ca === undefined ? undefined : readFile(issuer.http.ca.file).toString('utf8')
+  const reached = [ca, issuer.http.proxy, issuer.insecure_http]
+  const place = [reached, issuer.metadata_url, issuer.jwks_uri, issuer.jwks.file]
+
+  const http = keep(old?.http, reached, () => createHttpClient({ ca, proxy: issuer.http.proxy }))
+  const metadata = keep(old?.metadata, [reached, issuer.metadata_url], () =>
+    createMetadata(
+      { issuer: name, metadataUrl: issuer.metadata_url, insecureHttp: issuer.insecure_http },
+      { clock, send: http.it.send },
+    ),
   )
-  const { refresh, cool_down, stale_max } = issuer.jwks
-  const jwks = createJwks(
-    { issuer: name, refreshMs: refresh, coolDownMs: cool_down, staleMaxMs: stale_max, leewayMs: issuer.leeway },
-    {
-      clock,
-      random,
-      origin: originOf(issuer, metadata, http.send, readFile),
-      log: tellWith(log),
-      count: (result) => (result === 'suppressed' ? counted.jwksSuppressed(name) : counted.jwksRefresh(name, result)),
-    },
+  const samePlace = before !== undefined && placeOf(before.options) === placeOf(issuer) && old?.http === http
+  const jwks = keep(old?.jwks, [place, issuer.jwks, issuer.leeway], () =>
+    jwksOf(issuer, http.it, metadata.it, samePlace ? before.jwks : undefined, deps),
   )
-  const introspection =
-    issuer.introspection === undefined
-      ? undefined
-      : createIntrospection(
-          { issuer: name, clientId: issuer.introspection.client_id },
-          {
-            clock,
-            send: http.send,
-            endpoint: () => endpoint(issuer.introspection_endpoint, metadata, 'introspection_endpoint'),
-            secret: secretOf(issuer.introspection.client_secret, deps),
-            log: tellWith(log),
-            observe: (result, seconds) => counted.introspected(name, result, seconds),
-          },
-        )
-  const blacklist = blacklistOf(issuer, options, http.send, deps)
-  const trusted = trustIssuer(issuer, {
-    answersMaxAgeMs: issuer.introspection?.max_age,
-    pollIntervalMs: issuer.blacklist === undefined ? undefined : options.blacklist.poll_interval,
-  })
+  const introspection = keep(
+    old?.introspection,
+    [reached, issuer.metadata_url, issuer.introspection_endpoint, issuer.introspection],
+    () => introspectionOf(issuer, http.it, metadata.it, deps),
+  )
+  const { poll_interval, cache_size, purge_delay, max_staleness } = options.blacklist
+  const numbers = [poll_interval, cache_size, purge_delay, max_staleness, issuer.leeway]
+  const { client_id, client_secret } = issuer.introspection ?? {}
+  const blacklist = keep(old?.blacklist, [reached, issuer.blacklist, client_id, client_secret, numbers], () =>
+    blacklistOf(issuer, options, http.it, before?.blacklist?.handOver(), deps),
+  )
+  const trusted = keep(old?.trusted, [issuer, poll_interval], () =>
+    trustIssuer(issuer, {
+      answersMaxAgeMs: issuer.introspection?.max_age,
+      pollIntervalMs: issuer.blacklist === undefined ? undefined : poll_interval,
+    }),
+  )
   counted.introduce(name)
+  const parts = { trusted, http, metadata, jwks, introspection, blacklist }
   return {
-    trusted,
+    trusted: trusted.it,
     options: issuer,
-    madeFrom: sourcesKey(issuer, options, readFile),
-    jwks,
-    introspection,
-    blacklist,
+    jwks: jwks.it,
+    introspection: introspection.it,
+    blacklist: blacklist.it,
+    parts,
     start() {
-      jwks.start()
-      blacklist?.start()
+      if (old?.jwks !== jwks) jwks.it.start()
+      if (old?.blacklist !== blacklist) blacklist.it?.start()
     },
-    close() {
-      jwks.close()
-      blacklist?.close()
-      http.close()
+    close(next) {
+      if (next?.parts.jwks !== jwks) jwks.it.close()
+      if (next?.parts.blacklist !== blacklist) blacklist.it?.close()
+      if (next?.parts.http === http) return
+      if (next === undefined) http.it.close()
+      else setTimeout(http.it.close, lastCallsMs).unref()
     },
   }
 }
 
-type Send = ReturnType<typeof createHttpClient>['send']
+function keep<T>(old: Part<T> | undefined, from: unknown, make: () => T): Part<T> {
+  const madeFrom = JSON.stringify(from)
+  return old?.madeFrom === madeFrom ? old : { madeFrom, it: make() }
+}
 
-function originOf(issuer: IssuerOptions, metadata: Metadata, send: Send, readFile: SourceDeps['readFile']): JwksOrigin {
-  const { file } = issuer.jwks
-  if (file !== undefined) return { kind: 'file', read: () => readFile(file) }
-  return { kind: 'url', url: () => endpoint(issuer.jwks_uri, metadata, 'jwks_uri'), doubt: metadata.doubt, send }
+/** Where an issuer's keys are: other keys are at another place. */
+function placeOf({ issuer, metadata_url, jwks_uri, jwks }: IssuerOptions): string {
+  return JSON.stringify([issuer, metadata_url, jwks_uri, jwks.file])
+}
+
+function jwksOf(
+  issuer: IssuerOptions,
+  http: HttpClient,
+  metadata: Metadata,
+  before: Jwks | undefined,
+  deps: SourceDeps,
+): Jwks {
+  const { clock, random, counted, log, readFile } = deps
+  const { refresh, cool_down, stale_max, file } = issuer.jwks
+  const name = issuer.issuer
+  const origin: JwksOrigin =
+    file !== undefined
+      ? { kind: 'file', read: () => readFile(file) }
+      : {
+          kind: 'url',
+          url: () => endpoint(issuer.jwks_uri, metadata, 'jwks_uri'),
+          doubt: metadata.doubt,
+          send: http.send,
+        }
+  return createJwks(
+    { issuer: name, refreshMs: refresh, coolDownMs: cool_down, staleMaxMs: stale_max, leewayMs: issuer.leeway },
+    {
+      clock,
+      random,
+      origin,
+      log: tellWith(log),
+      count: (result) => (result === 'suppressed' ? counted.jwksSuppressed(name) : counted.jwksRefresh(name, result)),
+    },
+    before?.handOver(),
+  )
+}
+
+function introspectionOf(
+  issuer: IssuerOptions,
+  http: HttpClient,
+  metadata: Metadata,
+  deps: SourceDeps,
+): Introspection | undefined {
+  const { clock, log, counted, secret } = deps
+  const { introspection } = issuer
+  if (introspection === undefined) return undefined
+  return createIntrospection(
+    { issuer: issuer.issuer, clientId: introspection.client_id },
+    {
+      clock,
+      send: http.send,
+      endpoint: () => endpoint(issuer.introspection_endpoint, metadata, 'introspection_endpoint'),
+      secret: () => secret(introspection.client_secret),
+      log: tellWith(log),
+      observe: (result, seconds) => counted.introspected(issuer.issuer, result, seconds),
+    },
+  )
 }
 
 async function endpoint(
@@ -127,21 +201,18 @@ async function endpoint(
   return configured ?? (await metadata.endpoint(name))
 }
 
-function secretOf(source: SecretSource, { secret }: SourceDeps): () => string {
-  return () => secret(source)
-}
-
 function blacklistOf(
   issuer: IssuerOptions,
   options: GatewayOptions,
-  send: Send,
+  http: HttpClient,
+  legacy: BlacklistLegacy | undefined,
   deps: SourceDeps,
 ): Blacklist | undefined {
-  const { clock, random, log, counted } = deps
+  const { clock, random, log, counted, secret } = deps
   const feed = issuer.blacklist
   const clientId = feed?.client_id ?? issuer.introspection?.client_id
-  const secret = feed?.client_secret ?? issuer.introspection?.client_secret
-  if (feed === undefined || clientId === undefined || secret === undefined) return undefined
+  const source = feed?.client_secret ?? issuer.introspection?.client_secret
+  if (feed === undefined || clientId === undefined || source === undefined) return undefined
   const { poll_interval, cache_size, purge_delay, max_staleness } = options.blacklist
   let warned = false
   const blacklist = createBlacklist(
@@ -157,14 +228,15 @@ function blacklistOf(
     {
       clock,
       random,
-      send,
-      secret: secretOf(secret, deps),
+      send: http.send,
+      secret: () => secret(source),
       log: tellWith(log),
       count(result) {
         counted.polled(issuer.issuer, result)
         warnOfSkew()
       },
     },
+    legacy,
   )
   return blacklist
 

@@ -25,7 +25,7 @@ export type LookupDeps = {
  */
 export function createLookups(
   issuers: readonly IssuerSources[],
-  onStale: GatewayOptions['blacklist']['on_stale'],
+  { on_stale: onStale, max_staleness: maxStalenessMs }: GatewayOptions['blacklist'],
   { clock, known, localList, counted }: LookupDeps,
 ): Lookups {
   const sources = new Map(issuers.map((each) => [each.trusted, each]))
@@ -36,7 +36,10 @@ export function createLookups(
       counted.tokenCache(held)
       return held ? found : undefined
     },
-    remember: (token, principal) => known.remember(token, principal, keepMs(principal, clock.wallMs())),
+    remember(token, principal) {
+      known.remember(token, principal, keepMs(principal, clock.wallMs(), clock.monotonicMs()))
+    },
+    forget: (token, issuer) => known.forget(token, issuer.issuer),
     holdsKey: ({ issuer, key }) => key === undefined || sourcesOf(issuer).jwks.holds(key),
     key: (issuer, wanted) => sourcesOf(issuer).jwks.key(wanted),
     introspect(issuer, token, afterMs) {
@@ -71,10 +74,11 @@ export function createLookups(
   function verdict(issuer: TrustedIssuer, answer: BlacklistAnswer): Revocation {
     if (answer === undefined) return 'clear'
     if (answer !== 'stale') return hit(issuer, answer.cause)
-    if (onStale === 'introspect') return 'ask'
-    // product.md §6: only an operator's own word lets a token pass unchecked, and only once there was a list.
     const state = sourcesOf(issuer).blacklist?.state()
-    return onStale === 'allow' && state?.loaded === true && state.stale ? 'clear' : 'stale'
+    // product.md §6: only the operator's own word replaces a list that is too old, and only where there was one. A
+    // look-up that failed is no old list.
+    if (state?.loaded !== true || !state.stale || onStale === 'deny') return 'stale'
+    return onStale === 'allow' ? 'clear' : clock.monotonicMs() - maxStalenessMs
   }
 
   function hit(issuer: TrustedIssuer, cause: Parameters<GatewayMetrics['revoked']>[1]): Revocation {

@@ -1,5 +1,6 @@
+import { findMissingFiles } from '../app/configuration.ts'
 import { formatDuration } from '../base/time.ts'
-import type { Loaded } from '../config/load.ts'
+import type { LoadDeps, Loaded } from '../config/load.ts'
 import { load } from '../config/load.ts'
 import type { Problem } from '../config/problems.ts'
 import { formatProblem } from '../config/problems.ts'
@@ -41,10 +42,11 @@ export function check(files: readonly string[], options: Options, shell: Shell):
 function checkFile(file: string, options: Options, { env, readFile, fileMode }: Shell): Checked {
   const text = textOf(file, readFile)
   if (typeof text !== 'string') return { file, means: [], findings: [text] }
-  const deps = options.secrets === true ? { env, readFile, fileMode } : { env }
-  const loaded: Loaded<GatewayOptions> = load(gatewayOptions, { file, text }, deps, findGatewayConflicts)
-  if (loaded.kind === 'refused')
-    return { file, means: [], findings: loaded.problems.map((problem) => ({ ...problem, severity: 'error' })) }
+  const loaded = load(gatewayOptions, { file, text }, { env }, findGatewayConflicts)
+  const missing = findMissing(file, text, loaded, { env, readFile, fileMode }).map((problem): Finding => {
+    return { ...problem, severity: options.secrets === true ? 'error' : 'warning' }
+  })
+  if (loaded.kind === 'refused') return { file, means: [], findings: [...loaded.problems.map(asError), ...missing] }
   const { value, locate } = loaded
   const warnings = [
     ...lintRules(value.rules).map(({ path, message }) => ({ path: ['rules', ...path], message })),
@@ -53,7 +55,23 @@ function checkFile(file: string, options: Options, { env, readFile, fileMode }: 
   const findings = warnings.map(({ path, message }): Finding => {
     return { ...locate(path), path: path.join('.'), message, severity: 'warning' }
   })
-  return { file, findings, means: meaning(value, formatDuration) }
+  return { file, findings: [...findings, ...missing], means: meaning(value, formatDuration) }
+}
+
+function asError(problem: Problem): Finding {
+  return { ...problem, severity: 'error' }
+}
+
+/** Secrets and files that are not here: where the gateway runs they must be, where a change is reviewed they need not. */
+function findMissing(file: string, text: string, loaded: Loaded<GatewayOptions>, deps: LoadDeps): readonly Problem[] {
+  const full = load(gatewayOptions, { file, text }, deps, (options, isWhole) => [
+    ...findGatewayConflicts(options, isWhole),
+    ...findMissingFiles(options, deps.readFile),
+  ])
+  if (full.kind === 'loaded') return []
+  const told =
+    loaded.kind === 'refused' ? loaded.problems.map(({ line, column, message }) => `${line}:${column}:${message}`) : []
+  return full.problems.filter(({ line, column, message }) => !told.includes(`${line}:${column}:${message}`))
 }
 
 /** The text of a file, or the finding that there is none: one that is missing does not hide what is wrong with the others. */

@@ -1,4 +1,5 @@
 import type { Explanation } from '../app/explain.ts'
+import { QuestionRefused } from '../app/explain.ts'
 import { explainOffline } from '../app/explain-offline.ts'
 import { formatProblem } from '../config/problems.ts'
 import { maxTokenLength } from '../spec/authorization.ts'
@@ -28,7 +29,8 @@ export async function explainCommand(
     if (explanation.decision === 'allow') return exitCodes.ok
     return (explanation.status ?? 0) >= 500 ? exitCodes.undecided : exitCodes.deny
   } catch (error) {
-    return sayFailure(shell, error)
+    const code = sayFailure(shell, error)
+    return error instanceof QuestionRefused ? exitCodes.usage : code
   }
 }
 

@@ -42,7 +42,7 @@ export async function runCommand(args: readonly string[], shell: Shell): Promise
     .argument('[files...]', 'configuration files')
     .option('--json', 'findings as JSON')
     .option('--strict', 'warnings are errors')
-    .option('--secrets', 'also read every secret, as serve does')
+    .option('--secrets', 'secrets and files that are not here are errors, as they are to serve')
     .addOption(new Option('--docs [directory]', 'write the schema and the reference').preset('config'))
     .action(async (files: string[], options: { json?: true; strict?: true; secrets?: true; docs?: string }) =>
       set((await import('./check.ts')).check(files, options, shell)),
@@ -88,8 +88,11 @@ export async function runCommand(args: readonly string[], shell: Shell): Promise
   program
     .command('version')
     .description('print the version')
-    .action(() => {
-      shell.out(`postern ${shell.version} (Node ${process.version})\n`)
+    .option('--json', 'as JSON')
+    .action(({ json }: { json?: true }) => {
+      const { version, revision } = shell
+      const told = { version, revision, node_version: process.version }
+      shell.out(json === true ? `${JSON.stringify(told)}\n` : `postern ${version} (Node ${process.version})\n`)
     })
 
   try {

@@ -113,8 +113,11 @@ function written({ path, message }: CrossFinding): Finding {
 }
 
 function refused(places: Places, findings: readonly Finding[]): { kind: 'refused'; problems: readonly Problem[] } {
-  const problems = findings.map(places.problem)
-  return { kind: 'refused', problems: problems.sort((a, b) => a.line - b.line || a.column - b.column) }
+  // Two checks of one value may come to the same sentence.
+  const problems = new Map(
+    findings.map(places.problem).map((each) => [`${each.line}:${each.column}:${each.message}`, each]),
+  )
+  return { kind: 'refused', problems: [...problems.values()].sort((a, b) => a.line - b.line || a.column - b.column) }
 }
 
 /** Whether one of two paths leads through the other. */

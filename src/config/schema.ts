@@ -140,6 +140,12 @@ function findIssuerConflicts(options: GatewayOptions, each: IssuerOptions, at: n
     found.push({ path: [...here, 'revocation'], message: 'expected introspection to be configured for introspect' })
   if (each.opaque && each.introspection === undefined)
     found.push({ path: [...here, 'opaque'], message: 'expected introspection to be configured for opaque tokens' })
+  // product.md §6: an entry purged within the leeway would bring a revoked token back.
+  if (options.blacklist.purge_delay < each.leeway)
+    found.push({
+      path: ['blacklist', 'purge_delay'],
+      message: `expected at least the leeway of ${each.leeway / 1000}s (of ${each.issuer})`,
+    })
   if (each.blacklist === undefined) return found
   const { client_id, client_secret } = each.blacklist
   if ((client_id === undefined) !== (client_secret === undefined))
@@ -148,12 +154,6 @@ function findIssuerConflicts(options: GatewayOptions, each: IssuerOptions, at: n
     found.push({
       path: [...here, 'blacklist'],
       message: 'expected client_id and client_secret, here or in introspection',
-    })
-  // product.md §6: an entry purged within the leeway would bring a revoked token back.
-  if (options.blacklist.purge_delay < each.leeway)
-    found.push({
-      path: ['blacklist', 'purge_delay'],
-      message: `expected at least the leeway of ${each.leeway / 1000}s (of ${each.issuer})`,
     })
   if (options.blacklist.on_stale === 'introspect' && each.introspection === undefined)
     found.push({

@@ -29,14 +29,19 @@ export type AskedAnswer =
   | { readonly kind: 'answer'; readonly answer: IntrospectionAnswer; readonly askedMs: number }
   | { readonly kind: 'unavailable' | 'invalid' | 'overloaded'; readonly retryAfterS: number }
 
-/** Whether a token is on a list; `stale`: nobody can tell; `ask`: the issuer itself has to be asked (`on_stale: introspect`). */
-export type Revocation = 'clear' | 'revoked' | 'stale' | 'ask'
+/**
+ * Whether a token is on a list; `stale`: nobody can tell. A number (`on_stale: introspect`): the issuer itself has to
+ * have been asked after that time (monotonic ms).
+ */
+export type Revocation = 'clear' | 'revoked' | 'stale' | number
 
 /** What the gateway needs to know from elsewhere. Each is a function, so that the whole path runs without a socket. */
 export type Lookups = {
   /** Facts kept about a token, found by issuer and every byte of it; an opaque token's issuer is the one given. */
   readonly known: (token: string, opaqueIssuer: TrustedIssuer | undefined) => Principal | undefined
   readonly remember: (token: string, principal: Principal) => void
+  /** Lets go of facts that their issuer no longer stands by. */
+  readonly forget: (token: string, issuer: TrustedIssuer) => void
   /** Whether the key that made a signature is still in its issuer's set, and the set is not too old. */
   readonly holdsKey: (principal: Principal) => boolean
   readonly key: (issuer: TrustedIssuer, wanted: KeyWanted) => KeyAnswer | Promise<KeyAnswer>
@@ -70,10 +75,11 @@ const askedReasons = {
   overloaded: 'overloaded',
 } as const
 
-/** What the lists say of a token; `ask` passes once the issuer itself has been asked. */
+/** What the lists say of a token; a list that is too old is made up for by an issuer that was asked since. */
 export function checkRevocation(revocation: Revocation, trail?: Trail): Deny | undefined {
-  const passed = revocation === 'clear' || revocation === 'ask'
-  trail?.({ stage: 'revocation', passed, is: revocation, wanted: 'clear' })
+  const passed = revocation === 'clear' || typeof revocation === 'number'
+  const is = typeof revocation === 'number' ? 'list too old, issuer asked instead' : revocation
+  trail?.({ stage: 'revocation', passed, is, wanted: 'clear' })
   if (passed) return undefined
   return deny(revocation === 'revoked' ? 'token_revoked' : 'blacklist_stale')
 }

@@ -51,7 +51,7 @@ export function reconcile(
   trail?.({ stage: 'introspect.active', passed: answer.active, is: String(answer.active), wanted: 'true' })
   if (!answer.active) return deny('token_inactive')
   const { claims } = answer
-  const contradiction = contradicts(issuer, verified?.claims, claims)
+  const contradiction = contradicts(issuer, verified, claims)
   trail?.({
     stage: 'introspect.agrees',
     passed: contradiction === undefined,
@@ -77,16 +77,34 @@ export function reconcile(
 }
 
 const identity = ['iss', 'sub', 'client_id', 'jti', 'sid'] as const
+// Judged each in its own way, or about the answer rather than the token.
+const judged: ReadonlySet<string> = new Set([
+  'active',
+  'token_type',
+  'token_use',
+  'username',
+  'aud',
+  'exp',
+  'nbf',
+  'scope',
+  'scp',
+])
 
 /** The first fact in which an answer differs from the token it is about. */
-function contradicts(issuer: TrustedIssuer, token: Claims | undefined, answer: Claims): string | undefined {
+function contradicts(issuer: TrustedIssuer, verified: Principal | undefined, answer: Claims): string | undefined {
   if (answer.iss !== undefined && answer.iss !== issuer.issuer) return 'iss'
-  if (token === undefined) return undefined
+  if (verified === undefined) return undefined
+  const { claims: token, form } = verified
   for (const name of identity)
     if (token[name] !== undefined && answer[name] !== undefined && token[name] !== answer[name]) return name
   if (token.aud.length > 0 && answer.aud.length > 0 && !answer.aud.some((name) => token.aud.includes(name)))
     return 'aud'
-  return undefined
+  // A wrapper is metadata; a JWT says the same things the answer does, and which of two is true is not ours to choose.
+  if (form === 'wrapped') return undefined
+  return Object.keys(answer.all).find(
+    (name) =>
+      name in token.all && !judged.has(name) && JSON.stringify(answer.all[name]) !== JSON.stringify(token.all[name]),
+  )
 }
 
 /** A JWT's claims, and of the answer's only those that the JWT lacks: an answer completes, and never widens. */
@@ -101,10 +119,13 @@ function complete(token: Claims, answer: Claims): Claims {
   // Each member was read before, in one of the two.
   if (typeof read === 'string') throw new TypeError(`Cannot complete claims: ${read} became unreadable`)
   const exp = Math.min(token.exp ?? 0, answer.exp ?? Number.POSITIVE_INFINITY)
+  const nbf = token.nbf === undefined ? answer.nbf : Math.max(token.nbf, answer.nbf ?? 0)
+  const aud =
+    token.aud.length > 0 && answer.aud.length > 0 ? token.aud.filter((name) => answer.aud.includes(name)) : read.aud
   // The issuer may have taken scopes back since it signed them.
   const narrowed = scoped && ('scope' in answer.all || 'scp' in answer.all)
   const scopes = narrowed ? new Set([...token.scopes].filter((name) => answer.scopes.has(name))) : read.scopes
-  return { ...read, exp, scopes }
+  return { ...read, exp, nbf, aud, scopes }
 }
 
 /**
@@ -112,14 +133,15 @@ function complete(token: Claims, answer: Claims): Claims {
  *
  * @returns Milliseconds; 0 or less: not at all.
  */
-export function keepMs({ issuer, claims, wrapper, askedMs }: Principal, wallMs: number): number {
+export function keepMs({ issuer, claims, wrapper, askedMs }: Principal, wallMs: number, monotonicMs: number): number {
   const left = claims.exp === undefined ? Number.POSITIVE_INFINITY : claims.exp * 1000 - wallMs
   if (askedMs === undefined) return left + issuer.leewayS * 1000
-  let most = Math.min(issuer.answersMaxAgeMs ?? 0, left)
+  // An answer is as old as its question.
+  let most = issuer.answersMaxAgeMs ?? 0
   // HEART OAuth profile §3.2.2: at most half of the token's life.
   if (wrapper !== undefined) most = Math.min(most, (((wrapper.exp ?? 0) - (wrapper.iat ?? wallMs / 1000)) * 1000) / 2)
   // What no feed entry can name is at least asked for as often as the feed is.
   if (issuer.pollIntervalMs !== undefined && claims.jti === undefined && wrapper?.jti === undefined)
     most = Math.min(most, issuer.pollIntervalMs)
-  return most
+  return Math.min(most - (monotonicMs - askedMs), left)
 }

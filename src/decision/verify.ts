@@ -271,11 +271,12 @@ export function checkTimes(claims: Claims, issuer: TrustedIssuer, wallMs: number
 
 /** Checks that a token is for the audience its rule asks for, or else its issuer's; if not, a denial `audience_mismatch`. */
 export function checkAudience(rule: Rule, principal: Principal, trail?: Trail): Deny | undefined {
-  const { claims, issuer, form } = principal
+  const { claims, wrapper, issuer, form } = principal
   const accepted = rule.audience ?? issuer.audience
   // An issuer may say that its introspection names no audience; a JWT that names none is for nobody.
   const unnamed = claims.aud.length === 0 && form !== 'jwt' && !issuer.requireAud
-  const passed = unnamed || claims.aud.some((name) => accepted.includes(name))
+  const shell = wrapper === undefined || wrapper.aud.length === 0 || wrapper.aud.some((name) => accepted.includes(name))
+  const passed = shell && (unnamed || claims.aud.some((name) => accepted.includes(name)))
   trail?.({ stage: 'verify.aud', passed, is: claims.aud.join(', ') || 'none', wanted: `one of ${accepted.join(', ')}` })
   return passed ? undefined : deny('audience_mismatch')
 }

@@ -68,7 +68,8 @@ export async function openFrontDoor(
 ): Promise<FrontDoor> {
   // Not imported: `import 'node:http'` costs 16 MiB, see io/http-server.ts.
   const http = process.getBuiltinModule('node:http')
-  const sockets = new Set<Socket>()
+  /** Open connections, each with the answer it is at. */
+  const sockets = new Map<Socket, ServerResponse | undefined>()
   let inFlight = 0
   let draining = false
   const server = http.createServer(limits, (message, response) => receive(message, response))
@@ -79,12 +80,15 @@ export async function openFrontDoor(
   server.on('checkExpectation', (message, response) => receive(message, response, deny('request_malformed')))
   server.on('connect', (_message, socket) => refuseSocket(socket as Socket, deny('request_malformed'))) // a net server's
   server.on('clientError', (error: NodeJS.ErrnoException, socket) => {
+    const answer = sockets.get(socket as Socket) // a net server's
+    // One answer is out, or on its way: a second one would be read as a part of it, or as the next one's.
+    if (answer?.writableEnded === true) return void (socket as Socket).destroySoon()
     // A connection cut between two requests is nobody's mistake.
-    if (error.code === 'ECONNRESET' || !socket.writable) return void socket.destroy()
+    if (answer !== undefined || error.code === 'ECONNRESET' || !socket.writable) return void socket.destroy()
     refuseSocket(socket as Socket, deny(error.code === 'HPE_HEADER_OVERFLOW' ? 'too_large' : 'request_malformed'))
   })
   server.on('connection', (socket) => {
-    sockets.add(socket)
+    sockets.set(socket, undefined)
     socket.on('close', () => sockets.delete(socket))
   })
   await new Promise<void>((resolve, reject) => {
@@ -109,8 +113,11 @@ export async function openFrontDoor(
       upstreamFailure: undefined,
     }
     inFlight += 1
+    const { socket } = message
+    sockets.set(socket, response)
     response.on('close', () => {
       inFlight -= 1
+      if (sockets.get(socket) === response) sockets.set(socket, undefined)
       // A connection that was busy when the drain began would stay open for its next request.
       if (draining) setImmediate(() => server.closeIdleConnections())
       if (handled.decision !== undefined) report(handled, handled.decision)
@@ -184,6 +191,8 @@ export async function openFrontDoor(
 
   /** Answers what is no request, without node:http's help, and closes. */
   function refuseSocket(socket: Socket, refusal: Deny): void {
+    // Of a CONNECT, node:http has taken its own listener off: a reset would end the process.
+    socket.on('error', () => {})
     const arrivedMs = clock.monotonicMs()
     decided(refusal, 0)
     const { status, headers, body } = respond(refusal)

@@ -28,6 +28,7 @@ const poolOptions = {
   keepAliveTimeout: 4000,
   maxHeaderSize: 65_536,
 } as const
+const joinedBytes = 4096
 // RFC 9110 §9.2.2.
 const idempotent: ReadonlySet<string> = new Set(['GET', 'HEAD', 'OPTIONS', 'PUT', 'DELETE'])
 const closedCodes: ReadonlySet<string> = new Set(['UND_ERR_SOCKET', 'ECONNRESET', 'EPIPE'])
@@ -39,6 +40,7 @@ export function createUpstream(origin: string): Upstream {
   let pool: Pool | undefined
   let loading: Promise<Pool> | undefined
   let busy = 0
+  let connected = 0
   return {
     isFull: () => busy >= maxConnections + maxQueued,
     forward,
@@ -56,7 +58,10 @@ export function createUpstream(origin: string): Upstream {
       headers,
       body: head.hasBody ? message : null,
     }
+    let connectedBefore = connected
+    let answered = false
     let triesLeft = head.hasBody || !idempotent.has(request.method) ? 0 : 1
+    let begun = false
     let controller: Dispatcher.DispatchController | undefined
     busy += 1
     response.on('close', () => {
@@ -68,6 +73,9 @@ export function createUpstream(origin: string): Upstream {
         controller = started
         if (response.destroyed) started.abort(new Error('Cannot answer: the client has left'))
       },
+      onResponseStarted() {
+        answered = true
+      },
       onResponseStart(started, status) {
         // 1xx is between the upstream and us.
         if (status < 200) return
@@ -75,7 +83,10 @@ export function createUpstream(origin: string): Upstream {
         response.writeHead(status, served.headers.backward(lines))
       },
       onResponseData(started, chunk) {
-        if (response.write(chunk)) return
+        // As text a small part joins the head in one write; as bytes it would be a second piece of a gathered one.
+        const joins = !begun && chunk.length <= joinedBytes
+        begun = true
+        if (joins ? response.write(chunk.toString('latin1'), 'latin1') : response.write(chunk)) return
         started.pause()
         response.once('drain', () => started.resume())
       },
@@ -83,8 +94,9 @@ export function createUpstream(origin: string): Upstream {
       onResponseError(_started, error) {
         if (response.destroyed) return
         const code = 'code' in error && typeof error.code === 'string' ? error.code : ''
-        // product.md §8: a kept connection may be closed by the other side just as it is used again.
-        if (triesLeft > 0 && !response.headersSent && closedCodes.has(code)) {
+        // product.md §8: a kept connection may be closed by the other side just as it is used again. Where none was
+        // opened since, it was a kept one.
+        if (triesLeft > 0 && !answered && connected === connectedBefore && closedCodes.has(code)) {
           triesLeft -= 1
           return send()
         }
@@ -95,6 +107,7 @@ export function createUpstream(origin: string): Upstream {
     send()
 
     function send(): void {
+      connectedBefore = connected
       if (pool !== undefined) pool.dispatch(options, handler)
       else
         load().then(
@@ -108,6 +121,9 @@ export function createUpstream(origin: string): Upstream {
   function load(): Promise<Pool> {
     loading ??= import('undici').then((undici) => {
       pool = new undici.Pool(origin, poolOptions)
+      pool.on('connect', () => {
+        connected += 1
+      })
       return pool
     })
     return loading

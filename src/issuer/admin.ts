@@ -108,6 +108,8 @@ export function createAdmin(
     const expiresAt = body['expires_at'] ?? tokens.latestExpiry()
     if (!isSeconds(expiresAt) || !(issuedBefore === null || isSeconds(issuedBefore)))
       return 'issued_before and expires_at are whole seconds since 1970'
+    // An entry that has run out would be acknowledged, and revoke nothing.
+    if (expiresAt <= nowSeconds(clock)) return 'expires_at has passed'
     return { kind, value: value.value, issued_before: issuedBefore, expires_at: expiresAt, cause }
   }
 

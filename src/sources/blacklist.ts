@@ -106,8 +106,15 @@ export type Blacklist = {
   readonly state: () => FeedState
   /** Whether a complete load ever came in; `on_stale: allow` holds only then. */
   readonly loadedOnce: boolean
+  /** What is held, for the list that takes this one's place at a reload. */
+  readonly handOver: () => BlacklistLegacy | undefined
   readonly close: () => void
 }
+
+/** What one list leaves to the next: a reload must not bring revoked tokens back. */
+export type BlacklistLegacy = { readonly held: Held; readonly good: Good | undefined }
+
+type Good = { readonly startedMs: number; readonly wallMs: number }
 
 /** What is held. An index is changed in place, the rest is swapped as one. */
 type Held = {
@@ -130,7 +137,7 @@ const resyncEveryMs = 600_000
 const foundByLookup: RevocationHit = { kind: 'jti', cause: 'admin' }
 
 /** Makes the list of one issuer; nothing is fetched before `start` or `poll`. */
-export function createBlacklist(options: BlacklistOptions, deps: BlacklistDeps): Blacklist {
+export function createBlacklist(options: BlacklistOptions, deps: BlacklistDeps, legacy?: BlacklistLegacy): Blacklist {
   const { issuer, cacheSize, purgeDelayMs, maxStalenessMs } = options
   const { clock, log } = deps
   const feed = createFeed(options, deps)
@@ -139,8 +146,9 @@ export function createBlacklist(options: BlacklistOptions, deps: BlacklistDeps):
     lookup: feed.lookup,
     onFailure: (why) => log('blacklist_lookup_failed', { issuer, why }),
   })
-  let held: Held | undefined
-  let good: { startedMs: number; wallMs: number } | undefined
+  // From the start of the feed again: what is inherited is then merged with it, and sized anew.
+  let held: Held | undefined = legacy && { ...legacy.held, cursor: 0, etag: undefined }
+  let good = legacy?.good
   // Entries the issuer counts as live and never delivered.
   let unlisted = 0
   let resyncFromMs = 0
@@ -163,6 +171,7 @@ export function createBlacklist(options: BlacklistOptions, deps: BlacklistDeps):
     get loadedOnce() {
       return held !== undefined
     },
+    handOver: () => held && { held, good },
     close() {
       closed = true
       clearTimeout(timer)

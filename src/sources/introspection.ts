@@ -93,8 +93,11 @@ export function createIntrospection(
     const askedMs = clock.monotonicMs()
     const { answer, result } = await outcome(token, askedMs)
     observe(result, (clock.monotonicMs() - askedMs) / 1000)
-    if (answer.kind === 'answer' && !answer.answer.active)
-      inactive.set(token, answer, askedMs + inactiveMaxAgeMs, token.length)
+    if (answer.kind !== 'answer') return answer
+    // Two questions about one token may overlap: what was asked later is what holds.
+    const kept = inactive.get(token, clock.monotonicMs())
+    if (kept !== undefined && kept.askedMs > askedMs) return kept
+    if (!answer.answer.active) inactive.set(token, answer, askedMs + inactiveMaxAgeMs, token.length)
     return answer
   }
 
@@ -112,15 +115,18 @@ export function createIntrospection(
         breaker.released()
         return { answer: none('overloaded', 1000), result: 'overloaded' }
       }
-      // A secret of ours that cannot be read says nothing about the issuer.
+      const answered = error instanceof HttpCallFailed && unusable.has(error.kind)
+      // A secret of ours that cannot be read says nothing about the issuer, nor does an answer about one token that is
+      // too long: it must not shut out the others.
       if (error instanceof SecretRefused) breaker.released()
+      else if (answered) breaker.succeeded()
       else breaker.failed()
       const expected =
         error instanceof HttpCallFailed || error instanceof SourceFailed || error instanceof SecretRefused
       if (!expected) throw error
       trouble(error.message)
       // product.md §1: down or slow is one thing, an answer that cannot be used another.
-      const result = error instanceof HttpCallFailed && unusable.has(error.kind) ? 'invalid' : 'unavailable'
+      const result = answered ? 'invalid' : 'unavailable'
       return { answer: none(result, 1000), result }
     }
   }

@@ -75,8 +75,13 @@ export type Jwks = {
     readonly lastSuccessWallMs: number | undefined
     readonly failure: string | undefined
   }
+  /** The set that is held, for who takes this one's place at a reload and asks at the same place. */
+  readonly handOver: () => JwksLegacy | undefined
   readonly close: () => void
 }
+
+/** A fetched set, with the times its fetch began. */
+export type JwksLegacy = { readonly set: KeySet; readonly startedMs: number; readonly startedWallMs: number }
 
 const limits = { maxBodyBytes: 262_144, deadlineMs: 2000 } as const
 // 100 keys, with all their members and certificate chains.
@@ -86,12 +91,12 @@ const maxTried = 16
 const retryMs = 1000
 const maxRetryMs = 30_000
 
-type Held = { readonly set: KeySet; readonly startedMs: number; readonly startedWallMs: number }
+type Held = JwksLegacy
 
 /** Makes the keys of one issuer; nothing is fetched before `start`. */
-export function createJwks(options: JwksOptions, deps: JwksDeps): Jwks {
+export function createJwks(options: JwksOptions, deps: JwksDeps, legacy?: JwksLegacy): Jwks {
   const { clock, random, origin, log, count } = deps
-  let held: Held | undefined
+  let held: Held | undefined = legacy
   let etag: string | undefined
   let pending: Promise<void> | undefined
   let lastDemandMs = Number.NEGATIVE_INFINITY
@@ -100,7 +105,7 @@ export function createJwks(options: JwksOptions, deps: JwksDeps): Jwks {
   let nextDueMs = 0
   let timer: NodeJS.Timeout | undefined
   let closed = false
-  return { start: schedule, key, holds, refresh: fetchOnce, state, close }
+  return { start: schedule, key, holds, refresh: fetchOnce, state, handOver: () => held, close }
 
   function key(wanted: Wanted): Answer | Promise<Answer> {
     return find(wanted) ?? lookAgain(wanted)
@@ -143,8 +148,10 @@ export function createJwks(options: JwksOptions, deps: JwksDeps): Jwks {
   /** A key that were newer than our set would have signed later than the set was fetched, or the request come later. */
   function isOlderThanSet({ iat, arrivedMs }: Wanted, { startedMs, startedWallMs }: Held): boolean {
     if (startedMs >= arrivedMs) return true
+    // By the clock of now, too: if it was wrong at the fetch and is right again, the token's time is of the right one.
+    const fetchedMs = Math.min(startedWallMs, clock.wallMs() - (clock.monotonicMs() - startedMs))
     // 1 s: `iat` is in whole seconds.
-    return typeof iat === 'number' && startedWallMs > iat * 1000 + 1000 + options.leewayMs
+    return typeof iat === 'number' && fetchedMs > iat * 1000 + 1000 + options.leewayMs
   }
 
   function findUnnamed(set: KeySet, { algorithm, verifies }: Wanted): VerificationKey | undefined {

@@ -28,12 +28,15 @@ export type Metadata = {
 
 // As long as keys may be used unseen; a document moves far less often than keys do.
 const maxAgeMs = 3_600_000
+// An issuer that answers about tokens and not about itself is not asked about itself for every token.
+const retryMs = 500
 const limits = { maxBodyBytes: 65_536, deadlineMs: 2000 } as const
 
 /** Finds an issuer's endpoints by discovery, in the OpenID Connect and the RFC 8414 form. */
 export function createMetadata(options: MetadataOptions, { clock, send }: MetadataDeps): Metadata {
   let held: { document: IssuerMetadata; untilMs: number } | undefined
   let pending: Promise<IssuerMetadata> | undefined
+  let againMs = Number.NEGATIVE_INFINITY
   return {
     async endpoint(name) {
       const document = await current()
@@ -50,6 +53,7 @@ export function createMetadata(options: MetadataOptions, { clock, send }: Metada
 
   async function current(): Promise<IssuerMetadata> {
     if (held !== undefined && clock.monotonicMs() < held.untilMs) return held.document
+    if (held !== undefined && clock.monotonicMs() < againMs) return held.document
     pending ??= discover().finally(() => {
       pending = undefined
     })
@@ -72,6 +76,7 @@ export function createMetadata(options: MetadataOptions, { clock, send }: Metada
         failure ??= error
       }
     }
+    againMs = clock.monotonicMs() + retryMs
     throw failure
   }
 

@@ -32,6 +32,7 @@ const never = () => {
 const lookups: Lookups = {
   known: never,
   remember: never,
+  forget: never,
   holdsKey: never,
   key: never,
   introspect: never,

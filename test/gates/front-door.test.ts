@@ -203,3 +203,60 @@ test('openFrontDoor() counts a request that is cut in its head as no decision, a
   assert.deepEqual(it.failures, [])
   assert.equal(reasonOf(await it.send(get('/a//b'))), 'path_rejected')
 })
+
+test('openFrontDoor() survives a CONNECT whose client resets at once', async () => {
+  await using upstream = await openRawUpstream(() => {})
+  await using it = await openDoor(upstream.port)
+  for (let at = 0; at < 20; at += 1) {
+    const socket = connect(it.door.port, '127.0.0.1')
+    socket.on('error', () => {})
+    await once(socket, 'connect')
+    socket.write('CONNECT a:80 HTTP/1.1\r\nHost: a:80\r\n\r\n')
+    socket.resetAndDestroy()
+  }
+  await sleep(50)
+
+  assert.equal(reasonOf(await it.send(get('/a//b'))), 'path_rejected')
+})
+
+const poisons = [
+  {
+    name: 'a bad chunk',
+    sent: 'POST /a HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n',
+    next: 'ZZ\r\n',
+  },
+  { name: 'garbage behind a request', sent: 'GET /a HTTP/1.1\r\nHost: a.test\r\n\r\n', next: 'garbage\r\n\r\n' },
+] as const
+for (const { name, sent, next } of poisons) {
+  test(`openFrontDoor() writes no second answer into one that is under way: ${name}`, async () => {
+    await using upstream = await openRawUpstream((socket) => {
+      socket.once('data', () => socket.write('HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n0123456789'))
+    })
+    await using it = await openDoor(upstream.port)
+    const socket = connect(it.door.port, '127.0.0.1')
+    let text = ''
+    socket.on('error', () => {})
+    socket.on('data', (chunk) => {
+      text += chunk.toString('latin1')
+    })
+    socket.write(sent)
+    for (let at = 0; at < 400 && !text.endsWith('0123456789'); at += 1) await sleep(5)
+    socket.write(next)
+    await once(socket, 'close')
+    await sleep(20)
+
+    assert.ok(text.endsWith('\r\n\r\n0123456789'), text)
+    assert.equal(it.decisions.length, 1)
+    assert.equal(it.exchanges.length, 1)
+  })
+}
+
+test('openFrontDoor() answers ambiguous framing once, and counts it once', async () => {
+  await using upstream = await openRawUpstream(() => {})
+  await using it = await openDoor(upstream.port)
+
+  const answer = await it.send('POST /a HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: xchunked\r\n\r\nabc', 400)
+
+  assert.equal(answer.split('HTTP/1.1 400').length, 2, answer)
+  assert.equal(it.decisions.length, 1)
+})

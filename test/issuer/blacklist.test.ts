@@ -324,7 +324,7 @@ test('admin revoke: a wider entry replaces a narrower one under a new seq, and a
 
   const wider = await object(list(world.a, { kind: 'sub', value: 'alice' }))
   const narrower = await object(
-    list(world.a, { kind: 'sub', value: 'alice', issued_before: epochStart, expires_at: epochStart }),
+    list(world.a, { kind: 'sub', value: 'alice', issued_before: epochStart, expires_at: epochStart + 1 }),
   )
 
   assert.deepEqual([wider, narrower], [{ seq: 2 }, { seq: 2 }])
@@ -358,6 +358,7 @@ test('admin revoke refuses what is no entry', async () => {
     { kind: 'jti', value: 1 },
     { kind: 'jti', value: 'x', cause: 'local' },
     { kind: 'jti', value: 'x', expires_at: 'soon' },
+    { kind: 'jti', value: 'x', expires_at: epochStart },
     { kind: 'jti', value: 'x', issued_before: -1 },
     { kind: 'jti', value: 'x', expires_at: 1e12 },
   ])

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
+import type { JsonObject } from '../../src/base/json.ts'
 import type { Principal } from '../../src/decision/decision.ts'
 import { keepMs } from '../../src/decision/unwrap.ts'
 import type { TrustedIssuer } from '../../src/decision/verify.ts'
@@ -9,9 +10,17 @@ import type { Claims } from '../../src/spec/claims.ts'
 import { readClaims } from '../../src/spec/claims.ts'
 import { createTestClock, startS } from '../support/clock.ts'
 
-type Facts = { readonly form: 'jwt' | 'wrapped' | 'opaque'; readonly issuer: { readonly issuer: string } }
+type Facts = {
+  readonly form: 'jwt' | 'wrapped' | 'opaque'
+  readonly issuer: { readonly issuer: string }
+  readonly claims: { readonly all: JsonObject }
+}
 
-const facts = (form: Facts['form'], issuer = 'https://issuer.test'): Facts => ({ form, issuer: { issuer } })
+const facts = (form: Facts['form'], issuer = 'https://issuer.test'): Facts => ({
+  form,
+  issuer: { issuer },
+  claims: { all: {} },
+})
 
 function setup() {
   const clock = createTestClock()
@@ -100,10 +109,10 @@ test('known.remember() is bounded, by bytes before it is by entries, and lets th
 test('known.remember() bounds its bytes too: tokens of 8 KiB are held in a few thousands', () => {
   const { known } = setup()
   const filler = 'x'.repeat(8180)
-  for (let at = 0; at < 5000; at += 1) known.remember(`${filler}${at}`, facts('jwt'), 1000)
+  for (let at = 0; at < 9000; at += 1) known.remember(`${filler}${at}`, facts('jwt'), 1000)
 
   const bytes = known.entries() * 8192
-  assert.ok(known.entries() < 2000 && bytes > 8 * 1024 * 1024, String(known.entries()))
+  assert.ok(bytes < 64 * 1024 * 1024 && bytes > 32 * 1024 * 1024, String(known.entries()))
 })
 
 test('known.remember() keeps the two kinds apart: a flood of opaque tokens does not evict signed ones', () => {
@@ -235,6 +244,33 @@ for (const { what, form, exp, keep, askedMs, jti, wrapper, ...change } of lifeti
       askedMs,
     }
 
-    assert.equal(keepMs(principal, startS * 1000), keep)
+    assert.equal(keepMs(principal, startS * 1000, askedMs ?? 0), keep)
+    // An answer is as old as its question, however late it came.
+    if (askedMs !== undefined) assert.ok(keepMs(principal, startS * 1000, askedMs + 29_000) <= 1000)
   })
 }
+
+test('known.remember() counts what an answer says, not only how long its token is', () => {
+  const { known } = setup()
+  const groups = Array.from({ length: 1000 }, (_, at) => `group-${at}-${'x'.repeat(40)}`)
+  for (let at = 0; at < 2000; at += 1)
+    known.remember(`token-${at}`, { ...facts('opaque'), claims: { all: { groups } } }, 60_000)
+
+  // 64 MiB of answers of about 150 KiB each.
+  assert.ok(known.entries() < 700, `${known.entries()} entries`)
+})
+
+test('known.forget() lets go of a token at one issuer, signed or opaque', () => {
+  const { known } = setup()
+  const two = facts('opaque', 'https://two.test')
+  known.remember('a', facts('opaque'), 1000)
+  known.remember('a', two, 1000)
+  known.remember('b.c.d', facts('wrapped'), 1000)
+
+  known.forget('a', 'https://issuer.test')
+  known.forget('b.c.d', 'https://issuer.test')
+
+  assert.equal(known.find('a', 'https://issuer.test'), undefined)
+  assert.equal(known.find('a', 'https://two.test'), two)
+  assert.equal(known.find('b.c.d', undefined), undefined)
+})

@@ -124,7 +124,7 @@ test('metadata.endpoint() fetches once for all who ask, keeps the document an ho
 
 test('metadata.doubt() has the document fetched anew, and what fails then changes nothing', async () => {
   let answer = document()
-  const { metadata, asked } = metadataOf({ [places[0]]: () => answer() })
+  const { metadata, asked, clock } = metadataOf({ [places[0]]: () => answer() })
   metadata.doubt()
   await metadata.endpoint('jwks_uri')
 
@@ -135,6 +135,10 @@ test('metadata.doubt() has the document fetched anew, and what fails then change
     await nextTick()
   }
   answer = document({ jwks_uri: 'https://issuer.test/moved' })
+  const failed = asked.length
+  for (let at = 0; at < 100; at += 1) await metadata.endpoint('jwks_uri')
+  assert.equal(asked.length, failed, 'not for every token')
+  clock.pass(500)
   await metadata.endpoint('jwks_uri')
   await nextTick()
   assert.equal(await metadata.endpoint('jwks_uri'), 'https://issuer.test/moved')

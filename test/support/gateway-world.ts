@@ -89,6 +89,10 @@ export function world(change: Partial<TrustedIssuer> = {}): World {
           asked.push('remember')
           facts.set(principal.form === 'opaque' ? `${principal.issuer.issuer} ${token}` : token, principal)
         },
+        forget(token, issuer) {
+          asked.push('forget')
+          for (const key of [token, `${issuer.issuer} ${token}`]) facts.delete(key)
+        },
         holdsKey: () => it.holds,
         key(issuer, wanted) {
           asked.push(`key ${issuer.issuer}`)
