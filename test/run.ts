@@ -25,7 +25,7 @@ if (args.includes('--dist')) {
 const files = globSync(patterns.length > 0 ? patterns : ['test/**/*.test.ts']).sort()
 let failed = 0
 let skipped = 0
-const tests = run({ files, concurrency: Math.min(2, availableParallelism()), timeout: 300_000 })
+const tests = run({ files, concurrency: Math.min(2, availableParallelism()), timeout: 120_000 })
 tests.on('test:fail', () => {
   failed += 1
 })

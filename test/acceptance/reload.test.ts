@@ -1,0 +1,97 @@
+// What a reload must not lose, and what it must (product.md §2, §6).
+import { test } from 'node:test'
+import type { Members } from './forge.ts'
+import { jwkOf, keys } from './forge.ts'
+import type { World } from './harness.ts'
+import { allowed, denied, openWorld, until } from './harness.ts'
+
+/** Changes members of issuer A's section, and of the blacklist's. */
+function change(world: World, issuer: Members, blacklist: Members = {}): void {
+  world.reload((configuration) => {
+    const [first, ...rest] = configuration['issuers'] as Members[] // as the harness wrote it
+    configuration['issuers'] = [{ ...first, ...issuer }, ...rest]
+    configuration['blacklist'] = { ...(configuration['blacklist'] as Members), ...blacklist }
+  })
+}
+
+/** Asks until the answer is 401, five seconds at most. */
+async function untilDenied(world: World, token: string): Promise<void> {
+  for (let at = 0; at < 100; at += 1) {
+    if ((await world.ask({ path: '/any/1', token })).status === 401) return
+    await new Promise((resolve) => setTimeout(resolve, 50))
+  }
+  throw new Error('Cannot go on: the token is still accepted')
+}
+
+async function withRevoked(): Promise<{ world: World; token: string; good: string }> {
+  const world = await openWorld({
+    a: { blacklist: { url: 'ISS_A/blacklist' } },
+    more: { blacklist: { poll_interval: '200ms', max_staleness: '1h' } },
+  })
+  const token = world.mint({ claims: { jti: 'revoked' } })
+  const good = world.mint()
+  await allowed(world, { path: '/any/1', token })
+  world.a.revoked.push({ kind: 'jti', value: 'revoked' })
+  await untilDenied(world, token)
+  return { world, token, good }
+}
+
+for (const { name, issuer, blacklist } of [
+  { name: "an issuer's other settings", issuer: { max_token_lifetime: '23h' }, blacklist: {} },
+  { name: 'the size and interval of the list', issuer: {}, blacklist: { cache_size: 500, poll_interval: '300ms' } },
+  { name: 'how the issuer is reached', issuer: { insecure_http: true }, blacklist: {} },
+]) {
+  test(`a reload that changes ${name} brings no revoked token back, though the issuer has forgotten it`, async () => {
+    const { world, token, good } = await withRevoked()
+    await using _world = world
+    // Restored from an old copy: the entry is gone, and only the union knows of it.
+    world.a.revoked.length = 0
+    await new Promise((resolve) => setTimeout(resolve, 500))
+    await denied(world, { path: '/any/1', token }, 401, 'token_revoked')
+
+    change(world, issuer, blacklist)
+
+    await denied(world, { path: '/any/1', token }, 401, 'token_revoked')
+    await allowed(world, { path: '/any/1', token: good })
+    await new Promise((resolve) => setTimeout(resolve, 700))
+    await denied(world, { path: '/any/1', token }, 401, 'token_revoked')
+  })
+}
+
+test('a reload while the issuer is down keeps its keys and its list: good tokens stay good', async () => {
+  const { world, token, good } = await withRevoked()
+  await using _world = world
+  world.a.answer = () => ({ status: 500, json: {} })
+
+  change(world, { max_token_lifetime: '23h', jwks: { refresh: '10m' } }, { max_staleness: '2h' })
+
+  await allowed(world, { path: '/any/1', token: good })
+  await denied(world, { path: '/any/1', token }, 401, 'token_revoked')
+})
+
+test('a reload that moves the keys to another place takes none along', async () => {
+  await using world = await openWorld()
+  const token = world.mint()
+  await allowed(world, { path: '/any/1', token })
+  world.a.answer = ({ path }) =>
+    path === '/moved' ? { json: { keys: [jwkOf(keys.second, { kid: 'k2' })] } } : undefined
+
+  change(world, { jwks_uri: `${world.a.origin}/moved` })
+
+  await untilDenied(world, token)
+  await allowed(world, { path: '/any/1', token: world.mint({ key: keys.second, kid: 'k2' }) })
+})
+
+test('a request under way when its issuer is changed ends as it would have', async () => {
+  await using world = await openWorld()
+  const answer = { active: true, aud: 'api', exp: world.nowS() + 300 }
+  world.a.tokens.set('slow', answer)
+  world.a.answer = ({ path }) => (path === '/introspect' ? { json: answer, delay: 500 } : undefined)
+  const asked = world.ask({ path: '/a/1', token: 'slow' })
+  await until(() => world.a.count('/introspect') === 1, 'the question')
+
+  change(world, { insecure_http: true })
+
+  const got = await asked
+  if (got.status !== 200) throw new Error(`the request ended with ${got.status} ${got.reason}`)
+})
