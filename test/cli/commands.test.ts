@@ -107,7 +107,7 @@ test('postern explain refuses more than a token on stdin, and a URL that is none
 
   assert.equal(flooded.code, 1)
   assert.match(flooded.stderr, /^postern: Cannot read stdin: more than \d+ bytes$/m)
-  assert.equal(odd.code, 1)
+  assert.equal(odd.code, 2)
   assert.match(odd.stderr, /^postern: Cannot read URL: /m)
 })
 
@@ -154,17 +154,24 @@ test('postern check --json lists every finding of every file, a missing file amo
   assert.equal(first?.file, bad)
   assert.deepEqual(
     first?.findings.map(({ severity, line, column, path }) => [severity, line, column, path]),
-    [['error', 12, 1, 'surprise']],
+    [
+      ['error', 12, 1, 'surprise'],
+      ['warning', 7, 63, 'issuers.0.introspection.client_secret.env'],
+    ],
   )
   assert.deepEqual([second?.file, second?.findings.length], ['/nonexistent', 1])
   assert.deepEqual([third?.file, third?.findings.filter(({ severity }) => severity === 'error')], [fine, []])
 })
 
-test('postern check reads secrets only with --secrets', async () => {
+test('postern check warns of a secret that is not here, and with --secrets refuses', async () => {
   using files = directory()
   const file = files.write('gateway.yaml', gateway('http://127.0.0.1:9/a'))
+  const shell = fakeShell()
 
-  assert.equal(await runCommand(['check', file], fakeShell()), 0)
+  assert.equal(await runCommand(['check', file], shell), 0)
+  assert.match(shell.told.out, /warning: Cannot read secret: environment variable SECRET is not set/)
+  assert.equal(await runCommand(['check', '--strict', file], fakeShell()), 3)
+  assert.equal(await runCommand(['check', file], fakeShell({ SECRET: 'x' })), 0)
   assert.equal(await runCommand(['check', '--secrets', file], fakeShell()), 3)
 })
 
