@@ -80,6 +80,8 @@ export async function startApp(
   const upstream = createUpstream(upstreamOptions.url.replace(/\/$/, ''))
   const accessLog = createAccessLog(powers, writer)
   const open: { close: () => unknown }[] = [upstream]
+  // Before the listeners: the issuers answer meanwhile.
+  for (const each of running.sources) each.start()
   try {
     const door = await openFrontDoor(splitAddress(listen.proxy), {
       clock,
@@ -111,7 +113,6 @@ export async function startApp(
     const build = { version: powers.version, revision: powers.revision, nodeVersion: process.version }
     registerGauges(counted.metrics, { running: () => running, known, door, writer, build })
     open.push(watchFiles(watchedFiles, { clock, onChange }))
-    for (const each of running.sources) each.start()
     const { rules, issuers } = configuration.options
     log.info('started', {
       version: powers.version,
