@@ -146,7 +146,12 @@ export async function openFrontDoor(
   }
 
   function act(handled: Handled, made: Decision): void {
-    if (handled.decision !== undefined) return // a bug after the verdict: the answer is under way
+    if (handled.decision !== undefined) {
+      // A bug after the verdict, which was counted: the client gets an end, or what a bug is answered with.
+      if (handled.response.headersSent || made.kind === 'allow') handled.response.destroy()
+      else answer(handled, respond(made))
+      return
+    }
     const full = made.kind === 'allow' && upstream.isFull()
     const decision: Decision = full ? { kind: 'deny', reason: 'overloaded', rule: made.rule } : made
     handled.decision = decision

@@ -129,6 +129,23 @@ test('openFrontDoor() answers 500 for a gateway that throws, and serves the next
   assert.equal(statusOf(await fine.send(get('/a'))), 200)
 })
 
+test('openFrontDoor() answers 500 for a bug after the verdict, too, and nothing hangs', async () => {
+  let asked = 0
+  await using upstream = await openUpstream((_request, response) => {
+    asked += 1
+    response.end()
+  })
+  const broken = { kind: 'allow', reason: 'ok', rule: undefined, principal: null, path: 'none' }
+  await using it = await openDoor(upstream.port, { decide: () => broken as unknown as Decision }) // no Allow at all: the bug
+
+  const answer = await it.send(get('/a'), 2000)
+
+  assert.equal(statusOf(answer), 500)
+  assert.equal(asked, 0)
+  assert.equal(it.decisions.length, 1)
+  assert.equal(it.failures.length, 1)
+})
+
 test('openFrontDoor() forwards nothing for a client that left while its request was decided', async () => {
   let asked = 0
   const verdict = Promise.withResolvers<Decision>()
