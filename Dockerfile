@@ -1,14 +1,14 @@
-# The last stage holds Node, the libraries it links, the built program and its packages: no shell, no root.
+# The last stage holds Node, the libraries it links and the built program: no shell, no packages, no root.
 FROM node:26-trixie-slim AS build
 WORKDIR /app
-COPY package.json package-lock.json .npmrc tsconfig.json tsconfig.build.json ./
+COPY package.json package-lock.json .npmrc tsconfig.json rolldown.config.ts ./
 # Without scripts: the only package that has one brings a Node, and the image has its own.
 RUN npm ci --ignore-scripts
 COPY src ./src
-RUN npx --no-install tsc -p tsconfig.build.json && npm prune --omit=dev --ignore-scripts
+RUN npm run build
 RUN mkdir -p /root-of-image/app \
   && cp --parents /usr/local/bin/node $(ldd /usr/local/bin/node | grep -o '/[^ ]*') /root-of-image \
-  && cp -r package.json node_modules dist /root-of-image/app
+  && cp -r package.json dist /root-of-image/app
 
 FROM scratch
 ARG REVISION=""

@@ -1,10 +1,9 @@
-// Runs every test, or those named; with --dist against the built program. With CI=true a test that was skipped is a failure: there is nobody to notice it.
+// Runs every test, or those named; with --dist those that start the program, against the built one. With CI=true a test that was skipped is a failure: there is nobody to notice it.
 import { globSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
 import { join } from 'node:path'
 import { run } from 'node:test'
 import { spec } from 'node:test/reporters'
-import { pathToFileURL } from 'node:url'
 
 const [major = 0, minor = 0, patch = 0] = process.versions.node.split('.').map(Number)
 // package.json, engines: older ones lack fixes we rely on.
@@ -17,12 +16,11 @@ if (major < 24 || (major === 24 && (minor < 14 || (minor === 14 && patch < 1))))
 
 const args = process.argv.slice(2)
 const patterns = args.filter((arg) => arg !== '--dist')
+const dist = args.includes('--dist')
 // For the tests, and for every process they start.
-if (args.includes('--dist')) {
-  const hook = pathToFileURL(join(import.meta.dirname, 'against-dist.ts')).href
-  process.env['NODE_OPTIONS'] = `${process.env['NODE_OPTIONS'] ?? ''} --import=${hook}`
-}
-const files = globSync(patterns.length > 0 ? patterns : ['test/**/*.test.ts']).sort()
+if (dist) process.env['POSTERN_TEST_PROGRAM'] = join(import.meta.dirname, '../dist/main.js')
+const all = dist ? ['test/cli/*.test.ts', 'test/shows/*.test.ts'] : ['test/**/*.test.ts']
+const files = globSync(patterns.length > 0 ? patterns : all).sort()
 let failed = 0
 let skipped = 0
 const tests = run({ files, concurrency: Math.min(2, availableParallelism()), timeout: 120_000 })

@@ -10,8 +10,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Shell } from '../../src/cli/shell.ts'
-
-const main = join(import.meta.dirname, '../../src/main.ts')
+import { program } from '../support/program.ts'
 
 /** A command that runs, or ran. */
 export type Started = Disposable & {
@@ -25,7 +24,7 @@ export type Started = Disposable & {
 /** Starts `postern` with arguments; what is on stdin is `input`, and nothing after it. */
 export function start(args: readonly string[], options: { input?: string; env?: NodeJS.ProcessEnv } = {}): Started {
   const env = { PATH: process.env['PATH'], ...options.env }
-  const child = spawn(process.execPath, [main, ...args], { env, stdio: 'pipe' })
+  const child = spawn(process.execPath, [program, ...args], { env, stdio: 'pipe' })
   let stdout = ''
   let stderr = ''
   child.stdout.setEncoding('utf8').on('data', (text: string) => {

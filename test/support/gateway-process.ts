@@ -6,6 +6,7 @@ import { closeSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync }
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as wait } from 'node:timers/promises'
+import { program } from './program.ts'
 
 /** A gateway that serves, until disposed of. */
 export type GatewayProcess = AsyncDisposable & {
@@ -18,7 +19,6 @@ export type GatewayProcess = AsyncDisposable & {
   readonly logged: (event: string) => readonly string[]
 }
 
-const main = join(import.meta.dirname, '../../src/main.ts')
 const startMs = 10_000
 
 /**
@@ -34,7 +34,7 @@ export async function startGatewayProcess(configuration: Readonly<Record<string,
   writeFileSync(file, JSON.stringify({ version: 1, listen, drain: { delay: '0s', timeout: '1s' }, ...configuration }))
   // To a file: reading an access log through a pipe would cost the loader more than the load.
   const output = openSync(log, 'w')
-  const child = spawn(process.execPath, [main, 'serve', '--config', file], {
+  const child = spawn(process.execPath, [program, 'serve', '--config', file], {
     stdio: ['ignore', output, 'inherit'],
     env: { ...process.env, POSTERN_SECRET: 'gateway-secret' },
   })
