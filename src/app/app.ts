@@ -8,7 +8,7 @@ import type { GatewayOptions } from '../config/schema.ts'
 import type { Principal } from '../decision/decision.ts'
 import type { FrontDoor } from '../gates/front-door.ts'
 import { openFrontDoor } from '../gates/front-door.ts'
-import { createUpstream } from '../gates/proxy.ts'
+import { createDeadlines } from '../http1/deadlines.ts'
 import { watchFiles } from '../io/files.ts'
 import { createHttpClient } from '../io/http-client.ts'
 import type { HttpAnswer } from '../io/http-server.ts'
@@ -24,6 +24,7 @@ import { explain } from './explain.ts'
 import { createGatewayMetrics } from './metrics.ts'
 import { createProbes, registerGauges } from './probes.ts'
 import { createSecrets } from './secrets.ts'
+import { createUpstream } from './upstream.ts'
 
 /** What the process gives. Nothing below reads a clock, a file, the environment or a random number by itself. */
 export type Powers = {
@@ -56,6 +57,20 @@ export type App = {
   readonly isReady: () => boolean
 }
 
+// security.md §4.1.
+const doorLimits = {
+  maxConnections: 10_000,
+  limits: {
+    request: { target: 8192, fields: { bytes: 16_384, count: 100, one: 12_288 } },
+    headMs: 10_000,
+    requestMs: 60_000,
+    minBodyRate: 1024,
+    idleMs: 65_000,
+    writeMs: 60_000,
+    requestsPerConnection: 10_000,
+  },
+} as const
+
 /** Starts the gateway, or says what is wrong with its configuration. Rejects when an address cannot be listened on. */
 export async function startApp(
   source: ConfigurationSource,
@@ -77,24 +92,29 @@ export async function startApp(
   let stopping: Promise<void> | undefined
 
   const probes = createProbes({ running: () => running, isDraining: () => draining, refusal: () => refusal })
-  const upstream = createUpstream(upstreamOptions.url.replace(/\/$/, ''))
+  const deadlines = createDeadlines(clock)
+  const upstream = createUpstream(upstreamOptions, deadlines)
   const accessLog = createAccessLog(powers, writer)
   const open: { close: () => unknown }[] = [upstream]
   // Before the listeners: the issuers answer meanwhile.
   for (const each of running.sources) each.start()
   try {
-    const door = await openFrontDoor(splitAddress(listen.proxy), {
-      clock,
-      upstream,
-      failed,
-      serving: () => running.serving,
-      decided: counted.decided,
-      finished(exchange) {
-        const nowMs = clock.monotonicMs()
-        counted.finished(exchange, nowMs)
-        accessLog(exchange, nowMs)
+    const door = await openFrontDoor(
+      { ...splitAddress(listen.proxy), ...doorLimits },
+      {
+        clock,
+        deadlines,
+        upstream,
+        failed,
+        serving: () => running.serving,
+        decided: counted.decided,
+        finished(exchange) {
+          const nowMs = clock.monotonicMs()
+          counted.finished(exchange, nowMs)
+          accessLog(exchange, nowMs)
+        },
       },
-    })
+    )
     open.push(door)
     const upstreamHealth = createUpstreamHealth(upstreamOptions)
     open.push(upstreamHealth)

@@ -126,12 +126,18 @@ export type HeaderFilter = {
   readonly forward: (rawHeaders: readonly string[], context: ForwardContext) => string[]
   /** The upstream's lines for the client: without those of its connection, with its `Content-Length`. */
   readonly backward: (rawHeaders: readonly string[]) => string[]
+  /** Of what stands behind a body, what may pass (RFC 9110 §6.5.1), to the upstream and back. */
+  readonly forwardTrailers: (lines: readonly string[]) => string[]
+  readonly backwardTrailers: (lines: readonly string[]) => string[]
 }
 
 /** What becomes of a client's header: `origin` passes from a trusted proxy only, `credential` where the rule says so. */
 type Fate = 'pass' | 'drop' | 'connection' | 'origin' | 'forwarded_for' | 'credential'
 type Name = { readonly lower: string; readonly fate: Fate }
 
+// RFC 9110 §6.5.1: what says how to take a message must come before it.
+const neverTrailing =
+  /^(?:age|authorization|cache-control|content-(?:encoding|length|range|type)|cookie|date|expires|host|if-.*|location|max-forwards|pragma|range|retry-after|set-cookie|vary|www-authenticate)$/
 const maxKnownNames = 1000
 const maxKnownLength = 64
 const token = /^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/
@@ -145,7 +151,12 @@ export function createHeaderFilter(options: HeaderOptions, { isTrustedProxy }: H
   const names = new Map<string, Name>()
   // Keyed by the facts themselves: they live as long as the cache that holds them.
   const rendered = new WeakMap<Facts, readonly string[]>()
-  return { forward, backward }
+  return {
+    forward,
+    backward,
+    forwardTrailers: (lines) => keepTrailers(lines, (fate) => fate === 'pass'),
+    backwardTrailers: (lines) => keepTrailers(lines, (fate) => fate !== 'connection'),
+  }
 
   function forward(rawHeaders: readonly string[], { peer, proto, request, allow }: ForwardContext): string[] {
     const ip = plainAddress(peer)
@@ -187,6 +198,15 @@ export function createHeaderFilter(options: HeaderOptions, { isTrustedProxy }: H
       if (!listed?.has(lower)) lines.push(raw, rawHeaders[at + 1] ?? '')
     }
     return lines
+  }
+
+  function keepTrailers(lines: readonly string[], mayPass: (fate: Fate) => boolean): string[] {
+    const kept: string[] = []
+    for (let at = 0; at + 1 < lines.length; at += 2) {
+      const { lower, fate } = nameOf(lines[at] ?? '')
+      if (mayPass(fate) && !neverTrailing.test(lower)) kept.push(lines[at] ?? '', lines[at + 1] ?? '')
+    }
+    return kept
   }
 
   function nameOf(raw: string): Name {

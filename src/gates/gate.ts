@@ -3,6 +3,7 @@ import type { Decision } from '../decision/decision.ts'
 import type { HeaderFilter } from '../decision/headers.ts'
 import type { AccessRequest } from '../decision/request.ts'
 import type { Gateway } from '../gateway.ts'
+import type { UpstreamProblem } from '../http1/exchange.ts'
 
 /** One configuration at work. A request keeps the one it started with, whatever is loaded meanwhile. */
 export type Serving = {
@@ -13,7 +14,22 @@ export type Serving = {
 }
 
 /** Why the upstream gave no answer, or only a part of one. */
-export type UpstreamFailure = 'upstream_connect' | 'upstream_reset' | 'upstream_timeout'
+export type UpstreamFailure = 'upstream_connect' | 'upstream_reset' | 'upstream_timeout' | 'overloaded'
+
+/** The word for what an upstream did. */
+export const upstreamFailures: Readonly<Record<UpstreamProblem, UpstreamFailure>> = {
+  connect: 'upstream_connect',
+  reset: 'upstream_reset',
+  timeout: 'upstream_timeout',
+  overloaded: 'overloaded',
+}
+
+/** Whoever is at the other end of a connection. */
+export type Peer = {
+  /** Its address; of a PROXY protocol header, where one is wanted. */
+  readonly address: string
+  readonly proto: 'http' | 'https'
+}
 
 /** One request, from its head to the last byte of its answer. Times are monotonic milliseconds. */
 export type Exchange = {

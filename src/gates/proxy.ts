@@ -1,136 +1,183 @@
-// The way to the upstream on undici, thin. The permit is an Allow: there is no other way in.
-import type { Dispatcher, Pool } from 'undici'
+// The way to the upstream and back, streaming. The permit is an Allow: there is no other way in.
 import type { Allow } from '../decision/decision.ts'
-import type { Handled } from './front-door.ts'
-import type { UpstreamFailure } from './gate.ts'
+import { deny } from '../decision/decision.ts'
+import type { HeaderFilter } from '../decision/headers.ts'
+import type { AccessRequest } from '../decision/request.ts'
+import type {
+  AnswerEvents,
+  AnswerHead,
+  AnswerSink,
+  RequestEvents,
+  Upstream,
+  UpstreamExchange,
+  UpstreamProblem,
+} from '../http1/exchange.ts'
+import type { Framing } from '../http1/request-head.ts'
+import type { Peer, UpstreamFailure } from './gate.ts'
+import { upstreamFailures } from './gate.ts'
 import type { Denial } from './respond.ts'
-import { respondUpstream } from './respond.ts'
+import { respond, respondUpstream, send } from './respond.ts'
 
-/** The service behind the gateway. */
-export type Upstream = {
-  /** Whether it has more to do than may wait. */
-  readonly isFull: () => boolean
-  /** Streams a request to it and its answer back; `fail` is called at most once, when there is no answer, or no end of it. */
-  readonly forward: (handled: Handled, allow: Allow, fail: (failure: UpstreamFailure, denial: Denial) => void) => void
-  readonly close: () => Promise<void>
+/** An allowed request, as it came. */
+export type Forwarded = {
+  readonly request: AccessRequest
+  /** Names and values alternating, as received. */
+  readonly lines: readonly string[]
+  readonly framing: Framing
+  readonly expectsContinue: boolean
+  readonly upgrade: string | undefined
 }
 
-// security.md §4.1.
-const maxConnections = 256
-const maxQueued = 1024
-const poolOptions = {
-  connections: maxConnections,
-  pipelining: 1,
-  allowH2: false,
-  connect: { timeout: 2000 },
-  headersTimeout: 30_000,
-  bodyTimeout: 60_000,
-  keepAliveTimeout: 4000,
-  maxHeaderSize: 65_536,
-} as const
-const joinedBytes = 4096
+/** Told once how a forwarded request ended. `status` is the answer's, 0 where the client got none. */
+export type Done = (status: number, failure: UpstreamFailure | undefined) => void
+
+/** Forwards the requests of one client, one at a time. */
+export type Forwarder = {
+  readonly forward: (forwarded: Forwarded, allow: Allow, headers: HeaderFilter, peer: Peer, done: Done) => void
+  /** Ends what is under way with a denial, or, where an answer has begun, by cutting it off. Nothing is told. */
+  readonly giveUp: (denial: Denial) => void
+  /** What the client's half tells meanwhile. */
+  readonly events: RequestEvents
+}
+
 // RFC 9110 §9.2.2.
 const idempotent: ReadonlySet<string> = new Set(['GET', 'HEAD', 'OPTIONS', 'PUT', 'DELETE'])
-const closedCodes: ReadonlySet<string> = new Set(['UND_ERR_SOCKET', 'ECONNRESET', 'EPIPE'])
-const connectCodes =
-  /^(?:UND_ERR_CONNECT_TIMEOUT|ECONNREFUSED|ENOTFOUND|EAI_AGAIN|EHOSTUNREACH|ENETUNREACH|EADDRNOTAVAIL)$/
 
-/** @param origin Such as `http://127.0.0.1:3000`. */
-export function createUpstream(origin: string): Upstream {
-  let pool: Pool | undefined
-  let loading: Promise<Pool> | undefined
-  let busy = 0
-  let connected = 0
-  return {
-    isFull: () => busy >= maxConnections + maxQueued,
-    forward,
-    close: async () => await (await loading)?.destroy(),
+/** Joins a client's half and an upstream's. */
+export function createForwarder(sink: AnswerSink, upstream: Upstream): Forwarder {
+  let exchange: UpstreamExchange | undefined
+  let headers: HeaderFilter | undefined
+  let done: Done | undefined
+  let expectsContinue = false
+  let hasBody = false
+  let status = 0
+
+  const answer: AnswerEvents = {
+    opened(opened) {
+      exchange = opened
+      if (!hasBody) return
+      if (expectsContinue) sink.sendContinue()
+      sink.resume()
+      exchange?.flush()
+    },
+    head,
+    data(chunk) {
+      if (!sink.write(chunk)) exchange?.pause()
+    },
+    end(trailers) {
+      const passed = trailers.length === 0 ? trailers : (headers?.backwardTrailers(trailers) ?? [])
+      // First: the end of this answer may be the beginning of the next request.
+      finish(undefined)
+      sink.end(passed)
+    },
+    flush: () => sink.flush(),
+    drained: () => sink.resume(),
+    failed,
+    switched(lines) {
+      status = 101
+      sink.switchProtocols(switchLines(lines, headers))
+    },
+  }
+  const events: RequestEvents = {
+    data(chunk) {
+      if (exchange?.write(chunk) === false) sink.pause()
+    },
+    end(trailers) {
+      exchange?.end(trailers.length === 0 ? trailers : (headers?.forwardTrailers(trailers) ?? []))
+    },
+    broken(why) {
+      leave()
+      // What has begun cannot be taken back, only cut off; and who is too slow for us gets no answer.
+      if (status !== 0 || why === 'timeout') {
+        finish(undefined)
+        sink.abort()
+      } else refuse(respond(deny('request_malformed')), undefined)
+    },
+    drained: () => exchange?.resume(),
+    gone() {
+      leave()
+      finish(undefined)
+    },
+  }
+  return { forward, giveUp, events }
+
+  function forward(
+    forwarded: Forwarded,
+    allow: Allow,
+    filter: HeaderFilter,
+    { address, proto }: Peer,
+    whenDone: Done,
+  ): void {
+    const { request, lines, framing } = forwarded
+    headers = filter
+    done = whenDone
+    status = 0
+    exchange = undefined
+    expectsContinue = forwarded.expectsContinue
+    hasBody = framing !== 'none' && framing !== 0
+    upstream.open(
+      {
+        method: request.method,
+        target: request.path + request.query,
+        authority: request.authority,
+        lines: filter.forward(lines, { peer: address, proto, request, allow }),
+        framing,
+        upgrade: forwarded.upgrade,
+        repeatable: !hasBody && idempotent.has(request.method),
+      },
+      answer,
+    )
   }
 
-  function forward(handled: Handled, allow: Allow, fail: (failure: UpstreamFailure, denial: Denial) => void): void {
-    const { message, response, served, peer, request, head } = handled
-    if (request === undefined || head === undefined) throw new TypeError('Cannot forward: the request was not read')
-    const headers = served.headers.forward(message.rawHeaders, { peer, proto: 'http', request, allow })
-    if (head.contentLength !== undefined && head.hasBody) headers.push('Content-Length', head.contentLength)
-    const options: Dispatcher.DispatchOptions = {
-      path: request.path + request.query,
-      method: request.method,
-      headers,
-      body: head.hasBody ? message : null,
-    }
-    let connectedBefore = connected
-    let answered = false
-    let triesLeft = head.hasBody || !idempotent.has(request.method) ? 0 : 1
-    let begun = false
-    let controller: Dispatcher.DispatchController | undefined
-    busy += 1
-    response.on('close', () => {
-      busy -= 1
-      if (!response.writableFinished) controller?.abort(new Error('Cannot answer: the client has left'))
-    })
-    const handler: Dispatcher.DispatchHandler = {
-      onRequestStart(started) {
-        controller = started
-        if (response.destroyed) started.abort(new Error('Cannot answer: the client has left'))
-      },
-      onResponseStarted() {
-        answered = true
-      },
-      onResponseStart(started, status) {
-        // 1xx is between the upstream and us.
-        if (status < 200) return
-        const lines = (started.rawHeaders as Buffer[]).map((part) => part.toString('latin1')) // a list: undici's HTTP/1.1
-        response.writeHead(status, served.headers.backward(lines))
-      },
-      onResponseData(started, chunk) {
-        // As text a small part joins the head in one write; as bytes it would be a second piece of a gathered one.
-        const joins = !begun && chunk.length <= joinedBytes
-        begun = true
-        if (joins ? response.write(chunk.toString('latin1'), 'latin1') : response.write(chunk)) return
-        started.pause()
-        response.once('drain', () => started.resume())
-      },
-      onResponseEnd: () => void response.end(),
-      onResponseError(_started, error) {
-        if (response.destroyed) return
-        const code = 'code' in error && typeof error.code === 'string' ? error.code : ''
-        // product.md §8: a kept connection may be closed by the other side just as it is used again. Where none was
-        // opened since, it was a kept one.
-        if (triesLeft > 0 && !answered && connected === connectedBefore && closedCodes.has(code)) {
-          triesLeft -= 1
-          return send()
-        }
-        const failure = failureOf(code)
-        fail(failure, respondUpstream(failure))
-      },
-    }
-    send()
-
-    function send(): void {
-      connectedBefore = connected
-      if (pool !== undefined) pool.dispatch(options, handler)
-      else
-        load().then(
-          (loaded) => loaded.dispatch(options, handler),
-          (error) => response.destroy(error),
-        )
-    }
+  function head({ status: found, reason, lines, framing }: AnswerHead): void {
+    status = found
+    const passed = headers?.backward(lines) ?? []
+    // RFC 9110 §8.6: a 204 has no length, whatever its head says.
+    sink.begin(found, reason, found === 204 ? withoutLength(passed) : passed, framing)
   }
 
-  /** With the first request, not before: an idle sidecar does not hold what it may never need. */
-  function load(): Promise<Pool> {
-    loading ??= import('undici').then((undici) => {
-      pool = new undici.Pool(origin, poolOptions)
-      pool.on('connect', () => {
-        connected += 1
-      })
-      return pool
-    })
-    return loading
+  function failed(problem: UpstreamProblem): void {
+    const failure = upstreamFailures[problem]
+    if (status === 0) {
+      refuse(respondUpstream(failure), failure)
+      return
+    }
+    finish(failure)
+    sink.abort()
+  }
+
+  function refuse(denial: Denial, failure: UpstreamFailure | undefined): void {
+    status = denial.status
+    finish(failure)
+    send(sink, denial)
+  }
+
+  function giveUp(denial: Denial): void {
+    done = undefined
+    leave()
+    if (status === 0) send(sink, denial)
+    else sink.abort()
+  }
+
+  function leave(): void {
+    if (exchange === undefined) upstream.cancel(answer)
+    else exchange.abort()
+  }
+
+  function finish(failure: UpstreamFailure | undefined): void {
+    const tell = done
+    done = undefined
+    exchange = undefined
+    tell?.(status, failure)
   }
 }
 
-function failureOf(code: string): UpstreamFailure {
-  if (connectCodes.test(code)) return 'upstream_connect'
-  return code.endsWith('_TIMEOUT') ? 'upstream_timeout' : 'upstream_reset'
+/** The lines of a 101: what the upstream says, and the two that make it one (RFC 9110 §7.8). */
+function switchLines(lines: readonly string[], headers: HeaderFilter | undefined): readonly string[] {
+  const at = lines.findIndex((name, index) => index % 2 === 0 && name.toLowerCase() === 'upgrade')
+  return [...(headers?.backward(lines) ?? []), 'Connection', 'upgrade', 'Upgrade', lines[at + 1] ?? '']
+}
+
+function withoutLength(lines: readonly string[]): readonly string[] {
+  return lines.filter((_, at) => lines[at - (at % 2)]?.toLowerCase() !== 'content-length')
 }

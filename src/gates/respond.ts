@@ -1,14 +1,16 @@
 import { scopesOf } from '../decision/authorize.ts'
 import type { Deny } from '../decision/decision.ts'
-import { denyReasons } from '../decision/decision.ts'
+import { deny, denyReasons } from '../decision/decision.ts'
+import type { AnswerSink } from '../http1/exchange.ts'
 import { formatBearerChallenge } from '../spec/authorization.ts'
+import type { UpstreamFailure } from './gate.ts'
 
 /** What the client gets instead of the upstream's answer. */
 export type Denial = {
   readonly status: number
   /** Names and values alternating, as they go on the wire; the length of the body is among them. */
   readonly headers: readonly string[]
-  readonly body: string
+  readonly body: Buffer
 }
 
 const realm = 'postern'
@@ -29,19 +31,27 @@ const titles: Readonly<Record<number, string>> = {
  * Puts a denial in the client's words: status, challenge (RFC 6750 §3) and a problem body (RFC 9457). The client learns
  * the RFC's code and our reason; never a claim value, a key id or what exactly was compared.
  */
-export function respond(deny: Deny): Denial {
-  const { status, error, help } = denyReasons[deny.reason]
-  const denial = formatDenial(deny.status ?? status, deny.reason, help)
+export function respond(denied: Deny): Denial {
+  const { status, error, help } = denyReasons[denied.reason]
+  const denial = formatDenial(denied.status ?? status, denied.reason, help)
   const headers = [...denial.headers]
-  const challenge = challengeOf(deny, status, error)
+  const challenge = challengeOf(denied, status, error)
   if (challenge !== undefined) headers.push('WWW-Authenticate', challenge)
-  if (status === 503) headers.push('Retry-After', String(deny.retryAfterS ?? 1))
+  if (status === 503) headers.push('Retry-After', String(denied.retryAfterS ?? 1))
   return { ...denial, headers }
 }
 
 /** What an upstream's failure looks like to the client; its decision was an allow. */
-export function respondUpstream(kind: 'upstream_connect' | 'upstream_reset' | 'upstream_timeout'): Denial {
-  return formatDenial(kind === 'upstream_timeout' ? 504 : 502, kind, upstreamHelp[kind])
+export function respondUpstream(failure: UpstreamFailure): Denial {
+  if (failure === 'overloaded') return respond(deny(failure))
+  return formatDenial(failure === 'upstream_timeout' ? 504 : 502, failure, upstreamHelp[failure])
+}
+
+/** Sends a denial, whole. */
+export function send(sink: AnswerSink, { status, headers, body }: Denial): void {
+  sink.begin(status, titles[status] ?? 'Error', headers, body.length)
+  sink.write(body)
+  sink.end([])
 }
 
 const upstreamHelp = {
@@ -52,7 +62,7 @@ const upstreamHelp = {
 
 function formatDenial(status: number, reason: string, detail: string): Denial {
   const title = titles[status] ?? 'Error'
-  const body = JSON.stringify({ type: `urn:postern:reason:${reason}`, title, status, reason, detail })
+  const body = Buffer.from(JSON.stringify({ type: `urn:postern:reason:${reason}`, title, status, reason, detail }))
   const headers = [
     'Content-Type',
     'application/problem+json',
@@ -60,7 +70,7 @@ function formatDenial(status: number, reason: string, detail: string): Denial {
     'Cache-Control',
     'no-store',
     'Content-Length',
-    String(Buffer.byteLength(body)),
+    String(body.length),
   ]
   return { status, headers, body }
 }

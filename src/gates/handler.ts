@@ -1,0 +1,158 @@
+// One client's requests, one at a time: read, decided, and done what the decision says. The same for every protocol.
+import type { Clock } from '../base/time.ts'
+import type { Allow, Decision, Deny } from '../decision/decision.ts'
+import { deny } from '../decision/decision.ts'
+import type { AccessRequest } from '../decision/request.ts'
+import { readAccessRequest } from '../decision/request.ts'
+import type { AnswerSink, RequestEvents, Upstream } from '../http1/exchange.ts'
+import type { HeadProblem, RequestHead } from '../http1/request-head.ts'
+import type { GateReports, Peer, Serving, UpstreamFailure } from './gate.ts'
+import { createForwarder } from './proxy.ts'
+import { respond, send } from './respond.ts'
+
+/** What a handler asks and tells. */
+export type HandlerDeps = GateReports & {
+  readonly clock: Clock
+  readonly serving: () => Serving
+  readonly upstream: Upstream
+}
+
+/** Serves the requests of one client. */
+export type Handler = {
+  /** A request; the one before is over. */
+  readonly request: (head: RequestHead) => void
+  /** Something that is no request we read: answered, and counted, all the same. */
+  readonly refused: (problem: HeadProblem) => void
+  /** What else the client's half tells. */
+  readonly events: RequestEvents
+  readonly isBusy: () => boolean
+}
+
+/** One request on its way; what is known of it grows. */
+type Handled = {
+  readonly head: RequestHead | undefined
+  readonly served: Serving
+  readonly arrivedMs: number
+  request: AccessRequest | undefined
+  decision: Decision | undefined
+  decidedMs: number
+  /** Whether the client left before there was a decision. */
+  isGone: boolean
+}
+
+const problems: Readonly<Record<HeadProblem['kind'], Deny>> = {
+  malformed: deny('request_malformed'),
+  target_too_large: { ...deny('too_large'), status: 414 },
+  head_too_large: deny('too_large'),
+}
+
+/** Makes the handler of one client, whose answers go to `sink`. */
+export function createHandler(sink: AnswerSink, peer: Peer, deps: HandlerDeps): Handler {
+  const { clock, serving, upstream, decided, finished, failed } = deps
+  const forwarder = createForwarder(sink, upstream)
+  let current: Handled | undefined
+  const events: RequestEvents = {
+    data: forwarder.events.data,
+    end: forwarder.events.end,
+    broken: forwarder.events.broken,
+    drained: forwarder.events.drained,
+    gone() {
+      if (current?.decision === undefined) leave()
+      else forwarder.events.gone()
+    },
+  }
+  return { request, refused, events, isBusy: () => current !== undefined }
+
+  function request(head: RequestHead): void {
+    const handled = begin(head)
+    try {
+      const decision = decide(handled, head)
+      if (decision instanceof Promise)
+        decision.then((made) => act(handled, made)).catch((error) => act(handled, bug(error)))
+      else act(handled, decision)
+    } catch (error) {
+      act(handled, bug(error))
+    }
+  }
+
+  function refused({ kind }: HeadProblem): void {
+    act(begin(undefined), problems[kind])
+  }
+
+  function begin(head: RequestHead | undefined): Handled {
+    const arrivedMs = clock.monotonicMs()
+    const served = serving()
+    const handled = { head, served, arrivedMs, request: undefined, decision: undefined, decidedMs: 0, isGone: false }
+    current = handled
+    return handled
+  }
+
+  function decide(handled: Handled, head: RequestHead): Decision | Promise<Decision> {
+    const { served, arrivedMs } = handled
+    const { method, target, host, authorization } = head
+    const read = readAccessRequest({ method, target, host, authorization, arrivedMs }, served)
+    if (read.kind === 'deny') return read
+    handled.request = read
+    return served.gateway.decide(read)
+  }
+
+  function act(handled: Handled, made: Decision): void {
+    if (handled.decision !== undefined) {
+      // A bug after the verdict, which was counted.
+      if (current === handled && made.kind === 'deny') {
+        const denial = respond(made)
+        report(handled, handled.decision, denial.status, undefined)
+        forwarder.giveUp(denial)
+      }
+      return
+    }
+    const isFull = made.kind === 'allow' && upstream.isFull()
+    const decision: Decision = isFull ? { kind: 'deny', reason: 'overloaded', rule: made.rule } : made
+    handled.decision = decision
+    handled.decidedMs = clock.monotonicMs()
+    decided(decision, (handled.decidedMs - handled.arrivedMs) / 1000)
+    // The client left while we asked: there is nobody to serve, and the upstream sees nothing.
+    if (handled.isGone) report(handled, decision, 0, undefined)
+    else if (decision.kind === 'allow') forward(handled, decision)
+    else {
+      const denial = respond(decision)
+      report(handled, decision, denial.status, undefined)
+      send(sink, denial)
+    }
+  }
+
+  function forward(handled: Handled, allow: Allow): void {
+    const { head, request: allowed, served } = handled
+    if (head === undefined || allowed === undefined) throw new TypeError('Cannot forward: the request was not read')
+    const { lines, framing, expectsContinue } = head
+    forwarder.forward(
+      { request: allowed, lines, framing, expectsContinue, upgrade: undefined },
+      allow,
+      served.headers,
+      peer,
+      (status, failure) => report(handled, allow, status, failure),
+    )
+  }
+
+  function leave(): void {
+    if (current !== undefined) current.isGone = true
+    current = undefined
+  }
+
+  function bug(error: unknown): Deny {
+    failed(error)
+    return deny('internal_error')
+  }
+
+  function report(
+    handled: Handled,
+    decision: Decision,
+    status: number,
+    upstreamFailure: UpstreamFailure | undefined,
+  ): void {
+    if (current === handled) current = undefined
+    const { head, request: read, arrivedMs, decidedMs } = handled
+    const method = head?.method ?? ''
+    finished({ method, request: read, peer: peer.address, arrivedMs, decidedMs, decision, status, upstreamFailure })
+  }
+}

@@ -1,0 +1,48 @@
+// One timer for every wait of every connection: a timer each would cost more than the request it guards.
+
+/** Something that must have happened by a time. */
+export type Deadline = {
+  /** Monotonic milliseconds; `Infinity` while nothing is waited for. Set by its owner, at any time. */
+  atMs: number
+  readonly expire: () => void
+}
+
+/** Watches deadlines. */
+export type Deadlines = {
+  /** Monotonic milliseconds, as of the last look: never more than one interval old while anything is watched. */
+  readonly nowMs: () => number
+  readonly watch: (deadline: Deadline) => void
+  readonly unwatch: (deadline: Deadline) => void
+}
+
+// security.md §4.1 wants at most 2 s between looks.
+const everyMs = 500
+
+/** Makes the watch of one process; it keeps no process alive. */
+export function createDeadlines(clock: { readonly monotonicMs: () => number }): Deadlines {
+  const watched = new Set<Deadline>()
+  let timer: NodeJS.Timeout | undefined
+  let lookedMs = clock.monotonicMs()
+  return {
+    nowMs: () => lookedMs,
+    watch(deadline) {
+      if (timer === undefined) {
+        lookedMs = clock.monotonicMs()
+        timer = setInterval(look, everyMs)
+        timer.unref()
+      }
+      watched.add(deadline)
+    },
+    unwatch(deadline) {
+      watched.delete(deadline)
+    },
+  }
+
+  function look(): void {
+    lookedMs = clock.monotonicMs()
+    for (const deadline of watched) if (deadline.atMs <= lookedMs) deadline.expire()
+    if (watched.size > 0 || timer === undefined) return
+    clearInterval(timer)
+    timer = undefined
+  }
+}

@@ -1,0 +1,91 @@
+// RFC 9110 §5 and RFC 9112 §5, read strictly: what two readers could take for two things is refused.
+
+/** What heads and trailers may hold (security.md §4.1). Bytes, but for `count`. */
+export type FieldLimits = {
+  /** Field lines together, line ends included. */
+  readonly bytes: number
+  /** Field lines. */
+  readonly count: number
+  /** One name with its value. */
+  readonly one: number
+}
+
+/** Why field lines are not taken. */
+export type FieldProblem = 'malformed' | 'too_large'
+
+const token = /^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/
+// Visible characters, spaces and tabs, and obs-text (§5.5); one character stands for one byte.
+const outsideValue = /[^\t -~\x80-\xff]/
+const maxKnownNames = 1000
+const maxKnownLength = 64
+// Names are few and come again: finding one is cheaper than reading it.
+const knownNames = new Set<string>()
+
+/**
+ * Reads field lines into a list.
+ *
+ * @param text Latin-1, one character a byte.
+ * @param at Where the first line begins.
+ * @param end Where the empty line begins: every line before it, the last too, ends in CR LF.
+ * @param into Receives names and values alternating, as sent, without the white space around a value.
+ * @returns What is wrong; undefined when all is well. No line is folded, and no space stands before a colon.
+ */
+export function readFieldLines(
+  text: string,
+  at: number,
+  end: number,
+  limits: FieldLimits,
+  into: string[],
+): FieldProblem | undefined {
+  if (end - at > limits.bytes) return 'too_large'
+  let begin = at
+  while (begin < end) {
+    const lineEnd = text.indexOf('\r\n', begin)
+    const colon = text.indexOf(':', begin)
+    if (colon === -1 || lineEnd === -1 || colon > lineEnd) return 'malformed'
+    const name = text.slice(begin, colon)
+    if (!knownNames.has(name) && !isName(name)) return 'malformed'
+    let from = colon + 1
+    let to = lineEnd
+    while (from < to && isSpace(text.charCodeAt(from))) from += 1
+    while (to > from && isSpace(text.charCodeAt(to - 1))) to -= 1
+    const value = text.slice(from, to)
+    if (outsideValue.test(value)) return 'malformed'
+    if (name.length + value.length > limits.one) return 'too_large'
+    into.push(name, value)
+    begin = lineEnd + 2
+  }
+  return into.length > limits.count * 2 ? 'too_large' : undefined
+}
+
+/**
+ * Whether the beginning of a head can never become a whole one, so that nobody need wait for the rest: a bare CR or LF,
+ * or a control character.
+ */
+export function isHopeless(text: string): boolean {
+  return /[^\t\r\n -~\x80-\xff]|^\n|[^\r]\n|\r[^\n]/.test(text)
+}
+
+/** The members of a list (RFC 9110 §5.6.1), lower-case, empty ones left out. */
+export function readList(value: string): readonly string[] {
+  return value
+    .toLowerCase()
+    .split(',')
+    .map((member) => member.trim())
+    .filter((member) => member !== '')
+}
+
+function isName(name: string): boolean {
+  if (!token.test(name)) return false
+  if (name.length <= maxKnownLength) {
+    // Whoever sends a thousand names makes us forget, not grow.
+    if (knownNames.size >= maxKnownNames) knownNames.clear()
+    // Copied: a slice would keep the whole head it was cut from.
+    knownNames.add(Buffer.from(name, 'latin1').toString('latin1'))
+  }
+  return true
+}
+
+function isSpace(code: number): boolean {
+  return code === 32 || code === 9
+}

@@ -1,0 +1,70 @@
+// RFC 9112 §6 and §7.1, the writing half: a head and its body to a socket, in as few writes as there are.
+import type { Socket } from 'node:net'
+import { copiedBytes } from './exchange.ts'
+
+/** Writes one message after another to a socket. What is small waits for company until `flush` or `end`. */
+export type MessageWriter = {
+  /** @param head The whole head, its empty line included. */
+  readonly begin: (head: string, isChunked: boolean) => void
+  /**
+   * @param chunk Of up to `copiedBytes`: copied; a larger one is kept until it is written.
+   * @returns Whether the socket wants more; if not, it emits `drain` when it does.
+   */
+  readonly write: (chunk: Buffer) => boolean
+  /** @param trailers Names and values alternating; sent where the body is in chunks. */
+  readonly end: (trailers: readonly string[]) => void
+  readonly flush: () => void
+}
+
+const maxJoinedBytes = 65_536
+
+/** Makes the writer of one socket. */
+export function createMessageWriter(socket: Socket): MessageWriter {
+  let out = ''
+  let chunked = false
+  return { begin, write, end, flush }
+
+  function begin(head: string, isChunked: boolean): void {
+    out = head
+    chunked = isChunked
+  }
+
+  function write(chunk: Buffer): boolean {
+    // An empty chunk would be the last one.
+    if (chunk.length === 0) return !socket.writableNeedDrain
+    if (chunked) out += `${chunk.length.toString(16)}\r\n`
+    // As text a small part joins what is before it; as bytes it would be a piece of a gathered write.
+    if (chunk.length <= copiedBytes) {
+      out += chunk.toString('latin1')
+      if (chunked) out += '\r\n'
+      if (out.length > maxJoinedBytes) flush()
+    } else {
+      socket.cork()
+      if (out !== '') socket.write(out, 'latin1')
+      socket.write(chunk)
+      socket.uncork()
+      // The chunk's end goes with whatever comes next.
+      out = chunked ? '\r\n' : ''
+    }
+    return !socket.writableNeedDrain
+  }
+
+  function end(trailers: readonly string[]): void {
+    if (chunked) out += trailers.length === 0 ? '0\r\n\r\n' : `0\r\n${formatFieldLines(trailers)}\r\n`
+    flush()
+  }
+
+  function flush(): void {
+    if (out === '') return
+    const text = out
+    out = ''
+    socket.write(text, 'latin1')
+  }
+}
+
+/** Names and values alternating, as field lines. */
+export function formatFieldLines(lines: readonly string[]): string {
+  let text = ''
+  for (let at = 0; at + 1 < lines.length; at += 2) text += `${lines[at]}: ${lines[at + 1]}\r\n`
+  return text
+}

@@ -1,0 +1,178 @@
+// RFC 9112 §3 and §6, read strictly.
+import type { FieldLimits } from './field-lines.ts'
+import { isHopeless, readFieldLines, readList } from './field-lines.ts'
+
+/** How a body is delimited: not there, in chunks, by the end of the connection (answers only), or so many bytes. */
+export type Framing = 'none' | 'chunked' | 'close' | number
+
+/**
+ * The head of one request. Strings hold one character per byte (latin1).
+ *
+ * @example { kind: 'head', method: 'GET', target: '/a?b', version: '1.1', lines: ['Host', 'a.test'], host: ['a.test'],
+ *   authorization: [], framing: 'none', keepAlive: true, expectsContinue: false, upgrade: undefined, bytes: 39 }
+ */
+export type RequestHead = {
+  readonly kind: 'head'
+  readonly method: string
+  readonly target: string
+  readonly version: '1.0' | '1.1'
+  /** Names and values alternating, every line as received. */
+  readonly lines: readonly string[]
+  /** Every `Host` line. */
+  readonly host: readonly string[]
+  /** Every `Authorization` line. */
+  readonly authorization: readonly string[]
+  readonly framing: Framing
+  /** Whether the client wants to send another request after this one. */
+  readonly keepAlive: boolean
+  /** Whether it waits for a 100 before it sends the body (RFC 9110 §10.1.1). */
+  readonly expectsContinue: boolean
+  /** The protocols it offers to switch to, lower-case; undefined where it offers none. */
+  readonly upgrade: string | undefined
+  /** Bytes of the head, its empty line included. */
+  readonly bytes: number
+}
+
+/** Why something is no request we read: the grammar, or which limit. */
+export type HeadProblem = { readonly kind: 'malformed' | 'target_too_large' | 'head_too_large' }
+
+/** What a request's head may cost (security.md §4.1). */
+export type RequestLimits = { readonly target: number; readonly fields: FieldLimits }
+
+const malformed: HeadProblem = { kind: 'malformed' }
+const targetTooLarge: HeadProblem = { kind: 'target_too_large' }
+const headTooLarge: HeadProblem = { kind: 'head_too_large' }
+const none: readonly string[] = []
+// A method, two spaces, the version and the line's end.
+const aroundTarget = 64
+const method = /^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,32}$/
+const knownMethods: ReadonlySet<string> = new Set(['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS'])
+const outsideTarget = /[^!-~\x80-\xff]/
+const decimal = /^(?:0|[1-9]\d{0,15})$/
+
+/**
+ * Reads the head of a request at the beginning of what was received.
+ *
+ * @param bytes What was received and not yet consumed.
+ * @param searched How many of these were looked at before, and held no whole head.
+ * @returns The head; undefined while it is not whole; or what is wrong with it.
+ * @see RFC 9112 §2.2: one empty line before a request line is skipped.
+ */
+export function readRequestHead(
+  bytes: Buffer,
+  searched: number,
+  limits: RequestLimits,
+): RequestHead | HeadProblem | undefined {
+  const start = bytes[0] === 13 && bytes[1] === 10 ? 2 : 0
+  const end = bytes.indexOf('\r\n\r\n', Math.max(start, searched - 3), 'latin1')
+  if (end === -1) return judgeBeginning(bytes, start, limits)
+  if (end - start > limits.target + aroundTarget + limits.fields.bytes) return tooLarge(bytes, start, limits)
+  return parseHead(bytes.toString('latin1', start, end + 2), end + 4, limits)
+}
+
+function judgeBeginning(bytes: Buffer, start: number, limits: RequestLimits): HeadProblem | undefined {
+  const most = limits.target + aroundTarget + limits.fields.bytes
+  const text = bytes.toString('latin1', start, Math.min(bytes.length, start + most))
+  // What comes last may be the half of a line's end.
+  if (isHopeless(text)) return malformed
+  const lineEnd = text.indexOf('\r\n')
+  const lineLength = lineEnd === -1 ? text.length : lineEnd
+  if (lineLength > limits.target + aroundTarget) return targetTooLarge
+  return lineEnd !== -1 && text.length - lineEnd - 2 > limits.fields.bytes ? headTooLarge : undefined
+}
+
+function tooLarge(bytes: Buffer, start: number, limits: RequestLimits): HeadProblem {
+  const lineEnd = bytes.indexOf('\r\n', start, 'latin1')
+  return lineEnd - start > limits.target + aroundTarget ? targetTooLarge : headTooLarge
+}
+
+/** @param text The head with the last line's end, without the empty line. */
+function parseHead(text: string, bytes: number, limits: RequestLimits): RequestHead | HeadProblem {
+  const lineEnd = text.indexOf('\r\n')
+  const space = text.indexOf(' ')
+  const target = lineEnd - 9 // ` HTTP/1.1`
+  if (space < 1 || space >= target) return malformed
+  const name = text.slice(0, space)
+  if (!knownMethods.has(name) && !method.test(name)) return malformed
+  const version = text.charCodeAt(lineEnd - 1)
+  if (!text.startsWith(' HTTP/1.', target) || (version !== 49 && version !== 48)) return malformed
+  const written = text.slice(space + 1, target)
+  if (written.length > limits.target) return targetTooLarge
+  if (outsideTarget.test(written)) return malformed
+  const lines: string[] = []
+  const problem = readFieldLines(text, lineEnd + 2, text.length, limits.fields, lines)
+  if (problem !== undefined) return problem === 'malformed' ? malformed : headTooLarge
+  return understand(name, written, version === 49 ? '1.1' : '1.0', lines, bytes)
+}
+
+/** Finds what the lines say about the message itself. */
+function understand(
+  name: string,
+  target: string,
+  version: '1.0' | '1.1',
+  lines: readonly string[],
+  bytes: number,
+): RequestHead | HeadProblem {
+  let host = none
+  let authorization = none
+  let encoding: string | undefined
+  let length: string | undefined
+  let options: readonly string[] = none
+  let upgrade: string | undefined
+  let expectsContinue = false
+  for (let at = 0; at + 1 < lines.length; at += 2) {
+    const value = lines[at + 1] ?? ''
+    switch (lines[at]?.length) {
+      case 4:
+        if (is(lines[at], 'host')) host = host === none ? [value] : [...host, value]
+        break
+      case 6:
+        if (!is(lines[at], 'expect')) break
+        // RFC 9110 §10.1.1 knows one expectation.
+        if (value.toLowerCase() !== '100-continue') return malformed
+        expectsContinue = version === '1.1'
+        break
+      case 7:
+        if (is(lines[at], 'upgrade')) upgrade = upgrade === undefined ? value : `${upgrade}, ${value}`
+        break
+      case 10:
+        if (is(lines[at], 'connection')) options = [...options, ...readList(value)]
+        break
+      case 13:
+        if (is(lines[at], 'authorization')) authorization = authorization === none ? [value] : [...authorization, value]
+        break
+      case 14:
+        if (!is(lines[at], 'content-length')) break
+        // One length, in its one spelling: whatever reads on behind us must count the same bytes.
+        if (length !== undefined || !decimal.test(value)) return malformed
+        length = value
+        break
+      case 17:
+        if (!is(lines[at], 'transfer-encoding')) break
+        if (encoding !== undefined || value.toLowerCase() !== 'chunked') return malformed
+        encoding = value
+        break
+      default:
+    }
+  }
+  // RFC 9112 §6.1: both together are what smuggling is made of, and HTTP/1.0 knows no chunks.
+  if (encoding !== undefined && (length !== undefined || version === '1.0')) return malformed
+  return {
+    kind: 'head',
+    method: name,
+    target,
+    version,
+    lines,
+    host,
+    authorization,
+    framing: encoding !== undefined ? 'chunked' : length === undefined ? 'none' : Number(length),
+    keepAlive: version === '1.1' && !options.includes('close'),
+    expectsContinue,
+    upgrade: options.includes('upgrade') ? upgrade?.toLowerCase() : undefined,
+    bytes,
+  }
+}
+
+function is(name: string | undefined, lower: string): boolean {
+  return name === lower || name?.toLowerCase() === lower
+}

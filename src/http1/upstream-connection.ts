@@ -1,0 +1,326 @@
+// A connection to an upstream: one request at a time, and discarded on any oddity, so that nobody gets another's answer.
+import type { Socket } from 'node:net'
+import type { BodyReader } from './body.ts'
+import { createBodyReader } from './body.ts'
+import type { Deadline, Deadlines } from './deadlines.ts'
+import type { AnswerEvents, UpstreamExchange, UpstreamProblem, UpstreamRequest } from './exchange.ts'
+import { createMessageWriter, formatFieldLines } from './message-writer.ts'
+import type { Framing } from './request-head.ts'
+import type { ResponseHead, ResponseLimits } from './response-head.ts'
+import { readResponseHead } from './response-head.ts'
+
+/** What an upstream may cost (security.md §4.1). Milliseconds, where nothing else is said. */
+export type UpstreamLimits = {
+  readonly response: ResponseLimits
+  /** Until a connection is there, TLS included. */
+  readonly connectMs: number
+  /** Until the head of the answer, from the last byte of the request. */
+  readonly headMs: number
+  /** Between two parts of an answer. */
+  readonly bodyMs: number
+  /** How long a connection is kept that nobody uses; shorter where the upstream says so. */
+  readonly keepAliveMs: number
+}
+
+/** What a connection tells its pool. */
+export type ConnectionEvents = {
+  readonly connected: () => void
+  /** The exchange is over, and another may begin. Called before its `end` is told. */
+  readonly idle: () => void
+  /** There was no head of an answer. */
+  readonly failed: (problem: UpstreamProblem, lost: LostRequest) => void
+  /** It is gone; the last that is told. */
+  readonly closed: () => void
+}
+
+/** A request that got no answer. */
+export type LostRequest = {
+  readonly request: UpstreamRequest
+  readonly events: AnswerEvents
+  /** Whether its connection had served another request, and closed before a byte of an answer (RFC 9112 §9.3.1). */
+  readonly isUnlucky: boolean
+}
+
+/** A connection, given to one request at a time. */
+export type UpstreamConnection = {
+  readonly send: (request: UpstreamRequest, events: AnswerEvents) => void
+  /** Whether it may be used, as far as one can tell without using it. */
+  readonly isUsable: () => boolean
+  readonly destroy: () => void
+}
+
+/** Opens the socket. Bytes that come are given to `received`, lent for the time of the call. */
+export type OpenSocket = (received: (bytes: Buffer) => void) => {
+  readonly socket: Socket
+  readonly ready: 'connect' | 'secureConnect'
+}
+
+type State = 'connecting' | 'idle' | 'head' | 'body' | 'raw' | 'closed'
+
+const maxInterim = 16
+// A little less than an upstream promises: its clock began before ours.
+const keepAliveMarginMs = 500
+
+/** Opens a connection; `connected` or `closed` tells what became of it. */
+export function createUpstreamConnection(
+  open: OpenSocket,
+  limits: UpstreamLimits,
+  deadlines: Deadlines,
+  pool: ConnectionEvents,
+): UpstreamConnection {
+  let state: State = 'connecting'
+  let request: UpstreamRequest | undefined
+  let events: AnswerEvents | undefined
+  let body: BodyReader | undefined
+  let framing: Framing = 'none'
+  let trailers: readonly string[] | undefined
+  // A head, or a beginning of one.
+  let held: Buffer | undefined
+  let searched = 0
+  let interim = 0
+  let served = 0
+  let hasUploaded = true
+  let hasAnswered = false
+  let keepsAlive = true
+  let keepAliveMs = limits.keepAliveMs
+  let isPaused = false
+
+  const deadline: Deadline = { atMs: Number.POSITIVE_INFINITY, expire }
+  const { socket, ready } = open(receive)
+  const writer = createMessageWriter(socket)
+  const exchange: UpstreamExchange = { write, end, flush: writer.flush, abort: destroy, pause, resume }
+  const bodySink = {
+    data(chunk: Buffer) {
+      events?.data(chunk)
+    },
+    end(found: readonly string[]) {
+      trailers = found
+    },
+  }
+  deadlines.watch(deadline)
+  deadline.atMs = deadlines.nowMs() + limits.connectMs
+  socket.once(ready, () => {
+    if (state !== 'connecting') return
+    state = 'idle'
+    deadline.atMs = deadlines.nowMs() + keepAliveMs
+    pool.connected()
+  })
+  socket.on('drain', () => events?.drained())
+  socket.on('end', ended)
+  socket.on('error', () => {}) // told by the closing
+  socket.on('close', () => lose('reset'))
+  return { send, isUsable, destroy }
+
+  function isUsable(): boolean {
+    return state === 'idle' && !socket.destroyed && deadline.atMs > deadlines.nowMs()
+  }
+
+  function send(given: UpstreamRequest, listener: AnswerEvents): void {
+    state = 'head'
+    request = given
+    events = listener
+    interim = 0
+    hasAnswered = false
+    isPaused = false
+    const { method, target, lines, framing, upgrade } = given
+    hasUploaded = framing === 'none' || framing === 0
+    let head = `${method} ${target} HTTP/1.1\r\n${formatFieldLines(lines)}`
+    if (framing === 'chunked') head += 'Transfer-Encoding: chunked\r\n'
+    else if (framing !== 'none') head += `Content-Length: ${framing}\r\n`
+    if (upgrade !== undefined) head += `Connection: upgrade\r\nUpgrade: ${upgrade}\r\n`
+    writer.begin(`${head}\r\n`, framing === 'chunked')
+    deadline.atMs = deadlines.nowMs() + limits.headMs
+    if (hasUploaded) writer.flush()
+    listener.opened(exchange)
+  }
+
+  function write(chunk: Buffer): boolean {
+    if (state === 'head') deadline.atMs = deadlines.nowMs() + limits.headMs
+    return writer.write(chunk)
+  }
+
+  function end(last: readonly string[]): void {
+    if (state === 'raw') {
+      socket.end()
+      return
+    }
+    hasUploaded = true
+    writer.end(last)
+  }
+
+  function receive(bytes: Buffer): void {
+    if (state === 'head') readHeads(bytes)
+    else if (state === 'body') readBody(bytes)
+    else if (state === 'raw') events?.data(bytes)
+    // Bytes that nobody asked for: whoever sent them may mean them for the next request.
+    else destroy()
+    events?.flush()
+  }
+
+  function readHeads(bytes: Buffer): void {
+    hasAnswered = true
+    let rest = held === undefined ? bytes : Buffer.concat([held, bytes])
+    held = undefined
+    while (state === 'head' && request !== undefined) {
+      const head = readResponseHead(rest, searched, request.method, limits.response)
+      if (head === undefined) {
+        searched = rest.length
+        // Lent: what is kept is copied.
+        if (rest.length > 0) held = Buffer.from(rest)
+        return
+      }
+      searched = 0
+      if (head === 'malformed') {
+        lose('reset')
+        return
+      }
+      rest = rest.subarray(head.bytes)
+      if (head.status >= 200) {
+        beginAnswer(head, rest)
+        return
+      }
+      interim += 1
+      if (head.status === 101) {
+        switchTo(head, rest)
+        return
+      }
+      // 1xx is between the upstream and us (RFC 9110 §15.2).
+      if (interim > maxInterim) {
+        lose('reset')
+        return
+      }
+    }
+  }
+
+  function beginAnswer(head: ResponseHead, rest: Buffer): void {
+    state = 'body'
+    keepsAlive = head.keepAlive
+    if (head.keepAliveMs !== undefined)
+      keepAliveMs = Math.max(0, Math.min(limits.keepAliveMs, head.keepAliveMs - keepAliveMarginMs))
+    deadline.atMs = deadlines.nowMs() + limits.bodyMs
+    framing = head.framing
+    const listener = events
+    listener?.head(head)
+    if (events !== listener) return
+    const length = head.framing
+    if (length === 'none' || length === 0) {
+      if (rest.length > 0) keepsAlive = false
+      finish([])
+    } else if (typeof length === 'number' && rest.length >= length) {
+      // All of it came with the head, as most do.
+      if (rest.length > length) keepsAlive = false
+      listener?.data(rest.subarray(0, length))
+      if (events === listener) finish([])
+    } else {
+      trailers = undefined
+      body = createBodyReader(length, bodySink)
+      if (rest.length > 0) readBody(rest)
+    }
+  }
+
+  function readBody(bytes: Buffer): void {
+    if (!isPaused) deadline.atMs = deadlines.nowMs() + limits.bodyMs
+    const listener = events
+    const used = body?.feed(bytes) ?? 0
+    if (events !== listener) return
+    if (used === 'malformed') {
+      lose('reset')
+      return
+    }
+    if (trailers === undefined) return
+    // What stands behind an answer belongs to nobody.
+    if (used < bytes.length) keepsAlive = false
+    finish(trailers)
+  }
+
+  function finish(found: readonly string[]): void {
+    const listener = events
+    served += 1
+    events = undefined
+    request = undefined
+    body = undefined
+    // An answer before the end of the request: what is left of that would be read as another.
+    if (!keepsAlive || !hasUploaded || state === 'raw') {
+      state = 'closed'
+      leave()
+    } else {
+      state = 'idle'
+      deadline.atMs = deadlines.nowMs() + keepAliveMs
+      resume()
+      pool.idle()
+    }
+    listener?.end(found)
+  }
+
+  function switchTo(head: ResponseHead, rest: Buffer): void {
+    if (request?.upgrade === undefined) {
+      lose('reset')
+      return
+    }
+    state = 'raw'
+    deadline.atMs = Number.POSITIVE_INFINITY
+    writer.begin('', false)
+    const listener = events
+    listener?.switched(head.lines)
+    if (rest.length > 0 && events === listener) listener?.data(rest)
+  }
+
+  function ended(): void {
+    // The end of the connection is the end of such a body (RFC 9112 §6.3), and of what was switched to.
+    if (state === 'body' && framing === 'close') finish([])
+    else if (state === 'raw') finish([])
+    else lose('reset')
+  }
+
+  function expire(): void {
+    if (state === 'body' && isPaused) deadline.atMs = deadlines.nowMs() + limits.bodyMs
+    else if (state === 'idle') destroy()
+    else lose(state === 'connecting' ? 'connect' : 'timeout')
+  }
+
+  /** It is of no use any more, and whoever waits for an answer gets none, or no end of it. */
+  function lose(problem: UpstreamProblem): void {
+    if (state === 'closed') return
+    const [lostRequest, listener] = [request, events]
+    const wasConnecting = state === 'connecting'
+    const hadHead = state === 'body' || state === 'raw'
+    state = 'closed'
+    events = undefined
+    leave()
+    if (listener === undefined || lostRequest === undefined) return
+    if (hadHead) listener.failed(problem)
+    else
+      pool.failed(wasConnecting ? 'connect' : problem, {
+        request: lostRequest,
+        events: listener,
+        isUnlucky: served > 0 && !hasAnswered && problem === 'reset',
+      })
+  }
+
+  /** Nobody waits for anything here any more. */
+  function destroy(): void {
+    if (state === 'closed') return
+    state = 'closed'
+    events = undefined
+    leave()
+  }
+
+  function leave(): void {
+    deadlines.unwatch(deadline)
+    held = undefined
+    socket.destroy()
+    pool.closed()
+  }
+
+  function pause(): void {
+    isPaused = true
+    socket.pause()
+  }
+
+  function resume(): void {
+    if (!isPaused) return
+    isPaused = false
+    deadline.atMs = deadlines.nowMs() + limits.bodyMs
+    socket.resume()
+  }
+}
