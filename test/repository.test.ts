@@ -48,7 +48,6 @@ test('the packages that are shipped are these, and no more', () => {
     'lru-cache',
     'prom-client',
     'tdigest',
-    'undici',
     'yaml',
     'zod',
   ])

@@ -8,6 +8,7 @@ import type { GatewayOptions } from '../config/schema.ts'
 import type { Principal } from '../decision/decision.ts'
 import type { FrontDoor } from '../gates/front-door.ts'
 import { openFrontDoor } from '../gates/front-door.ts'
+import { serverLimits } from '../gates/options.ts'
 import { createDeadlines } from '../http1/deadlines.ts'
 import { watchFiles } from '../io/files.ts'
 import { createHttpClient } from '../io/http-client.ts'
@@ -24,7 +25,7 @@ import { explain } from './explain.ts'
 import { createGatewayMetrics } from './metrics.ts'
 import { createProbes, registerGauges } from './probes.ts'
 import { createSecrets } from './secrets.ts'
-import { createUpstream } from './upstream.ts'
+import { createUpstream, placesOf } from './upstream.ts'
 
 /** What the process gives. Nothing below reads a clock, a file, the environment or a random number by itself. */
 export type Powers = {
@@ -57,20 +58,6 @@ export type App = {
   readonly isReady: () => boolean
 }
 
-// security.md §4.1.
-const doorLimits = {
-  maxConnections: 10_000,
-  limits: {
-    request: { target: 8192, fields: { bytes: 16_384, count: 100, one: 12_288 } },
-    headMs: 10_000,
-    requestMs: 60_000,
-    minBodyRate: 1024,
-    idleMs: 65_000,
-    writeMs: 60_000,
-    requestsPerConnection: 10_000,
-  },
-} as const
-
 /** Starts the gateway, or says what is wrong with its configuration. Rejects when an address cannot be listened on. */
 export async function startApp(
   source: ConfigurationSource,
@@ -81,7 +68,7 @@ export async function startApp(
   const log = createLog({ stream: 'main' }, { writer, clock })
   const configuration = readConfiguration(source, { env, readFile, fileMode })
   if (configuration.kind === 'refused') return configuration
-  const { listen, upstream: upstreamOptions, drain: drainOptions } = configuration.options
+  const { listen, limits, upstream: upstreamOptions, drain: drainOptions } = configuration.options
   const counted = createGatewayMetrics()
   const known = createKnownTokens<Principal>(clock.monotonicMs)
   const deps = { ...powers, log, counted, known, secret: createSecrets(powers, log) }
@@ -100,7 +87,7 @@ export async function startApp(
   for (const each of running.sources) each.start()
   try {
     const door = await openFrontDoor(
-      { ...splitAddress(listen.proxy), ...doorLimits },
+      { ...splitAddress(listen.proxy), limits: serverLimits(limits), maxConnections: limits.connections },
       {
         clock,
         deadlines,
@@ -228,16 +215,17 @@ export async function startApp(
 
 /** What of a new configuration only a restart brings about. */
 function needsRestart(before: GatewayOptions, after: GatewayOptions): readonly string[] {
-  const names = ['listen', 'upstream', 'drain'] as const
+  const names = ['listen', 'limits', 'upstream', 'drain'] as const
   return names.filter((name) => JSON.stringify(before[name]) !== JSON.stringify(after[name]))
 }
 
-function createUpstreamHealth({ url, health_path }: GatewayOptions['upstream']): {
+function createUpstreamHealth(options: GatewayOptions['upstream']): {
   ask: () => Promise<HttpAnswer> | undefined
   close: () => void
 } {
   const client = createHttpClient({})
-  const address = url.replace(/\/$/, '') + (health_path ?? '')
+  const { health_path } = options
+  const address = (placesOf(options)[0] ?? '') + (health_path ?? '')
   return { ask: () => (health_path === undefined ? undefined : relay()), close: client.close }
 
   async function relay(): Promise<HttpAnswer> {

@@ -5,6 +5,7 @@ import { identityHeadersOptions, keepHeadersOptions, trustedProxiesOptions } fro
 import { findRuleConflicts } from '../decision/rule-lint.ts'
 import { rulesOptions } from '../decision/rules.ts'
 import { trustOptions } from '../decision/verify.ts'
+import { limitsOptions, upstreamOptions } from '../gates/options.ts'
 import { blacklistOptions } from '../sources/blacklist.ts'
 import { introspectionOptions } from '../sources/introspection.ts'
 import { jwksOptions } from '../sources/jwks.ts'
@@ -64,21 +65,8 @@ export const gatewayOptions = z.strictObject({
     })
     .prefault({})
     .describe('Addresses to listen on; port 0 takes any free one.'),
-  upstream: z
-    .strictObject({
-      url: z
-        .string()
-        .regex(/^http:\/\/(?:\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+)(?::\d{1,5})?\/?$/, {
-          error: 'expected an origin like http://127.0.0.1:3000',
-        })
-        .describe('The service behind the gateway. A change needs a restart.'),
-      health_path: z
-        .string()
-        .regex(/^\/[!-~]*$/, { error: 'expected a path that begins with /' })
-        .optional()
-        .describe('What /upstreamz of the health listener relays.'),
-    })
-    .describe('Where allowed requests go.'),
+  upstream: upstreamOptions.describe('Where allowed requests go. A change needs a restart.'),
+  limits: limitsOptions.prefault({}).describe('What a client may cost. A change needs a restart.'),
   issuers: z.array(issuer).max(100).prefault([]).describe('Whose tokens are taken.'),
   blacklist: blacklistOptions.prefault({}).describe('How lists of revoked tokens are kept, for all issuers together.'),
   drain: z
@@ -114,6 +102,7 @@ export function findGatewayConflicts(
     // An issuer that is refused for another reason is not unknown.
     ...(isWhole(['issuers']) ? findRuleIssuerConflicts(options) : []),
     ...findListenConflicts(options),
+    ...findUpstreamConflicts(options),
   ]
 }
 
@@ -193,5 +182,18 @@ function findListenConflicts({ listen }: GatewayOptions): readonly CrossFinding[
       found.push({ path: ['listen', name], message: `expected another address than ${taken.get(text)}` })
     taken.set(text, name)
   }
+  return found
+}
+
+function findUpstreamConflicts({ upstream }: GatewayOptions): readonly CrossFinding[] {
+  const { url, urls, tls } = upstream
+  const found: CrossFinding[] = []
+  if ((url === undefined) === (urls === undefined))
+    found.push({ path: ['upstream'], message: 'expected either url or urls' })
+  const all = urls ?? [url ?? '']
+  if (tls !== undefined && !all.some((each) => each.startsWith('https:')))
+    found.push({ path: ['upstream', 'tls'], message: 'expected an https url for tls' })
+  if (tls !== undefined && (tls.cert === undefined) !== (tls.key === undefined))
+    found.push({ path: ['upstream', 'tls'], message: 'expected cert and key, or neither' })
   return found
 }

@@ -116,6 +116,8 @@ export function createHandler(sink: AnswerSink, peer: Peer, deps: HandlerDeps): 
     else if (decision.kind === 'allow') forward(handled, decision)
     else {
       const denial = respond(decision)
+      // Who speaks no proper HTTP may not have meant what comes next either.
+      if (decision.reason === 'request_malformed') sink.closeAfter()
       report(handled, decision, denial.status, undefined)
       send(sink, denial)
     }

@@ -1,6 +1,6 @@
 // RFC 9112 §6 and §7.1: where a body ends. Checked as it passes, and never gathered.
-import type { FieldLimits } from './field-lines.ts'
 import { isHopeless, readFieldLines } from './field-lines.ts'
+import type { FieldLimits } from './limits.ts'
 import type { Framing } from './request-head.ts'
 
 /** Receives a body as it is read. */

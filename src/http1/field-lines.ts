@@ -1,14 +1,5 @@
 // RFC 9110 §5 and RFC 9112 §5, read strictly: what two readers could take for two things is refused.
-
-/** What heads and trailers may hold (security.md §4.1). Bytes, but for `count`. */
-export type FieldLimits = {
-  /** Field lines together, line ends included. */
-  readonly bytes: number
-  /** Field lines. */
-  readonly count: number
-  /** One name with its value. */
-  readonly one: number
-}
+import type { FieldLimits } from './limits.ts'
 
 /** Why field lines are not taken. */
 export type FieldProblem = 'malformed' | 'too_large'

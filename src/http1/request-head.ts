@@ -1,6 +1,6 @@
 // RFC 9112 §3 and §6, read strictly.
-import type { FieldLimits } from './field-lines.ts'
 import { isHopeless, readFieldLines, readList } from './field-lines.ts'
+import type { RequestLimits } from './limits.ts'
 
 /** How a body is delimited: not there, in chunks, by the end of the connection (answers only), or so many bytes. */
 export type Framing = 'none' | 'chunked' | 'close' | number
@@ -35,9 +35,6 @@ export type RequestHead = {
 
 /** Why something is no request we read: the grammar, or which limit. */
 export type HeadProblem = { readonly kind: 'malformed' | 'target_too_large' | 'head_too_large' }
-
-/** What a request's head may cost (security.md §4.1). */
-export type RequestLimits = { readonly target: number; readonly fields: FieldLimits }
 
 const malformed: HeadProblem = { kind: 'malformed' }
 const targetTooLarge: HeadProblem = { kind: 'target_too_large' }

@@ -1,6 +1,6 @@
 // RFC 9112 §4 and §6.3, read strictly: an answer we are not sure of is no answer.
-import type { FieldLimits } from './field-lines.ts'
 import { isHopeless, readFieldLines, readList } from './field-lines.ts'
+import type { ResponseLimits } from './limits.ts'
 import type { Framing } from './request-head.ts'
 
 /** The head of one answer. Strings hold one character per byte (latin1). */
@@ -20,9 +20,6 @@ export type ResponseHead = {
   /** Bytes of the head, its empty line included. */
   readonly bytes: number
 }
-
-/** What the answer's head may cost. */
-export type ResponseLimits = { readonly fields: FieldLimits }
 
 const maxStatusLine = 1024
 const statusLine = /^HTTP\/1\.([01]) ([1-9]\d\d)(?: ([\t -~\x80-\xff]*))?$/

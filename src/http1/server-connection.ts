@@ -5,25 +5,10 @@ import type { BodyReader } from './body.ts'
 import { createBodyReader } from './body.ts'
 import type { Deadline, Deadlines } from './deadlines.ts'
 import type { AnswerSink, RequestEvents } from './exchange.ts'
+import type { ServerLimits } from './limits.ts'
 import { createMessageWriter, formatFieldLines } from './message-writer.ts'
-import type { Framing, HeadProblem, RequestHead, RequestLimits } from './request-head.ts'
+import type { Framing, HeadProblem, RequestHead } from './request-head.ts'
 import { readRequestHead } from './request-head.ts'
-
-/** What a client's connection may cost (security.md §4.1). */
-export type ServerLimits = {
-  readonly request: RequestLimits
-  /** Milliseconds for a head, from its first byte, or from the connection's beginning. */
-  readonly headMs: number
-  /** Milliseconds for a whole request; a longer one must keep `minBodyRate`. */
-  readonly requestMs: number
-  /** Bytes a second below which a body is too slow, once `requestMs` has passed. */
-  readonly minBodyRate: number
-  /** Milliseconds between two requests. */
-  readonly idleMs: number
-  /** Milliseconds a client may take to make room for more of its answer. */
-  readonly writeMs: number
-  readonly requestsPerConnection: number
-}
 
 /** What a connection tells whoever serves it. */
 export type ServerEvents = RequestEvents & {
@@ -129,7 +114,7 @@ export function createServerConnection(
   socket.on('data', receive)
   socket.on('drain', drained)
   socket.on('end', peerEnded)
-  socket.on('error', ignore)
+  socket.on('error', () => {}) // told by its closing
   socket.on('close', closed)
   return connection
 
@@ -314,16 +299,13 @@ export function createServerConnection(
   }
 
   function expire(): void {
-    if (phase !== 'busy' || socket.writableNeedDrain) {
+    // One that closed its side is there if it takes what is sent.
+    const isGone = hasPeerEnded && socket.bytesWritten === writtenBefore
+    if (phase !== 'busy' || socket.writableNeedDrain || isGone) {
       destroy()
       return
     }
     if (hasPeerEnded) {
-      // It closed its side: if it takes what is sent it is there.
-      if (socket.bytesWritten === writtenBefore) {
-        destroy()
-        return
-      }
       writtenBefore = socket.bytesWritten
       deadline.atMs = deadlines.nowMs() + halfClosedMs
       return
@@ -417,6 +399,3 @@ export function createServerConnection(
     socket.off('close', closed)
   }
 }
-
-/** What goes wrong with a socket is told by its closing. */
-function ignore(): void {}

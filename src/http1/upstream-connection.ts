@@ -4,23 +4,11 @@ import type { BodyReader } from './body.ts'
 import { createBodyReader } from './body.ts'
 import type { Deadline, Deadlines } from './deadlines.ts'
 import type { AnswerEvents, UpstreamExchange, UpstreamProblem, UpstreamRequest } from './exchange.ts'
+import type { UpstreamLimits } from './limits.ts'
 import { createMessageWriter, formatFieldLines } from './message-writer.ts'
 import type { Framing } from './request-head.ts'
-import type { ResponseHead, ResponseLimits } from './response-head.ts'
+import type { ResponseHead } from './response-head.ts'
 import { readResponseHead } from './response-head.ts'
-
-/** What an upstream may cost (security.md §4.1). Milliseconds, where nothing else is said. */
-export type UpstreamLimits = {
-  readonly response: ResponseLimits
-  /** Until a connection is there, TLS included. */
-  readonly connectMs: number
-  /** Until the head of the answer, from the last byte of the request. */
-  readonly headMs: number
-  /** Between two parts of an answer. */
-  readonly bodyMs: number
-  /** How long a connection is kept that nobody uses; shorter where the upstream says so. */
-  readonly keepAliveMs: number
-}
 
 /** What a connection tells its pool. */
 export type ConnectionEvents = {

@@ -1,15 +1,9 @@
 // The connections to an upstream: kept, counted, waited for, and never more than allowed.
 import type { Deadline, Deadlines } from './deadlines.ts'
 import type { AnswerEvents, Upstream, UpstreamProblem, UpstreamRequest } from './exchange.ts'
-import type { LostRequest, OpenSocket, UpstreamConnection, UpstreamLimits } from './upstream-connection.ts'
+import type { PoolLimits } from './limits.ts'
+import type { LostRequest, OpenSocket, UpstreamConnection } from './upstream-connection.ts'
 import { createUpstreamConnection } from './upstream-connection.ts'
-
-/** How many connections there may be, and how many requests may wait for one (security.md §4.1). */
-export type PoolLimits = UpstreamLimits & {
-  readonly connections: number
-  readonly queued: number
-  readonly queuedMs: number
-}
 
 /** One place that answers requests. */
 export type Endpoint = { readonly name: string; readonly open: OpenSocket }

@@ -27,7 +27,6 @@ const reasons: Readonly<Record<string, string>> = {
   param: 'token_missing',
   query: 'token_missing',
   whitespace: 'request_malformed',
-  P089: 'request_malformed',
   P125: 'path_rejected',
 }
 

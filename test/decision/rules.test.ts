@@ -91,7 +91,6 @@ const judgedMethods = [
   { rule: 'GET /a', sent: 'HEAD /a', by: 'GET /a' },
   { rule: 'GET,HEAD /a', sent: 'HEAD /a', by: 'GET,HEAD /a' },
   { rule: 'POST /a', sent: 'HEAD /a', by: 'no_rule' },
-  { rule: 'GET /a', sent: 'get /a', by: 'no_rule' },
   { rule: 'GET /a', sent: 'OPTIONS /a', by: 'no_rule' },
   { rule: '* /a', sent: 'BREW /a', by: '* /a' },
   { rule: '* *.test/a', sent: 'GET /a a.b.test', by: 'no_rule' },

@@ -12,6 +12,7 @@ import { compileRules, rulesOptions } from '../../src/decision/rules.ts'
 import type { FrontDoor } from '../../src/gates/front-door.ts'
 import { openFrontDoor } from '../../src/gates/front-door.ts'
 import type { Exchange } from '../../src/gates/gate.ts'
+import { limitsOptions, poolLimits, serverLimits, upstreamOptions } from '../../src/gates/options.ts'
 import type { Gateway } from '../../src/gateway.ts'
 import { createGateway } from '../../src/gateway.ts'
 import { createDeadlines } from '../../src/http1/deadlines.ts'
@@ -42,25 +43,8 @@ const lookups: Lookups = {
 }
 const clock = { wallMs: Date.now, monotonicMs: () => performance.now() }
 
-const limits = {
-  request: { target: 8192, fields: { bytes: 16_384, count: 100, one: 12_288 } },
-  headMs: 10_000,
-  requestMs: 60_000,
-  minBodyRate: 1024,
-  idleMs: 65_000,
-  writeMs: 60_000,
-  requestsPerConnection: 10_000,
-} as const
-const poolLimits = {
-  response: { fields: { bytes: 65_536, count: 200, one: 32_768 } },
-  connectMs: 2000,
-  headMs: 30_000,
-  bodyMs: 60_000,
-  keepAliveMs: 4000,
-  connections: 256,
-  queued: 1024,
-  queuedMs: 2000,
-} as const
+const limits = serverLimits(limitsOptions.parse({}))
+const pool = poolLimits(upstreamOptions.parse({}))
 
 /** Opens a door; `gateway` decides instead of the public rules. */
 export async function openDoor(upstreamPort: number, gateway?: Gateway): Promise<Door> {
@@ -79,7 +63,7 @@ export async function openDoor(upstreamPort: number, gateway?: Gateway): Promise
     open: createSocketOpener({ host: '127.0.0.1', port: upstreamPort }, undefined),
   }
   const list = [endpoint]
-  const upstream = createUpstreamPool({ list: () => list }, poolLimits, deadlines)
+  const upstream = createUpstreamPool({ list: () => list }, pool, deadlines)
   const door = await openFrontDoor(
     { host: '127.0.0.1', port: 0, maxConnections: 10_000, limits },
     {

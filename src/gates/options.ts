@@ -1,0 +1,105 @@
+// What the configuration says of front door and upstream, and the numbers of security.md §4.1 as defaults.
+import * as z from 'zod'
+import { duration } from '../base/options.ts'
+import type { PoolLimits, ServerLimits } from '../http1/limits.ts'
+
+const file = z.strictObject({ file: z.string().min(1) })
+const count = (most: number) => z.int().min(1).max(most)
+
+/** What requests and connections of clients may cost. */
+export const limitsOptions = z.strictObject({
+  header_bytes: count(1_048_576).prefault(16_384).describe('All header lines of a request together; over it 431.'),
+  headers: count(10_000).prefault(100).describe('Header lines of a request; over it 431.'),
+  header: count(1_048_576).prefault(12_288).describe('One header, name and value; over it 431.'),
+  target: count(65_536).prefault(8192).describe('The target of a request; over it 414.'),
+  head_timeout: duration.prefault('10s').describe('For the head of a request.'),
+  request_timeout: duration
+    .prefault('60s')
+    .describe('For a whole request; one that takes longer must keep `min_body_rate`.'),
+  min_body_rate: count(1_000_000_000).prefault(1024).describe('Bytes a second, once `request_timeout` has passed.'),
+  idle_timeout: duration.prefault('65s').describe("Between two requests; longer than a load balancer's."),
+  write_timeout: duration.prefault('60s').describe('How long a client may take no byte of its answer.'),
+  connections: count(1_000_000).prefault(10_000).describe('Over it connections are dropped, and counted.'),
+  requests_per_connection: count(1_000_000_000).prefault(10_000).describe('After so many a connection is closed.'),
+})
+
+/** `limits:` as read. */
+export type LimitsOptions = z.output<typeof limitsOptions>
+
+const origin = z
+  .string()
+  .regex(/^(?:https?:\/\/(?:\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(?::\d{1,5})?\/?|unix:\/[^\s?#]+)$/, {
+    error: 'expected an origin like http://127.0.0.1:3000, or unix:/run/app.sock',
+  })
+
+/** Where allowed requests go. */
+export const upstreamOptions = z.strictObject({
+  url: origin.optional().describe('The service behind the gateway: http, https, or unix: and a path.'),
+  urls: z.array(origin).min(1).max(100).optional().describe('Several places of it, instead of `url`.'),
+  protocol: z
+    .enum(['http1', 'h2'])
+    .prefault('http1')
+    .describe('What it speaks; h2 without TLS is by prior knowledge (RFC 9113 §3.3).'),
+  health_path: z
+    .string()
+    .regex(/^\/[!-~]*$/, { error: 'expected a path that begins with /' })
+    .optional()
+    .describe('What /upstreamz of the health listener relays.'),
+  connect_timeout: duration.prefault('2s').describe('Until a connection is there, TLS included.'),
+  head_timeout: duration.prefault('30s').describe('Until the head of an answer.'),
+  body_timeout: duration.prefault('60s').describe('Between two parts of an answer.'),
+  keep_alive: duration
+    .prefault('4s')
+    .describe('How long a connection is kept unused; less where its `Keep-Alive: timeout` says so.'),
+  max_connections: count(100_000).prefault(256).describe('Connections to all places together.'),
+  queue: z
+    .strictObject({
+      size: z.int().min(0).max(1_000_000).prefault(1024).describe('Requests that may wait for a connection.'),
+      timeout: duration.prefault('2s').describe('How long; then 503.'),
+    })
+    .prefault({})
+    .describe('Requests that wait for one of `max_connections`.'),
+  tls: z
+    .strictObject({
+      ca: file.optional().describe('Certificates trusted instead of the usual ones, PEM.'),
+      cert: file.optional().describe('Our certificate, PEM, where the upstream wants one.'),
+      key: file.optional().describe('Its key, PEM.'),
+      server_name: z.string().min(1).optional().describe('The name its certificate must be for; absent: its host.'),
+    })
+    .optional()
+    .describe('How an https upstream proves itself, and we to it.'),
+})
+
+/** `upstream:` as read. */
+export type UpstreamOptions = z.output<typeof upstreamOptions>
+
+// Of answers; no client can make an upstream send more.
+const responseFields = { bytes: 65_536, count: 200, one: 32_768 } as const
+
+/** The limits of a client's connection. */
+export function serverLimits(options: LimitsOptions): ServerLimits {
+  const { target, header_bytes, headers, header } = options
+  return {
+    request: { target, fields: { bytes: header_bytes, count: headers, one: header } },
+    headMs: options.head_timeout,
+    requestMs: options.request_timeout,
+    minBodyRate: options.min_body_rate,
+    idleMs: options.idle_timeout,
+    writeMs: options.write_timeout,
+    requestsPerConnection: options.requests_per_connection,
+  }
+}
+
+/** The limits of an upstream's connections. */
+export function poolLimits(options: UpstreamOptions): PoolLimits {
+  return {
+    response: { fields: responseFields },
+    connectMs: options.connect_timeout,
+    headMs: options.head_timeout,
+    bodyMs: options.body_timeout,
+    keepAliveMs: options.keep_alive,
+    connections: options.max_connections,
+    queued: options.queue.size,
+    queuedMs: options.queue.timeout,
+  }
+}

@@ -1,0 +1,53 @@
+// What connections and messages may cost (security.md §4.1). Times are milliseconds, sizes bytes.
+
+/** What the field lines of a head, or the trailers, may hold. */
+export type FieldLimits = {
+  /** Field lines together, line ends included. */
+  readonly bytes: number
+  /** Field lines. */
+  readonly count: number
+  /** One name with its value. */
+  readonly one: number
+}
+
+/** What a request's head may cost. */
+export type RequestLimits = { readonly target: number; readonly fields: FieldLimits }
+
+/** What an answer's head may cost. */
+export type ResponseLimits = { readonly fields: FieldLimits }
+
+/** What a client's connection may cost. */
+export type ServerLimits = {
+  readonly request: RequestLimits
+  /** For a head, from its first byte, or from the connection's beginning. */
+  readonly headMs: number
+  /** For a whole request; a longer one must keep `minBodyRate`. */
+  readonly requestMs: number
+  /** Bytes a second below which a body is too slow, once `requestMs` has passed. */
+  readonly minBodyRate: number
+  /** Between two requests. */
+  readonly idleMs: number
+  /** How long a client may take to make room for more of its answer. */
+  readonly writeMs: number
+  readonly requestsPerConnection: number
+}
+
+/** What a connection to an upstream may cost. */
+export type UpstreamLimits = {
+  readonly response: ResponseLimits
+  /** Until a connection is there, TLS included. */
+  readonly connectMs: number
+  /** Until the head of the answer, from the last byte of the request. */
+  readonly headMs: number
+  /** Between two parts of an answer. */
+  readonly bodyMs: number
+  /** How long a connection is kept that nobody uses; shorter where the upstream says so. */
+  readonly keepAliveMs: number
+}
+
+/** How many connections to an upstream there may be, and how many requests may wait for one, for how long. */
+export type PoolLimits = UpstreamLimits & {
+  readonly connections: number
+  readonly queued: number
+  readonly queuedMs: number
+}
