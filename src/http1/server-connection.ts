@@ -83,7 +83,7 @@ export function createServerConnection(
     end,
     flush,
     abort: destroy,
-    closeAfter: () => {
+    closeAfter() {
       keepsAlive = false
     },
     pause() {
@@ -370,11 +370,10 @@ export function createServerConnection(
 
   function closed(): void {
     if (phase === 'closed' || phase === 'raw') return
-    const wasBusy = phase === 'busy' && !hasEnded
+    const isServed = phase === 'busy' && !hasEnded
     phase = 'closed'
-    pending = undefined
     deadlines.unwatch(deadline)
-    if (wasBusy) events.gone()
+    if (isServed) events.gone()
   }
 
   function switchProtocols(lines: readonly string[]): void {
