@@ -40,6 +40,7 @@ const malformed: HeadProblem = { kind: 'malformed' }
 const targetTooLarge: HeadProblem = { kind: 'target_too_large' }
 const headTooLarge: HeadProblem = { kind: 'head_too_large' }
 const none: readonly string[] = []
+const headEnd = Buffer.from('\r\n\r\n')
 // A method, two spaces, the version and the line's end.
 const aroundTarget = 64
 const method = /^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,32}$/
@@ -61,15 +62,18 @@ export function readRequestHead(
   limits: RequestLimits,
 ): RequestHead | HeadProblem | undefined {
   const start = bytes[0] === 13 && bytes[1] === 10 ? 2 : 0
-  const end = bytes.indexOf('\r\n\r\n', Math.max(start, searched - 3), 'latin1')
-  if (end === -1) return judgeBeginning(bytes, start, limits)
-  if (end - start > limits.target + aroundTarget + limits.fields.bytes) return tooLarge(bytes, start, limits)
-  return parseHead(bytes.toString('latin1', start, end + 2), end + 4, limits)
+  const most = limits.target + aroundTarget + limits.fields.bytes
+  // A head that comes byte by byte is not made a text for every one of them.
+  if (searched > 0 && bytes.length - start <= most && bytes.indexOf(headEnd, Math.max(start, searched - 3)) === -1)
+    return isHopeless(bytes.toString('latin1', Math.max(start, searched - 1))) ? malformed : undefined
+  // Nearly always all of it: one text, and one look for its end.
+  const text = bytes.toString('latin1', start, Math.min(bytes.length, start + most + headEnd.length))
+  const end = text.indexOf('\r\n\r\n')
+  if (end === -1) return judgeBeginning(text, limits)
+  return parseHead(text, end + 2, start + end + 4, limits)
 }
 
-function judgeBeginning(bytes: Buffer, start: number, limits: RequestLimits): HeadProblem | undefined {
-  const most = limits.target + aroundTarget + limits.fields.bytes
-  const text = bytes.toString('latin1', start, Math.min(bytes.length, start + most))
+function judgeBeginning(text: string, limits: RequestLimits): HeadProblem | undefined {
   // What comes last may be the half of a line's end.
   if (isHopeless(text)) return malformed
   const lineEnd = text.indexOf('\r\n')
@@ -78,16 +82,12 @@ function judgeBeginning(bytes: Buffer, start: number, limits: RequestLimits): He
   return lineEnd !== -1 && text.length - lineEnd - 2 > limits.fields.bytes ? headTooLarge : undefined
 }
 
-function tooLarge(bytes: Buffer, start: number, limits: RequestLimits): HeadProblem {
-  const lineEnd = bytes.indexOf('\r\n', start, 'latin1')
-  return lineEnd - start > limits.target + aroundTarget ? targetTooLarge : headTooLarge
-}
-
-/** @param text The head with the last line's end, without the empty line. */
-function parseHead(text: string, bytes: number, limits: RequestLimits): RequestHead | HeadProblem {
+/** @param end Where in the text the empty line begins. */
+function parseHead(text: string, end: number, bytes: number, limits: RequestLimits): RequestHead | HeadProblem {
   const lineEnd = text.indexOf('\r\n')
   const space = text.indexOf(' ')
   const target = lineEnd - 9 // ` HTTP/1.1`
+  if (lineEnd > limits.target + aroundTarget) return targetTooLarge
   if (space < 1 || space >= target) return malformed
   const name = text.slice(0, space)
   if (!knownMethods.has(name) && !method.test(name)) return malformed
@@ -97,7 +97,7 @@ function parseHead(text: string, bytes: number, limits: RequestLimits): RequestH
   if (written.length > limits.target) return targetTooLarge
   if (outsideTarget.test(written)) return malformed
   const lines: string[] = []
-  const problem = readFieldLines(text, lineEnd + 2, text.length, limits.fields, lines)
+  const problem = readFieldLines(text, lineEnd + 2, end, limits.fields, lines)
   if (problem !== undefined) return problem === 'malformed' ? malformed : headTooLarge
   return understand(name, written, version === 49 ? '1.1' : '1.0', lines, bytes)
 }

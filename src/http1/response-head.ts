@@ -22,7 +22,11 @@ export type ResponseHead = {
 }
 
 const maxStatusLine = 1024
-const statusLine = /^HTTP\/1\.([01]) ([1-9]\d\d)(?: ([\t -~\x80-\xff]*))?$/
+// Enough for nearly every head, and little to make a text of where a body follows.
+const firstLook = 2048
+const headEnd = Buffer.from('\r\n\r\n')
+const statusCode = /^[1-9]\d\d$/
+const outsideReason = /[^\t -~\x80-\xff]/
 const decimal = /^(?:0|[1-9]\d{0,15})$/
 
 /**
@@ -38,25 +42,32 @@ export function readResponseHead(
   method: string,
   limits: ResponseLimits,
 ): ResponseHead | 'malformed' | undefined {
-  const end = bytes.indexOf('\r\n\r\n', Math.max(0, searched - 3), 'latin1')
   const most = limits.fields.bytes + maxStatusLine
-  if (end === -1) {
-    if (bytes.length > most) return 'malformed'
-    const text = bytes.toString('latin1', 0, bytes.length)
-    return isHopeless(text) || !'HTTP/1.'.startsWith(text.slice(0, 7)) ? 'malformed' : undefined
-  }
-  if (end > most) return 'malformed'
-  return parseHead(bytes.toString('latin1', 0, end + 2), end + 4, method, limits)
+  if (searched > 0 && bytes.indexOf(headEnd, Math.max(0, searched - 3)) === -1)
+    return bytes.length > most ? 'malformed' : undefined
+  // A small answer comes whole: of a large one only what may be its head is made a text.
+  const text = bytes.toString('latin1', 0, Math.min(bytes.length, searched > 0 ? most : firstLook))
+  const end = text.indexOf('\r\n\r\n')
+  if (end !== -1) return parseHead(text, end + 2, method, limits)
+  if (bytes.length > most) return 'malformed'
+  if (text.length < bytes.length) return readResponseHead(bytes, 1, method, limits)
+  return isHopeless(text) || !'HTTP/1.'.startsWith(text.slice(0, 7)) ? 'malformed' : undefined
 }
 
-function parseHead(text: string, bytes: number, method: string, limits: ResponseLimits): ResponseHead | 'malformed' {
+/** @param end Where in the text the empty line begins. */
+function parseHead(text: string, end: number, method: string, limits: ResponseLimits): ResponseHead | 'malformed' {
   const lineEnd = text.indexOf('\r\n')
-  const first = statusLine.exec(text.slice(0, lineEnd))
-  if (first === null) return 'malformed'
-  const [, minor = '', code = '', reason = ''] = first
+  // RFC 9112 §4. The space before a reason that is not there is often left out, and nothing is lost.
+  const minor = text.charCodeAt(7)
+  const code = text.slice(9, 12)
+  if (!text.startsWith('HTTP/1.') || (minor !== 49 && minor !== 48) || text.charCodeAt(8) !== 32) return 'malformed'
+  if (!statusCode.test(code) || lineEnd < 12 || lineEnd > maxStatusLine) return 'malformed'
+  if (lineEnd > 12 && text.charCodeAt(12) !== 32) return 'malformed'
   const status = Number(code)
+  const reason = text.slice(13, lineEnd)
+  if (outsideReason.test(reason)) return 'malformed'
   const lines: string[] = []
-  if (readFieldLines(text, lineEnd + 2, text.length, limits.fields, lines) !== undefined) return 'malformed'
+  if (readFieldLines(text, lineEnd + 2, end, limits.fields, lines) !== undefined) return 'malformed'
   let encoding: string | undefined
   let length: string | undefined
   let options: readonly string[] = []
@@ -86,8 +97,8 @@ function parseHead(text: string, bytes: number, method: string, limits: Response
     }
   }
   // Two framings are two answers (RFC 9112 §6.1), and HTTP/1.0 knows no chunks.
-  if (encoding !== undefined && (length !== undefined || minor === '0')) return 'malformed'
-  const closes = options.includes('close') || (minor === '0' && !options.includes('keep-alive'))
+  if (encoding !== undefined && (length !== undefined || minor === 48)) return 'malformed'
+  const closes = options.includes('close') || (minor === 48 && !options.includes('keep-alive'))
   const framing = framingOf(status, method, encoding, length)
   return {
     kind: 'head',
@@ -98,7 +109,7 @@ function parseHead(text: string, bytes: number, method: string, limits: Response
     keepAlive: !closes && framing !== 'close',
     keepAliveMs,
     mediaType,
-    bytes,
+    bytes: end + 2,
   }
 }
 

@@ -19,14 +19,14 @@ export type WriteChunk = (chunk: string, done: (error?: Error | null) => void) =
 
 const maxBufferedBytes = 1_048_576
 // A write wakes another thread, which costs more than writing the line: so lines travel together, soon enough for people.
-const batchMs = 10
-const batchBytes = 65_536
+const batchMs = 50
+const batchBytes = 262_144
 const flushMs = 1000
 const stdoutRetryMs = 10
 const maxValueLength = 512
 
 /**
- * A bounded writer: lines wait up to 10 ms, or until they are 64 KiB, for others to be written with; one write at a time.
+ * A bounded writer: lines wait up to 50 ms, or until they are 256 KiB, for others to be written with; one write at a time.
  *
  * @param options `maxBufferedBytes`: what may wait, the write under way included; default 1 MiB.
  */

@@ -177,19 +177,19 @@ function slowWrite() {
 
 /** Longer than lines wait for each other. */
 function batch(): Promise<void> {
-  return new Promise((resolve) => void setTimeout(resolve, 25))
+  return new Promise((resolve) => void setTimeout(resolve, 100))
 }
 
-test('createLineWriter() writes at once what has become 64 KiB', () => {
+test('createLineWriter() writes at once what has become 256 KiB', () => {
   const { chunks, write } = slowWrite()
   const writer = createLineWriter({}, { write })
 
-  for (let at = 0; at < 66; at += 1) writer.line('x'.repeat(1000))
+  for (let at = 0; at < 270; at += 1) writer.line('x'.repeat(1000))
 
   assert.equal(chunks.length, 1)
 })
 
-test('createLineWriter() writes lines together after 10 ms, and one chunk at a time', async () => {
+test('createLineWriter() writes lines together after 50 ms, and one chunk at a time', async () => {
   const { chunks, write, finish } = slowWrite()
   const writer = createLineWriter({}, { write })
 
