@@ -13,6 +13,9 @@ const { env, stdin, stdout, stderr } = process
 
 const manifest = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as { version: string } // our own
 
+// Taken once: as a global it is looked up, through a getter of Node's, every time.
+const { performance } = globalThis
+
 const shell: Shell = {
   clock: { wallMs: Date.now, monotonicMs: () => performance.now() },
   random: Math.random,

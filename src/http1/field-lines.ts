@@ -9,8 +9,8 @@ const token = /^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/
 const outsideValue = /[^\t -~\x80-\xff]/
 const maxKnownNames = 1000
 const maxKnownLength = 64
-// Names are few and come again: finding one is cheaper than reading it.
-const knownNames = new Set<string>()
+// Names are few and come again: finding one, with its lower-case form, is cheaper than reading it.
+const knownNames = new Map<string, string>()
 
 /**
  * Reads field lines into a list.
@@ -19,6 +19,7 @@ const knownNames = new Set<string>()
  * @param at Where the first line begins.
  * @param end Where the empty line begins: every line before it, the last too, ends in CR LF.
  * @param into Receives names and values alternating, as sent, without the white space around a value.
+ * @param names Receives the names, lower-case.
  * @returns What is wrong; undefined when all is well. No line is folded, and no space stands before a colon.
  */
 export function readFieldLines(
@@ -27,6 +28,7 @@ export function readFieldLines(
   end: number,
   limits: FieldLimits,
   into: string[],
+  names: string[],
 ): FieldProblem | undefined {
   if (end - at > limits.bytes) return 'too_large'
   let begin = at
@@ -35,7 +37,8 @@ export function readFieldLines(
     const colon = text.indexOf(':', begin)
     if (colon === -1 || lineEnd === -1 || colon > lineEnd) return 'malformed'
     const name = text.slice(begin, colon)
-    if (!knownNames.has(name) && !isName(name)) return 'malformed'
+    const lower = knownNames.get(name) ?? readName(name)
+    if (lower === undefined) return 'malformed'
     let from = colon + 1
     let to = lineEnd
     while (from < to && isSpace(text.charCodeAt(from))) from += 1
@@ -44,6 +47,7 @@ export function readFieldLines(
     if (outsideValue.test(value)) return 'malformed'
     if (name.length + value.length > limits.one) return 'too_large'
     into.push(name, value)
+    names.push(lower)
     begin = lineEnd + 2
   }
   return into.length > limits.count * 2 ? 'too_large' : undefined
@@ -59,6 +63,8 @@ export function isHopeless(text: string): boolean {
 
 /** The members of a list (RFC 9110 §5.6.1), lower-case, empty ones left out. */
 export function readList(value: string): readonly string[] {
+  const known = knownLists.get(value)
+  if (known !== undefined) return known
   return value
     .toLowerCase()
     .split(',')
@@ -66,15 +72,23 @@ export function readList(value: string): readonly string[] {
     .filter((member) => member !== '')
 }
 
-function isName(name: string): boolean {
-  if (!token.test(name)) return false
-  if (name.length <= maxKnownLength) {
-    // Whoever sends a thousand names makes us forget, not grow.
-    if (knownNames.size >= maxKnownNames) knownNames.clear()
-    // Copied: a slice would keep the whole head it was cut from.
-    knownNames.add(Buffer.from(name, 'latin1').toString('latin1'))
-  }
-  return true
+// What nearly every Connection line says.
+const knownLists: ReadonlyMap<string, readonly string[]> = new Map([
+  ['keep-alive', ['keep-alive']],
+  ['Keep-Alive', ['keep-alive']],
+  ['close', ['close']],
+])
+
+function readName(name: string): string | undefined {
+  if (!token.test(name)) return undefined
+  const lower = name.toLowerCase()
+  if (name.length > maxKnownLength) return lower
+  // Whoever sends a thousand names makes us forget, not grow.
+  if (knownNames.size >= maxKnownNames) knownNames.clear()
+  // Copied: a slice would keep the whole head it was cut from.
+  const own = Buffer.from(name, 'latin1').toString('latin1')
+  knownNames.set(own, own.toLowerCase())
+  return lower
 }
 
 function isSpace(code: number): boolean {

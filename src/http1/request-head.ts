@@ -97,9 +97,10 @@ function parseHead(text: string, end: number, bytes: number, limits: RequestLimi
   if (written.length > limits.target) return targetTooLarge
   if (outsideTarget.test(written)) return malformed
   const lines: string[] = []
-  const problem = readFieldLines(text, lineEnd + 2, end, limits.fields, lines)
+  const names: string[] = []
+  const problem = readFieldLines(text, lineEnd + 2, end, limits.fields, lines, names)
   if (problem !== undefined) return problem === 'malformed' ? malformed : headTooLarge
-  return understand(name, written, version === 49 ? '1.1' : '1.0', lines, bytes)
+  return understand(name, written, version === 49 ? '1.1' : '1.0', lines, names, bytes)
 }
 
 /** Finds what the lines say about the message itself. */
@@ -108,6 +109,7 @@ function understand(
   target: string,
   version: '1.0' | '1.1',
   lines: readonly string[],
+  names: readonly string[],
   bytes: number,
 ): RequestHead | HeadProblem {
   let host = none
@@ -117,35 +119,32 @@ function understand(
   let options: readonly string[] = none
   let upgrade: string | undefined
   let expectsContinue = false
-  for (let at = 0; at + 1 < lines.length; at += 2) {
-    const value = lines[at + 1] ?? ''
-    switch (lines[at]?.length) {
-      case 4:
-        if (is(lines[at], 'host')) host = host === none ? [value] : [...host, value]
+  for (let at = 0; at < names.length; at += 1) {
+    const value = lines[at * 2 + 1] ?? ''
+    switch (names[at]) {
+      case 'host':
+        host = host === none ? [value] : [...host, value]
         break
-      case 6:
-        if (!is(lines[at], 'expect')) break
+      case 'authorization':
+        authorization = authorization === none ? [value] : [...authorization, value]
+        break
+      case 'connection':
+        options = options === none ? readList(value) : [...options, ...readList(value)]
+        break
+      case 'expect':
         // RFC 9110 §10.1.1 knows one expectation.
         if (value.toLowerCase() !== '100-continue') return malformed
         expectsContinue = version === '1.1'
         break
-      case 7:
-        if (is(lines[at], 'upgrade')) upgrade = upgrade === undefined ? value : `${upgrade}, ${value}`
+      case 'upgrade':
+        upgrade = upgrade === undefined ? value : `${upgrade}, ${value}`
         break
-      case 10:
-        if (is(lines[at], 'connection')) options = [...options, ...readList(value)]
-        break
-      case 13:
-        if (is(lines[at], 'authorization')) authorization = authorization === none ? [value] : [...authorization, value]
-        break
-      case 14:
-        if (!is(lines[at], 'content-length')) break
+      case 'content-length':
         // One length, in its one spelling: whatever reads on behind us must count the same bytes.
         if (length !== undefined || !decimal.test(value)) return malformed
         length = value
         break
-      case 17:
-        if (!is(lines[at], 'transfer-encoding')) break
+      case 'transfer-encoding':
         if (encoding !== undefined || value.toLowerCase() !== 'chunked') return malformed
         encoding = value
         break
@@ -168,8 +167,4 @@ function understand(
     upgrade: options.includes('upgrade') ? upgrade?.toLowerCase() : undefined,
     bytes,
   }
-}
-
-function is(name: string | undefined, lower: string): boolean {
-  return name === lower || name?.toLowerCase() === lower
 }

@@ -22,6 +22,7 @@ export type ResponseHead = {
 }
 
 const maxStatusLine = 1024
+const none: readonly string[] = []
 // Enough for nearly every head, and little to make a text of where a body follows.
 const firstLook = 2048
 const headEnd = Buffer.from('\r\n\r\n')
@@ -67,29 +68,30 @@ function parseHead(text: string, end: number, method: string, limits: ResponseLi
   const reason = text.slice(13, lineEnd)
   if (outsideReason.test(reason)) return 'malformed'
   const lines: string[] = []
-  if (readFieldLines(text, lineEnd + 2, end, limits.fields, lines) !== undefined) return 'malformed'
+  const names: string[] = []
+  if (readFieldLines(text, lineEnd + 2, end, limits.fields, lines, names) !== undefined) return 'malformed'
   let encoding: string | undefined
   let length: string | undefined
-  let options: readonly string[] = []
+  let options = none
   let keepAliveMs: number | undefined
   let mediaType = ''
-  for (let at = 0; at + 1 < lines.length; at += 2) {
-    const value = lines[at + 1] ?? ''
-    switch (lines[at]?.length) {
-      case 10:
-        if (is(lines[at], 'connection')) options = [...options, ...readList(value)]
-        else if (is(lines[at], 'keep-alive')) keepAliveMs = readKeepAlive(value)
+  for (let at = 0; at < names.length; at += 1) {
+    const value = lines[at * 2 + 1] ?? ''
+    switch (names[at]) {
+      case 'connection':
+        options = options === none ? readList(value) : [...options, ...readList(value)]
         break
-      case 12:
-        if (is(lines[at], 'content-type')) mediaType = value.split(';', 1)[0]?.trim().toLowerCase() ?? ''
+      case 'keep-alive':
+        keepAliveMs = readKeepAlive(value)
         break
-      case 14:
-        if (!is(lines[at], 'content-length')) break
+      case 'content-type':
+        mediaType = readMediaType(value)
+        break
+      case 'content-length':
         if (length !== undefined || !decimal.test(value)) return 'malformed'
         length = value
         break
-      case 17:
-        if (!is(lines[at], 'transfer-encoding')) break
+      case 'transfer-encoding':
         if (encoding !== undefined || value.toLowerCase() !== 'chunked') return 'malformed'
         encoding = value
         break
@@ -125,6 +127,13 @@ function readKeepAlive(value: string): number | undefined {
   return seconds === undefined ? undefined : Number(seconds) * 1000
 }
 
-function is(name: string | undefined, lower: string): boolean {
-  return name === lower || name?.toLowerCase() === lower
+// The type of the answer before, which is nearly always the type of the next one.
+let lastContentType = ''
+let lastMediaType = ''
+
+function readMediaType(value: string): string {
+  if (value === lastContentType) return lastMediaType
+  lastMediaType = value.split(';', 1)[0]?.trim().toLowerCase() ?? ''
+  lastContentType = Buffer.from(value, 'latin1').toString('latin1')
+  return lastMediaType
 }

@@ -186,10 +186,10 @@ export type AccessFields = {
 export function formatAccessLine(fields: AccessFields): string {
   return (
     `{"timestamp":"${timestamp(fields.timeMs)}","severity_text":"INFO","event.name":"request"` +
-    `,"http.request.method":${jsonString(fields.method)},"url.path":${jsonString(fields.path)}` +
-    `,"http.response.status_code":${fields.status},"decision":"${fields.decision}","reason":${jsonString(fields.reason)}` +
-    `,"rule":${jsonString(fields.rule)},"issuer":${jsonString(fields.issuer)}` +
-    `,"token_fingerprint":${jsonString(fields.fingerprint)},"client.address":${jsonString(fields.clientAddress)}` +
+    `,"http.request.method":${quoted(fields.method)},"url.path":${jsonString(fields.path)}` +
+    `,"http.response.status_code":${fields.status},"decision":"${fields.decision}","reason":${quoted(fields.reason)}` +
+    `,"rule":${quoted(fields.rule)},"issuer":${quoted(fields.issuer)}` +
+    `,"token_fingerprint":${jsonString(fields.fingerprint)},"client.address":${quoted(fields.clientAddress)}` +
     `,"duration_us":${Math.round(fields.durationUs)},"request_id":${jsonString(fields.requestId)}}`
   )
 }
@@ -223,6 +223,20 @@ function timestamp(wallMs: number): string {
 
 const plain = /^[ !#-[\]-~]*$/
 const special = /[^ !#-[\]-~]/g
+
+const maxQuoted = 1000
+const known = new Map<string, string>()
+
+/** What has few values comes again: it is looked up, not looked through. */
+function quoted(text: string | undefined): string {
+  if (text === undefined) return 'null'
+  const found = known.get(text)
+  if (found !== undefined) return found
+  const made = jsonString(text)
+  if (known.size >= maxQuoted) known.clear()
+  if (text.length <= maxValueLength) known.set(text, made)
+  return made
+}
 
 function jsonString(text: string | undefined): string {
   if (text === undefined) return 'null'

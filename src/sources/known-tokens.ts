@@ -53,7 +53,13 @@ export function createKnownTokens<F extends Facts>(monotonicMs: () => number): K
   }
 
   function keep(cache: BoundedCache<F>, key: string, facts: F, keepMs: number): void {
-    cache.set(key, facts, monotonicMs() + keepMs, factsBytes + sizeOf(facts.claims.all))
+    // Copied: a token is a part of the head it came in, and would keep all of that.
+    cache.set(
+      Buffer.from(key, 'latin1').toString('latin1'),
+      facts,
+      monotonicMs() + keepMs,
+      factsBytes + sizeOf(facts.claims.all),
+    )
   }
 }
 
