@@ -1,6 +1,6 @@
 // npm run bench: everything on loopback, every contestant in turn, one table, and what of the promises was seen.
 import { spawnSync } from 'node:child_process'
-import { writeFileSync } from 'node:fs'
+import { readFileSync, writeFileSync } from 'node:fs'
 import { cpus } from 'node:os'
 import { join } from 'node:path'
 import { hasWrk } from './load/wrk.ts'
@@ -9,6 +9,7 @@ import { measureStart } from './measure/start-figure.ts'
 import { median } from './measure/statistics.ts'
 import { canPin, isInstalled, pinSelf } from './processes.ts'
 import { draw } from './report/draw.ts'
+import { formatReport, readReport } from './report/kept.ts'
 import type { MeasuredRow, Report } from './report/report.ts'
 import { formatGroup, formatVerdicts } from './report/table.ts'
 import { judge } from './report/verdicts.ts'
@@ -26,6 +27,8 @@ const selection = readSelection(process.argv.slice(2), process.env, listGroups()
 if (typeof selection === 'string') {
   process.stderr.write(`${selection}\n${usage}`)
   process.exitCode = 2
+} else if (selection.drawOnly) {
+  drawKept()
 } else if (!hasWrk || !isInstalled('nginx')) {
   process.stderr.write(
     'Cannot run: wrk and nginx are the load and the upstream, and not installed (npm run bench:setup)\n',
@@ -68,8 +71,14 @@ async function bench({ groups, start, rounds, seconds, keep }: Selection): Promi
   }
   process.stdout.write(formatVerdicts(report))
   if (!keep) return
-  writeFileSync(join(results, 'latest.json'), formatJson(report))
-  writeFileSync(join(results, 'latest.svg'), draw(report))
+  writeFileSync(join(results, 'latest.json'), formatReport(report))
+  drawKept()
+}
+
+/** From the file, so that the two always agree. */
+function drawKept(): void {
+  const kept = readReport(readFileSync(join(results, 'latest.json'), 'utf8'))
+  writeFileSync(join(results, 'latest.svg'), draw(kept))
 }
 
 /** What is measured is what was written. */
@@ -77,19 +86,6 @@ function build(): void {
   say('building')
   const { status, stderr } = spawnSync('npm', ['run', 'build'], { cwd: root, encoding: 'utf8' })
   if (status !== 0) throw new Error(`Cannot build: ${stderr}`)
-}
-
-/** Short numbers, and a run of a row on a line of its own: what changes between two results can be read. */
-function formatJson(report: Report): string {
-  const rounded = (_name: string, value: unknown) =>
-    typeof value === 'number' && !Number.isInteger(value) ? Number(value.toPrecision(4)) : value
-  const { rows, ...rest } = report
-  const lines = rows.map(({ runs, ...row }) => {
-    const head = JSON.stringify(row).slice(0, -1)
-    return `    ${head}, "runs": [${runs.map((run) => `\n      ${JSON.stringify(run, rounded)}`).join(',')}] }`
-  })
-  const body = JSON.stringify(rest, rounded, 2).slice(0, -2)
-  return `${body},\n  "rows": [\n${lines.join(',\n')}\n  ]\n}\n`
 }
 
 function say(text: string): void {

@@ -11,13 +11,16 @@ export type Selection = {
   readonly seconds: number
   /** Whether the result is kept: that of a part is not, unless asked for. */
   readonly keep: boolean
+  /** Nothing is measured: the kept result is drawn anew. */
+  readonly drawOnly: boolean
 }
 
 /** How it is asked for. */
-export const usage = `npm run bench [-- [--pairs N] [--ms N] [--keep] [WORD…]]
+export const usage = `npm run bench [-- [--pairs N] [--ms N] [--keep] [--draw] [WORD…]]
   --pairs N   rounds, default 7 (BENCH_PAIRS)
   --ms N      milliseconds of a round, to whole seconds, default 3000 (BENCH_MS)
   --keep      keeps the result of a part, too
+  --draw      draws the kept result anew, and measures nothing
   WORD        a group or a contestant; none: everything
 `
 
@@ -61,6 +64,7 @@ export function readSelection(
     rounds,
     seconds: Math.max(1, Math.round(ms / 1000)),
     keep: words.length === 0 || values.keep === true,
+    drawOnly: values.draw === true,
   }
 }
 
@@ -69,7 +73,12 @@ function parse(args: readonly string[]) {
     return parseArgs({
       args: [...args],
       allowPositionals: true,
-      options: { pairs: { type: 'string' }, ms: { type: 'string' }, keep: { type: 'boolean' } },
+      options: {
+        pairs: { type: 'string' },
+        ms: { type: 'string' },
+        keep: { type: 'boolean' },
+        draw: { type: 'boolean' },
+      },
     })
   } catch (error) {
     return error instanceof Error ? `Cannot run: ${error.message}` : 'Cannot run'

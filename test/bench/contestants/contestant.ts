@@ -9,6 +9,8 @@ export type Running = {
   /** Such as `http://127.0.0.1:8080`. */
   readonly origin: string
   readonly pid: number
+  /** The end of what it wrote to stderr. */
+  readonly said: () => string
   readonly stop: () => Promise<void>
 }
 
@@ -27,6 +29,11 @@ export function missingProgram(command: string): Missing | undefined {
     : { kind: 'missing', why: `${command} is not installed (npm run bench:setup)` }
 }
 
+/** A started program as a contestant. */
+export function runningAt(origin: string, { pid, said, stop }: Started): Running {
+  return { kind: 'running', origin, pid, said, stop }
+}
+
 /** Waits until a started program answers HTTP at its port, whatever it says. */
 export async function answering(started: Started, port: number, scheme: 'http' | 'https' = 'http'): Promise<Running> {
   const origin = `${scheme}://127.0.0.1:${port}`
@@ -41,6 +48,6 @@ export async function answering(started: Started, port: number, scheme: 'http' |
       () => true,
       (error: Error) => scheme === 'https' && !/ECONNREFUSED/.test(String(error.cause)),
     )
-    if (answered) return { kind: 'running', origin, pid: started.pid, stop: started.stop }
+    if (answered) return runningAt(origin, started)
   }
 }

@@ -5,6 +5,7 @@ import { manyRules } from '../requests.ts'
 import { audience, issuer } from '../tokens.ts'
 import type { World } from '../world.ts'
 import type { Contestant, Missing } from './contestant.ts'
+import { runningAt } from './contestant.ts'
 
 /** What a gateway is configured with beside the usual. */
 export type GatewaySetting = {
@@ -52,7 +53,7 @@ export function gateway(setting: GatewaySetting = {}): Contestant {
       })
       await ready(ports.health, setting.blacklist)
       const scheme = setting.tls === true ? 'https' : 'http'
-      return { kind: 'running', origin: `${scheme}://127.0.0.1:${ports.proxy}`, pid: started.pid, stop: started.stop }
+      return runningAt(`${scheme}://127.0.0.1:${ports.proxy}`, started)
     } catch (error) {
       await started.stop()
       throw error

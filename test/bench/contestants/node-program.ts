@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import { start } from '../processes.ts'
 import type { World } from '../world.ts'
 import type { Contestant } from './contestant.ts'
+import { runningAt } from './contestant.ts'
 
 /** What the Node contestants are told, as JSON in their first argument. */
 export type NodeSettings = {
@@ -39,7 +40,7 @@ export function nodeProgram(
     const started = start([process.execPath, join(bench, file), settings], { cpus, env })
     try {
       const port = await started.line((line) => (/^\d+$/.test(line) ? Number(line) : undefined))
-      return { kind: 'running', origin: `http://127.0.0.1:${port}`, pid: started.pid, stop: started.stop }
+      return runningAt(`http://127.0.0.1:${port}`, started)
     } catch (error) {
       await started.stop()
       throw error

@@ -7,6 +7,12 @@ import type { Proof, World } from '../world.ts'
 /** Which tokens a contestant must tell apart; `open`: it lets everybody through. */
 export type ProofKind = keyof World['proofs'] | 'open'
 
+/** What of the world is needed to ask. */
+export type ProofWorld = {
+  readonly proofs: World['proofs']
+  readonly files: Pick<World['files'], 'certificate'>
+}
+
 const refusals = [401, 403]
 
 /**
@@ -14,7 +20,7 @@ const refusals = [401, 403]
  *
  * @returns What is wrong with the answers; undefined when nothing is.
  */
-export async function findFault(origin: string, kind: ProofKind, world: World): Promise<string | undefined> {
+export async function findFault(origin: string, kind: ProofKind, world: ProofWorld): Promise<string | undefined> {
   const ask = (path: string, token?: string) => askStatus(`${origin}${path}`, token, world)
   if (kind === 'open') {
     const status = await ask('/open/0')
@@ -30,7 +36,7 @@ export async function findFault(origin: string, kind: ProofKind, world: World): 
   return undefined
 }
 
-function askStatus(url: string, token: string | undefined, { files }: World): Promise<number> {
+function askStatus(url: string, token: string | undefined, { files }: ProofWorld): Promise<number> {
   const headers: Record<string, string> = token === undefined ? {} : { authorization: `Bearer ${token}` }
   const ca = files.certificate === undefined ? [] : [readFileSync(files.certificate.cert)]
   return new Promise((resolve, reject) => {

@@ -23,6 +23,7 @@ type Entry = { readonly row: Row; readonly runs: Run[]; running: Running | undef
 const leastWarmUpSeconds = 3
 // Of the processes of a tree, those that do some of its work.
 const workingShare = 0.05
+const maxSentence = 240
 
 /** Starts the contestants of a group, measures its rows, and stops them. */
 export async function measureGroup(group: Group, world: World, options: RoundOptions): Promise<readonly MeasuredRow[]> {
@@ -74,7 +75,8 @@ export async function measureGroup(group: Group, world: World, options: RoundOpt
   async function enter(row: Row, running: Running | string): Promise<Entry> {
     if (typeof running === 'string') return { row, runs: [], running: undefined, missing: running }
     const fault = await findFault(running.origin, row.proof, world).catch(sentenceOf)
-    return { row, runs: [], running, missing: fault === undefined ? undefined : `no contestant: ${fault}` }
+    const missing = fault === undefined ? undefined : oneLine(`no contestant: ${fault} ${running.said()}`)
+    return { row, runs: [], running, missing }
   }
 
   async function measure(entry: Entry, round: number): Promise<void> {
@@ -88,7 +90,7 @@ export async function measureGroup(group: Group, world: World, options: RoundOpt
       )
       if (round > 0) runs.push(run)
     } catch (error) {
-      entry.missing = sentenceOf(error)
+      entry.missing = oneLine(`${sentenceOf(error)} ${running.said()}`)
     }
   }
 }
@@ -97,6 +99,7 @@ async function observe({ pid }: Running, send: () => Promise<LoadResult>): Promi
   const before = { tree: treeTimes(pid), ours: totalTime(process.pid), machine: machineTime(), ms: performance.now() }
   const { requests, us, bytes, p50, p99, refused, broken } = await send()
   const elapsedUs = (performance.now() - before.ms) * 1000
+  if (requests === 0) throw new Error('no request was answered')
   if (refused > 0) throw new Error(`${refused} of ${requests} answers were refusals`)
   if (broken > requests / 1000) throw new Error(`${broken} connections broke in ${requests} requests`)
   const times = treeTimes(pid).map((now) => now.us - (before.tree.find((then) => then.pid === now.pid)?.us ?? 0))
@@ -115,5 +118,10 @@ async function observe({ pid }: Running, send: () => Promise<LoadResult>): Promi
 }
 
 function sentenceOf(error: unknown): string {
-  return error instanceof Error ? `failed: ${error.message.replaceAll(/\s+/g, ' ')}` : 'failed'
+  return error instanceof Error ? oneLine(`failed: ${error.message}`) : 'failed'
+}
+
+/** What fits a row of the table. */
+function oneLine(text: string): string {
+  return text.replaceAll(/\s+/g, ' ').trim().slice(0, maxSentence)
 }

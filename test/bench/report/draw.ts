@@ -18,7 +18,7 @@ const headings: Readonly<Record<string, string>> = {
   warm: '2000 JWTs seen before; bare: no token is looked at',
   cold: 'JWTs never seen before',
   opaque: '2000 opaque tokens, introspected before',
-  rules: '2000 warm JWTs, over all rules',
+  rules: '2000 warm JWTs, against rules',
   blacklist: '2000 warm JWTs, against a blacklist',
   tls: '2000 warm JWTs, over TLS',
   workers: '2000 warm JWTs, two processors shared with the load',

@@ -30,6 +30,7 @@ const promised: readonly Promised[] = [
     most: 2,
   },
   dearer('CPU a request, 10000 rules : 10', 'rules-many', 'rules-few', 1.05),
+  dearer('CPU a request, 10000 rules, 2000 of them asked for : 10', 'rules-spread', 'rules-few', 1.05),
   dearer('CPU a request, 1000000 blacklist entries : 0', 'blacklist-million', 'blacklist-none', 1.05),
   dearer('CPU a request, 2 workers : 1', 'workers-two', 'workers-one', 1.1),
 ]
