@@ -19,8 +19,9 @@ export type RoundOptions = {
 /** A row at work: where it is, or why it is nowhere. */
 type Entry = { readonly row: Row; readonly runs: Run[]; running: Running | undefined; missing: string | undefined }
 
-// Until what is hot is compiled.
+// Until what is hot is compiled; once it is, another row of the same contestant needs less.
 const leastWarmUpSeconds = 3
+const nextWarmUpSeconds = 1
 // Of the processes of a tree, those that do some of its work.
 const workingShare = 0.05
 const maxSentence = 240
@@ -32,6 +33,7 @@ export async function measureGroup(group: Group, world: World, options: RoundOpt
   const contestantCpus = group.cpus ?? '0'
   const loadCpus = group.cpus ?? '1'
   const started = new Map<Contestant, Promise<Running | string>>()
+  const warm = new Set<Running>()
   const entries: Entry[] = []
   try {
     for (const row of group.rows) {
@@ -79,11 +81,17 @@ export async function measureGroup(group: Group, world: World, options: RoundOpt
     return { row, runs: [], running, missing }
   }
 
+  function warmUp(running: Running): number {
+    if (warm.has(running)) return nextWarmUpSeconds
+    warm.add(running)
+    return Math.max(leastWarmUpSeconds, seconds)
+  }
+
   async function measure(entry: Entry, round: number): Promise<void> {
     const { row, runs, running } = entry
     if (running === undefined || entry.missing !== undefined) return
     say(`${group.name} ${round === 0 ? 'warm-up' : `${round}/${rounds}`}: ${row.name}`)
-    const span = round === 0 ? Math.max(leastWarmUpSeconds, seconds) : seconds
+    const span = round === 0 ? warmUp(running) : seconds
     try {
       const run = await observe(running, () =>
         sendRound(running.origin, row.load(world), round, { seconds: span, cpus: loadCpus }),

@@ -2,9 +2,9 @@
 import { median } from '../measure/statistics.ts'
 import type { MeasuredRow, Report } from './report.ts'
 
-const width = 920
-const labelWidth = 410
-const barWidth = 330
+const width = 980
+const labelWidth = 450
+const barWidth = 310
 const rowHeight = 22
 const headHeight = 34
 const blockGap = 18
