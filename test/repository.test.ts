@@ -23,12 +23,23 @@ type Locked = {
 const lock = JSON.parse(read('package-lock.json')) as { lockfileVersion: number; packages: Record<string, Locked> }
 const packages = Object.entries(lock.packages).filter(([path]) => path !== '')
 
-test('package-lock.json is of version 3, names no address, and every package has its hash', () => {
-  assert.equal(lock.lockfileVersion, 3)
-  for (const [path, { resolved, integrity }] of packages) {
-    assert.equal(resolved, undefined, path)
-    assert.match(integrity ?? '', /^sha512-/, path)
-  }
+for (const file of ['package-lock.json', 'test/bench/package-lock.json']) {
+  test(`${file} is of version 3, names no address, and every package has its hash`, () => {
+    const { lockfileVersion, packages: locked } = JSON.parse(read(file)) as typeof lock
+    assert.equal(lockfileVersion, 3)
+    for (const [path, { resolved, integrity }] of Object.entries(locked)) {
+      if (path === '') continue
+      assert.equal(resolved, undefined, path)
+      assert.match(integrity ?? '', /^sha512-/, path)
+    }
+  })
+}
+
+test('test/bench/package.json pins exact versions, and none of its packages wants to run a script', () => {
+  const { dependencies } = JSON.parse(read('test/bench/package.json')) as typeof manifest
+  for (const [name, version] of Object.entries(dependencies)) assert.match(version, /^\d+\.\d+\.\d+$/, name)
+  const { packages: locked } = JSON.parse(read('test/bench/package-lock.json')) as typeof lock
+  for (const [path, { hasInstallScript }] of Object.entries(locked)) assert.equal(hasInstallScript, undefined, path)
 })
 
 test('package.json pins exact versions, and lets one install script run', () => {
@@ -61,8 +72,9 @@ test('config/postern.schema.json and config/README.md are what npm run docs writ
 test('README.md shows the two commands, and every script of package.json it names exists', () => {
   const readme = read('README.md')
   for (const command of ['npm ci && npm run demo', 'npm ci && npm test']) assert.ok(readme.includes(command), command)
-  for (const [, script = ''] of readme.matchAll(/npm run ([a-z]+)/g)) assert.ok(script in manifest.scripts, script)
-  for (const script of ['demo', 'start', 'dev', 'test', 'check', 'build', 'bench', 'docs'])
+  for (const [, script = ''] of readme.matchAll(/npm run ([a-z]+(?::[a-z]+)?)/g))
+    assert.ok(script in manifest.scripts, script)
+  for (const script of ['demo', 'start', 'dev', 'test', 'check', 'build', 'bench', 'bench:setup', 'docs'])
     assert.ok(script in manifest.scripts)
 })
 

@@ -20,7 +20,8 @@ const dist = args.includes('--dist')
 // For the tests, and for every process they start.
 if (dist) process.env['POSTERN_TEST_PROGRAM'] = join(import.meta.dirname, '../dist/main.js')
 const all = dist ? ['test/cli/*.test.ts', 'test/shows/*.test.ts'] : ['test/**/*.test.ts']
-const files = globSync(patterns.length > 0 ? patterns : all).sort()
+// Packages of the bench bring tests of their own.
+const files = globSync(patterns.length > 0 ? patterns : all, { exclude: ['**/node_modules/**'] }).sort()
 let failed = 0
 let skipped = 0
 const tests = run({ files, concurrency: Math.min(2, availableParallelism()), timeout: 120_000 })
