@@ -54,7 +54,7 @@ export function createReplicaStore({
     replicas: {
       numbersOf,
       keys: makeKeys,
-      list: (number, ...args) => createReplicaList(args[0], listOf(number), args[1]),
+      list: (number, options, deps) => createReplicaList(options, listOf(number), deps),
     },
     receive,
     expect(sources) {

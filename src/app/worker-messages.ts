@@ -66,20 +66,22 @@ const toWorker = z.discriminatedUnion('kind', [
     file: z.string(),
     /** The very bytes the primary has read: a path might lead to others by now. */
     text: z.string(),
-    /** Those of the operator's list; null where none is configured. */
-    localList: z.string().nullable(),
+    /** The same of the operator's list; null where none is configured. */
+    localList: z.strictObject({ file: z.string(), text: z.string() }).nullable(),
     hash,
     sources: z.array(issuerSources),
-    /** The text that the primary started with, which says where to listen; and the address with its port. */
-    started: z.strictObject({ text: z.string(), proxy: z.string() }),
+    /** The text that the primary started with: what needs a restart is as it says. */
+    startedText: z.string(),
   }),
+  /** Comes with a socket. */
+  z.strictObject({ kind: z.literal('connection') }),
   z.strictObject({ kind: z.literal('report'), ask: count }),
   z.strictObject({ kind: z.literal('drain'), timeoutMs: time }),
 ])
 /** What a worker is told. */
 export type ToWorker = z.output<typeof toWorker>
 
-const row = z.tuple([z.array(z.string()), z.array(z.number())])
+const row = z.tuple([z.array(z.string()).readonly(), z.array(z.number()).readonly()]).readonly()
 
 const toPrimary = z.discriminatedUnion('kind', [
   /** Listens to what it is told from now on. */
@@ -87,7 +89,8 @@ const toPrimary = z.discriminatedUnion('kind', [
   z.strictObject({ kind: z.literal('took') }),
   z.strictObject({ kind: z.literal('configured'), hash }),
   z.strictObject({ kind: z.literal('refused'), hash, problem }),
-  z.strictObject({ kind: z.literal('listening'), port: count }),
+  /** Connections: taken since the start, and open now. */
+  z.strictObject({ kind: z.literal('connections'), taken: count, open: count }),
   /** It will not serve, and ends. */
   z.strictObject({ kind: z.literal('failed'), problem }),
   z.strictObject({
@@ -102,7 +105,7 @@ const toPrimary = z.discriminatedUnion('kind', [
   z.strictObject({
     kind: z.literal('report'),
     ask: count,
-    metrics: z.array(z.tuple([z.string(), z.array(row)])),
+    metrics: z.array(z.tuple([z.string(), z.array(row).readonly()]).readonly()).readonly(),
   }),
   z.strictObject({ kind: z.literal('drained'), cutOff: count }),
 ])
