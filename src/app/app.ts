@@ -6,26 +6,24 @@ import { formatDuration } from '../base/time.ts'
 import type { Problem } from '../config/problems.ts'
 import type { GatewayOptions } from '../config/schema.ts'
 import type { Principal } from '../decision/decision.ts'
-import type { FrontDoor } from '../gates/front-door.ts'
-import { openFrontDoor } from '../gates/front-door.ts'
-import { serverLimits } from '../gates/options.ts'
-import { createDeadlines } from '../http1/deadlines.ts'
 import { watchFiles } from '../io/files.ts'
 import { createHttpClient } from '../io/http-client.ts'
 import type { HttpAnswer } from '../io/http-server.ts'
 import { problem, startHttpServer } from '../io/http-server.ts'
 import type { WriteChunk } from '../io/log.ts'
-import { createLineWriter, createLog } from '../io/log.ts'
+import { createLineWriter, createLog, inWholeLines } from '../io/log.ts'
 import { createKnownTokens } from '../sources/known-tokens.ts'
-import { createAccessLog } from './access-log.ts'
 import type { ConfigurationSource } from './configuration.ts'
 import { readConfiguration, retire, run } from './configuration.ts'
+import type { DataPlane } from './data-plane.ts'
+import { openDataPlane, sleep, splitAddress } from './data-plane.ts'
 import type { Explanation, Question } from './explain.ts'
 import { explain } from './explain.ts'
 import { createGatewayMetrics } from './metrics.ts'
-import { createProbes, registerGauges } from './probes.ts'
+import { createProbes, registerDataPlane, registerGauges } from './probes.ts'
 import { createSecrets } from './secrets.ts'
-import { createUpstream, placesOf } from './upstream.ts'
+import { placesOf } from './upstream.ts'
+import type { Workers } from './workers.ts'
 
 /** What the process gives. Nothing below reads a clock, a file, the environment or a random number by itself. */
 export type Powers = {
@@ -64,11 +62,12 @@ export async function startApp(
   powers: Powers,
 ): Promise<App | { readonly kind: 'refused'; readonly problems: readonly Problem[] }> {
   const { clock, env, readFile, fileMode } = powers
-  const writer = createLineWriter({}, { write: powers.write })
-  const log = createLog({ stream: 'main' }, { writer, clock })
   const configuration = readConfiguration(source, { env, readFile, fileMode })
   if (configuration.kind === 'refused') return configuration
-  const { listen, limits, upstream: upstreamOptions, drain: drainOptions } = configuration.options
+  const { listen, upstream: upstreamOptions, drain: drainOptions } = configuration.options
+  const workerCount = countWorkers(configuration.options)
+  const writer = createLineWriter({}, { write: workerCount === 1 ? powers.write : inWholeLines(powers.write) })
+  const log = createLog({ stream: 'main' }, { writer, clock })
   const counted = createGatewayMetrics()
   const known = createKnownTokens<Principal>(clock.monotonicMs)
   const deps = { ...powers, log, counted, known, secret: createSecrets(powers, log) }
@@ -77,35 +76,26 @@ export async function startApp(
   let refusal: string | undefined
   let draining = false
   let stopping: Promise<void> | undefined
+  let workers: Workers | undefined
 
-  const probes = createProbes({ running: () => running, isDraining: () => draining, refusal: () => refusal })
-  const deadlines = createDeadlines(clock)
-  const upstream = createUpstream(upstreamOptions, deadlines)
-  const accessLog = createAccessLog(powers, writer)
-  const open: { close: () => unknown }[] = [upstream]
+  const probes = createProbes({
+    running: () => running,
+    isDraining: () => draining,
+    refusal: () => refusal,
+    workers: () => workers,
+  })
+  const open: { close: () => unknown }[] = []
   // Before the listeners: the issuers answer meanwhile.
   for (const each of running.sources) each.start()
   try {
-    const door = await openFrontDoor(
-      { ...splitAddress(listen.proxy), limits: serverLimits(limits), maxConnections: limits.connections },
-      {
-        clock,
-        deadlines,
-        upstream,
-        failed,
-        serving: () => running.serving,
-        decided: counted.decided,
-        finished(exchange) {
-          const nowMs = clock.monotonicMs()
-          counted.finished(exchange, nowMs)
-          accessLog(exchange, nowMs)
-        },
-      },
-    )
-    open.push(door)
+    const planeDeps = { ...powers, counted, writer, failed, serving: () => running.serving }
+    const plane =
+      workerCount === 1 ? await openDataPlane(configuration.options, planeDeps) : await startWorkers(workerCount)
+    open.push(plane)
+    registerDataPlane(counted.metrics, { running: () => running, known, plane, writer })
     const upstreamHealth = createUpstreamHealth(upstreamOptions)
     open.push(upstreamHealth)
-    const handleHealth = createHealth({ ...probes, metrics: counted.metrics.scrape, upstream: upstreamHealth.ask })
+    const handleHealth = createHealth({ ...probes, metrics: scrape, upstream: upstreamHealth.ask })
     const health = await startHttpServer(
       { ...splitAddress(listen.health), maxBodyBytes: 1024 },
       { handle: handleHealth, onError: failed },
@@ -118,23 +108,24 @@ export async function startApp(
     )
     open.push(admin)
     const build = { version: powers.version, revision: powers.revision, nodeVersion: process.version }
-    registerGauges(counted.metrics, { running: () => running, known, door, writer, build })
+    registerGauges(counted.metrics, { running: () => running, build })
     open.push(watchFiles(watchedFiles, { clock, onChange }))
     const { rules, issuers } = configuration.options
     log.info('started', {
       version: powers.version,
       config_hash: configuration.hash.slice(0, 16),
-      proxy_port: door.port,
+      proxy_port: plane.port,
       health_port: health.port,
       admin_port: admin.port,
       rules: rules.length,
       issuers: issuers.length,
+      workers: workers === undefined ? undefined : workerCount,
     })
     return {
       kind: 'running',
-      ports: { proxy: door.port, health: health.port, admin: admin.port },
+      ports: { proxy: plane.port, health: health.port, admin: admin.port },
       reload,
-      drain: () => (stopping ??= drain(door)),
+      drain: () => (stopping ??= drain(plane)),
       close,
       explain: ask,
       counters: counted.metrics.snapshot,
@@ -143,6 +134,18 @@ export async function startApp(
   } catch (error) {
     await close()
     throw error
+  }
+
+  /** Loaded here: a gateway of one process needs nothing of it. */
+  async function startWorkers(count: number): Promise<Workers> {
+    const { startWorkers } = await import('./workers.ts')
+    workers = await startWorkers(count, { clock, log, metrics: counted.metrics, failed, running: () => running })
+    return workers
+  }
+
+  async function scrape(): ReturnType<typeof counted.metrics.scrape> {
+    await workers?.gather()
+    return await counted.metrics.scrape()
   }
 
   function ask(question: Question): Promise<Explanation> {
@@ -175,6 +178,7 @@ export async function startApp(
     }
     for (const each of running.sources) each.start()
     retire(before, running)
+    workers?.reloaded()
     const wasRefused = refusal !== undefined
     refusal = undefined
     if (next.hash === before.configuration.hash && !wasRefused) return 'unchanged'
@@ -197,12 +201,11 @@ export async function startApp(
     return 'refused'
   }
 
-  async function drain(door: FrontDoor): Promise<void> {
+  async function drain(plane: DataPlane): Promise<void> {
     draining = true
     log.info('draining', { delay: formatDuration(drainOptions.delay), timeout: formatDuration(drainOptions.timeout) })
     await sleep(drainOptions.delay)
-    const late = await Promise.race([door.drain().then(() => false), sleep(drainOptions.timeout).then(() => true)])
-    log.info('stopped', { cut_off: late ? door.inFlight() : 0 })
+    log.info('stopped', { cut_off: await plane.drain(drainOptions.timeout) })
     await close()
   }
 
@@ -213,9 +216,14 @@ export async function startApp(
   }
 }
 
+function countWorkers({ workers }: GatewayOptions): number {
+  // Of the CPUs, and the share of them, that this process was given.
+  return workers === 'auto' ? process.getBuiltinModule('node:os').availableParallelism() : workers
+}
+
 /** What of a new configuration only a restart brings about. */
 function needsRestart(before: GatewayOptions, after: GatewayOptions): readonly string[] {
-  const names = ['listen', 'limits', 'upstream', 'drain'] as const
+  const names = ['workers', 'listen', 'limits', 'upstream', 'drain'] as const
   return names.filter((name) => JSON.stringify(before[name]) !== JSON.stringify(after[name]))
 }
 
@@ -241,16 +249,6 @@ function createUpstreamHealth(options: GatewayOptions['upstream']): {
   }
 }
 
-function splitAddress(text: string): { readonly host: string; readonly port: number } {
-  const colon = text.lastIndexOf(':')
-  return { host: text.slice(0, colon).replace(/^\[|\]$/g, ''), port: Number(text.slice(colon + 1)) }
-}
-
 function sentenceOf(error: unknown): string {
   return error instanceof Error ? `${error.name}: ${error.message}` : 'unknown error'
-}
-
-/** The time of a drain: the listeners keep the process alive meanwhile, and what is left of it must not. */
-function sleep(ms: number): Promise<void> {
-  return new Promise((resolve) => void setTimeout(resolve, ms).unref())
 }

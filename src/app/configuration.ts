@@ -31,7 +31,11 @@ export type ConfigurationSource = {
 export type Configuration = {
   readonly kind: 'loaded'
   readonly options: GatewayOptions
+  readonly file: string
+  readonly text: string
   readonly localList: LocalListOptions
+  /** Where the list is written, and what; undefined where none is configured. */
+  readonly localListText: { readonly file: string; readonly text: string } | undefined
   /** SHA-256 of the text, and of the list's. */
   readonly hash: string
 }
@@ -41,24 +45,31 @@ export function readConfiguration(
   source: ConfigurationSource,
   deps: LoadDeps,
 ): Configuration | { readonly kind: 'refused'; readonly problems: readonly Problem[] } {
-  const loaded = loadFile(source.file, source.read, (text) =>
-    load(gatewayOptions, { file: source.file, text }, deps, (options, isWhole) => [
+  const loaded = loadFile(source.file, source.read, (text) => {
+    const parsed = load(gatewayOptions, { file: source.file, text }, deps, (options, isWhole) => [
       ...findGatewayConflicts(options, isWhole),
       ...findMissingFiles(options, deps.readFile),
-    ]),
-  )
+    ])
+    return parsed.kind === 'refused' ? parsed : { ...parsed, text }
+  })
   if (loaded.kind === 'refused') return loaded
-  const { value: options, hash } = loaded
+  const { value: options, hash, text } = loaded
   const { readFile } = deps
+  const { file } = source
   const list = options.blacklist.local
-  if (list === undefined || readFile === undefined) return { kind: 'loaded', options, localList: emptyLocalList, hash }
+  if (list === undefined || readFile === undefined)
+    return { kind: 'loaded', options, file, text, localList: emptyLocalList, localListText: undefined, hash }
   const local = loadFile(
     list.file,
     () => readFile(list.file).toString('utf8'),
-    (text) => load(localListOptions, { file: list.file, text }, { env: deps.env }),
+    (text) => {
+      const parsed = load(localListOptions, { file: list.file, text }, { env: deps.env })
+      return parsed.kind === 'refused' ? parsed : { ...parsed, text }
+    },
   )
   if (local.kind === 'refused') return local
-  return { kind: 'loaded', options, localList: local.value, hash: hash + local.hash }
+  const localListText = { file: list.file, text: local.text }
+  return { kind: 'loaded', options, file, text, localList: local.value, localListText, hash: hash + local.hash }
 }
 
 /** Files a configuration names that cannot be used, each at the key that names it; none where files are not looked at. */

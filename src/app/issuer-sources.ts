@@ -6,8 +6,9 @@ import { trustIssuer } from '../decision/verify.ts'
 import type { HttpClient } from '../io/http-client.ts'
 import { createHttpClient } from '../io/http-client.ts'
 import type { Log } from '../io/log.ts'
-import type { Blacklist, BlacklistLegacy } from '../sources/blacklist.ts'
+import type { Blacklist, BlacklistLegacy, BlacklistOptions } from '../sources/blacklist.ts'
 import { createBlacklist } from '../sources/blacklist.ts'
+import type { KeysLegacy } from '../sources/held-keys.ts'
 import type { Introspection } from '../sources/introspection.ts'
 import { createIntrospection } from '../sources/introspection.ts'
 import type { Jwks, JwksOrigin } from '../sources/jwks.ts'
@@ -15,6 +16,7 @@ import { createJwks } from '../sources/jwks.ts'
 import type { Metadata } from '../sources/metadata.ts'
 import { createMetadata } from '../sources/metadata.ts'
 import type { GatewayMetrics } from './metrics.ts'
+import type { Replicas } from './replicas.ts'
 
 /** What the sources need from the process. */
 export type SourceDeps = {
@@ -27,6 +29,8 @@ export type SourceDeps = {
   readonly secret: (source: SecretSource) => string
   readonly log: Log
   readonly counted: GatewayMetrics
+  /** In a worker: keys and lists are copies of those of its primary. */
+  readonly replicas?: Replicas | undefined
 }
 
 /** Something made from a part of the configuration; a reload that does not change that part keeps it, with all it holds. */
@@ -85,9 +89,10 @@ export function createIssuerSources(
       { clock, send: http.it.send },
     ),
   )
+  const numbers = deps.replicas?.numbersOf(name)
   const samePlace = before !== undefined && placeOf(before.options) === placeOf(issuer) && old?.http === http
-  const jwks = keep(old?.jwks, [place, issuer.jwks, issuer.leeway], () =>
-    jwksOf(issuer, http.it, metadata.it, samePlace ? before.jwks : undefined, deps),
+  const jwks = keep(old?.jwks, [place, issuer.jwks, issuer.leeway, numbers?.keys], () =>
+    jwksOf(issuer, http.it, metadata.it, samePlace ? before.jwks.handOver() : undefined, deps),
   )
   const introspection = keep(
     old?.introspection,
@@ -95,9 +100,9 @@ export function createIssuerSources(
     () => introspectionOf(issuer, http.it, metadata.it, deps),
   )
   const { poll_interval, cache_size, purge_delay, max_staleness } = options.blacklist
-  const numbers = [poll_interval, cache_size, purge_delay, max_staleness, issuer.leeway]
+  const limits = [poll_interval, cache_size, purge_delay, max_staleness, issuer.leeway, numbers?.list]
   const { client_id, client_secret } = issuer.introspection ?? {}
-  const blacklist = keep(old?.blacklist, [reached, issuer.blacklist, client_id, client_secret, numbers], () =>
+  const blacklist = keep(old?.blacklist, [reached, issuer.blacklist, client_id, client_secret, limits], () =>
     blacklistOf(issuer, options, http.it, before?.blacklist?.handOver(), deps),
   )
   const trusted = keep(old?.trusted, [issuer, poll_interval], () =>
@@ -143,12 +148,16 @@ function jwksOf(
   issuer: IssuerOptions,
   http: HttpClient,
   metadata: Metadata,
-  before: Jwks | undefined,
+  legacy: KeysLegacy | undefined,
   deps: SourceDeps,
 ): Jwks {
-  const { clock, random, counted, log, readFile } = deps
+  const { clock, random, counted, log, readFile, replicas } = deps
   const { refresh, cool_down, stale_max, file } = issuer.jwks
   const name = issuer.issuer
+  if (replicas !== undefined) {
+    const options = { staleMaxMs: stale_max, leewayMs: issuer.leeway }
+    return replicas.keys(replicas.numbersOf(name).keys, options, () => counted.jwksSuppressed(name), legacy)
+  }
   const origin: JwksOrigin =
     file !== undefined
       ? { kind: 'file', read: () => readFile(file) }
@@ -167,7 +176,7 @@ function jwksOf(
       log: tellWith(log),
       count: (result) => (result === 'suppressed' ? counted.jwksSuppressed(name) : counted.jwksRefresh(name, result)),
     },
-    before?.handOver(),
+    legacy,
   )
 }
 
@@ -208,29 +217,30 @@ function blacklistOf(
   legacy: BlacklistLegacy | undefined,
   deps: SourceDeps,
 ): Blacklist | undefined {
-  const { clock, random, log, counted, secret } = deps
+  const { clock, random, log, counted, secret, replicas } = deps
   const feed = issuer.blacklist
   const clientId = feed?.client_id ?? issuer.introspection?.client_id
   const source = feed?.client_secret ?? issuer.introspection?.client_secret
   if (feed === undefined || clientId === undefined || source === undefined) return undefined
   const { poll_interval, cache_size, purge_delay, max_staleness } = options.blacklist
+  const list: BlacklistOptions = {
+    issuer: issuer.issuer,
+    url: feed.url,
+    clientId,
+    pollIntervalMs: poll_interval,
+    cacheSize: cache_size,
+    purgeDelayMs: purge_delay,
+    maxStalenessMs: max_staleness,
+  }
+  const feedDeps = { clock, send: http.send, secret: () => secret(source), log: tellWith(log) }
+  const number = replicas?.numbersOf(issuer.issuer).list ?? undefined
+  if (replicas !== undefined && number !== undefined) return replicas.list(number, list, feedDeps)
   let warned = false
   const blacklist = createBlacklist(
+    list,
     {
-      issuer: issuer.issuer,
-      url: feed.url,
-      clientId,
-      pollIntervalMs: poll_interval,
-      cacheSize: cache_size,
-      purgeDelayMs: purge_delay,
-      maxStalenessMs: max_staleness,
-    },
-    {
-      clock,
+      ...feedDeps,
       random,
-      send: http.send,
-      secret: () => secret(source),
-      log: tellWith(log),
       count(result) {
         counted.polled(issuer.issuer, result)
         warnOfSkew()

@@ -3,10 +3,12 @@ import type { Check } from '../admin/health.ts'
 import type { Principal } from '../decision/decision.ts'
 import type { LineWriter } from '../io/log.ts'
 import type { Metrics, ReadSeries } from '../io/metrics.ts'
-import type { FeedState } from '../sources/blacklist.ts'
+import type { FeedState } from '../sources/held-list.ts'
 import type { KnownTokens } from '../sources/known-tokens.ts'
 import type { Running } from './configuration.ts'
+import type { DataPlane } from './data-plane.ts'
 import type { IssuerSources } from './issuer-sources.ts'
+import type { Workers } from './workers.ts'
 
 /** What the probes look at. */
 export type ProbeDeps = {
@@ -14,6 +16,8 @@ export type ProbeDeps = {
   readonly isDraining: () => boolean
   /** Why the configuration in its file is not the one in use; undefined where it is. */
   readonly refusal: () => string | undefined
+  /** Undefined where this process serves by itself, or serves not yet. */
+  readonly workers: () => Pick<Workers, 'checks' | 'notes' | 'status'> | undefined
 }
 
 /** The answers of the health listener and of `GET /status`. */
@@ -26,10 +30,14 @@ export type Probes = {
 }
 
 /** Makes the answers of the health listener and of `GET /status`. */
-export function createProbes({ running, isDraining, refusal }: ProbeDeps): Probes {
+export function createProbes({ running, isDraining, refusal, workers }: ProbeDeps): Probes {
   // Once ready, an issuer's outage does not make the pod unready: others would fall the same way.
   let wasReady = false
-  return { started: () => [{ name: 'configuration', ok: true, said: 'loaded' }], ready, notes, isReady, status }
+  return { started, ready, notes, isReady, status }
+
+  function started(): readonly Check[] {
+    return [{ name: 'configuration', ok: true, said: 'loaded' }, ...(workers()?.checks() ?? [])]
+  }
 
   function ready(): readonly Check[] {
     const sources = running().sources.flatMap(readiness)
@@ -40,12 +48,15 @@ export function createProbes({ running, isDraining, refusal }: ProbeDeps): Probe
   }
 
   function isReady(): boolean {
-    return ready().every(({ ok }) => ok)
+    return [...started(), ...ready()].every(({ ok }) => ok)
   }
 
   function notes(): readonly Check[] {
     const refused = refusal()
-    return [{ name: 'configuration file', ok: refused === undefined, said: refused ?? 'in use' }]
+    return [
+      { name: 'configuration file', ok: refused === undefined, said: refused ?? 'in use' },
+      ...(workers()?.notes() ?? []),
+    ]
   }
 
   function status(): unknown {
@@ -57,6 +68,7 @@ export function createProbes({ running, isDraining, refusal }: ProbeDeps): Probe
         refused: refusal() ?? null,
       },
       draining: isDraining(),
+      workers: workers()?.status(),
       issuers: sources.map(({ trusted, jwks, introspection, blacklist }) => ({
         issuer: trusted.issuer,
         keys: jwks.state(),
@@ -84,45 +96,59 @@ function feedSaid({ loaded, entries, stale }: FeedState): string {
   return stale ? `${entries} entries, too old` : `${entries} entries`
 }
 
-/** What the gauges read. */
-export type GaugeDeps = {
+/** What the gauges of a process that serves requests read, or of the primary of such. */
+export type DataPlaneGaugeDeps = {
   readonly running: () => Running
   readonly known: Pick<KnownTokens<Principal>, 'entries'>
-  readonly door: { readonly inFlight: () => number; readonly connections: () => number }
+  readonly plane: Pick<DataPlane, 'inFlight' | 'connections'>
   readonly writer: Pick<LineWriter, 'dropped'>
-  readonly build: { readonly version: string; readonly revision: string; readonly nodeVersion: string }
 }
 
-/** Registers what is read when Prometheus asks. */
-export function registerGauges(metrics: Metrics, { running, known, door, writer, build }: GaugeDeps): void {
-  metrics.gauge('requests_in_flight', 'Requests being served.', ['listener'], () => [[['proxy'], door.inFlight()]])
-  metrics.gauge('connections', 'Open connections.', ['listener'], () => [[['proxy'], door.connections()]])
-  metrics.gauge('token_cache_entries', 'Tokens whose facts are kept.', [], () => [[[], known.entries()]])
-  metrics.gauge(
-    'jwks_keys',
-    'Usable keys held.',
-    ['issuer'],
-    perIssuer(({ jwks }) => jwks.state().keys),
-  )
-  metrics.gauge(
-    'jwks_last_success_timestamp_seconds',
-    'When the key set was last fetched.',
-    ['issuer'],
-    perIssuer(({ jwks }) => (jwks.state().lastSuccessWallMs ?? 0) / 1000),
-  )
+/** Registers what every process reads for itself when Prometheus asks: of all of them it is one. */
+export function registerDataPlane(metrics: Metrics, { running, known, plane, writer }: DataPlaneGaugeDeps): void {
+  const listener = ['listener']
+  metrics.gauge('requests_in_flight', 'Requests being served.', listener, () => [[['proxy'], plane.inFlight()]], 'sum')
+  metrics.gauge('connections', 'Open connections.', listener, () => [[['proxy'], plane.connections()]], 'sum')
+  metrics.gauge('token_cache_entries', 'Tokens whose facts are kept.', [], () => [[[], known.entries()]], 'sum')
   const circuits = { closed: 0, half_open: 1, open: 2 } as const
   metrics.gauge(
     'circuit_state',
     '0 closed, 1 half open, 2 open.',
     ['target'],
-    perIssuer(({ introspection }) => introspection && circuits[introspection.state().circuit]),
+    perIssuer(running, ({ introspection }) => introspection && circuits[introspection.state().circuit]),
+    'max',
+  )
+  metrics.counterOf('log_dropped_total', 'Log lines lost because nobody read them.', ['stream'], () => [
+    [['stdout'], writer.dropped()],
+  ])
+}
+
+/** What the gauges of the process that fetches read. */
+export type GaugeDeps = {
+  readonly running: () => Running
+  readonly build: { readonly version: string; readonly revision: string; readonly nodeVersion: string }
+}
+
+/** Registers what is read when Prometheus asks, of the one process that fetches. */
+export function registerGauges(metrics: Metrics, { running, build }: GaugeDeps): void {
+  metrics.gauge(
+    'jwks_keys',
+    'Usable keys held.',
+    ['issuer'],
+    perIssuer(running, ({ jwks }) => jwks.state().keys),
+  )
+  metrics.gauge(
+    'jwks_last_success_timestamp_seconds',
+    'When the key set was last fetched.',
+    ['issuer'],
+    perIssuer(running, ({ jwks }) => (jwks.state().lastSuccessWallMs ?? 0) / 1000),
   )
   const feedGauge = (name: string, help: string, read: (state: FeedState) => number) =>
     metrics.gauge(
       name,
       help,
       ['issuer'],
-      perIssuer(({ blacklist }) => blacklist && read(blacklist.state())),
+      perIssuer(running, ({ blacklist }) => blacklist && read(blacklist.state())),
     )
   feedGauge('blacklist_entries', 'Entries held.', (state) => state.entries)
   feedGauge(
@@ -136,19 +162,16 @@ export function registerGauges(metrics: Metrics, { running, known, door, writer,
   metrics.gauge('config_info', 'The configuration in use, by its hash.', ['hash'], () => [
     [[running().configuration.hash.slice(0, 16)], 1],
   ])
-  metrics.counterOf('log_dropped_total', 'Log lines lost because nobody read them.', ['stream'], () => [
-    [['stdout'], writer.dropped()],
-  ])
   const { version, revision, nodeVersion } = build
   metrics.gauge('build_info', 'This build.', ['version', 'revision', 'node_version'], () => [
     [[version, revision, nodeVersion], 1],
   ])
+}
 
-  function perIssuer(read: (sources: IssuerSources) => number | undefined): ReadSeries {
-    return () =>
-      running().sources.flatMap((each) => {
-        const value = read(each)
-        return value === undefined ? [] : [[[each.trusted.issuer], value] as const]
-      })
-  }
+function perIssuer(running: () => Running, read: (sources: IssuerSources) => number | undefined): ReadSeries {
+  return () =>
+    running().sources.flatMap((each) => {
+      const value = read(each)
+      return value === undefined ? [] : [[[each.trusted.issuer], value] as const]
+    })
 }

@@ -2,7 +2,10 @@
 export type Clock = {
   /** Milliseconds since 1970, as the world tells them; may jump. For `exp`, `nbf`, `iat` and log lines. */
   readonly wallMs: () => number
-  /** Milliseconds since some fixed point; never jumps. For ages, cool-downs, breakers and polls. */
+  /**
+   * Milliseconds since some fixed point, the same for a primary and its workers; never jumps. For ages, cool-downs,
+   * breakers and polls.
+   */
   readonly monotonicMs: () => number
 }
 

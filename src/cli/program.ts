@@ -13,6 +13,8 @@ export async function runCommand(args: readonly string[], shell: Shell): Promise
   // The one command line that runs for months is read without the library that would stay in memory: 5 MiB.
   if (args.length === 3 && command === 'serve' && option === '--config' && file !== undefined)
     return await (await import('./serve.ts')).serve(file, shell)
+  // Nobody's to type, so no command of the help.
+  if (args.length === 1 && command === 'worker') return await (await import('./worker.ts')).worker(shell)
   const { Command, CommanderError, Option } = await import('commander')
   let code: number = exitCodes.ok
   const set = (result: number) => {

@@ -55,6 +55,10 @@ const issuer = trustOptions.extend({
 /** The gateway's configuration file: the type, the validation, the JSON Schema and the reference. */
 export const gatewayOptions = z.strictObject({
   version: z.literal(1).describe('The version of this file format.'),
+  workers: z
+    .union([z.int().min(1).max(64), z.literal('auto')], { error: 'expected a number from 1 to 64, or auto' })
+    .prefault(1)
+    .describe('Processes that serve requests; auto: one for each CPU we may use. A change needs a restart.'),
   listen: z
     .strictObject({
       proxy: address

@@ -8,21 +8,23 @@ import { createServerConnection } from '../http1/server-connection.ts'
 import type { Handler, HandlerDeps } from './handler.ts'
 import { createHandler } from './handler.ts'
 
-/** Where the front door is, and what a client may cost. */
-export type FrontDoorOptions = {
-  readonly host: string
-  readonly port: number
+/** What a client may cost. */
+export type HallOptions = {
   readonly limits: ServerLimits
   /** Connections over it are dropped. */
   readonly maxConnections: number
 }
 
+/** Where the front door is, and what a client may cost. */
+export type FrontDoorOptions = HallOptions & { readonly host: string; readonly port: number }
+
 /** What the front door needs. */
 export type FrontDoorDeps = HandlerDeps & { readonly deadlines: Deadlines }
 
-/** The front door, open until closed. */
-export type FrontDoor = {
-  readonly port: number
+/** Clients that have come in, wherever they were let in: here, or at the door of another process. */
+export type Hall = {
+  /** Serves a connection of which nothing was read yet. */
+  readonly take: (socket: Socket) => void
   readonly inFlight: () => number
   readonly connections: () => number
   /** Connections that were one too many. */
@@ -35,40 +37,34 @@ export type FrontDoor = {
   readonly close: () => void
 }
 
+/** The front door, open until closed. */
+export type FrontDoor = Hall & { readonly port: number }
+
 type Served = { readonly connection: ServerConnection; readonly handler: Handler }
 
-/** Opens the front door. Rejects when the address cannot be listened on. */
-export async function openFrontDoor(options: FrontDoorOptions, deps: FrontDoorDeps): Promise<FrontDoor> {
-  const { deadlines, failed } = deps
+/** Makes a hall with nobody in it. */
+export function createHall(options: HallOptions, deps: FrontDoorDeps): Hall {
+  const { deadlines } = deps
   const served = new Map<Socket, Served>()
   let dropped = 0
   let isClosing = false
-  // Half-open: a client that has said all it will may still want to hear.
-  const server = createServer({ allowHalfOpen: true, noDelay: true }, accept)
-  server.maxConnections = options.maxConnections
-  server.on('drop', () => {
-    dropped += 1
-  })
-  await new Promise<void>((resolve, reject) => {
-    server.once('error', reject)
-    server.listen(options.port, options.host, resolve)
-  })
-  server.on('error', failed)
-  const { port } = server.address() as AddressInfo // it listens on a port, not a pipe
+  let emptied: (() => void) | undefined
   return {
-    port,
+    take,
     inFlight: () => [...served.values()].filter(({ handler }) => handler.isBusy()).length,
     connections: () => served.size,
     dropped: () => dropped,
-    announceClose() {
-      isClosing = true
-      for (const { connection } of served.values()) connection.announceClose()
-    },
+    announceClose,
     drain,
     close,
   }
 
-  function accept(socket: Socket): void {
+  function take(socket: Socket): void {
+    if (served.size >= options.maxConnections) {
+      dropped += 1
+      socket.destroy()
+      return
+    }
     const peer = { address: socket.remoteAddress ?? '', proto: 'http' as const }
     let handler: Handler | undefined
     const connection = createServerConnection(socket, options.limits, deadlines, (made) => {
@@ -77,19 +73,52 @@ export async function openFrontDoor(options: FrontDoorOptions, deps: FrontDoorDe
     })
     if (isClosing) connection.announceClose()
     if (handler !== undefined) served.set(socket, { connection, handler })
-    socket.on('close', () => served.delete(socket))
+    socket.on('close', () => {
+      served.delete(socket)
+      if (served.size === 0) emptied?.()
+    })
+  }
+
+  function announceClose(): void {
+    isClosing = true
+    for (const { connection } of served.values()) connection.announceClose()
   }
 
   function drain(): Promise<void> {
     isClosing = true
-    const { promise, resolve } = Promise.withResolvers<void>()
-    server.close(() => resolve())
     for (const { connection } of served.values()) connection.closeIdle()
-    return promise
+    return new Promise((resolve) => {
+      if (served.size === 0) resolve()
+      else emptied = resolve
+    })
   }
 
   function close(): void {
-    server.close()
     for (const { connection } of served.values()) connection.destroy()
+  }
+}
+
+/** Opens the front door. Rejects when the address cannot be listened on. */
+export async function openFrontDoor(options: FrontDoorOptions, deps: FrontDoorDeps): Promise<FrontDoor> {
+  const hall = createHall(options, deps)
+  // Half-open: a client that has said all it will may still want to hear.
+  const server = createServer({ allowHalfOpen: true, noDelay: true }, hall.take)
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', reject)
+    server.listen(options.port, options.host, resolve)
+  })
+  server.on('error', deps.failed)
+  const { port } = server.address() as AddressInfo // it listens on a port, not a pipe
+  return {
+    ...hall,
+    port,
+    drain() {
+      server.close()
+      return hall.drain()
+    },
+    close() {
+      server.close()
+      hall.close()
+    },
   }
 }

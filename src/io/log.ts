@@ -117,6 +117,30 @@ export function createStdoutWrite(fd: number): WriteChunk {
   }
 }
 
+// POSIX, PIPE_BUF: what is no longer than this goes into a pipe as one piece, whoever else writes to it.
+const atomicBytes = 4096
+
+/**
+ * Writes whole lines of up to 4096 bytes together, as one piece each: for a pipe that other processes write to as well,
+ * whose lines would otherwise end up within ours. A line that is longer goes alone.
+ */
+export function inWholeLines(write: WriteChunk): WriteChunk {
+  return (chunk, done) => {
+    rest(0)
+
+    function rest(from: number): void {
+      if (chunk.length - from <= atomicBytes) {
+        write(chunk.slice(from), done)
+        return
+      }
+      const fitting = chunk.lastIndexOf('\n', from + atomicBytes - 1)
+      const end = fitting >= from ? fitting : chunk.indexOf('\n', from)
+      const to = end === -1 ? chunk.length : end + 1
+      write(chunk.slice(from, to), (error) => (error || to === chunk.length ? done(error) : rest(to)))
+    }
+  }
+}
+
 /** What a log line may hold; undefined members are left out. Never a token, a secret or a claim's value. */
 export type LogFields = Readonly<Record<string, string | number | boolean | null | undefined>>
 

@@ -1,4 +1,6 @@
 import type { Metric, Registry } from 'prom-client'
+import type { Combine, MetricsReport, Row } from './metrics-rows.ts'
+import { combineRows, maxSeries, other } from './metrics-rows.ts'
 
 /** Counts by number: find a series' slot once, keep it, add to it. */
 export type Counter = {
@@ -32,14 +34,29 @@ export type Metrics = {
     labelNames: readonly string[],
     bucketsSeconds: readonly number[],
   ) => Histogram
-  /** A value that is read when somebody asks for it; `read` must not throw, and NaN leaves its series out. */
-  readonly gauge: (name: string, help: string, labelNames: readonly string[], read: ReadSeries) => void
+  /**
+   * A value that is read when somebody asks for it; `read` must not throw, and NaN leaves its series out. `combine`: what
+   * it is with the values of other processes; default `own`.
+   */
+  readonly gauge: (
+    name: string,
+    help: string,
+    labelNames: readonly string[],
+    read: ReadSeries,
+    combine?: Combine,
+  ) => void
   /** The same for a value that only grows and that somebody else counts. */
   readonly counterOf: (name: string, help: string, labelNames: readonly string[], read: ReadSeries) => void
   /** Everything, Node's own metrics included, in Prometheus's text format 0.0.4. */
   readonly scrape: () => Promise<{ readonly contentType: string; readonly body: string }>
   /** Counters and gauges as they are, such as `postern_decisions_total{decision="deny"}` → 3. */
   readonly snapshot: () => Map<string, number>
+  /** What this process counted, and its gauges that make one with those of others. */
+  readonly report: () => MetricsReport
+  /** Has what other processes reported told together with our own, from now on; of what is registered here. */
+  readonly include: (others: () => Iterable<MetricsReport>) => void
+  /** Keeps for good what a process counted that is gone, so that no counter goes backwards; its gauges end. */
+  readonly absorb: (last: MetricsReport) => void
 }
 
 type Sample = {
@@ -60,22 +77,26 @@ type Family = {
     readonly values: readonly Sample[]
   }>
   readonly samples: () => Sample[]
+  readonly combine: Combine
+  /** Of this process; each of `width` numbers. */
+  readonly rows: () => readonly Row[]
+  /** Its rows in another process's report, as far as they are of its form. */
+  readonly rowsIn: (report: MetricsReport) => readonly Row[]
+  /** Counted by processes that are gone. */
+  gone: readonly Row[]
 }
 
 const prefix = 'postern_'
-const maxSeries = 2000
-const other = 'other'
 
 /** Makes an empty set of metrics. The library that formats them is loaded with the first scrape, not before. */
 export function createMetrics(): Metrics {
   const families = new Map<string, Family>()
   let formatter: Promise<Registry> | undefined
+  let others: () => Iterable<MetricsReport> = () => []
   return {
     counter(name, help, labelNames) {
       const series = createSeries(labelNames, 1)
-      register('counter', name, help, labelNames, () =>
-        series.list().map(([labels, at]) => ({ labels, value: series.cells()[at] ?? 0 })),
-      )
+      register('counter', name, help, labelNames, 'sum', 1, series.rows)
       return {
         slot: series.slot,
         add(slot, n = 1) {
@@ -92,9 +113,7 @@ export function createMetrics(): Metrics {
       // Per series: one cell for each bound, one for what is above them all, one for the sum.
       const sumAt = bounds.length + 1
       const series = createSeries(labelNames, bounds.length + 2)
-      register('histogram', name, help, labelNames, () =>
-        series.list().flatMap(([labels, at]) => histogramSamples(prefix + name, labels, bounds, series.cells(), at)),
-      )
+      register('histogram', name, help, labelNames, 'sum', bounds.length + 2, series.rows, bounds)
       return {
         slot: series.slot,
         observe(slot, seconds) {
@@ -108,10 +127,10 @@ export function createMetrics(): Metrics {
         },
       }
     },
-    gauge: (name, help, labelNames, read) =>
-      register('gauge', name, help, labelNames, () => readSamples(labelNames, read)),
+    gauge: (name, help, labelNames, read, combine = 'own') =>
+      register('gauge', name, help, labelNames, combine, 1, () => readRows(read)),
     counterOf: (name, help, labelNames, read) =>
-      register('counter', name, help, labelNames, () => readSamples(labelNames, read)),
+      register('counter', name, help, labelNames, 'sum', 1, () => readRows(read)),
     async scrape() {
       formatter ??= loadFormatter()
       const registry = await formatter
@@ -131,6 +150,15 @@ export function createMetrics(): Metrics {
       }
       return values
     },
+    report: () =>
+      [...families.values()].filter(({ combine }) => combine !== 'own').map(({ name, rows }) => [name, rows()]),
+    include(reports) {
+      others = reports
+    },
+    absorb(last) {
+      for (const family of families.values())
+        if (family.type !== 'gauge') family.gone = combineRows([...family.gone, ...family.rowsIn(last)], family.combine)
+    },
   }
 
   function register(
@@ -138,7 +166,10 @@ export function createMetrics(): Metrics {
     bareName: string,
     help: string,
     labelNames: readonly string[],
-    samples: () => Sample[],
+    combine: Combine,
+    width: number,
+    rows: () => readonly Row[],
+    bounds?: Float64Array,
   ): void {
     const name = prefix + bareName
     if (families.has(name)) throw new TypeError(`Cannot register ${name}: it is registered already`)
@@ -147,7 +178,30 @@ export function createMetrics(): Metrics {
     if (ill !== undefined || (type === 'histogram' && labelNames.includes('le'))) {
       throw new TypeError(`Cannot register ${name}: wanted different label names of a-z, 0-9 and _, and le for us`)
     }
-    families.set(name, { name, help, type, samples, get: async () => ({ name, help, type, values: samples() }) })
+    const family: Family = { name, help, type, combine, rows, rowsIn, gone: [], samples, get }
+    families.set(name, family)
+
+    async function get() {
+      return { name, help, type, values: samples() }
+    }
+
+    function samples(): Sample[] {
+      return allRows().flatMap(([values, cells]) => {
+        const labels = labelsOf(labelNames, values)
+        return bounds === undefined ? [{ labels, value: cells[0] ?? 0 }] : histogramSamples(name, labels, bounds, cells)
+      })
+    }
+
+    function allRows(): readonly Row[] {
+      if (combine === 'own') return rows()
+      const foreign = [...others()].flatMap(rowsIn).concat(family.gone)
+      return foreign.length === 0 ? rows() : combineRows([...rows(), ...foreign], combine)
+    }
+
+    function rowsIn(report: MetricsReport): readonly Row[] {
+      const reported = report.find(([of]) => of === name)?.[1] ?? []
+      return reported.filter(([values, cells]) => values.length === labelNames.length && cells.length === width)
+    }
   }
 }
 
@@ -163,21 +217,25 @@ type Series = {
   readonly slot: (...values: string[]) => number
   /** The numbers; a new array once it has grown, so not to be kept. */
   readonly cells: () => Float64Array
-  readonly list: () => (readonly [Readonly<Record<string, string>>, number])[]
+  readonly rows: () => readonly Row[]
 }
 
 /** Rows of `width` numbers in one array; a slot is the index of a row's first. */
 function createSeries(labelNames: readonly string[], width: number): Series {
   const slots = new Map<string, number>()
-  const rows: (readonly [Readonly<Record<string, string>>, number])[] = []
+  const rows: (readonly string[])[] = []
   let cells = new Float64Array(8 * width)
-  return { slot, cells: () => cells, list: () => rows }
+  return {
+    slot,
+    cells: () => cells,
+    rows: () => rows.map((values, at) => [values, [...cells.subarray(at * width, (at + 1) * width)]]),
+  }
 
   function slot(...values: string[]): number {
     const key = JSON.stringify(values)
     const held = slots.get(key)
     if (held !== undefined) return held
-    const labels = labelsOf(labelNames, values)
+    labelsOf(labelNames, values) // refuses what does not fit
     if (rows.length >= maxSeries && values.some((value) => value !== other)) return slot(...values.map(() => other))
     const at = rows.length * width
     if (at === cells.length) {
@@ -186,7 +244,7 @@ function createSeries(labelNames: readonly string[], width: number): Series {
       cells = larger
     }
     slots.set(key, at)
-    rows.push([labels, at])
+    rows.push(values)
     return at
   }
 }
@@ -195,30 +253,28 @@ function histogramSamples(
   name: string,
   labels: Readonly<Record<string, string>>,
   bounds: Float64Array,
-  cells: Float64Array,
-  at: number,
+  cells: readonly number[],
 ): Sample[] {
   const samples: Sample[] = []
   let count = 0
   for (let bucket = 0; bucket <= bounds.length; bucket += 1) {
-    count += cells[at + bucket] ?? 0
+    count += cells[bucket] ?? 0
     const le = bucket < bounds.length ? String(bounds[bucket]) : '+Inf'
     samples.push({ labels: { ...labels, le }, value: count, metricName: `${name}_bucket` })
   }
-  samples.push({ labels, value: cells[at + bounds.length + 1] ?? 0, metricName: `${name}_sum` })
+  samples.push({ labels, value: cells[bounds.length + 1] ?? 0, metricName: `${name}_sum` })
   samples.push({ labels, value: count, metricName: `${name}_count` })
   return samples
 }
 
 /** The series somebody else keeps; of two with the same labels the later, since Prometheus refuses a page with both. */
-function readSamples(labelNames: readonly string[], read: ReadSeries): Sample[] {
-  const samples = new Map<string, Sample>()
+function readRows(read: ReadSeries): readonly Row[] {
+  const rows = new Map<string, Row>()
   for (const [values, value] of read()) {
     const key = JSON.stringify(values)
-    if (Number.isNaN(value) || (samples.size >= maxSeries && !samples.has(key))) continue
-    samples.set(key, { labels: labelsOf(labelNames, values), value })
+    if (!Number.isNaN(value) && (rows.size < maxSeries || rows.has(key))) rows.set(key, [values, [value]])
   }
-  return [...samples.values()]
+  return [...rows.values()]
 }
 
 function labelsOf(names: readonly string[], values: readonly string[]): Readonly<Record<string, string>> {

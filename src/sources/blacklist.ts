@@ -3,11 +3,13 @@ import * as z from 'zod'
 import { duration } from '../base/options.ts'
 import type { Clock } from '../base/time.ts'
 import type { HttpClient } from '../io/http-client.ts'
-import type { RevocableToken, RevocationHit, RevocationIndex } from '../spec/revocation.ts'
+import type { RevocableToken, Revocation } from '../spec/revocation.ts'
 import { createRevocationIndex } from '../spec/revocation.ts'
 import { createBlacklistLookups } from './blacklist-lookups.ts'
 import type { FeedRead } from './blacklist-pages.ts'
-import { createFeed, FeedFailed, nextTick } from './blacklist-pages.ts'
+import { createFeed, FeedFailed } from './blacklist-pages.ts'
+import type { BlacklistAnswer, FeedState, Held, Holding } from './held-list.ts'
+import { createHeldList, inSlices, nowS, shareCapacity } from './held-list.ts'
 
 function between(least: number, most: number, says: string) {
   return duration.refine((ms) => ms >= least && ms <= most, { error: `expected a duration from ${says}` })
@@ -71,30 +73,6 @@ export type BlacklistDeps = {
   readonly count: (result: PollResult) => void
 }
 
-/** Undefined: not revoked. `stale`: nobody can tell now. */
-export type BlacklistAnswer = RevocationHit | 'stale' | undefined
-
-/** How a feed is, for readiness, metrics and people. */
-export type FeedState = {
-  /** Whether a complete load ever came in. */
-  readonly loaded: boolean
-  readonly entries: number
-  /** Entries the issuer says it lists. */
-  readonly totalLive: number
-  /** Whether tokens that are not found in memory are asked for. */
-  readonly lookups: boolean
-  /** When the last good poll started; undefined: never. */
-  readonly lastSuccessWallMs: number | undefined
-  readonly ageMs: number | undefined
-  readonly stale: boolean
-  /** Whether the last poll failed. */
-  readonly failing: boolean
-  /** Between a revocation and our enforcing it, the longest of the last poll that brought any; seconds. */
-  readonly lagSeconds: number
-  /** Our wall clock less the issuer's, as the last page told it; seconds. */
-  readonly skewSeconds: number
-}
-
 /** One issuer's revoked tokens, as far as we know. */
 export type Blacklist = {
   /** Polls at once and from then on until closed, whatever the answers. */
@@ -108,37 +86,28 @@ export type Blacklist = {
   readonly loadedOnce: boolean
   /** What is held, for the list that takes this one's place at a reload. */
   readonly handOver: () => BlacklistLegacy | undefined
+  /** Has somebody told after every good poll what it brought. */
+  readonly watch: (polled: (change: ListChange) => void) => void
   readonly close: () => void
 }
 
+/** What a good poll brought: another list, these entries more, or nothing. */
+export type ListChange =
+  | { readonly kind: 'replaced' | 'unchanged' }
+  | { readonly kind: 'extended'; readonly entries: Iterable<Revocation> }
+
 /** What one list leaves to the next: a reload must not bring revoked tokens back. */
-export type BlacklistLegacy = { readonly held: Held; readonly good: Good | undefined }
+export type BlacklistLegacy = Readonly<Holding<Polled>> & { readonly held: Polled }
 
-type Good = { readonly startedMs: number; readonly wallMs: number }
+/** What is held, with where the feed is read on. */
+type Polled = Held & { readonly epoch: string; readonly cursor: number; readonly etag: string | undefined }
 
-/** What is held. An index is changed in place, the rest is swapped as one. */
-type Held = {
-  readonly index: RevocationIndex
-  /** What an earlier epoch listed and this one does not: kept until it runs out, in case the issuer was restored. */
-  readonly inherited: RevocationIndex | undefined
-  readonly epoch: string
-  readonly cursor: number
-  readonly etag: string | undefined
-  readonly totalLive: number
-  readonly serverTimeS: number
-  readonly toldMs: number
-}
-
-// Entries handled at a stretch: a few milliseconds.
-const slice = 5000
 // An issuer whose numbers never agree costs a complete load this often.
 const resyncEveryMs = 600_000
-// A look-up is not told the cause.
-const foundByLookup: RevocationHit = { kind: 'jti', cause: 'admin' }
 
 /** Makes the list of one issuer; nothing is fetched before `start` or `poll`. */
 export function createBlacklist(options: BlacklistOptions, deps: BlacklistDeps, legacy?: BlacklistLegacy): Blacklist {
-  const { issuer, cacheSize, purgeDelayMs, maxStalenessMs } = options
+  const { issuer, cacheSize, purgeDelayMs } = options
   const { clock, log } = deps
   const feed = createFeed(options, deps)
   const lookups = createBlacklistLookups({
@@ -146,11 +115,14 @@ export function createBlacklist(options: BlacklistOptions, deps: BlacklistDeps, 
     lookup: feed.lookup,
     onFailure: (why) => log('blacklist_lookup_failed', { issuer, why }),
   })
-  // From the start of the feed again: what is inherited is then merged with it, and sized anew.
-  let held: Held | undefined = legacy && { ...legacy.held, cursor: 0, etag: undefined }
-  let good = legacy?.good
-  // Entries the issuer counts as live and never delivered.
-  let unlisted = 0
+  const holding: Holding<Polled> = {
+    // From the start of the feed again: what is inherited is then merged with it, and sized anew.
+    held: legacy && { ...legacy.held, cursor: 0, etag: undefined },
+    good: legacy?.good,
+    unlisted: legacy?.unlisted ?? 0,
+  }
+  const list = createHeldList(options, holding, { clock, lookups })
+  let polled: (change: ListChange) => void = () => {}
   let resyncFromMs = 0
   let lagSeconds = 0
   let skewSeconds = 0
@@ -165,54 +137,21 @@ export function createBlacklist(options: BlacklistOptions, deps: BlacklistDeps, 
       started = true
       run()
     },
-    check,
+    check: list.check,
     poll,
-    state,
+    state: () => ({ ...list.state(), failing: failures > 0, lagSeconds, skewSeconds }),
     get loadedOnce() {
-      return held !== undefined
+      return holding.held !== undefined
     },
-    handOver: () => held && { held, good },
+    handOver: () => holding.held && { ...holding, held: holding.held },
+    watch(listener) {
+      polled = listener
+    },
     close() {
       closed = true
       clearTimeout(timer)
       feed.close()
     },
-  }
-
-  function check(token: RevocableToken): BlacklistAnswer | Promise<BlacklistAnswer> {
-    if (held === undefined) return 'stale'
-    const now = nowS(held)
-    const hit = find(held, token, now)
-    // Before the age is looked at: `on_stale: allow` must not let through what we know to be revoked.
-    if (hit !== undefined) return hit
-    if (isStale()) return 'stale'
-    if (token.claims.jti === undefined || !isIncomplete(held, now)) return undefined
-    const revoked = lookups.ask(token.claims.jti)
-    if (typeof revoked === 'boolean') return revoked ? foundByLookup : undefined
-    return revoked.then((answer) => {
-      if (answer === 'stale') return answer
-      if (answer) return foundByLookup
-      // A poll may have brought it meanwhile.
-      return held === undefined ? undefined : find(held, token, nowS(held))
-    })
-  }
-
-  function find({ index, inherited }: Held, token: RevocableToken, now: number): RevocationHit | undefined {
-    return index.find(token, now) ?? inherited?.find(token, now)
-  }
-
-  /** Our clock, but never further than the issuer's can have come: a clock that jumps must not make entries run out. */
-  function nowS({ serverTimeS, toldMs }: Held): number {
-    return Math.min(clock.wallMs() / 1000, serverTimeS + (clock.monotonicMs() - toldMs) / 1000)
-  }
-
-  function isStale(): boolean {
-    return good === undefined || clock.monotonicMs() - good.startedMs > maxStalenessMs
-  }
-
-  /** Whether a live entry may be missing from memory. */
-  function isIncomplete({ index }: Held, now: number): boolean {
-    return unlisted > 0 || now < index.leftOutUntil()
   }
 
   function run(): void {
@@ -234,11 +173,12 @@ export function createBlacklist(options: BlacklistOptions, deps: BlacklistDeps, 
   async function pollOnce(): Promise<void> {
     const start = { startedMs: clock.monotonicMs(), wallMs: clock.wallMs() }
     try {
-      const result = await update(start.startedMs)
-      good = start
+      const change = await update(start.startedMs)
+      holding.good = start
       failures = 0
       lookups.forget()
-      deps.count(result)
+      deps.count(change.kind === 'unchanged' ? 'unchanged' : 'updated')
+      polled(change)
     } catch (error) {
       if (!(error instanceof FeedFailed)) throw error
       if (closed) return
@@ -246,48 +186,48 @@ export function createBlacklist(options: BlacklistOptions, deps: BlacklistDeps, 
       deps.count(error.result)
       log('blacklist_poll_failed', { issuer, result: error.result, why: error.message })
     }
-    await purge()
+    await list.purge()
   }
 
-  async function update(startedMs: number): Promise<'updated' | 'unchanged'> {
-    const before = held
-    if (before === undefined || before.cursor === 0 || (unlisted > 0 && startedMs >= resyncFromMs)) {
+  async function update(startedMs: number): Promise<ListChange> {
+    const before = holding.held
+    if (before === undefined || before.cursor === 0 || (holding.unlisted > 0 && startedMs >= resyncFromMs)) {
       if (before !== undefined && before.cursor > 0) resyncFromMs = startedMs + resyncEveryMs
       const all = await feed.readAll(before?.cursor === 0 ? before.etag : undefined)
-      if (all.kind === 'unchanged') return 'unchanged'
+      if (all.kind === 'unchanged') return all
       await replace(before, all, all.reset || all.epoch !== before?.epoch)
-      return 'updated'
+      return { kind: 'replaced' }
     }
     const changes = await feed.readChanges(before, before.etag)
-    if (changes.kind === 'unchanged') return 'unchanged'
+    if (changes.kind === 'unchanged') return changes
     if (changes.kind === 'read') {
       await extend(before, changes)
-      return 'updated'
+      return { kind: 'extended', entries: changes.index.entries() }
     }
     const all = await feed.readAll(undefined)
     if (all.kind === 'read') await replace(before, all, true)
-    return 'updated'
+    return { kind: 'replaced' }
   }
 
   /** Adds what has come since the last poll. */
-  async function extend(before: Held, changes: FeedRead): Promise<void> {
+  async function extend(before: Polled, changes: FeedRead): Promise<void> {
     const { index } = before
     await inSlices(changes.index.entries(), index.put)
     index.noteLeftOut(changes.index.leftOutUntil())
     // What is live can only have grown by what was listed: the rest was never told to us.
-    noteUnlisted(unlisted + Math.max(0, changes.totalLive - before.totalLive - changes.listed))
+    noteUnlisted(holding.unlisted + Math.max(0, changes.totalLive - before.totalLive - changes.listed))
     if (changes.oldestRevokedAt !== undefined) lagSeconds = Math.max(0, clock.wallMs() / 1000 - changes.oldestRevokedAt)
     hold({ index, inherited: before.inherited }, changes, changes.cursor)
   }
 
   /** Takes a complete list, and keeps what was held and is not on it: a restored issuer must not revive a token. */
-  async function replace(before: Held | undefined, all: FeedRead, restarted: boolean): Promise<void> {
+  async function replace(before: Polled | undefined, all: FeedRead, restarted: boolean): Promise<void> {
     const purgeDelayS = purgeDelayMs / 1000
     if (before !== undefined && !restarted && all.live < before.index.countLive(all.serverTimeS + purgeDelayS))
       throw new FeedFailed('refused', 'Cannot use the blacklist: it lists fewer live entries than it did')
     const inherited = createRevocationIndex({ capacity: cacheSize })
     if (before !== undefined) {
-      const now = nowS(before)
+      const now = nowS(before, clock)
       for (const index of [before.inherited, before.index])
         await inSlices(index?.entries() ?? [], (entry) => {
           if (entry.until > now && !all.index.covers(entry)) inherited.put(entry)
@@ -303,44 +243,15 @@ export function createBlacklist(options: BlacklistOptions, deps: BlacklistDeps, 
 
   function hold(lists: Pick<Held, 'index' | 'inherited'>, read: FeedRead, cursor: number): void {
     const { epoch, totalLive, serverTimeS, toldMs, etag } = read
-    held = { ...lists, epoch, cursor, totalLive, serverTimeS, toldMs, etag: cursor === read.cursor ? etag : undefined }
+    const last = cursor === read.cursor ? etag : undefined
+    holding.held = { ...lists, epoch, cursor, totalLive, serverTimeS, toldMs, etag: last }
     skewSeconds = read.toldWallMs / 1000 - serverTimeS
-    shareCapacity(held)
+    shareCapacity(holding.held, cacheSize)
   }
 
   function noteUnlisted(now: number): void {
-    if (now > unlisted) log('blacklist_incomplete', { issuer, unlisted: now })
-    unlisted = now
-  }
-
-  /** What is inherited cannot be asked for any more, so it is held first; the rest can. */
-  function shareCapacity({ index, inherited }: Held): void {
-    index.setCapacity(Math.max(0, cacheSize - (inherited?.size() ?? 0)))
-  }
-
-  async function purge(): Promise<void> {
-    if (held === undefined) return
-    const { index, inherited } = held
-    const now = nowS(held)
-    while (!index.sweep(now, slice)) await nextTick()
-    while (inherited?.sweep(now, slice) === false) await nextTick()
-    if (inherited?.size() === 0) held = { ...held, inherited: undefined }
-    shareCapacity(held)
-  }
-
-  function state(): FeedState {
-    return {
-      loaded: held !== undefined,
-      entries: held === undefined ? 0 : held.index.size() + (held.inherited?.size() ?? 0),
-      totalLive: held?.totalLive ?? 0,
-      lookups: held !== undefined && isIncomplete(held, nowS(held)),
-      lastSuccessWallMs: good?.wallMs,
-      ageMs: good === undefined ? undefined : clock.monotonicMs() - good.startedMs,
-      stale: isStale(),
-      failing: failures > 0,
-      lagSeconds,
-      skewSeconds,
-    }
+    if (now > holding.unlisted) log('blacklist_incomplete', { issuer, unlisted: now })
+    holding.unlisted = now
   }
 }
 
@@ -351,13 +262,4 @@ export function createBlacklist(options: BlacklistOptions, deps: BlacklistDeps, 
 export function nextPollAfterMs(pollIntervalMs: number, failures: number, random: () => number): number {
   const wanted = failures === 0 ? pollIntervalMs : Math.min(pollIntervalMs, 1000 * 2 ** (failures - 1))
   return wanted * (1 - 0.1 * random())
-}
-
-async function inSlices<T>(items: Iterable<T>, work: (item: T) => void): Promise<void> {
-  let done = 0
-  for (const item of items) {
-    work(item)
-    done += 1
-    if (done % slice === 0) await nextTick()
-  }
 }

@@ -218,3 +218,88 @@ test('createMetrics() writes every label value so that a strict reader gets the 
   )
   for (const [text, value] of metrics.snapshot()) assert.ok(body.includes(`${text} ${value}\n`))
 })
+
+/** What a worker, and its primary, register. */
+function registerAll(inFlight: number) {
+  const metrics = createMetrics()
+  const decisions = metrics.counter('decisions_total', 'Decisions.', ['reason'])
+  const seconds = metrics.histogram('seconds', 'Seconds.', [], [1, 2])
+  metrics.gauge('in_flight', 'Requests.', [], () => (inFlight < 0 ? [] : [[[], inFlight]]), 'sum')
+  metrics.gauge('circuit', 'Worst state.', [], () => (inFlight < 0 ? [] : [[[], inFlight % 3]]), 'max')
+  metrics.gauge('keys', 'Of whoever is asked.', [], () => [[[], inFlight]])
+  metrics.counterOf('lines_total', 'Lines.', [], () => [[[], 1]])
+  return { metrics, decisions, seconds }
+}
+
+test('createMetrics().include() adds counters and histograms of other processes, and combines gauges as they say', async () => {
+  const [primary, one, two] = [registerAll(-1), registerAll(4), registerAll(5)]
+  for (const { decisions, seconds } of [one, two]) {
+    decisions.add(decisions.slot('ok'), 2)
+    seconds.observe(seconds.slot(), 1.5)
+  }
+  two.decisions.add(two.decisions.slot('no_rule'))
+  primary.decisions.add(primary.decisions.slot('ok'))
+
+  primary.metrics.include(() => [one.metrics.report(), two.metrics.report()])
+
+  const seen = primary.metrics.snapshot()
+  assert.deepEqual(Object.fromEntries(seen), {
+    'postern_decisions_total{reason="ok"}': 5,
+    'postern_decisions_total{reason="no_rule"}': 1,
+    postern_in_flight: 9,
+    postern_circuit: 2,
+    postern_keys: -1,
+    postern_lines_total: 3,
+  })
+  const { body } = await primary.metrics.scrape()
+  const { series } = parsePage(body)
+  const bucket = (le: string) =>
+    series.find(({ name, labels }) => name === 'postern_seconds_bucket' && labels['le'] === le)
+  assert.deepEqual([bucket('1')?.value, bucket('2')?.value, bucket('+Inf')?.value], [0, 2, 2])
+  assert.equal(series.find(({ name }) => name === 'postern_seconds_sum')?.value, 3)
+})
+
+test('createMetrics().absorb() keeps what a process counted that is gone, and lets go of its gauges', () => {
+  const [primary, worker] = [registerAll(-1), registerAll(4)]
+  worker.decisions.add(worker.decisions.slot('ok'), 7)
+
+  primary.metrics.absorb(worker.metrics.report())
+  primary.metrics.absorb(worker.metrics.report())
+
+  const seen = primary.metrics.snapshot()
+  assert.equal(seen.get('postern_decisions_total{reason="ok"}'), 14)
+  assert.equal(seen.get('postern_lines_total'), 3)
+  assert.equal(seen.get('postern_in_flight'), undefined)
+})
+
+test('createMetrics().include() ignores series that are not of its form, and metrics it does not have', () => {
+  const primary = registerAll(-1)
+
+  primary.metrics.include(() => [
+    [
+      [
+        'postern_decisions_total',
+        [
+          [['ok', 'more'], [1]],
+          [['ok'], [1, 2]],
+          [['ok'], [5]],
+        ],
+      ],
+      ['postern_strange_total', [[[], [1]]]],
+    ],
+  ])
+
+  assert.equal(primary.metrics.snapshot().get('postern_decisions_total{reason="ok"}'), 5)
+  assert.equal(primary.metrics.snapshot().get('postern_strange_total'), undefined)
+})
+
+test('createMetrics().include() has at most 2,000 series, and counts the rest in one whose labels are other', () => {
+  const primary = registerAll(-1)
+  const rows = Array.from({ length: 2100 }, (_, at) => [[`r${at}`], [1]] as const)
+
+  primary.metrics.include(() => [[['postern_decisions_total', rows]]])
+
+  const decisions = [...primary.metrics.snapshot()].filter(([name]) => name.startsWith('postern_decisions_total'))
+  assert.equal(decisions.length, 2001)
+  assert.equal(new Map(decisions).get('postern_decisions_total{reason="other"}'), 100)
+})

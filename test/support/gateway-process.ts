@@ -11,6 +11,16 @@ import { program } from './program.ts'
 /** A gateway that serves, until disposed of. */
 export type GatewayProcess = AsyncDisposable & {
   readonly proxyPort: number
+  readonly pid: number
+  readonly signal: (name: NodeJS.Signals) => void
+  /** Resolves with its exit code; null after a signal that ended it. */
+  readonly exited: Promise<number | null>
+  /** Writes another configuration, which it will notice. */
+  readonly configure: (configuration: Readonly<Record<string, unknown>>) => void
+  /** What `GET /status` of its admin listener says. */
+  readonly status: () => Promise<unknown>
+  /** What its health listener answers. */
+  readonly health: (path: string) => Promise<{ readonly status: number; readonly text: string }>
   /** Resolves when /readyz says so. */
   readonly ready: () => Promise<void>
   /** What Prometheus would read: `name{labels}` and value. */
@@ -30,8 +40,7 @@ export async function startGatewayProcess(configuration: Readonly<Record<string,
   const [file, log] = [join(directory, 'gateway.yaml'), join(directory, 'log')]
   const any = '127.0.0.1:0'
   const listen = { proxy: any, health: any, admin: any }
-  // Every JSON document is a YAML document.
-  writeFileSync(file, JSON.stringify({ version: 1, listen, drain: { delay: '0s', timeout: '1s' }, ...configuration }))
+  configure(configuration)
   // To a file: reading an access log through a pipe would cost the loader more than the load.
   const output = openSync(log, 'w')
   const child = spawn(process.execPath, [program, 'serve', '--config', file], {
@@ -41,14 +50,25 @@ export async function startGatewayProcess(configuration: Readonly<Record<string,
   closeSync(output)
   // A test that fails must be able to end.
   child.unref()
+  const exited = once(child, 'exit').then(([code]) => code as number | null) // exit tells the code
   const kill = () => void child.kill('SIGKILL')
   process.once('exit', kill)
   try {
     const started = await startedLine()
+    const at = (port: number, path: string) => fetch(`http://127.0.0.1:${port}${path}`)
     return {
       proxyPort: started.proxy_port,
-      ready: () => until(async () => (await fetch(`http://127.0.0.1:${started.health_port}/readyz`)).status === 200),
-      metrics: async () => readMetrics(await (await fetch(`http://127.0.0.1:${started.health_port}/metrics`)).text()),
+      pid: child.pid ?? 0,
+      signal: (name) => void child.kill(name),
+      exited,
+      configure,
+      status: async () => await (await at(started.admin_port, '/status')).json(),
+      async health(path) {
+        const answer = await at(started.health_port, path)
+        return { status: answer.status, text: await answer.text() }
+      },
+      ready: () => until(async () => (await at(started.health_port, '/readyz')).status === 200),
+      metrics: async () => readMetrics(await (await at(started.health_port, '/metrics')).text()),
       logged: (event) => lines().filter((line) => line.includes(`"${event}"`)),
       [Symbol.asyncDispose]: stop,
     }
@@ -57,11 +77,16 @@ export async function startGatewayProcess(configuration: Readonly<Record<string,
     throw error
   }
 
+  function configure(wanted: Readonly<Record<string, unknown>>): void {
+    // Every JSON document is a YAML document.
+    writeFileSync(file, JSON.stringify({ version: 1, listen, drain: { delay: '0s', timeout: '1s' }, ...wanted }))
+  }
+
   function lines(): readonly string[] {
     return readFileSync(log, 'utf8').split('\n')
   }
 
-  async function startedLine(): Promise<{ proxy_port: number; health_port: number }> {
+  async function startedLine(): Promise<{ proxy_port: number; health_port: number; admin_port: number }> {
     let line: string | undefined
     await until(async () => {
       assert.equal(child.exitCode, null, `the gateway exited: ${lines().join('\n')}`)
@@ -82,7 +107,8 @@ export async function startGatewayProcess(configuration: Readonly<Record<string,
   }
 }
 
-async function until(holds: () => Promise<boolean>): Promise<void> {
+/** Waits until something holds, at most ten seconds. */
+export async function until(holds: () => Promise<boolean>): Promise<void> {
   const endMs = performance.now() + startMs
   while (!(await holds())) {
     assert.ok(performance.now() < endMs, `not within ${startMs} ms`)

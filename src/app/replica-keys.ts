@@ -1,0 +1,65 @@
+// A worker's copy of one key set. The primary alone fetches: one cool-down for all of them.
+import type { Clock } from '../base/time.ts'
+import type { HeldKeysOptions, KeyAnswer, KeysLegacy, Wanted } from '../sources/held-keys.ts'
+import { createHeldKeys, unavailable } from '../sources/held-keys.ts'
+import type { Jwks } from '../sources/jwks.ts'
+
+/** What a copy needs from outside. */
+export type ReplicaKeysDeps = {
+  readonly clock: Clock
+  /**
+   * Has the primary look for a key, as far as its cool-down allows; what it finds is taken before this resolves. Resolves
+   * with the time (monotonic) before which asking again is no use. Never rejects.
+   */
+  readonly look: (wanted: Wanted) => Promise<number>
+  /** Told of every request that the cool-down answered here. */
+  readonly suppressed: () => void
+}
+
+/** A key set that is sent here. */
+export type ReplicaKeys = Jwks & {
+  /** Takes what the primary fetched. Throws what `HeldKeys.take` throws. */
+  readonly take: (document: Buffer, startedMs: number, startedWallMs: number) => void
+}
+
+/** Makes a copy: of nothing before the first `take`, so that every answer is "unavailable". */
+export function createReplicaKeys(options: HeldKeysOptions, deps: ReplicaKeysDeps, legacy?: KeysLegacy): ReplicaKeys {
+  const { clock, look, suppressed } = deps
+  const keys = createHeldKeys(options, deps, legacy)
+  let pending: Promise<void> | undefined
+  let quietUntilMs = Number.NEGATIVE_INFINITY
+  return {
+    start() {},
+    key: (wanted) => keys.find(wanted) ?? lookAgain(wanted),
+    holds: keys.holds,
+    refresh: async () => {},
+    state: () => ({ ...keys.state(), failure: undefined }),
+    quietUntilMs: () => quietUntilMs,
+    handOver: keys.held,
+    watch() {},
+    close() {},
+    take: (document, startedMs, startedWallMs) => void keys.take(document, startedMs, startedWallMs),
+  }
+
+  /** As `jwks.key()` does it, with the primary in the issuer's place: one question at a time, and one of its own for each. */
+  async function lookAgain(wanted: Wanted): Promise<KeyAnswer> {
+    for (let attempted = false; ; ) {
+      if (pending === undefined) {
+        if (attempted) return unavailable(quietUntilMs, deps)
+        if (clock.monotonicMs() < quietUntilMs) {
+          suppressed()
+          return unavailable(quietUntilMs, deps)
+        }
+        attempted = true
+        pending = look(wanted).then((untilMs) => {
+          quietUntilMs = untilMs
+          pending = undefined
+        })
+      }
+      await pending
+      // The set that was sent meanwhile has the time of its fetch, so this is the verdict the primary would give.
+      const answer = keys.find(wanted)
+      if (answer !== undefined) return answer
+    }
+  }
+}

@@ -1,0 +1,123 @@
+// A worker's copy of one blacklist. The primary alone polls; the copy ages here, by the time of the poll it came from.
+import type { Clock } from '../base/time.ts'
+import type { Blacklist, BlacklistOptions } from '../sources/blacklist.ts'
+import { createBlacklistLookups } from '../sources/blacklist-lookups.ts'
+import type { FeedDeps } from '../sources/blacklist-pages.ts'
+import { createFeed } from '../sources/blacklist-pages.ts'
+import type { Holding } from '../sources/held-list.ts'
+import { createHeldList, shareCapacity } from '../sources/held-list.ts'
+import type { RevocationIndex } from '../spec/revocation.ts'
+import { createRevocationIndex } from '../spec/revocation.ts'
+import type { ListState, ToWorker } from './worker-messages.ts'
+import { readEntry } from './worker-messages.ts'
+
+/** What the primary says of a list. */
+export type ListMessage = Extract<ToWorker, { readonly kind: `list_${string}` }>
+
+/** What has been sent of one list. It is there before the configuration that uses it. */
+export type ListCopy = {
+  readonly holding: Holding
+  readonly receive: (message: ListMessage) => void
+  /** Has somebody told of every good poll; one at a time. */
+  onPolled: () => void
+}
+
+/** Makes a copy of nothing yet. */
+export function createListCopy(): ListCopy {
+  const holding: Holding = { held: undefined, good: undefined, unlisted: 0 }
+  let coming: { readonly index: RevocationIndex; readonly inherited: RevocationIndex } | undefined
+  const copy: ListCopy = { holding, receive, onPolled() {} }
+  return copy
+
+  function receive(message: ListMessage): void {
+    switch (message.kind) {
+      case 'list_begin':
+        // The primary has seen to it that they fit.
+        coming = {
+          index: createRevocationIndex({ capacity: Number.POSITIVE_INFINITY }),
+          inherited: createRevocationIndex({ capacity: Number.POSITIVE_INFINITY }),
+        }
+        return
+      case 'list_slice':
+      case 'list_added': {
+        const part = message.kind === 'list_added' ? 'added' : message.part
+        const into = part === 'added' ? [holding.held?.index, coming?.index] : [coming?.[part]]
+        for (const entry of message.entries) for (const index of into) index?.put(readEntry(entry))
+        return
+      }
+      case 'list_end':
+        if (coming !== undefined) settle(coming, message.state)
+        coming = undefined
+        return
+      case 'list_state':
+        if (holding.held !== undefined) settle(holding.held, message.state)
+        return
+      default:
+        unreachable(message)
+    }
+  }
+
+  function settle(lists: Pick<NonNullable<Holding['held']>, 'index' | 'inherited'>, state: ListState): void {
+    const { good, totalLive, unlisted, leftOutUntil, serverTimeS, toldMs, cacheSize } = state
+    const { index, inherited } = lists
+    index.noteLeftOut(leftOutUntil)
+    holding.held = { index, inherited, totalLive, serverTimeS, toldMs }
+    holding.good = good ?? undefined
+    holding.unlisted = unlisted
+    shareCapacity(holding.held, cacheSize)
+    copy.onPolled()
+  }
+}
+
+/** What a list that is sent here needs beside its copy. */
+export type ReplicaListDeps = FeedDeps & {
+  readonly clock: Clock
+  readonly log: (event: string, fields: Readonly<Record<string, string>>) => void
+}
+
+/**
+ * Makes a blacklist of a copy.
+ *
+ * Single tokens that may be outside memory are asked for by the worker itself, as tokens are introspected by it: that
+ * work grows with the requests, and must not keep the one process that polls from polling.
+ */
+export function createReplicaList(options: BlacklistOptions, copy: ListCopy, deps: ReplicaListDeps): Blacklist {
+  const { issuer } = options
+  const { clock, log } = deps
+  const feed = createFeed(options, deps)
+  const lookups = createBlacklistLookups({
+    clock,
+    lookup: feed.lookup,
+    onFailure: (why) => log('blacklist_lookup_failed', { issuer, why }),
+  })
+  const list = createHeldList(options, copy.holding, { clock, lookups })
+  let purging = false
+  return {
+    start() {
+      copy.onPolled = () => {
+        lookups.forget()
+        void purge()
+      }
+    },
+    check: list.check,
+    poll: async () => {},
+    state: () => ({ ...list.state(), failing: false, lagSeconds: 0, skewSeconds: 0 }),
+    get loadedOnce() {
+      return copy.holding.held !== undefined
+    },
+    handOver: () => undefined,
+    watch() {},
+    close: feed.close,
+  }
+
+  async function purge(): Promise<void> {
+    if (purging) return
+    purging = true
+    await list.purge()
+    purging = false
+  }
+}
+
+function unreachable(message: never): never {
+  throw new TypeError(`Cannot use message: ${JSON.stringify(message)}`)
+}

@@ -1,0 +1,139 @@
+// What the primary and its workers say to each other: JSON, one message at a time, in order. Both ends are this program,
+// and still nothing is believed before it is read.
+import * as z from 'zod'
+import { blacklistCauses, blacklistKinds } from '../spec/blacklist-feed.ts'
+import { signatureAlgorithms } from '../spec/jws.ts'
+import type { Revocation } from '../spec/revocation.ts'
+
+const count = z.int().min(0)
+/** Which of the primary's sources is meant: a reload that makes another one gives it another number. */
+const source = count
+const time = z.number()
+const hash = z.string().max(256)
+const problem = z.string().max(8192)
+
+// A million of these are sent: as lists they take half of what objects would.
+const entry = z.tuple([
+  z.enum(blacklistKinds),
+  z.string().min(1).max(1024),
+  /** `issued_before`; null: all. */
+  time.nullable(),
+  /** `until`, with the purge delay. */
+  time,
+  z.enum(blacklistCauses),
+])
+/** One revocation on its way: kind, value, issued_before, until, cause. */
+export type WireEntry = z.output<typeof entry>
+
+const listState = z.strictObject({
+  /** When the last good poll began; null: never. */
+  good: z.strictObject({ startedMs: time, wallMs: time }).nullable(),
+  totalLive: count,
+  unlisted: count,
+  leftOutUntil: time,
+  serverTimeS: time,
+  toldMs: time,
+  cacheSize: count,
+})
+/** What a list is beside its entries. */
+export type ListState = z.output<typeof listState>
+
+const issuerSources = z.strictObject({ issuer: z.string(), keys: source, list: source.nullable() })
+/** The numbers of one issuer's sources. */
+export type SourceNumbers = z.output<typeof issuerSources>
+
+const toWorker = z.discriminatedUnion('kind', [
+  /** A key set as it was fetched; what the worker had is replaced. */
+  z.strictObject({ kind: z.literal('keys'), source, document: z.string(), startedMs: time, startedWallMs: time }),
+  /** The primary has looked, and what it found was sent before; a key that is still missing is not asked for until then. */
+  z.strictObject({ kind: z.literal('keys_looked'), ask: count, untilMs: time }),
+  /** A whole list: put together beside the one in use, and swapped for it at the end. Each slice is acknowledged. */
+  z.strictObject({ kind: z.literal('list_begin'), source }),
+  z.strictObject({
+    kind: z.literal('list_slice'),
+    source,
+    part: z.enum(['index', 'inherited', 'added']),
+    entries: z.array(entry),
+  }),
+  z.strictObject({ kind: z.literal('list_end'), source, state: listState }),
+  /** Entries that have come, for the list in use and for one being put together. */
+  z.strictObject({ kind: z.literal('list_added'), source, entries: z.array(entry) }),
+  z.strictObject({ kind: z.literal('list_state'), source, state: listState }),
+  z.strictObject({
+    kind: z.literal('configure'),
+    /** The worker's own number, from 1. */
+    worker: count,
+    file: z.string(),
+    /** The very bytes the primary has read: a path might lead to others by now. */
+    text: z.string(),
+    /** The same of the operator's list; null where none is configured. */
+    localList: z.strictObject({ file: z.string(), text: z.string() }).nullable(),
+    hash,
+    sources: z.array(issuerSources),
+    /** The text that the primary started with: what needs a restart is as it says. */
+    startedText: z.string(),
+  }),
+  /** Comes with a socket. */
+  z.strictObject({ kind: z.literal('connection') }),
+  z.strictObject({ kind: z.literal('report'), ask: count }),
+  z.strictObject({ kind: z.literal('drain'), timeoutMs: time }),
+])
+/** What a worker is told. */
+export type ToWorker = z.output<typeof toWorker>
+
+const row = z.tuple([z.array(z.string()).readonly(), z.array(z.number()).readonly()]).readonly()
+
+const toPrimary = z.discriminatedUnion('kind', [
+  /** Listens to what it is told from now on. */
+  z.strictObject({ kind: z.literal('hello') }),
+  z.strictObject({ kind: z.literal('took') }),
+  z.strictObject({ kind: z.literal('configured'), hash }),
+  z.strictObject({ kind: z.literal('refused'), hash, problem }),
+  /** Connections: taken since the start, and open now. */
+  z.strictObject({ kind: z.literal('connections'), taken: count, open: count }),
+  /** It will not serve, and ends. */
+  z.strictObject({ kind: z.literal('failed'), problem }),
+  z.strictObject({
+    kind: z.literal('look_for_key'),
+    ask: count,
+    source,
+    kid: z.string().nullable(),
+    algorithm: z.enum(signatureAlgorithms.names),
+    iat: time.nullable(),
+    arrivedMs: time,
+  }),
+  z.strictObject({
+    kind: z.literal('report'),
+    ask: count,
+    metrics: z.array(z.tuple([z.string(), z.array(row).readonly()]).readonly()).readonly(),
+  }),
+  z.strictObject({ kind: z.literal('drained'), cutOff: count }),
+])
+/** What the primary is told. */
+export type ToPrimary = z.output<typeof toPrimary>
+
+/** Reads what a worker was told; undefined for what is no message of ours. */
+export function parseToWorker(message: unknown): ToWorker | undefined {
+  return toWorker.safeParse(message).data
+}
+
+/** Reads what the primary was told; undefined for what is no message of ours. */
+export function parseToPrimary(message: unknown): ToPrimary | undefined {
+  return toPrimary.safeParse(message).data
+}
+
+/** Entries as they travel. */
+export function writeEntries(entries: readonly Revocation[]): WireEntry[] {
+  return entries.map(({ kind, value, issued_before, until, cause }) => [
+    kind,
+    value,
+    issued_before ?? null,
+    until,
+    cause,
+  ])
+}
+
+/** An entry that has travelled. */
+export function readEntry([kind, value, issuedBefore, until, cause]: WireEntry): Revocation {
+  return { kind, value, issued_before: issuedBefore ?? undefined, until, cause }
+}

@@ -1,0 +1,164 @@
+// A worker: serves requests with the configuration, keys and lists that its primary sends (architecture.md §5). A worker
+// that hears nothing more lets what it was sent grow old, and answers 503 then; one whose primary is gone is ended by
+// node:cluster, as its pipe closes.
+import cluster from 'node:cluster'
+import { Socket } from 'node:net'
+import type { Principal } from '../decision/decision.ts'
+import { createLineWriter, createLog, inWholeLines } from '../io/log.ts'
+import { createKnownTokens } from '../sources/known-tokens.ts'
+import type { Powers } from './app.ts'
+import type { Configuration, Running } from './configuration.ts'
+import { readConfiguration, retire, run } from './configuration.ts'
+import { createDataPlane } from './data-plane.ts'
+import { createGatewayMetrics } from './metrics.ts'
+import { registerDataPlane } from './probes.ts'
+import { createReplicaStore } from './replicas.ts'
+import { createSecrets } from './secrets.ts'
+import type { ToPrimary, ToWorker } from './worker-messages.ts'
+import { parseToWorker } from './worker-messages.ts'
+
+type Configure = Extract<ToWorker, { readonly kind: 'configure' }>
+
+// Closed connections are told of together, soon enough for the next ones to be shared fairly.
+const closedMs = 20
+
+/**
+ * Runs a worker until its primary has it drain.
+ *
+ * @param started Told once, when it serves.
+ * @returns The exit code; undefined where no primary has started this process.
+ */
+export async function runWorker(powers: Powers, started: () => void): Promise<number | undefined> {
+  const self = cluster.worker
+  if (self === undefined) return undefined
+  const { clock, env, readFile, fileMode } = powers
+  const writer = createLineWriter({}, { write: inWholeLines(powers.write) })
+  const counted = createGatewayMetrics()
+  const known = createKnownTokens<Principal>(clock.monotonicMs)
+  const store = createReplicaStore({ clock, send: post })
+  const { promise: ended, resolve: end } = Promise.withResolvers<number>()
+  let serving: ReturnType<typeof serve> | undefined
+  let taken = 0
+  let closedTimer: NodeJS.Timeout | undefined
+  self.on('message', (received: unknown, handle: unknown) => {
+    const message = parseToWorker(received)
+    if (message === undefined) throw new TypeError('Cannot read what the primary says: it is no message of ours')
+    receive(message, handle)
+  })
+  post({ kind: 'hello' })
+  const code = await ended
+  await writer.flush()
+  return code
+
+  function post(message: ToPrimary, sent: () => void = () => {}): void {
+    if (self?.isConnected() === true) self.process.send?.(message, sent)
+  }
+
+  function receive(message: ToWorker, handle: unknown): void {
+    switch (message.kind) {
+      case 'configure':
+        configure(message)
+        break
+      case 'connection':
+        take(handle)
+        break
+      case 'report':
+        post({ kind: 'report', ask: message.ask, metrics: counted.metrics.report() })
+        break
+      case 'drain':
+        void drain(message.timeoutMs)
+        break
+      default:
+        store.receive(message)
+        if (message.kind === 'list_slice') post({ kind: 'took' })
+    }
+  }
+
+  function configure(message: Configure): void {
+    store.expect(message.sources)
+    const { hash, localList } = message
+    const next = readConfiguration(
+      { file: message.file, read: () => message.text },
+      { env, fileMode, readFile: (path) => (path === localList?.file ? Buffer.from(localList.text) : readFile(path)) },
+    )
+    try {
+      if (next.kind === 'refused') throw new Error(next.problems.map(sentence).join('; '))
+      if (next.hash !== hash) throw new Error('Cannot use configuration: it is not the one the primary means')
+      if (serving === undefined) serving = serve(next, message)
+      else serving.reload(next)
+    } catch (error) {
+      const problem = (error instanceof Error ? error.message : 'unknown error').slice(0, 8192)
+      if (serving !== undefined) post({ kind: 'refused', hash, problem })
+      else post({ kind: 'failed', problem }, () => end(1))
+      return
+    }
+    store.keepExpected()
+    post({ kind: 'configured', hash })
+  }
+
+  /** Puts the first configuration to work. */
+  function serve(configuration: Configuration, { worker, startedText, file }: Configure) {
+    const log = createLog({ stream: `worker-${worker}` }, { writer, clock })
+    const failed = (error: unknown) =>
+      log.error('internal_error', {
+        error: error instanceof Error ? `${error.name}: ${error.message}` : 'unknown error',
+      })
+    const deps = { ...powers, log, counted, known, secret: createSecrets(powers, log), replicas: store.replicas }
+    // What needs a restart is as it was when the gateway started, or a worker that comes later would differ from the rest.
+    // Without its secrets: those of then may be gone, and none of them is needed.
+    const first = readConfiguration({ file, read: () => startedText }, { env })
+    if (first.kind === 'refused') throw new Error('Cannot use configuration: what the gateway started with is refused')
+    let running: Running = run(configuration, undefined, deps)
+    for (const each of running.sources) each.start()
+    const plane = createDataPlane(first.options, { ...powers, counted, writer, failed, serving: () => running.serving })
+    registerDataPlane(counted.metrics, { running: () => running, known, plane, writer })
+    started()
+    return { plane, log, reload }
+
+    function reload(next: Configuration): void {
+      const before = running
+      running = run(next, before, deps)
+      for (const each of running.sources) each.start()
+      retire(before, running)
+      if (next.hash !== before.configuration.hash)
+        log.info('config_reloaded', { config_hash: next.hash.slice(0, 16), rules: next.options.rules.length })
+    }
+  }
+
+  function take(handle: unknown): void {
+    taken += 1
+    // None where the connection was gone before it could be handed over.
+    if (handle instanceof Socket) {
+      // The door was opened with it, and a handle does not say so.
+      handle.allowHalfOpen = true
+      handle.on('close', () => {
+        closedTimer ??= setTimeout(tellConnections, closedMs)
+      })
+      if (serving === undefined) handle.destroy()
+      else serving.plane.take(handle)
+    }
+    tellConnections()
+  }
+
+  function tellConnections(): void {
+    clearTimeout(closedTimer)
+    closedTimer = undefined
+    post({ kind: 'connections', taken, open: serving?.plane.connections() ?? 0 })
+  }
+
+  async function drain(timeoutMs: number): Promise<void> {
+    const cutOff = (await serving?.plane.drain(timeoutMs)) ?? 0
+    post({ kind: 'report', ask: 0, metrics: counted.metrics.report() })
+    serving?.plane.close()
+    post({ kind: 'drained', cutOff }, () => end(0))
+  }
+}
+
+function sentence({
+  file,
+  line,
+  column,
+  message,
+}: Readonly<Record<'file' | 'message', string>> & Readonly<Record<'line' | 'column', number>>): string {
+  return `${file}:${line}:${column}: ${message}`
+}

@@ -1,0 +1,351 @@
+// The primary's side of `workers:`: processes that serve, started anew when they end (architecture.md §5).
+import type { Check } from '../admin/health.ts'
+import type { Clock } from '../base/time.ts'
+import { formatDuration } from '../base/time.ts'
+import type { Log } from '../io/log.ts'
+import type { Metrics } from '../io/metrics.ts'
+import type { MetricsReport } from '../io/metrics-rows.ts'
+import { createBackOff } from './back-off.ts'
+import type { Running } from './configuration.ts'
+import type { DataPlane } from './data-plane.ts'
+import { sleep, splitAddress } from './data-plane.ts'
+import type { Outbox } from './outbox.ts'
+import { createOutbox } from './outbox.ts'
+import { createPublisher } from './publisher.ts'
+import type { Desk } from './reception.ts'
+import { openReception } from './reception.ts'
+import type { SourceNumbers, ToPrimary } from './worker-messages.ts'
+import type { WorkerProcess } from './worker-process.ts'
+import { startWorkerProcess } from './worker-process.ts'
+
+/** What workers need of their primary. */
+export type WorkersDeps = {
+  readonly clock: Clock
+  readonly log: Log
+  readonly metrics: Metrics
+  readonly failed: (error: unknown) => void
+  readonly running: () => Running
+}
+
+/** Workers that serve requests, together. */
+export type Workers = DataPlane & {
+  readonly port: number
+  /** Hands the configuration that is in use now to every worker. */
+  readonly reloaded: () => void
+  /** Has every worker report what it has counted; a worker that does not is not waited for. */
+  readonly gather: () => Promise<void>
+  readonly checks: () => readonly Check[]
+  readonly notes: () => readonly Check[]
+  readonly status: () => unknown
+  readonly close: () => Promise<void>
+}
+
+/** A place for a worker, and who is in it. */
+type Slot = Occupant & {
+  readonly number: number
+  readonly backOff: ReturnType<typeof createBackOff>
+  /** Why there is none, or it does not run what it was told to. */
+  problem: string | undefined
+  cutOff: number
+  timer: NodeJS.Timeout | undefined
+}
+
+type Occupant = {
+  process: WorkerProcess | undefined
+  outbox: Outbox
+  desk: Desk | undefined
+  /** What it runs; undefined until it serves. */
+  hash: string | undefined
+  servesSinceMs: number | undefined
+  connections: number
+  report: MetricsReport
+  reporting: Map<number, () => void>
+  /** Questions since it last said anything. */
+  unanswered: number
+}
+
+const pingMs = 1000
+// As many seconds. It is a worker whose event loop stands still: no load does that, and nobody else would notice.
+const maxUnanswered = 30
+// A scrape does not wait longer for a worker; what that last said is told then.
+const gatherMs = 250
+const retryMs = 5000
+// For the last words of a worker that has drained.
+const farewellMs = 1000
+const pollMs = 10
+
+/** Opens the door and starts workers. Rejects when the address cannot be listened on, or none of them comes to serve. */
+export async function startWorkers(count: number, deps: WorkersDeps): Promise<Workers> {
+  const { clock, log, metrics, failed, running } = deps
+  const { options, text: startedText } = running().configuration
+  const reception = await openReception(splitAddress(options.listen.proxy), { failed })
+  const publisher = createPublisher()
+  const restarts = metrics.counter('worker_restarts_total', 'Workers that ended and were started anew.', [])
+  const restartSlot = restarts.slot()
+  let numbers = followRunning()
+  let asked = 0
+  let isStopping = false
+  let gathering: Promise<void> | undefined
+  const slots = Array.from({ length: count }, (_, at): Slot => {
+    const backOff = createBackOff({ clock })
+    return { ...vacant(), number: at + 1, backOff, problem: undefined, cutOff: 0, timer: undefined }
+  })
+  metrics.include(() => slots.map(({ report }) => report))
+  metrics.gauge('workers', 'Workers that serve.', [], () => [[[], serving().length]])
+  const pings = setInterval(ping, pingMs).unref()
+  const firsts = slots.map(start)
+  await Promise.all(firsts)
+  if (serving().length === 0) {
+    await close()
+    throw new Error(`Cannot start: no worker serves (${slots[0]?.problem ?? 'they ended as they started'})`)
+  }
+  return {
+    port: reception.port,
+    inFlight: () => 0,
+    connections: () => 0,
+    drain,
+    close,
+    reloaded() {
+      numbers = followRunning()
+      for (const slot of slots) queueConfiguration(slot)
+    },
+    gather: () => (gathering ??= gather().finally(forgetGathering)),
+    checks() {
+      const serve = serving().length
+      return [{ name: 'workers', ok: serve > 0, said: `${serve} of ${count} serve` }]
+    },
+    notes: () =>
+      slots.flatMap(({ number, problem }) =>
+        problem === undefined ? [] : [{ name: `worker ${number}`, ok: false, said: problem }],
+      ),
+    status: () =>
+      slots.map(({ number, process, hash, problem, connections }) => ({
+        worker: number,
+        pid: process?.pid ?? null,
+        serves: hash !== undefined,
+        config_hash: hash ?? null,
+        problem: problem ?? null,
+        connections,
+      })),
+  }
+
+  function followRunning(): readonly SourceNumbers[] {
+    const { sources, configuration } = running()
+    return publisher.follow(sources, configuration.options.blacklist.cache_size)
+  }
+
+  function serving(): readonly Slot[] {
+    return slots.filter(({ hash }) => hash !== undefined)
+  }
+
+  /** Starts a worker; resolves when it serves, or has ended. */
+  function start(slot: Slot): Promise<void> {
+    const { promise, resolve } = Promise.withResolvers<void>()
+    const worker = startWorkerProcess({
+      message(message) {
+        slot.unanswered = 0
+        heard(slot, worker, message)
+        if (slot.hash !== undefined) resolve()
+      },
+      nonsense() {
+        log.error('worker_nonsense', { worker: slot.number })
+        worker.kill()
+      },
+      ended(code, signal) {
+        ended(slot, code, signal)
+        resolve()
+      },
+    })
+    slot.process = worker
+    slot.unanswered = 0
+    slot.outbox = createOutbox(worker.post, failed)
+    return promise
+  }
+
+  function heard(slot: Slot, worker: WorkerProcess, message: ToPrimary): void {
+    switch (message.kind) {
+      case 'hello':
+        publisher.connect(slot.outbox)
+        queueConfiguration(slot)
+        break
+      case 'took':
+        slot.outbox.took()
+        break
+      case 'configured':
+        configured(slot, worker, message.hash)
+        break
+      case 'refused':
+        refused(slot, message.hash, message.problem)
+        break
+      case 'failed':
+        slot.problem = message.problem
+        log.error('worker_failed', { worker: slot.number, error: message.problem })
+        break
+      case 'connections':
+        slot.connections = message.open
+        if (slot.desk !== undefined) reception.told(slot.desk, message.taken, message.open)
+        break
+      case 'look_for_key':
+        publisher.look(slot.outbox, message).catch(failed)
+        break
+      case 'report':
+        slot.report = message.metrics
+        slot.reporting.get(message.ask)?.()
+        slot.reporting.delete(message.ask)
+        break
+      case 'drained':
+        slot.cutOff = message.cutOff
+        break
+      default:
+        unreachable(message)
+    }
+  }
+
+  /** Built when it is its turn: after everything the configuration needs was sent. */
+  function queueConfiguration(slot: Slot): void {
+    const { configuration } = running()
+    const sources = [...numbers]
+    slot.outbox.queue(() =>
+      slot.outbox.send({
+        kind: 'configure',
+        worker: slot.number,
+        file: configuration.file,
+        text: configuration.text,
+        localList: configuration.localListText ?? null,
+        hash: configuration.hash,
+        sources,
+        startedText,
+      }),
+    )
+  }
+
+  function configured(slot: Slot, worker: WorkerProcess, hash: string): void {
+    const isFirst = slot.hash === undefined
+    slot.hash = hash
+    slot.problem = undefined
+    if (!isFirst || isStopping) return
+    slot.servesSinceMs = clock.monotonicMs()
+    slot.desk = { hand: (socket) => worker.post({ kind: 'connection' }, socket) }
+    reception.open(slot.desk)
+    log.info('worker_started', { worker: slot.number, pid: worker.pid, config_hash: hash.slice(0, 16) })
+  }
+
+  /** It keeps what it had, and is told again: what it could not read may be there by then. */
+  function refused(slot: Slot, hash: string, problem: string): void {
+    slot.problem = problem
+    log.error('worker_config_refused', { worker: slot.number, error: problem, in_use: slot.hash?.slice(0, 16) })
+    const { outbox } = slot
+    setTimeout(() => {
+      if (slot.outbox === outbox && slot.problem !== undefined && running().configuration.hash === hash)
+        queueConfiguration(slot)
+    }, retryMs).unref()
+  }
+
+  function ended(slot: Slot, code: number | null, signal: string | null): void {
+    slot.outbox.close()
+    publisher.disconnect(slot.outbox)
+    if (slot.desk !== undefined) reception.leave(slot.desk)
+    metrics.absorb(slot.report)
+    for (const done of slot.reporting.values()) done()
+    const { servesSinceMs } = slot
+    const pid = slot.process?.pid
+    Object.assign(slot, vacant())
+    if (isStopping) return
+    const delayMs = slot.backOff.nextMs(servesSinceMs)
+    log.error('worker_exited', {
+      worker: slot.number,
+      pid,
+      code,
+      signal,
+      restart_in: formatDuration(delayMs),
+    })
+    slot.timer = setTimeout(() => {
+      restarts.add(restartSlot)
+      void start(slot)
+    }, delayMs).unref()
+  }
+
+  function ping(): void {
+    for (const slot of slots) {
+      if (slot.process === undefined) continue
+      slot.unanswered += 1
+      // Counted in our own turns: a primary that was stopped itself does not take its workers for stuck.
+      if (slot.unanswered > maxUnanswered) {
+        log.error('worker_stuck', { worker: slot.number, pid: slot.process.pid })
+        slot.process.kill()
+      } else if (slot.hash !== undefined) slot.outbox.send({ kind: 'report', ask: nextAsk() })
+    }
+  }
+
+  function nextAsk(): number {
+    asked += 1
+    return asked
+  }
+
+  async function gather(): Promise<void> {
+    const all = serving().map((slot) => {
+      const ask = nextAsk()
+      const { promise, resolve } = Promise.withResolvers<void>()
+      slot.reporting.set(ask, resolve)
+      slot.outbox.send({ kind: 'report', ask })
+      return promise
+    })
+    await Promise.race([Promise.all(all), sleep(gatherMs)])
+    for (const slot of slots) slot.reporting.clear()
+  }
+
+  function forgetGathering(): void {
+    gathering = undefined
+  }
+
+  async function drain(timeoutMs: number): Promise<number> {
+    stop()
+    for (const slot of slots) {
+      if (slot.hash === undefined) slot.process?.kill()
+      else slot.outbox.send({ kind: 'drain', timeoutMs })
+    }
+    await untilGone(timeoutMs + farewellMs)
+    return slots.reduce((sum, { cutOff }) => sum + cutOff, 0)
+  }
+
+  async function close(): Promise<void> {
+    stop()
+    for (const slot of slots) slot.process?.kill()
+    await untilGone(farewellMs)
+  }
+
+  function stop(): void {
+    isStopping = true
+    reception.close()
+    for (const { timer } of slots) clearTimeout(timer)
+    clearInterval(pings)
+  }
+
+  /** Waits for the workers to end, at most so long. */
+  async function untilGone(ms: number): Promise<void> {
+    const byMs = clock.monotonicMs() + ms
+    while (slots.some(({ process }) => process !== undefined) && clock.monotonicMs() < byMs)
+      await new Promise((resolve) => void setTimeout(resolve, pollMs))
+  }
+}
+
+function vacant(): Occupant {
+  return {
+    process: undefined,
+    outbox: createOutbox(
+      () => {},
+      () => {},
+    ),
+    desk: undefined,
+    hash: undefined,
+    servesSinceMs: undefined,
+    connections: 0,
+    report: [],
+    reporting: new Map(),
+    unanswered: 0,
+  }
+}
+
+function unreachable(message: never): never {
+  throw new TypeError(`Cannot use message: ${JSON.stringify(message)}`)
+}

@@ -1,0 +1,154 @@
+// One issuer's blacklist as it is held, and what it says of a token: the same in the process that polled it and in one
+// that was sent a copy (product specification §6).
+import type { Clock } from '../base/time.ts'
+import type { RevocableToken, RevocationHit, RevocationIndex } from '../spec/revocation.ts'
+import type { BlacklistLookups, LookupAnswer } from './blacklist-lookups.ts'
+import { nextTick } from './blacklist-pages.ts'
+
+/** Undefined: not revoked. `stale`: nobody can tell now. */
+export type BlacklistAnswer = RevocationHit | 'stale' | undefined
+
+/** When the last good poll began: monotonic, and wall. */
+export type Good = { readonly startedMs: number; readonly wallMs: number }
+
+/** What is held. An index is changed in place, the rest is swapped as one. */
+export type Held = {
+  readonly index: RevocationIndex
+  /** What an earlier epoch listed and this one does not: kept until it runs out, in case the issuer was restored. */
+  readonly inherited: RevocationIndex | undefined
+  readonly totalLive: number
+  /** The issuer's clock (seconds), and when we were told (monotonic ms). */
+  readonly serverTimeS: number
+  readonly toldMs: number
+}
+
+/** What one list leaves to the next, or to a copy: a reload must not bring revoked tokens back. */
+export type Holding<H extends Held = Held> = {
+  held: H | undefined
+  good: Good | undefined
+  /** Entries the issuer counts as live and never delivered. */
+  unlisted: number
+}
+
+/** How a feed is, for readiness, metrics and people. */
+export type FeedState = {
+  /** Whether a complete load ever came in. */
+  readonly loaded: boolean
+  readonly entries: number
+  /** Entries the issuer says it lists. */
+  readonly totalLive: number
+  /** Whether tokens that are not found in memory are asked for. */
+  readonly lookups: boolean
+  /** When the last good poll started; undefined: never. */
+  readonly lastSuccessWallMs: number | undefined
+  readonly ageMs: number | undefined
+  readonly stale: boolean
+  /** Whether the last poll failed. */
+  readonly failing: boolean
+  /** Between a revocation and our enforcing it, the longest of the last poll that brought any; seconds. */
+  readonly lagSeconds: number
+  /** Our wall clock less the issuer's, as the last page told it; seconds. */
+  readonly skewSeconds: number
+}
+
+/** What a list that is held says. */
+export type HeldList = {
+  /** Synchronous unless the token has to be asked for. What is known to be revoked is said even when stale. */
+  readonly check: (token: RevocableToken) => BlacklistAnswer | Promise<BlacklistAnswer>
+  readonly state: () => Omit<FeedState, 'failing' | 'lagSeconds' | 'skewSeconds'>
+  /** Forgets what has run out, a slice at a time, and has the rest fit. */
+  readonly purge: () => Promise<void>
+}
+
+/** Entries handled at a stretch: a few milliseconds. */
+export const listSlice = 5000
+// A look-up is not told the cause.
+const foundByLookup: RevocationHit = { kind: 'jti', cause: 'admin' }
+
+/** Makes the reader of what its owner puts into `holding`. */
+export function createHeldList(
+  options: { readonly maxStalenessMs: number; readonly cacheSize: number },
+  holding: Holding,
+  { clock, lookups }: { readonly clock: Clock; readonly lookups: Pick<BlacklistLookups, 'ask'> },
+): HeldList {
+  return { check, state, purge }
+
+  function check(token: RevocableToken): BlacklistAnswer | Promise<BlacklistAnswer> {
+    const { held } = holding
+    if (held === undefined) return 'stale'
+    const now = nowS(held, clock)
+    const hit = find(held, token, now)
+    // Before the age is looked at: `on_stale: allow` must not let through what we know to be revoked.
+    if (hit !== undefined) return hit
+    if (isStale()) return 'stale'
+    if (token.claims.jti === undefined || !isIncomplete(held, now)) return undefined
+    const revoked = lookups.ask(token.claims.jti)
+    return revoked instanceof Promise ? revoked.then((answer) => settle(answer, token)) : settle(revoked, token)
+  }
+
+  function settle(answer: LookupAnswer, token: RevocableToken): BlacklistAnswer {
+    if (answer === 'stale') return answer
+    if (answer) return foundByLookup
+    // A poll may have brought it meanwhile.
+    return holding.held === undefined ? undefined : find(holding.held, token, nowS(holding.held, clock))
+  }
+
+  function find({ index, inherited }: Held, token: RevocableToken, now: number): RevocationHit | undefined {
+    return index.find(token, now) ?? inherited?.find(token, now)
+  }
+
+  function isStale(): boolean {
+    return holding.good === undefined || clock.monotonicMs() - holding.good.startedMs > options.maxStalenessMs
+  }
+
+  /** Whether a live entry may be missing from memory. */
+  function isIncomplete({ index }: Held, now: number): boolean {
+    return holding.unlisted > 0 || now < index.leftOutUntil()
+  }
+
+  function state(): ReturnType<HeldList['state']> {
+    const { held, good } = holding
+    return {
+      loaded: held !== undefined,
+      entries: held === undefined ? 0 : held.index.size() + (held.inherited?.size() ?? 0),
+      totalLive: held?.totalLive ?? 0,
+      lookups: held !== undefined && isIncomplete(held, nowS(held, clock)),
+      lastSuccessWallMs: good?.wallMs,
+      ageMs: good === undefined ? undefined : clock.monotonicMs() - good.startedMs,
+      stale: isStale(),
+    }
+  }
+
+  async function purge(): Promise<void> {
+    const { held } = holding
+    if (held === undefined) return
+    const { index, inherited } = held
+    const now = nowS(held, clock)
+    while (!index.sweep(now, listSlice)) await nextTick()
+    while (inherited?.sweep(now, listSlice) === false) await nextTick()
+    // Swapped meanwhile: then the next purge has it.
+    if (holding.held !== held) return
+    if (inherited?.size() === 0) holding.held = { ...held, inherited: undefined }
+    shareCapacity(held, options.cacheSize)
+  }
+}
+
+/** Our clock, but never further than the issuer's can have come: a clock that jumps must not make entries run out. */
+export function nowS({ serverTimeS, toldMs }: Held, clock: Clock): number {
+  return Math.min(clock.wallMs() / 1000, serverTimeS + (clock.monotonicMs() - toldMs) / 1000)
+}
+
+/** What is inherited cannot be asked for any more, so it is held first; the rest can. */
+export function shareCapacity({ index, inherited }: Held, cacheSize: number): void {
+  index.setCapacity(Math.max(0, cacheSize - (inherited?.size() ?? 0)))
+}
+
+/** Works through many, letting whatever else is waiting run in between. */
+export async function inSlices<T>(items: Iterable<T>, work: (item: T) => void): Promise<void> {
+  let done = 0
+  for (const item of items) {
+    work(item)
+    done += 1
+    if (done % listSlice === 0) await nextTick()
+  }
+}
