@@ -40,7 +40,11 @@ export type Hall = {
 /** The front door, open until closed. */
 export type FrontDoor = Hall & { readonly port: number }
 
-type Served = { readonly connection: ServerConnection; readonly handler: Handler }
+/** A connection, whatever it speaks. */
+type Served = Pick<ServerConnection, 'announceClose' | 'closeIdle' | 'destroy'> & {
+  /** Requests under way. */
+  readonly inFlight: () => number
+}
 
 /** Makes a hall with nobody in it. */
 export function createHall(options: HallOptions, deps: FrontDoorDeps): Hall {
@@ -51,7 +55,7 @@ export function createHall(options: HallOptions, deps: FrontDoorDeps): Hall {
   let emptied: (() => void) | undefined
   return {
     take,
-    inFlight: () => [...served.values()].filter(({ handler }) => handler.isBusy()).length,
+    inFlight: () => [...served.values()].reduce((sum, each) => sum + each.inFlight(), 0),
     connections: () => served.size,
     dropped: () => dropped,
     announceClose,
@@ -71,22 +75,26 @@ export function createHall(options: HallOptions, deps: FrontDoorDeps): Hall {
       handler = createHandler(made, peer, deps)
       return { request: handler.request, refused: handler.refused, ...handler.events }
     })
-    if (isClosing) connection.announceClose()
-    if (handler !== undefined) served.set(socket, { connection, handler })
+    serve(socket, { ...connection, inFlight: () => (handler?.isBusy() === true ? 1 : 0) })
     socket.on('close', () => {
       served.delete(socket)
       if (served.size === 0) emptied?.()
     })
   }
 
+  function serve(socket: Socket, connection: Served): void {
+    if (isClosing) connection.announceClose()
+    served.set(socket, connection)
+  }
+
   function announceClose(): void {
     isClosing = true
-    for (const { connection } of served.values()) connection.announceClose()
+    for (const connection of served.values()) connection.announceClose()
   }
 
   function drain(): Promise<void> {
     isClosing = true
-    for (const { connection } of served.values()) connection.closeIdle()
+    for (const connection of served.values()) connection.closeIdle()
     return new Promise((resolve) => {
       if (served.size === 0) resolve()
       else emptied = resolve
@@ -94,7 +102,7 @@ export function createHall(options: HallOptions, deps: FrontDoorDeps): Hall {
   }
 
   function close(): void {
-    for (const { connection } of served.values()) connection.destroy()
+    for (const connection of served.values()) connection.destroy()
   }
 }
 
