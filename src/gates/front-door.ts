@@ -2,6 +2,7 @@
 import type { AddressInfo, Socket } from 'node:net'
 import { createServer } from 'node:net'
 import type { Deadlines } from '../http1/deadlines.ts'
+import { adoptSocket } from '../http1/lent-reads.ts'
 import type { ServerLimits } from '../http1/limits.ts'
 import type { ServerConnection } from '../http1/server-connection.ts'
 import { createServerConnection } from '../http1/server-connection.ts'
@@ -63,12 +64,13 @@ export function createHall(options: HallOptions, deps: FrontDoorDeps): Hall {
     close,
   }
 
-  function take(socket: Socket): void {
+  function take(accepted: Socket): void {
     if (served.size >= options.maxConnections) {
       dropped += 1
-      socket.destroy()
+      accepted.destroy()
       return
     }
+    const socket = adoptSocket(accepted)
     const peer = { address: socket.remoteAddress ?? '', proto: 'http' as const }
     let handler: Handler | undefined
     const connection = createServerConnection(socket, options.limits, deadlines, (made) => {

@@ -1,5 +1,5 @@
 // The two halves of one exchange, whatever protocol each speaks: HTTP/1.1 here, HTTP/2 beside it.
-import type { Framing } from './request-head.ts'
+import type { Framing, HeadProblem, RequestHead } from './request-head.ts'
 
 /**
  * Where an answer goes: the client's half. One exchange is served at a time; once it is over, its owner calls nothing
@@ -47,6 +47,16 @@ export type RequestEvents = {
   readonly drained: () => void
   /** The client has left: there is nobody to answer. */
   readonly gone: () => void
+}
+
+/** What a connection tells whoever serves it. */
+export type ServerEvents = RequestEvents & {
+  /** A whole head, the answer before it being out. Its body is read once `resume` is called. */
+  readonly request: (head: RequestHead) => void
+  /** Something that is no request we read; the answer to it is the last one. */
+  readonly refused: (problem: HeadProblem) => void
+  /** The connection begins as HTTP/2 does (RFC 9113 §3.4); `bytes` are what came. Left out: that is malformed. */
+  readonly preface?: ((bytes: Buffer) => void) | undefined
 }
 
 /** Why an upstream gave no answer, or no end of it. */

@@ -1,8 +1,9 @@
 // RFC 9112 §6 and §7.1, the writing half: a head and its body to a socket, in as few writes as there are.
 import type { Socket } from 'node:net'
 import { copiedBytes } from './exchange.ts'
+import { atTurnsEnd } from './turn.ts'
 
-/** Writes one message after another to a socket. What is small waits for company until `flush` or `end`. */
+/** Writes one message after another to a socket. What is small waits for company until the end of the turn. */
 export type MessageWriter = {
   /** @param head The whole head, its empty line included. */
   readonly begin: (head: string, isChunked: boolean) => void
@@ -13,7 +14,10 @@ export type MessageWriter = {
   readonly write: (chunk: Buffer) => boolean
   /** @param trailers Names and values alternating; sent where the body is in chunks. */
   readonly end: (trailers: readonly string[]) => void
+  /** Waits for nothing more: what is there leaves at the end of this turn. */
   readonly flush: () => void
+  /** Writes what is there now: the socket is about to be ended. */
+  readonly send: () => void
 }
 
 const maxJoinedBytes = 65_536
@@ -22,11 +26,13 @@ const maxJoinedBytes = 65_536
 export function createMessageWriter(socket: Socket): MessageWriter {
   let out = ''
   let chunked = false
-  return { begin, write, end, flush }
+  let isDue = false
+  return { begin, write, end, flush, send }
 
   function begin(head: string, isChunked: boolean): void {
-    out = head
+    out += head
     chunked = isChunked
+    if (out.length > maxJoinedBytes) send()
   }
 
   function write(chunk: Buffer): boolean {
@@ -37,7 +43,7 @@ export function createMessageWriter(socket: Socket): MessageWriter {
     if (chunk.length <= copiedBytes) {
       out += chunk.toString('latin1')
       if (chunked) out += '\r\n'
-      if (out.length > maxJoinedBytes) flush()
+      if (out.length > maxJoinedBytes) send()
     } else {
       socket.cork()
       if (out !== '') socket.write(out, 'latin1')
@@ -55,10 +61,21 @@ export function createMessageWriter(socket: Socket): MessageWriter {
   }
 
   function flush(): void {
+    if (isDue || out === '') return
+    isDue = true
+    atTurnsEnd(sendDue)
+  }
+
+  function sendDue(): void {
+    isDue = false
+    send()
+  }
+
+  function send(): void {
     if (out === '') return
     const text = out
     out = ''
-    socket.write(text, 'latin1')
+    if (!socket.destroyed) socket.write(text, 'latin1')
   }
 }
 

@@ -1,24 +1,13 @@
 // A client's connection, RFC 9112 §9: requests one after another, answers in their order, every wait and buffer bounded.
-
 import type { Socket } from 'node:net'
 import type { BodyReader } from './body.ts'
 import { createBodyReader } from './body.ts'
 import type { Deadline, Deadlines } from './deadlines.ts'
-import type { AnswerSink, RequestEvents } from './exchange.ts'
+import type { AnswerSink, ServerEvents } from './exchange.ts'
 import type { ServerLimits } from './limits.ts'
 import { createMessageWriter, formatFieldLines } from './message-writer.ts'
 import type { Framing, HeadProblem, RequestHead } from './request-head.ts'
 import { readRequestHead } from './request-head.ts'
-
-/** What a connection tells whoever serves it. */
-export type ServerEvents = RequestEvents & {
-  /** A whole head, the answer before it being out. Its body is read once `resume` is called. */
-  readonly request: (head: RequestHead) => void
-  /** Something that is no request we read; the answer to it is the last one. */
-  readonly refused: (problem: HeadProblem) => void
-  /** The connection begins as HTTP/2 does (RFC 9113 §3.4); `bytes` are what came. Left out: that is malformed. */
-  readonly preface?: ((bytes: Buffer) => void) | undefined
-}
 
 /** A client's connection, served until it closes. */
 export type ServerConnection = AnswerSink & {
@@ -38,7 +27,6 @@ const maxUnreadBytes = 65_536
 // A client that has closed its side may still read; one that is gone must not hold an upstream.
 const halfClosedMs = 500
 const preface = Buffer.from('PRI * HTTP/2.0\r\n\r\n')
-const continueText = 'HTTP/1.1 100 Continue\r\n\r\n'
 
 /**
  * Serves one connection.
@@ -77,7 +65,7 @@ export function createServerConnection(
   const writer = createMessageWriter(socket)
   const deadline: Deadline = { atMs: deadlines.nowMs() + limits.headMs, expire }
   const connection: ServerConnection = {
-    sendContinue: () => void socket.write(continueText, 'latin1'),
+    sendContinue: () => say('HTTP/1.1 100 Continue\r\n\r\n'),
     begin,
     write,
     end,
@@ -119,6 +107,12 @@ export function createServerConnection(
   return connection
 
   function receive(chunk: Buffer): void {
+    take(chunk)
+    // Lent: what is kept is copied.
+    if (pending?.buffer === chunk.buffer) pending = Buffer.from(pending)
+  }
+
+  function take(chunk: Buffer): void {
     if (phase === 'closing') {
       discarded += chunk.length
       if (discarded > maxUnreadBytes) socket.pause()
@@ -179,7 +173,7 @@ export function createServerConnection(
   function refuse(problem: HeadProblem, received: Buffer): void {
     if (requests === 0 && events.preface !== undefined && received.subarray(0, preface.length).equals(preface)) {
       release()
-      events.preface(received)
+      events.preface(Buffer.from(received))
       return
     }
     phase = 'busy'
@@ -225,6 +219,11 @@ export function createServerConnection(
     if (isChunked) head += 'Transfer-Encoding: chunked\r\n'
     head += keepsAlive ? '\r\n' : 'Connection: close\r\n\r\n'
     writer.begin(head, isChunked)
+  }
+
+  function say(head: string): void {
+    writer.begin(head, false)
+    writer.flush()
   }
 
   function write(chunk: Buffer): boolean {
@@ -289,8 +288,7 @@ export function createServerConnection(
     const reads = wants && !(holds && phase !== 'head')
     if (reads === isReading) return
     isReading = reads
-    if (reads) socket.resume()
-    else socket.pause()
+    socket[reads ? 'resume' : 'pause']()
   }
 
   function bodyDeadlineMs(): number {
@@ -310,10 +308,8 @@ export function createServerConnection(
       deadline.atMs = deadlines.nowMs() + halfClosedMs
       return
     }
-    if (body === undefined || body.isDone() || hasSwitched) {
-      deadline.atMs = Number.POSITIVE_INFINITY
-      return
-    }
+    deadline.atMs = Number.POSITIVE_INFINITY
+    if (body === undefined || body.isDone() || hasSwitched) return
     // While we do not read, it is not the client that is slow.
     if (!bodyIsWanted || bodyIsPaused) begunMs = deadlines.nowMs() - limits.requestMs + halfClosedMs
     deadline.atMs = bodyDeadlineMs()
@@ -349,6 +345,7 @@ export function createServerConnection(
     body = undefined
     discarded = 0
     deadline.atMs = deadlines.nowMs() + limits.writeMs
+    writer.send()
     socket.end(() => {
       deadline.atMs = deadlines.nowMs() + lingerMs
     })
@@ -380,8 +377,7 @@ export function createServerConnection(
     keepsAlive = false
     hasSwitched = true
     body = createBodyReader('close', bodySink)
-    writer.begin(`HTTP/1.1 101 Switching Protocols\r\n${formatFieldLines(lines)}\r\n`, false)
-    writer.flush()
+    say(`HTTP/1.1 101 Switching Protocols\r\n${formatFieldLines(lines)}\r\n`)
     deadline.atMs = Number.POSITIVE_INFINITY
     resume()
   }

@@ -129,6 +129,7 @@ export function createUpstreamConnection(
 
   function end(last: readonly string[]): void {
     if (state === 'raw') {
+      writer.send()
       socket.end()
       return
     }

@@ -1,9 +1,9 @@
-// Sockets to an upstream. They share one buffer to read into: what is read is passed on, or copied, before the next read.
+// Sockets to an upstream: of TCP or a path, plain or under TLS.
 import type { Socket } from 'node:net'
 import { connect as connectTcp } from 'node:net'
 import type { SecureContext } from 'node:tls'
 import { connect as connectTls } from 'node:tls'
-import { copiedBytes } from './exchange.ts'
+import { lendReads } from './lent-reads.ts'
 import type { OpenSocket } from './upstream-connection.ts'
 
 /** Where a connection goes: a port of an address, or a socket's path. */
@@ -12,26 +12,13 @@ export type SocketAddress = { readonly host: string; readonly port: number } | {
 /** How an upstream proves itself, and we to it. */
 export type UpstreamTls = { readonly context: SecureContext; readonly servername: string | undefined }
 
-const readBytes = 65_536
-let shared = Buffer.allocUnsafeSlow(readBytes)
-
 /** Makes what opens connections to one address. */
 export function createSocketOpener(address: SocketAddress, tls: UpstreamTls | undefined): OpenSocket {
   return (received) => (tls === undefined ? openPlain(address, received) : openTls(address, tls, received))
 }
 
 function openPlain(address: SocketAddress, received: (bytes: Buffer) => void): ReturnType<OpenSocket> {
-  const onread = {
-    buffer: () => shared,
-    callback(count: number, buffer: Uint8Array) {
-      const bytes = Buffer.from(buffer.buffer, buffer.byteOffset, count)
-      // Given away, where it is more than is copied at once.
-      if (count > copiedBytes && buffer === shared) shared = Buffer.allocUnsafeSlow(readBytes)
-      received(bytes)
-      return true
-    },
-  }
-  const socket = connectTcp({ ...address, noDelay: true, onread })
+  const socket = connectTcp({ ...address, noDelay: true, onread: lendReads(received) })
   return { socket, ready: 'connect' }
 }
 
