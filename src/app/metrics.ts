@@ -126,17 +126,21 @@ export function createGatewayMetrics(): GatewayMetrics {
       const key = `${reason} ${form} ${issuer?.issuer}`
       return kept(plainSlots, key, () => decisions.slot(kind, reason, issuer?.issuer ?? '', form ?? 'none'))
     }
+    const known = issuerSlots.get(issuer)?.get(reason)?.get(form)
+    if (known !== undefined) return known
     const byReason = kept(issuerSlots, issuer, () => new Map<string, Map<TokenForm, number>>())
     const byForm = kept(byReason, reason, () => new Map<TokenForm, number>())
     return kept(byForm, form, () => decisions.slot(kind, reason, issuer.issuer, form))
   }
 
   function slotsOfRule(rule: Rule): { readonly allow: number; readonly deny: number } {
-    return kept(ruleSlots, rule, () => {
-      const name = ruleNames.has(rule.id) || ruleNames.size < maxRules ? rule.id : 'other'
-      ruleNames.add(name)
-      return { allow: byRule.slot(name, 'allow'), deny: byRule.slot(name, 'deny') }
-    })
+    const known = ruleSlots.get(rule)
+    if (known !== undefined) return known
+    const name = ruleNames.has(rule.id) || ruleNames.size < maxRules ? rule.id : 'other'
+    ruleNames.add(name)
+    const slots = { allow: byRule.slot(name, 'allow'), deny: byRule.slot(name, 'deny') }
+    ruleSlots.set(rule, slots)
+    return slots
   }
 }
 

@@ -167,15 +167,31 @@ export function judgeEncoded(request: Pick<AccessRequest, 'path' | 'encoded'>, a
 
 type Authority = { readonly host: string; readonly port: string | undefined }
 
+const maxKnownAuthorities = 1000
+// Those that come again and again, and are short.
+const knownAuthorities = new Map<string, Authority>()
+
 /** `Host` by a grammar narrower than RFC 3986 §3.2: no user, no escapes, no empty label, so no closing dot. */
 function parseAuthority(text: string): Authority | undefined {
+  const known = knownAuthorities.get(text)
+  if (known !== undefined) return known
+  const authority = readAuthority(text)
+  if (authority === undefined || text.length > 64) return authority
+  // Whoever sends a thousand names makes us forget, not grow.
+  if (knownAuthorities.size >= maxKnownAuthorities) knownAuthorities.clear()
+  // Copied: a slice would keep the whole head it was cut from.
+  knownAuthorities.set(Buffer.from(text, 'latin1').toString('latin1'), authority)
+  return authority
+}
+
+function readAuthority(text: string): Authority | undefined {
   if (text.length > maxHostBytes) return undefined
   const match = authorityForm.exec(text)
   if (match === null) return undefined
   const [, host = '', port] = match
   if (port !== undefined && Number(port) > 65_535) return undefined
   if (host.startsWith('[') && !isIpv6(host.slice(1, -1))) return undefined
-  return { host: host.toLowerCase(), port }
+  return { host: Buffer.from(host.toLowerCase(), 'latin1').toString('latin1'), port }
 }
 
 function isIpv6(text: string): boolean {
