@@ -82,7 +82,8 @@ function judgeBeginning(text: string, limits: RequestLimits): HeadProblem | unde
   const lineEnd = text.indexOf('\r\n')
   const lineLength = lineEnd === -1 ? text.length : lineEnd
   if (lineLength > limits.target + aroundTarget) return targetTooLarge
-  return lineEnd !== -1 && text.length - lineEnd - 2 > limits.fields.bytes ? headTooLarge : undefined
+  // The half of the empty line may be among them.
+  return lineEnd !== -1 && text.length - lineEnd - 3 > limits.fields.bytes ? headTooLarge : undefined
 }
 
 /** @param end Where in the text the empty line begins. */
