@@ -92,7 +92,7 @@ function parseHead(text: string, end: number, bytes: number, limits: RequestLimi
   const space = text.indexOf(' ')
   const target = lineEnd - 9 // ` HTTP/1.1`
   if (lineEnd > limits.target + aroundTarget) return targetTooLarge
-  if (space < 1 || space >= target) return malformed
+  if (space < 1 || space + 1 >= target) return malformed
   const name = text.slice(0, space)
   if (!knownMethods.has(name) && !method.test(name)) return malformed
   const version = text.charCodeAt(lineEnd - 1)
