@@ -168,7 +168,8 @@ function understand(
     framing: encoding !== undefined ? 'chunked' : length === undefined ? 'none' : Number(length),
     keepAlive: version === '1.1' && !options.includes('close'),
     expectsContinue,
-    upgrade: options.includes('upgrade') ? upgrade?.toLowerCase() : undefined,
+    // RFC 9110 §7.8: HTTP/1.0 switches to nothing.
+    upgrade: version === '1.1' && options.includes('upgrade') ? upgrade?.toLowerCase() : undefined,
     bytes,
   }
 }
