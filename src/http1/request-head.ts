@@ -46,7 +46,8 @@ const aroundTarget = 64
 const method = /^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,32}$/
 const knownMethods: ReadonlySet<string> = new Set(['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS'])
 const outsideTarget = /[^!-~\x80-\xff]/
-const decimal = /^(?:0|[1-9]\d{0,15})$/
+// No more digits than numbers hold exactly.
+const decimal = /^(?:0|[1-9]\d{0,14})$/
 
 /**
  * Reads the head of a request at the beginning of what was received.
