@@ -28,7 +28,9 @@ const firstLook = 2048
 const headEnd = Buffer.from('\r\n\r\n')
 const statusCode = /^[1-9]\d\d$/
 const outsideReason = /[^\t -~\x80-\xff]/
-const decimal = /^(?:0|[1-9]\d{0,15})$/
+// No more digits than numbers hold exactly.
+const decimal = /^(?:0|[1-9]\d{0,14})$/
+const version = 'HTTP/1.'
 
 /**
  * Reads the head of an answer at the beginning of what was received.
@@ -43,16 +45,24 @@ export function readResponseHead(
   method: string,
   limits: ResponseLimits,
 ): ResponseHead | 'malformed' | undefined {
-  const most = limits.fields.bytes + maxStatusLine
+  const most = limits.fields.bytes + maxStatusLine + headEnd.length
   if (searched > 0 && bytes.indexOf(headEnd, Math.max(0, searched - 3)) === -1)
-    return bytes.length > most ? 'malformed' : undefined
+    return judgeBeginning(bytes, searched, most)
   // A small answer comes whole: of a large one only what may be its head is made a text.
   const text = bytes.toString('latin1', 0, Math.min(bytes.length, searched > 0 ? most : firstLook))
   const end = text.indexOf('\r\n\r\n')
   if (end !== -1) return parseHead(text, end + 2, method, limits)
+  // What comes behind a large head may be more than any head.
+  if (searched === 0 && text.length < bytes.length) return readResponseHead(bytes, 1, method, limits)
+  return judgeBeginning(bytes, searched, most)
+}
+
+function judgeBeginning(bytes: Buffer, searched: number, most: number): 'malformed' | undefined {
   if (bytes.length > most) return 'malformed'
-  if (text.length < bytes.length) return readResponseHead(bytes, 1, method, limits)
-  return isHopeless(text) || !'HTTP/1.'.startsWith(text.slice(0, 7)) ? 'malformed' : undefined
+  if (searched < version.length && !version.startsWith(bytes.toString('latin1', 0, version.length))) return 'malformed'
+  // Of what was looked at before, only a CR may be the half of something.
+  const from = bytes[searched - 1] === 13 ? searched - 1 : searched
+  return isHopeless(bytes.toString('latin1', from)) ? 'malformed' : undefined
 }
 
 /** @param end Where in the text the empty line begins. */
@@ -61,7 +71,7 @@ function parseHead(text: string, end: number, method: string, limits: ResponseLi
   // RFC 9112 §4. The space before a reason that is not there is often left out, and nothing is lost.
   const minor = text.charCodeAt(7)
   const code = text.slice(9, 12)
-  if (!text.startsWith('HTTP/1.') || (minor !== 49 && minor !== 48) || text.charCodeAt(8) !== 32) return 'malformed'
+  if (!text.startsWith(version) || (minor !== 49 && minor !== 48) || text.charCodeAt(8) !== 32) return 'malformed'
   if (!statusCode.test(code) || lineEnd < 12 || lineEnd > maxStatusLine) return 'malformed'
   if (lineEnd > 12 && text.charCodeAt(12) !== 32) return 'malformed'
   const status = Number(code)
