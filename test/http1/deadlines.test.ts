@@ -1,0 +1,137 @@
+import assert from 'node:assert/strict'
+import { spawnSync } from 'node:child_process'
+import { join } from 'node:path'
+import type { TestContext } from 'node:test'
+import { test } from 'node:test'
+import type { Deadline, Deadlines } from '../../src/http1/deadlines.ts'
+import { createDeadlines } from '../../src/http1/deadlines.ts'
+import { createTestClock } from '../support/clock.ts'
+
+const everyMs = 500
+
+/** Deadlines on a clock that moves together with the timers. */
+function createWatch(t: TestContext) {
+  t.mock.timers.enable({ apis: ['setInterval'] })
+  const clock = createTestClock()
+  return {
+    deadlines: createDeadlines(clock),
+    clock,
+    pass(ms: number) {
+      for (let left = ms; left > 0; left -= everyMs) {
+        clock.pass(Math.min(left, everyMs))
+        t.mock.timers.tick(Math.min(left, everyMs))
+      }
+    },
+  }
+}
+
+/** A deadline in so many milliseconds that notes when it expires, and then waits for nothing more. */
+function within(deadlines: Deadlines, ms: number, expired: () => void): Deadline {
+  const deadline = {
+    atMs: deadlines.nowMs() + ms,
+    expire() {
+      deadline.atMs = Number.POSITIVE_INFINITY
+      expired()
+    },
+  }
+  return deadline
+}
+
+test('createDeadlines() tells a deadline within half a second of its time, and not before', (t) => {
+  const { deadlines, pass } = createWatch(t)
+  const told: string[] = []
+  deadlines.watch(within(deadlines, 1000, () => told.push('a')))
+  deadlines.watch(within(deadlines, 1001, () => told.push('b')))
+
+  pass(500)
+  assert.deepEqual(told, [])
+  pass(500)
+  assert.deepEqual(told, ['a'])
+  pass(500)
+  assert.deepEqual(told, ['a', 'b'])
+  pass(5000)
+  assert.deepEqual(told, ['a', 'b'])
+})
+
+test('createDeadlines() looks at the time a deadline has, not at the one it was watched with', (t) => {
+  const { deadlines, pass } = createWatch(t)
+  let told = 0
+  const deadline = within(deadlines, 1000, () => {
+    told += 1
+  })
+  deadlines.watch(deadline)
+
+  deadline.atMs += 1000
+  pass(1500)
+  assert.equal(told, 0)
+  deadline.atMs = deadlines.nowMs()
+  pass(500)
+  assert.equal(told, 1)
+})
+
+test('createDeadlines() never tells one that is watched no more, nor one that waits for nothing', (t) => {
+  const { deadlines, pass } = createWatch(t)
+  const left = within(deadlines, 1000, () => assert.fail())
+  deadlines.watch(left)
+  deadlines.watch(within(deadlines, Number.POSITIVE_INFINITY, () => assert.fail()))
+
+  deadlines.unwatch(left)
+
+  pass(10_000)
+})
+
+test('createDeadlines() lets a deadline that expires unwatch others, and watch new ones', (t) => {
+  const { deadlines, pass } = createWatch(t)
+  const told: string[] = []
+  const other = within(deadlines, 0, () => assert.fail())
+  deadlines.watch(
+    within(deadlines, 0, () => {
+      told.push('first')
+      deadlines.unwatch(other)
+      deadlines.watch(within(deadlines, 500, () => told.push('new')))
+    }),
+  )
+  deadlines.watch(other)
+
+  pass(500)
+  assert.deepEqual(told, ['first'])
+  pass(500)
+  assert.deepEqual(told, ['first', 'new'])
+})
+
+test('createDeadlines().nowMs() is at most half a second old while something is watched', (t) => {
+  const { deadlines, clock, pass } = createWatch(t)
+  deadlines.watch(within(deadlines, Number.POSITIVE_INFINITY, () => {}))
+
+  for (const ms of [100, 300, 99, 1, 700, 2500]) {
+    pass(ms)
+    const age = clock.monotonicMs() - deadlines.nowMs()
+    assert.ok(age >= 0 && age <= everyMs, `${age} ms old`)
+  }
+})
+
+test('createDeadlines() stops looking when nothing is watched, and begins anew with the right time', (t) => {
+  const { deadlines, clock, pass } = createWatch(t)
+  const deadline = within(deadlines, Number.POSITIVE_INFINITY, () => {})
+  deadlines.watch(deadline)
+  deadlines.unwatch(deadline)
+  pass(1000)
+  const stopped = deadlines.nowMs()
+  pass(60_000)
+
+  assert.equal(deadlines.nowMs(), stopped)
+  deadlines.watch(deadline)
+  assert.equal(deadlines.nowMs(), clock.monotonicMs())
+})
+
+test('createDeadlines() keeps no process alive', () => {
+  const source = join(import.meta.dirname, '../../src/http1/deadlines.ts')
+  const program = `
+    const { createDeadlines } = await import(${JSON.stringify(source)})
+    createDeadlines({ monotonicMs: () => 0 }).watch({ atMs: 1e9, expire() {} })
+  `
+
+  const { status, signal } = spawnSync(process.execPath, ['--input-type=module', '-e', program], { timeout: 20_000 })
+
+  assert.deepEqual({ status, signal }, { status: 0, signal: null })
+})
