@@ -4,16 +4,16 @@ import { Socket } from 'node:net'
 import { copiedBytes } from './exchange.ts'
 
 const readBytes = 65_536
-let shared = Buffer.allocUnsafeSlow(readBytes)
+const shared = Buffer.allocUnsafeSlow(readBytes)
 
-/** The `onread` of a socket: what is read goes to `received`, lent up to `copiedBytes`, a larger piece given away. */
+/** The `onread` of a socket: what is read goes to `received`, lent up to `copiedBytes`, a larger piece given as a copy. */
 export function lendReads(received: (bytes: Buffer) => void): OnReadOpts {
   return {
     buffer: () => shared,
     callback(count, buffer) {
       const bytes = Buffer.from(buffer.buffer, buffer.byteOffset, count)
-      if (count > copiedBytes && buffer === shared) shared = Buffer.allocUnsafeSlow(readBytes)
-      received(bytes)
+      // The buffer itself cannot be given away: other sockets hold on to it, and may read into it next.
+      received(count > copiedBytes ? Buffer.from(bytes) : bytes)
       return true
     },
   }

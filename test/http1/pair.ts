@@ -6,9 +6,9 @@ import { connect, createServer } from 'node:net'
 /** Both ends, half-open as those of the front door are. */
 export type Pair = AsyncDisposable & { readonly near: Socket; readonly far: Socket }
 
-/** Opens a connection; its far end reads nothing until it is told to. */
+/** Opens a connection. Nothing is read of it until somebody listens. */
 export async function openPair(): Promise<Pair> {
-  const server = createServer({ allowHalfOpen: true, noDelay: true, pauseOnConnect: true })
+  const server = createServer({ allowHalfOpen: true, noDelay: true })
   server.listen(0, '127.0.0.1')
   await once(server, 'listening')
   const { port } = server.address() as AddressInfo // listening on a port

@@ -1,0 +1,74 @@
+import assert from 'node:assert/strict'
+import { once } from 'node:events'
+import { test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { copiedBytes } from '../../src/http1/exchange.ts'
+import { adoptSocket } from '../../src/http1/lent-reads.ts'
+import { openPair } from './pair.ts'
+
+test('adoptSocket() makes a socket that reads, writes, pauses and ends as the accepted one would', async () => {
+  await using pair = await openPair()
+  const socket = adoptSocket(pair.near)
+  let received = ''
+  assert.equal(socket.remoteAddress, '127.0.0.1')
+  socket.on('data', (chunk: Buffer) => {
+    received += chunk.toString('latin1')
+  })
+
+  pair.far.write('hello')
+  await sleep(20)
+  socket.pause()
+  pair.far.end('world')
+  await sleep(20)
+  assert.equal(received, 'hello')
+  socket.resume()
+  await once(socket, 'end')
+  assert.equal(received, 'helloworld')
+  // Half-open, as the accepted one was: it may still write.
+  pair.far.setEncoding('latin1')
+  socket.end('bye')
+  const [answer] = await once(pair.far, 'data')
+
+  assert.equal(answer, 'bye')
+})
+
+test('adoptSocket() gives large pieces away for good: nobody else reads into them', async () => {
+  await using one = await openPair()
+  await using other = await openPair()
+  const kept: Buffer[] = []
+  let read = 0
+  adoptSocket(one.near).on('data', (chunk: Buffer) => void kept.push(chunk))
+  adoptSocket(other.near).on('data', (chunk: Buffer) => {
+    read += chunk.length
+  })
+
+  one.far.write(Buffer.alloc(copiedBytes + 1, 'x'))
+  await sleep(20)
+  other.far.write('the secret of somebody else')
+  await sleep(20)
+  one.far.write(Buffer.alloc(copiedBytes + 1, 'x'))
+  await sleep(20)
+  other.far.write(Buffer.alloc(20_000, 'y'))
+  await sleep(20)
+
+  assert.equal(read, 20_027)
+  assert.match(Buffer.concat(kept).toString('latin1'), /^x{8194}$/)
+})
+
+test('adoptSocket() lends small pieces of one buffer that all sockets share', async () => {
+  await using one = await openPair()
+  await using other = await openPair()
+  const lent: Buffer[] = []
+  for (const { near } of [one, other]) adoptSocket(near).on('data', (chunk: Buffer) => void lent.push(chunk))
+
+  for (const { far } of [one, other, one]) {
+    far.write('small')
+    await sleep(20)
+  }
+
+  assert.deepEqual(
+    lent.map(({ length }) => length),
+    [5, 5, 5],
+  )
+  assert.equal(new Set(lent.map(({ buffer }) => buffer)).size, 1)
+})
