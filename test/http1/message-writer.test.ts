@@ -13,6 +13,8 @@ import { openPair } from './pair.ts'
 
 const fields = { bytes: 16_384, count: 100, one: 12_288 }
 
+const turnsEnd = () => new Promise(setImmediate)
+
 /** What arrives at a socket until it ends. */
 async function readAll(socket: Socket): Promise<string> {
   let text = ''
@@ -57,19 +59,68 @@ function createReceiver(socket: Socket, readHead: (bytes: Buffer) => { framing: 
   }
 }
 
-test('createMessageWriter() sends a small message in one write, at its end', async () => {
+test('createMessageWriter() sends a small message in one write, at the end of the turn', async () => {
   await using pair = await openPair()
   const writer = createMessageWriter(pair.near)
 
   writer.begin('HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n', false)
   writer.write(Buffer.from('he'))
   writer.write(Buffer.from('llo'))
-  const before = pair.near.bytesWritten
   writer.end([])
+  const before = pair.near.bytesWritten
+  await turnsEnd()
   pair.near.end()
 
   assert.equal(before, 0)
   assert.equal(await readAll(pair.far), 'HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello')
+})
+
+test('createMessageWriter() sends the messages of one turn together, in their order', async () => {
+  await using pair = await openPair()
+  const writer = createMessageWriter(pair.near)
+  const received = once(pair.far, 'data')
+
+  writer.begin('ONE', false)
+  writer.end([])
+  writer.begin('TWO', true)
+  writer.end([])
+  writer.begin('THREE', false)
+  writer.end([])
+
+  assert.equal(pair.near.bytesWritten, 0)
+  assert.equal(String((await received)[0]), 'ONETWO0\r\n\r\nTHREE')
+})
+
+test('createMessageWriter().send() sends what there is at once, and the end of the turn nothing of it again', async () => {
+  await using pair = await openPair()
+  const writer = createMessageWriter(pair.near)
+
+  writer.begin('ONE', false)
+  writer.end([])
+  writer.send()
+  const sent = pair.near.bytesWritten
+  await turnsEnd()
+  pair.near.end()
+
+  assert.equal(sent, 3)
+  assert.equal(await readAll(pair.far), 'ONE')
+})
+
+test('createMessageWriter() writes nothing to a socket that is gone by the end of the turn', async () => {
+  await using pair = await openPair()
+  let errors = 0
+  pair.near.on('error', () => {
+    errors += 1
+  })
+  const writer = createMessageWriter(pair.near)
+
+  writer.begin('ONE', false)
+  writer.end([])
+  pair.near.destroy()
+  await turnsEnd()
+  await turnsEnd()
+
+  assert.equal(errors, 0)
 })
 
 test('createMessageWriter().flush() sends what there is, and nothing twice', async () => {
@@ -83,6 +134,7 @@ test('createMessageWriter().flush() sends what there is, and nothing twice', asy
   writer.flush()
   writer.end([])
   writer.flush()
+  await turnsEnd()
   pair.near.end()
 
   assert.equal(await readAll(pair.far), 'HEAD\r\n\r\n3\r\nabc\r\n0\r\n\r\n')
@@ -97,6 +149,7 @@ test('createMessageWriter().write() makes no last chunk of an empty part', async
   writer.write(Buffer.from('abc'))
   writer.write(Buffer.alloc(0))
   writer.end([])
+  await turnsEnd()
   pair.near.end()
 
   assert.equal(await readAll(pair.far), '3\r\nabc\r\n0\r\n\r\n')
@@ -110,6 +163,7 @@ test('createMessageWriter().end() sends trailers behind chunks, and nowhere else
   writer.end(['A', 'b', 'C', ''])
   writer.begin('NEXT', false)
   writer.end(['A', 'b'])
+  writer.send()
   pair.near.end()
 
   assert.equal(await readAll(pair.far), '0\r\nA: b\r\nC: \r\n\r\nNEXT')
@@ -127,6 +181,7 @@ test('createMessageWriter().write() copies what it is lent: the bytes may change
   lent.fill('c')
   writer.end([])
   lent.fill('d')
+  await turnsEnd()
   pair.near.end()
 
   assert.equal(await readAll(pair.far), 'a'.repeat(copiedBytes) + 'b'.repeat(copiedBytes))
@@ -143,6 +198,7 @@ test('createMessageWriter().write() keeps bytes as they are, all 256 of them, sm
   writer.write(large)
   writer.write(every)
   writer.end([])
+  await turnsEnd()
   pair.near.end()
 
   const expected = Buffer.concat([every, large, every]).toString('latin1')
