@@ -272,13 +272,11 @@ export function createServerConnection(
   }
 
   function drained(): void {
-    if (phase === 'flushing') {
-      complete()
-      return
+    if (phase === 'flushing') complete()
+    else if (phase === 'busy') {
+      deadline.atMs = bodyDeadlineMs()
+      if (!hasEnded) events.drained()
     }
-    if (phase !== 'busy') return
-    deadline.atMs = bodyDeadlineMs()
-    events.drained()
   }
 
   /** Reads while there is use for what comes, or room to keep it; also to learn that the client has left. */
@@ -369,6 +367,7 @@ export function createServerConnection(
     if (phase === 'closed' || phase === 'raw') return
     const isServed = phase === 'busy' && !hasEnded
     phase = 'closed'
+    hasEnded = true
     deadlines.unwatch(deadline)
     if (isServed) events.gone()
   }
