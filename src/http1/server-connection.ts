@@ -56,6 +56,7 @@ export function createServerConnection(
   let begunMs = 0
   let keepsAlive = true
   let isVersion11 = true
+  let isHead = false
   // Of its answer.
   let hasSwitched = false
   let hasEnded = false
@@ -150,17 +151,13 @@ export function createServerConnection(
   }
 
   function start(head: RequestHead): void {
-    phase = 'busy'
     requests += 1
-    hasEnded = false
+    occupy()
     isVersion11 = head.version === '1.1'
+    isHead = head.method === 'HEAD'
     keepsAlive = head.keepAlive && requests < limits.requestsPerConnection
-    const { framing } = head
-    if (framing === 'none' || framing === 0) {
-      body = undefined
-      deadline.atMs = Number.POSITIVE_INFINITY
-    } else {
-      body = createBodyReader(framing, bodySink)
+    if (head.framing !== 'none' && head.framing !== 0) {
+      body = createBodyReader(head.framing, bodySink)
       bodyIsWanted = false
       bodyIsPaused = false
       bodyBytes = 0
@@ -176,14 +173,19 @@ export function createServerConnection(
       events.preface(Buffer.from(received))
       return
     }
-    phase = 'busy'
+    occupy()
     pending = undefined
-    body = undefined
-    hasEnded = false
     keepsAlive = false
     isVersion11 = true
-    deadline.atMs = Number.POSITIVE_INFINITY
+    isHead = false
     events.refused(problem)
+  }
+
+  function occupy(): void {
+    phase = 'busy'
+    body = undefined
+    hasEnded = false
+    deadline.atMs = Number.POSITIVE_INFINITY
   }
 
   function feed(chunk: Buffer): void {
@@ -214,11 +216,9 @@ export function createServerConnection(
     // What nobody wants to read is not read to its end: a little is, then the connection closes.
     const isUnread = body !== undefined && !body.isDone() && !(body.remaining() <= maxUnreadBytes)
     if (announcesClose || isUnread) keepsAlive = false
-    const isChunked = (framing === 'chunked' || framing === 'close') && isVersion11
-    let head = `HTTP/1.1 ${status} ${reason}\r\n${formatFieldLines(lines)}`
-    if (isChunked) head += 'Transfer-Encoding: chunked\r\n'
-    head += keepsAlive ? '\r\n' : 'Connection: close\r\n\r\n'
-    writer.begin(head, isChunked)
+    const isChunked = (framing === 'chunked' || framing === 'close') && isVersion11 && !isHead
+    const ours = (isChunked ? 'Transfer-Encoding: chunked\r\n' : '') + (keepsAlive ? '' : 'Connection: close\r\n')
+    writer.begin(`HTTP/1.1 ${status} ${reason}\r\n${formatFieldLines(lines)}${ours}\r\n`, isChunked)
   }
 
   function say(head: string): void {
@@ -227,7 +227,8 @@ export function createServerConnection(
   }
 
   function write(chunk: Buffer): boolean {
-    if (phase !== 'busy') return true
+    // To HEAD, content would be the beginning of the next answer.
+    if (phase !== 'busy' || isHead) return true
     writer.write(chunk)
     return hasRoom()
   }
