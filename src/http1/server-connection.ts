@@ -57,6 +57,7 @@ export function createServerConnection(
   let keepsAlive = true
   let isVersion11 = true
   let isHead = false
+  let awaitsContinue = false
   // Of its answer.
   let hasSwitched = false
   let hasEnded = false
@@ -158,6 +159,7 @@ export function createServerConnection(
     keepsAlive = head.keepAlive && requests < limits.requestsPerConnection
     if (head.framing !== 'none' && head.framing !== 0) {
       body = createBodyReader(head.framing, bodySink)
+      awaitsContinue = head.expectsContinue
       bodyIsWanted = false
       bodyIsPaused = false
       bodyBytes = 0
@@ -214,7 +216,8 @@ export function createServerConnection(
 
   function begin(status: number, reason: string, lines: readonly string[], framing: Framing): void {
     // What nobody wants to read is not read to its end: a little is, then the connection closes.
-    const isUnread = body !== undefined && !body.isDone() && !(body.remaining() <= maxUnreadBytes)
+    // And who was not told to send a body may send the next request instead of it.
+    const isUnread = body?.isDone() === false && (awaitsContinue || !(body.remaining() <= maxUnreadBytes))
     if (announcesClose || isUnread) keepsAlive = false
     const isChunked = (framing === 'chunked' || framing === 'close') && isVersion11 && !isHead
     const ours = (isChunked ? 'Transfer-Encoding: chunked\r\n' : '') + (keepsAlive ? '' : 'Connection: close\r\n')
@@ -222,6 +225,7 @@ export function createServerConnection(
   }
 
   function say(head: string): void {
+    awaitsContinue = false
     writer.begin(head, false)
     writer.flush()
   }
