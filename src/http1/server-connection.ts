@@ -95,7 +95,8 @@ export function createServerConnection(
       if (!hasEnded) events.data(chunk)
     },
     end(trailers: readonly string[]) {
-      deadline.atMs = Number.POSITIVE_INFINITY
+      // Unless it is the answer that is waited for, or a client that closed its side.
+      if (!socket.writableNeedDrain && !hasPeerEnded) deadline.atMs = Number.POSITIVE_INFINITY
       if (!hasEnded) events.end(trailers)
     },
   }
