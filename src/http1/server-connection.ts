@@ -193,15 +193,10 @@ export function createServerConnection(
 
   function feed(chunk: Buffer): void {
     const used = body?.feed(chunk) ?? 0
-    if (used === 'malformed') {
-      body = undefined
-      keepsAlive = false
-      if (hasEnded) close()
-      else events.broken('malformed')
-      return
-    }
-    if (used < chunk.length) pending = chunk.subarray(used)
-    if (hasEnded && body?.isDone() === true) complete()
+    if (typeof used === 'number' && used < chunk.length) pending = chunk.subarray(used)
+    if (used === 'malformed') breakOff(used)
+    else if (hasEnded && body?.isDone() === true) complete()
+    else if (phase === 'head') readHeads()
     else adjustReading()
   }
 
@@ -317,11 +312,14 @@ export function createServerConnection(
     // While we do not read, it is not the client that is slow.
     if (!bodyIsWanted || bodyIsPaused) begunMs = deadlines.nowMs() - limits.requestMs + halfClosedMs
     deadline.atMs = bodyDeadlineMs()
-    if (deadline.atMs > deadlines.nowMs()) return
+    if (deadline.atMs <= deadlines.nowMs()) breakOff('timeout')
+  }
+
+  function breakOff(why: 'malformed' | 'timeout'): void {
     body = undefined
     keepsAlive = false
     if (hasEnded) close()
-    else events.broken('timeout')
+    else events.broken(why)
   }
 
   function peerEnded(): void {
