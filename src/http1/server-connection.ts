@@ -140,6 +140,7 @@ export function createServerConnection(
       const head = readRequestHead(pending, searched, limits.request)
       if (head === undefined) {
         searched = pending.length
+        if (hasPeerEnded) close()
         break
       }
       searched = 0
