@@ -196,6 +196,7 @@ export function createServerConnection(
     const used = body?.feed(chunk) ?? 0
     if (typeof used === 'number' && used < chunk.length) pending = chunk.subarray(used)
     if (used === 'malformed') breakOff(used)
+    else if (hasPeerEnded && body?.isDone() === false && !hasSwitched) destroy()
     else if (hasEnded && body?.isDone() === true) complete()
     else if (phase === 'head') readHeads()
     else adjustReading()
@@ -325,21 +326,15 @@ export function createServerConnection(
 
   function peerEnded(): void {
     hasPeerEnded = true
-    if (phase === 'head') {
-      close()
-      return
-    }
+    if (phase === 'head') close()
     if (phase !== 'busy') return
-    if (hasSwitched) {
-      events.end([])
-      return
+    if (hasSwitched) events.end([])
+    // What is held may be all of a body.
+    else if (body?.isDone() === false && pending === undefined) destroy()
+    else {
+      writtenBefore = socket.bytesWritten
+      deadline.atMs = Math.min(deadline.atMs, deadlines.nowMs() + halfClosedMs)
     }
-    if (body !== undefined && !body.isDone()) {
-      destroy()
-      return
-    }
-    writtenBefore = socket.bytesWritten
-    deadline.atMs = Math.min(deadline.atMs, deadlines.nowMs() + halfClosedMs)
   }
 
   function close(): void {
@@ -384,6 +379,7 @@ export function createServerConnection(
     say(`HTTP/1.1 101 Switching Protocols\r\n${formatFieldLines(lines)}\r\n`)
     deadline.atMs = Number.POSITIVE_INFINITY
     resume()
+    if (hasPeerEnded && !hasEnded) events.end([])
   }
 
   /** Lets go of the socket: from now on somebody else listens to it. */
