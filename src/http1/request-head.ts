@@ -27,7 +27,7 @@ export type RequestHead = {
   readonly keepAlive: boolean
   /** Whether it waits for a 100 before it sends the body (RFC 9110 §10.1.1). */
   readonly expectsContinue: boolean
-  /** The protocols it offers to switch to, lower-case; undefined where it offers none. */
+  /** The protocols it offers to switch to, lower-case; undefined where it offers none, or has a body. */
   readonly upgrade: string | undefined
   /** Bytes of the head, its empty line included. */
   readonly bytes: number
@@ -158,6 +158,9 @@ function understand(
   }
   // RFC 9112 §6.1: both together are what smuggling is made of, and HTTP/1.0 knows no chunks.
   if (encoding !== undefined && (length !== undefined || version === '1.0')) return malformed
+  const framing = encoding !== undefined ? 'chunked' : length === undefined ? 'none' : Number(length)
+  // RFC 9110 §7.8: HTTP/1.0 switches to nothing; and nobody can tell the bytes of a body from those behind the switch.
+  const mayUpgrade = version === '1.1' && (framing === 'none' || framing === 0)
   return {
     kind: 'head',
     method: name,
@@ -166,11 +169,10 @@ function understand(
     lines,
     host,
     authorization,
-    framing: encoding !== undefined ? 'chunked' : length === undefined ? 'none' : Number(length),
+    framing,
     keepAlive: version === '1.1' && !options.includes('close'),
     expectsContinue,
-    // RFC 9110 §7.8: HTTP/1.0 switches to nothing.
-    upgrade: version === '1.1' && options.includes('upgrade') ? upgrade?.toLowerCase() : undefined,
+    upgrade: mayUpgrade && options.includes('upgrade') ? upgrade?.toLowerCase() : undefined,
     bytes,
   }
 }

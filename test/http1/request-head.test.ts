@@ -234,6 +234,21 @@ const wishes = [
   { version: '1.1', sent: 'Upgrade: websocket\r\n', as: { upgrade: undefined } },
   { version: '1.1', sent: 'Connection: upgrade\r\n', as: { upgrade: undefined } },
   { version: '1.0', sent: 'Connection: upgrade\r\nUpgrade: websocket\r\n', as: { upgrade: undefined } }, // RFC 9110 §7.8
+  {
+    version: '1.1',
+    sent: 'Content-Length: 0\r\nConnection: upgrade\r\nUpgrade: x\r\n',
+    as: { upgrade: 'x', framing: 0 },
+  },
+  {
+    version: '1.1',
+    sent: 'Content-Length: 5\r\nConnection: upgrade\r\nUpgrade: x\r\n',
+    as: { upgrade: undefined, framing: 5 },
+  },
+  {
+    version: '1.1',
+    sent: 'Transfer-Encoding: chunked\r\nConnection: upgrade\r\nUpgrade: x\r\n',
+    as: { upgrade: undefined, framing: 'chunked' },
+  },
 ] as const
 for (const { version, sent, as } of wishes) {
   test(`readRequestHead() reads ${JSON.stringify(sent)} in HTTP/${version} as ${Object.entries(as).flat().join(' ')}`, () => {
