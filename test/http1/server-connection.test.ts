@@ -1,0 +1,903 @@
+import assert from 'node:assert/strict'
+import { once } from 'node:events'
+import { test } from 'node:test'
+import * as fc from 'fast-check'
+import type { RequestHead } from '../../src/http1/request-head.ts'
+import type { ServerConnection } from '../../src/http1/server-connection.ts'
+import { cuts, cutUp } from './parts.ts'
+import type { Answer } from './served.ts'
+import { get, limits, post, reply, serve, settle, until } from './served.ts'
+
+const silent: Answer = () => {}
+/** Answers at once, with the target, whatever there is of a body. */
+const atOnce: Answer = (connection, head) => reply(connection, typeof head === 'string' ? head : head.target)
+const said = (body: string, last = false) =>
+  `HTTP/1.1 200 Said\r\nContent-Length: ${body.length}\r\n${last ? 'Connection: close\r\n' : ''}\r\n${body}`
+const large = (bytes: number) => Buffer.alloc(bytes, 'x')
+
+// Requests one after another.
+
+test('createServerConnection() answers requests that came together in their order, one at a time', async () => {
+  await using it = await serve(silent)
+
+  it.send(get('/1') + get('/2') + get('/3'))
+  await it.tells('request GET /1')
+  await settle()
+  assert.deepEqual(it.told, ['request GET /1'])
+  reply(it.connection, 'one')
+  assert.deepEqual(it.told, ['request GET /1', 'request GET /2'])
+  reply(it.connection, 'two')
+  reply(it.connection, 'three')
+
+  assert.equal(await it.receive(/three/), said('one') + said('two') + said('three'))
+})
+
+test('createServerConnection() answers a hundred requests that came together, and were answered at once', async () => {
+  await using it = await serve(atOnce)
+
+  it.send(Array.from({ length: 100 }, (_, at) => get(`/${at}`)).join(''))
+
+  const text = await it.receive(/\/99$/)
+  assert.equal(text, Array.from({ length: 100 }, (_, at) => said(`/${at}`)).join(''))
+})
+
+test('createServerConnection() tells the same whatever the parts in which the bytes come', async () => {
+  const stream = Buffer.from(
+    `\r\n${get('/1')}${post('/2', 'Content-Length: 12', 'hello, world')}${get('/3')}` +
+      `${post('/4', 'Transfer-Encoding: chunked', '5\r\nhello\r\n7;x\r\n, world\r\n0\r\nA: b\r\n\r\n')}` +
+      `${post('/5', 'Content-Length: 0')}\r\n${get('/6', 'Connection: close\r\n')}`,
+  )
+  const answer: Answer = (connection, head) => {
+    const { framing, target } = head as RequestHead // nothing is refused here
+    connection.resume()
+    if (framing === 'none' || framing === 0) reply(connection, target)
+  }
+  await fc.assert(
+    fc.asyncProperty(cuts, async (shares) => {
+      const hears = (what: string, connection: ServerConnection) => {
+        if (what.startsWith('end')) reply(connection, 'done')
+      }
+      await using it = await serve(answer, { hears })
+
+      for (const part of cutUp(stream, shares)) {
+        it.send(part)
+        await new Promise(setImmediate)
+      }
+
+      const text = await it.receiveAll()
+      assert.deepEqual(it.told, [
+        'request GET /1',
+        'request POST /2',
+        'data hello, world',
+        'end',
+        'request GET /3',
+        'request POST /4',
+        'data hello, world',
+        'end A b',
+        'request POST /5',
+        'request GET /6',
+      ])
+      const answers = [said('/1'), said('done'), said('/3'), said('done'), said('/5'), said('/6', true)]
+      assert.equal(text, answers.join(''))
+    }),
+    { numRuns: 40 },
+  )
+})
+
+test('createServerConnection() reads no request behind the one that is the last, however it came to be that', async () => {
+  const lasts = [
+    get('/1', 'Connection: close\r\n'),
+    'GET /1 HTTP/1.0\r\nHost: a\r\n\r\n',
+    'GET /1 HTTP/1.0\r\nHost: a\r\nConnection: keep-alive\r\n\r\n',
+  ]
+  for (const last of lasts) {
+    await using it = await serve(atOnce)
+
+    it.send(last + get('/2'))
+
+    assert.equal(await it.receiveAll(), said('/1', true))
+    assert.deepEqual(it.told, ['request GET /1'])
+  }
+})
+
+test('createServerConnection() serves so many requests on a connection, and says at the last that it is', async () => {
+  await using it = await serve(atOnce, { requestsPerConnection: 3 })
+
+  it.send(get('/1') + get('/2') + get('/3') + get('/4'))
+
+  assert.equal(await it.receiveAll(), said('/1') + said('/2') + said('/3', true))
+})
+
+test('createServerConnection().closeAfter() makes the answer the last', async () => {
+  await using it = await serve((connection) => {
+    connection.closeAfter()
+    reply(connection, 'bye')
+  })
+
+  it.send(get('/1') + get('/2'))
+
+  assert.equal(await it.receiveAll(), said('bye', true))
+})
+
+test('createServerConnection().announceClose() says it from the next answer on', async () => {
+  await using it = await serve(atOnce)
+  it.send(get('/1'))
+  await it.receive(/\/1$/)
+
+  it.connection.announceClose()
+  it.send(get('/2') + get('/3'))
+
+  assert.equal(await it.receiveAll(), said('/1') + said('/2', true))
+})
+
+test('createServerConnection().closeIdle() closes at once where nothing is under way, and else when it is over', async () => {
+  await using idle = await serve(silent)
+  await using busy = await serve(silent)
+  busy.send(get('/1') + get('/2'))
+  await busy.tells('request GET /1')
+
+  idle.connection.closeIdle()
+  busy.connection.closeIdle()
+
+  assert.equal(await idle.receiveAll(), '')
+  reply(busy.connection, 'one')
+  assert.equal(await busy.receiveAll(), said('one', true))
+  assert.deepEqual(busy.told, ['request GET /1'])
+})
+
+test('createServerConnection().closeIdle() closes after an answer that had begun before', async () => {
+  await using it = await serve(silent)
+  it.send(get('/1'))
+  await it.tells('request GET /1')
+  it.connection.begin(200, 'Said', ['Content-Length', '3'], 3)
+  it.connection.flush()
+
+  it.connection.closeIdle()
+  it.connection.write(Buffer.from('one'))
+  it.connection.end([])
+
+  assert.equal(await it.receiveAll(), said('one'))
+})
+
+// Refusals.
+
+test('createServerConnection() tells of what is no request after the answers before it, and closes behind its answer', async () => {
+  await using it = await serve(silent)
+
+  it.send(`${get('/1')}nonsense\r\n\r\n${get('/2')}`)
+  await it.tells('request GET /1')
+  reply(it.connection, 'one')
+  assert.deepEqual(it.told, ['request GET /1', 'refused malformed'])
+  reply(it.connection, 'no', 400)
+
+  const refusal = 'HTTP/1.1 400 Said\r\nContent-Length: 2\r\nConnection: close\r\n\r\nno'
+  assert.equal(await it.receiveAll(), said('one') + refusal)
+  assert.deepEqual(it.told, ['request GET /1', 'refused malformed'])
+})
+
+const refusals = [
+  { sent: `GET /${'a'.repeat(8192)} HTTP/1.1\r\n\r\n`, kind: 'target_too_large' },
+  { sent: `GET /${'a'.repeat(9000)}`, kind: 'target_too_large' },
+  { sent: get('/', `A: ${'b'.repeat(12_288)}\r\n`), kind: 'head_too_large' },
+  { sent: `GET / HTTP/1.1\r\nA: ${'b'.repeat(30_000)}`, kind: 'head_too_large' },
+  { sent: 'GET / HTTP/1.1\n', kind: 'malformed' },
+  { sent: '\x16\x03\x01\x02\0\x01', kind: 'malformed' },
+  { sent: 'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n', kind: 'malformed' },
+] as const
+for (const { sent, kind } of refusals) {
+  test(`createServerConnection() refuses ${JSON.stringify(sent.slice(0, 30))} as ${kind}, waits for no more, and closes`, async () => {
+    await using it = await serve(atOnce)
+
+    it.send(sent)
+
+    assert.equal(await it.receiveAll(), said(kind, true))
+    assert.deepEqual(it.told, [`refused ${kind}`])
+  })
+}
+
+test('createServerConnection() hands the preface of HTTP/2 over, and lets go of the socket', async () => {
+  const preface = 'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n'
+  await using it = await serve(silent, { preface: true })
+
+  it.send(preface.slice(0, 16))
+  await settle()
+  it.send(preface.slice(16))
+  await it.tells(`preface ${preface}`)
+  it.send('more')
+  it.near.once('data', (chunk) => it.told.push(`raw ${chunk}`))
+  it.near.resume()
+  await it.tells('raw more')
+
+  assert.equal(it.deadlines.watched(), 0)
+  it.client.resetAndDestroy()
+  await until(
+    () => it.near.destroyed,
+    () => 'the close',
+  )
+  assert.deepEqual(it.told, [`preface ${preface}`, 'raw more'])
+})
+
+test('createServerConnection() takes no preface behind a request', async () => {
+  await using it = await serve(atOnce, { preface: true })
+
+  it.send(`${get('/1')}PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n`)
+
+  assert.equal(await it.receiveAll(), said('/1') + said('malformed', true))
+})
+
+// How answers are framed.
+
+test('createServerConnection() sends an answer of unknown length in chunks, with its trailers', async () => {
+  for (const framing of ['chunked', 'close'] as const) {
+    await using it = await serve((connection) => {
+      connection.begin(200, 'Said', ['X', 'y'], framing)
+      connection.write(Buffer.from('hello'))
+      connection.end(['T', 'u'])
+    })
+
+    it.send(get('/1', 'Connection: close\r\n'))
+
+    assert.equal(
+      await it.receiveAll(),
+      'HTTP/1.1 200 Said\r\nX: y\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n5\r\nhello\r\n0\r\nT: u\r\n\r\n',
+    )
+  }
+})
+
+test('createServerConnection() sends an HTTP/1.0 client no chunks and no trailers, but the end of the connection', async () => {
+  await using it = await serve((connection) => {
+    connection.begin(200, 'Said', ['X', 'y'], 'chunked')
+    connection.write(Buffer.from('hello'))
+    connection.end(['T', 'u'])
+  })
+
+  it.send('GET / HTTP/1.0\r\nHost: a\r\n\r\n')
+
+  assert.equal(await it.receiveAll(), 'HTTP/1.1 200 Said\r\nX: y\r\nConnection: close\r\n\r\nhello')
+})
+
+test('createServerConnection() frames an answer that has no body, and goes on', async () => {
+  await using it = await serve((connection) => {
+    connection.begin(204, 'Said', [], 'none')
+    connection.end([])
+  })
+
+  it.send(get('/1') + get('/2', 'Connection: close\r\n'))
+
+  assert.equal(await it.receiveAll(), 'HTTP/1.1 204 Said\r\n\r\nHTTP/1.1 204 Said\r\nConnection: close\r\n\r\n')
+})
+
+test('createServerConnection() sends no content to HEAD, whoever answers: it would be taken for the next answer', async () => {
+  await using it = await serve(atOnce)
+
+  it.send(`HEAD /1 HTTP/1.1\r\nHost: a\r\n\r\n${get('/2', 'Connection: close\r\n')}`)
+
+  assert.equal(await it.receiveAll(), `HTTP/1.1 200 Said\r\nContent-Length: 2\r\n\r\n${said('/2', true)}`)
+})
+
+test('createServerConnection() sends no chunks to HEAD, either', async () => {
+  await using it = await serve((connection) => {
+    connection.begin(200, 'Said', [], 'chunked')
+    connection.write(large(100_000))
+    connection.end(['A', 'b'])
+  })
+
+  it.send('HEAD /1 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n')
+
+  assert.equal(await it.receiveAll(), 'HTTP/1.1 200 Said\r\nConnection: close\r\n\r\n')
+})
+
+test('createServerConnection().flush() sends what has begun, before the answer is whole', async () => {
+  await using it = await serve((connection) => {
+    connection.begin(200, 'Said', ['Content-Length', '6'], 6)
+    connection.write(Buffer.from('abc'))
+    connection.flush()
+  })
+
+  it.send(get('/'))
+
+  assert.equal(await it.receive(/abc/), 'HTTP/1.1 200 Said\r\nContent-Length: 6\r\n\r\nabc')
+})
+
+// 100-continue.
+
+test('createServerConnection() sends 100 when it is told to, and not before', async () => {
+  await using it = await serve(silent)
+
+  it.send(post('/1', 'Content-Length: 5\r\nExpect: 100-continue'))
+  await it.tells('request POST /1')
+  await settle()
+  assert.equal(it.text(), '')
+  it.connection.sendContinue()
+  it.connection.resume()
+  await it.receive(/100 Continue\r\n\r\n$/)
+  it.send(`hello${get('/2')}`)
+  await it.tells('end')
+  reply(it.connection, 'one')
+
+  assert.equal(await it.receive(/one/), `HTTP/1.1 100 Continue\r\n\r\n${said('one')}`)
+  await it.tells('request GET /2')
+})
+
+test('createServerConnection() closes behind an answer that came without the 100: nobody knows whether a body follows', async () => {
+  await using it = await serve(atOnce)
+
+  it.send(post('/1', 'Content-Length: 25\r\nExpect: 100-continue'))
+  await it.receive(/\/1$/)
+  it.send(get('/2'))
+
+  assert.equal(await it.receiveAll(), said('/1', true))
+  assert.deepEqual(it.told, ['request POST /1'])
+})
+
+test('createServerConnection() keeps a connection open whose client waited for no 100 and sent it all', async () => {
+  await using it = await serve(silent)
+
+  it.send(post('/1', 'Content-Length: 5\r\nExpect: 100-continue', 'hello'))
+  await it.tells('request POST /1')
+  it.connection.resume()
+  await it.tells('end')
+  reply(it.connection, 'one')
+  it.send(get('/2'))
+
+  await it.tells('request GET /2')
+  assert.equal(it.text(), said('one'))
+})
+
+// A request's body.
+
+test('createServerConnection() tells nothing of a body before it is asked for', async () => {
+  await using it = await serve(silent)
+
+  it.send(post('/1', 'Content-Length: 5', 'hello'))
+  await it.tells('request POST /1')
+  await settle()
+  assert.deepEqual(it.told, ['request POST /1'])
+  it.connection.resume()
+
+  assert.deepEqual(it.told, ['request POST /1', 'data hello', 'end'])
+})
+
+test('createServerConnection() reads what is left of a small body behind an early answer, tells nothing of it, and goes on', async () => {
+  await using it = await serve(atOnce)
+
+  it.send(post('/1', 'Content-Length: 65536', 'x'.repeat(1000)))
+  await it.receive(/\/1$/)
+  it.send('x'.repeat(64_536) + get('/2'))
+
+  assert.equal(await it.receive(/\/2$/), said('/1') + said('/2'))
+  assert.deepEqual(it.told, ['request POST /1', 'request GET /2'])
+})
+
+const unread = [
+  { framing: 'Content-Length: 65537', because: 'too much of it is left' },
+  { framing: 'Transfer-Encoding: chunked', because: 'nobody knows how much of it is left' },
+] as const
+for (const { framing, because } of unread) {
+  test(`createServerConnection() closes behind an answer before the end of a body: ${because}`, async () => {
+    await using it = await serve(atOnce)
+
+    it.send(post('/1', framing))
+    await it.receive(/\/1$/)
+    it.send(get('/2'))
+
+    assert.equal(await it.receiveAll(), said('/1', true))
+    assert.deepEqual(it.told, ['request POST /1'])
+  })
+}
+
+test('createServerConnection() reads the next request where the answer came with the last of the body', async () => {
+  await using it = await serve((connection) => connection.resume(), {
+    hears(what, connection) {
+      if (what === 'end') reply(connection, 'done')
+    },
+  })
+
+  it.send(post('/1', 'Content-Length: 5'))
+  await it.tells('request POST /1')
+  it.send(`hello${post('/2', 'Content-Length: 2', 'hi')}${get('/3')}`)
+
+  await it.tells('request GET /3')
+  assert.equal(await it.receive(/done[\s\S]*done/), said('done') + said('done'))
+})
+
+const breaks = [
+  { sent: post('/1', 'Transfer-Encoding: chunked', '5\r\nhelloX'), because: 'a chunk that is longer than it says' },
+  { sent: post('/1', 'Transfer-Encoding: chunked', '5\r\nhello\r\n-1\r\n'), because: 'a size that is none' },
+] as const
+for (const { sent, because } of breaks) {
+  test(`createServerConnection() tells once that a body is broken, and reads no request behind it: ${because}`, async () => {
+    await using it = await serve((connection) => connection.resume())
+
+    it.send(sent)
+    await it.tells('data hello')
+    it.send(`\r\n\r\n${get('/2')}`)
+    await it.tells('broken malformed')
+    reply(it.connection, 'no', 400)
+
+    assert.match(await it.receiveAll(), /^HTTP\/1\.1 400 Said\r\nContent-Length: 2\r\nConnection: close\r\n\r\nno$/)
+    assert.deepEqual(it.told, ['request POST /1', 'data hello', 'broken malformed'])
+  })
+}
+
+test('createServerConnection() closes where the rest of a body nobody wants is broken', async () => {
+  await using it = await serve(silent)
+
+  it.send(post('/1', 'Transfer-Encoding: chunked', '5\r\nhello\r\n'))
+  await it.tells('request POST /1')
+  it.connection.begin(200, 'Said', ['Content-Length', '0'], 0)
+  it.connection.end([])
+  it.send('-1\r\n')
+
+  assert.equal(await it.receiveAll(), said('', true))
+  assert.deepEqual(it.told, ['request POST /1'])
+})
+
+// Back-pressure.
+
+test('createServerConnection() holds little of a body that is paused, and gives all of it once it goes on', async () => {
+  await using it = await serve((connection) => connection.resume())
+  const bytes = 20_000_000
+
+  it.send(post('/1', `Content-Length: ${bytes}`, 'x'))
+  await it.tells('data x')
+  it.connection.pause()
+  it.send(large(bytes - 1))
+  await settle()
+  const before = it.near.bytesRead
+  const heldBack = it.told.join('').length
+  await settle()
+
+  assert.ok(before < 1_000_000, `${before} bytes were read`)
+  assert.ok(heldBack < 1_000_000, `${heldBack} bytes were told`)
+  assert.equal(it.near.bytesRead, before)
+  it.connection.resume()
+  await it.tells('end')
+  assert.equal(it.told.find((what) => what.startsWith('data '))?.length, bytes + 5)
+})
+
+const floods = [
+  { begun: post('/1', 'Content-Length: 50000000'), because: 'of a body nobody asked for' },
+  { begun: get('/1'), because: 'behind a request that is not answered' },
+] as const
+for (const { begun, because } of floods) {
+  test(`createServerConnection() holds little ${because}`, async () => {
+    await using it = await serve(silent)
+
+    it.send(begun)
+    await it.tells('request POST /1'.replace('POST', begun.slice(0, 4).trim()))
+    it.send(large(20_000_000))
+    await settle()
+    const before = it.near.bytesRead
+    await settle()
+
+    assert.ok(before < 1_000_000, `${before} bytes were read`)
+    assert.equal(it.near.bytesRead, before)
+  })
+}
+
+test('createServerConnection().write() says when the client takes no more, and drained tells when it does', async () => {
+  await using it = await serve(silent, { reads: false })
+  it.send(get('/1'))
+  await it.tells('request GET /1')
+  it.connection.begin(200, 'Said', [], 'chunked')
+
+  const more = Array.from({ length: 20 }, () => it.connection.write(large(1_000_000)))
+  await settle()
+
+  assert.equal(more.at(-1), false)
+  assert.ok(!it.told.includes('drained'))
+  assert.equal(it.deadlines.nextMs(), limits.writeMs)
+  it.client.resume()
+  await it.tells('drained')
+  assert.equal(it.deadlines.nextMs(), Number.POSITIVE_INFINITY)
+})
+
+test('createServerConnection() reads no next request before the client has taken its answer', async () => {
+  await using it = await serve(silent, { reads: false })
+  it.send(get('/1') + get('/2'))
+  await it.tells('request GET /1')
+
+  it.connection.begin(200, 'Said', [], 'chunked')
+  for (let at = 0; at < 20; at += 1) it.connection.write(large(1_000_000))
+  it.connection.end([])
+  await settle()
+
+  assert.deepEqual(it.told, ['request GET /1'])
+  it.client.resume()
+  await it.tells('request GET /2')
+  assert.ok(!it.told.includes('drained'), 'nothing is told of an answer that has ended')
+})
+
+test('createServerConnection() gives up a client that takes nothing of its answer', async () => {
+  await using it = await serve(silent, { reads: false })
+  it.send(get('/1'))
+  await it.tells('request GET /1')
+  it.connection.begin(200, 'Said', [], 'chunked')
+  for (let at = 0; at < 20; at += 1) it.connection.write(large(1_000_000))
+
+  it.deadlines.pass(limits.writeMs - 1)
+  assert.ok(!it.told.includes('gone'))
+  it.deadlines.pass(1)
+
+  assert.deepEqual(it.told, ['request GET /1', 'gone'])
+  assert.equal(it.near.destroyed, true)
+  assert.equal(it.deadlines.watched(), 0)
+})
+
+test('createServerConnection() gives up a client that ends its body, and takes nothing of an answer begun before', async () => {
+  await using it = await serve((connection) => connection.resume(), { reads: false })
+  it.send(post('/1', 'Content-Length: 5'))
+  await it.tells('request POST /1')
+  it.connection.begin(200, 'Said', [], 'chunked')
+  for (let at = 0; at < 20; at += 1) it.connection.write(large(1_000_000))
+
+  it.send('hello')
+  await it.tells('end')
+  it.deadlines.pass(limits.writeMs)
+
+  assert.deepEqual(it.told, ['request POST /1', 'data hello', 'end', 'gone'])
+})
+
+// Waits.
+
+test('createServerConnection() waits for a head from the beginning, not from the last byte', async () => {
+  await using it = await serve(silent)
+
+  assert.equal(it.deadlines.nextMs(), limits.headMs)
+  for (const part of ['GET ', '/1 ', 'HTTP']) {
+    it.deadlines.pass(limits.headMs / 3 - 1)
+    it.send(part)
+    await settle()
+  }
+  assert.equal(it.near.destroyed, false)
+  it.deadlines.pass(3)
+
+  assert.equal(it.near.destroyed, true)
+  assert.equal(await it.receiveAll(), '')
+  assert.deepEqual(it.told, [])
+})
+
+test('createServerConnection() waits long for the next request, and shorter for the rest of its head', async () => {
+  await using it = await serve(atOnce)
+  it.send(get('/1'))
+  await it.receive(/\/1$/)
+  assert.equal(it.deadlines.nextMs(), limits.idleMs)
+
+  it.deadlines.pass(limits.idleMs - 1)
+  it.send('G')
+  await settle()
+  assert.equal(it.deadlines.nextMs(), limits.headMs)
+  it.deadlines.pass(5)
+  it.send('E')
+  await settle()
+  assert.equal(it.deadlines.nextMs(), limits.headMs - 5)
+
+  it.deadlines.pass(limits.headMs)
+  assert.equal(it.near.destroyed, true)
+  assert.equal(it.deadlines.watched(), 0)
+})
+
+test('createServerConnection() closes a connection nobody uses', async () => {
+  await using it = await serve(atOnce)
+  it.send(get('/1'))
+  await it.receive(/\/1$/)
+
+  it.deadlines.pass(limits.idleMs)
+
+  assert.equal(await it.receiveAll(), said('/1'))
+  assert.deepEqual(it.told, ['request GET /1'])
+})
+
+test('createServerConnection() waits for the rest of a head that came behind another request', async () => {
+  await using it = await serve(silent)
+  it.send(`${get('/1')}GET /2`)
+  await it.tells('request GET /1')
+  it.deadlines.pass(1_000_000)
+  assert.equal(it.near.destroyed, false)
+
+  reply(it.connection, 'one')
+
+  assert.equal(it.deadlines.nextMs(), limits.headMs)
+})
+
+test('createServerConnection() gives a body its time, and more to one that keeps its rate', async () => {
+  await using it = await serve((connection) => connection.resume())
+  it.send(post('/1', 'Content-Length: 100000'))
+  await it.tells('request POST /1')
+  assert.equal(it.deadlines.nextMs(), limits.requestMs)
+
+  it.send('x'.repeat(5000))
+  await until(
+    () => it.told.at(-1)?.length === 5005,
+    () => '5000 bytes',
+  )
+  it.deadlines.pass(limits.requestMs)
+  assert.equal(it.deadlines.nextMs(), 5000)
+  it.deadlines.pass(4999)
+  assert.ok(!it.told.includes('broken timeout'))
+  it.deadlines.pass(1)
+
+  assert.equal(it.told.at(-1), 'broken timeout')
+  reply(it.connection, 'slow', 408)
+  assert.match(await it.receiveAll(), /^HTTP\/1\.1 408 Said\r\nContent-Length: 4\r\nConnection: close\r\n\r\nslow$/)
+})
+
+test('createServerConnection() does not call a client slow while we do not read', async () => {
+  await using it = await serve(silent)
+  it.send(post('/1', 'Content-Length: 10', 'hello'))
+  await it.tells('request POST /1')
+
+  it.deadlines.pass(limits.requestMs * 10)
+  it.connection.resume()
+  it.connection.pause()
+  it.deadlines.pass(limits.requestMs * 10)
+  assert.deepEqual(it.told, ['request POST /1', 'data hello'])
+  it.connection.resume()
+  it.send('world')
+  await it.tells('end')
+
+  assert.equal(it.deadlines.nextMs(), Number.POSITIVE_INFINITY)
+})
+
+test('createServerConnection() closes where the rest of a body nobody wants does not come', async () => {
+  await using it = await serve(atOnce)
+  it.send(post('/1', 'Content-Length: 10', 'hello'))
+  await it.receive(/\/1$/)
+
+  it.deadlines.pass(limits.requestMs + 1000)
+
+  assert.equal(await it.receiveAll(), said('/1'))
+  assert.deepEqual(it.told, ['request POST /1'])
+})
+
+// Lingering.
+
+test('createServerConnection() reads on for a while behind the last answer, so that it is not lost to a reset', async () => {
+  await using it = await serve(atOnce)
+
+  it.send(`nonsense\r\n\r\n${'x'.repeat(60_000)}`)
+  const text = await it.receiveAll()
+  it.send('more')
+  await settle()
+
+  assert.equal(text, said('malformed', true))
+  assert.equal(it.near.destroyed, false)
+  it.deadlines.pass(1000)
+  assert.equal(it.near.destroyed, true)
+  assert.equal(it.deadlines.watched(), 0)
+})
+
+test('createServerConnection() reads no flood behind the last answer', async () => {
+  await using it = await serve(atOnce)
+
+  it.send('nonsense\r\n\r\n')
+  await it.receiveAll()
+  it.send(large(20_000_000))
+  await settle()
+  const before = it.near.bytesRead
+  await settle()
+
+  assert.ok(before < 1_000_000, `${before} bytes were read`)
+  assert.equal(it.near.bytesRead, before)
+  it.deadlines.pass(1000)
+  assert.equal(it.near.destroyed, true)
+})
+
+test('createServerConnection() closes behind the last answer as soon as the client has', async () => {
+  await using it = await serve(atOnce)
+
+  it.send(get('/1', 'Connection: close\r\n'))
+  await it.receiveAll()
+  it.client.end()
+  await once(it.near, 'close')
+
+  assert.equal(it.deadlines.watched(), 0)
+})
+
+// Clients that leave, or close their side.
+
+test('createServerConnection() answers a client that has closed its side, and then closes', async () => {
+  await using it = await serve(silent)
+
+  it.client.end(get('/1') + get('/2'))
+  await it.tells('request GET /1')
+  await settle()
+  reply(it.connection, 'one')
+  reply(it.connection, 'two')
+
+  assert.equal(await it.receiveAll(), said('one') + said('two'))
+  await until(
+    () => it.near.destroyed,
+    () => 'the close',
+  )
+  assert.deepEqual(it.told, ['request GET /1', 'request GET /2'])
+})
+
+test('createServerConnection() reads the body of a client that closed its side behind it, when it is asked to', async () => {
+  for (const [framing, body] of [
+    ['Content-Length: 5', 'hello'],
+    ['Transfer-Encoding: chunked', '5\r\nhello\r\n0\r\n\r\n'],
+  ] as const) {
+    await using it = await serve(silent)
+
+    it.client.end(post('/1', framing, body))
+    await it.tells('request POST /1')
+    await settle()
+    it.connection.resume()
+    assert.deepEqual(it.told, ['request POST /1', 'data hello', 'end'])
+    reply(it.connection, 'one')
+
+    assert.equal(await it.receiveAll(), said('one'))
+  }
+})
+
+test('createServerConnection() tells that the client is gone where it closed its side within a body', async () => {
+  for (const [framing, body] of [
+    ['Content-Length: 6', 'hello'],
+    ['Transfer-Encoding: chunked', '5\r\nhello\r\n'],
+  ] as const) {
+    for (const isRead of [true, false]) {
+      await using it = await serve((connection) => {
+        if (isRead) connection.resume()
+      })
+
+      it.client.end(post('/1', framing, body))
+      await it.tells('request POST /1')
+      await settle()
+      it.connection.resume()
+      await it.tells('gone')
+
+      assert.deepEqual(it.told, ['request POST /1', 'data hello', 'gone'])
+      assert.equal(it.near.destroyed, true)
+    }
+  }
+})
+
+test('createServerConnection() closes where a client closed its side within a head', async () => {
+  for (const before of ['', get('/1')]) {
+    await using it = await serve(silent)
+
+    it.client.end(`${before}GET /2 HTTP/1.1\r\nHost`)
+    await settle()
+    if (before !== '') reply(it.connection, 'one')
+
+    assert.equal(await it.receiveAll(), before === '' ? '' : said('one'))
+    assert.ok(!it.told.includes('request GET /2'))
+  }
+})
+
+test('createServerConnection() gives up a client that closed its side and to whom nothing can be sent for a while', async () => {
+  await using it = await serve(silent)
+  it.client.end(get('/1'))
+  await it.tells('request GET /1')
+  await settle()
+
+  assert.equal(it.deadlines.nextMs(), 500)
+  it.connection.begin(200, 'Said', [], 'chunked')
+  it.connection.write(Buffer.from('a'))
+  it.connection.flush()
+  await it.receive(/a/)
+  it.deadlines.pass(500)
+  assert.equal(it.near.destroyed, false)
+  it.deadlines.pass(500)
+
+  assert.deepEqual(it.told, ['request GET /1', 'gone'])
+})
+
+test('createServerConnection() tells once that a client is gone, and only while its request is under way', async () => {
+  await using served = await serve(atOnce)
+  await using unserved = await serve(silent)
+  served.send(get('/1'))
+  unserved.send(get('/1'))
+  await served.receive(/\/1$/)
+  await unserved.tells('request GET /1')
+
+  served.client.resetAndDestroy()
+  unserved.client.resetAndDestroy()
+  await unserved.tells('gone')
+  await settle()
+
+  assert.deepEqual(served.told, ['request GET /1'])
+  assert.deepEqual(unserved.told, ['request GET /1', 'gone'])
+  assert.equal(served.deadlines.watched() + unserved.deadlines.watched(), 0)
+})
+
+test('createServerConnection() does nothing for an answer whose client is gone', async () => {
+  await using it = await serve(silent)
+  it.send(get('/1'))
+  await it.tells('request GET /1')
+  it.client.resetAndDestroy()
+  await it.tells('gone')
+
+  reply(it.connection, 'late')
+  it.connection.flush()
+  it.connection.resume()
+  it.connection.pause()
+  it.connection.sendContinue()
+  it.connection.closeIdle()
+  it.connection.abort()
+  await settle()
+
+  assert.deepEqual(it.told, ['request GET /1', 'gone'])
+})
+
+test('createServerConnection().abort() cuts the connection off, and tells nothing of what else was in the same bytes', async () => {
+  await using it = await serve((connection) => connection.resume(), {
+    hears(what, connection) {
+      if (what.startsWith('data')) connection.abort()
+    },
+  })
+
+  it.send(post('/1', 'Transfer-Encoding: chunked', '1\r\na\r\n1\r\nb\r\n0\r\n\r\n') + get('/2'))
+  await it.receiveAll()
+  await settle()
+
+  assert.deepEqual(it.told, ['request POST /1', 'data a', 'gone'])
+  assert.equal(it.text(), '')
+})
+
+// Other protocols.
+
+function switching(after: (connection: ServerConnection) => void = () => {}): Answer {
+  return (connection) => {
+    connection.switchProtocols(['Connection', 'upgrade', 'Upgrade', 'x'])
+    after(connection)
+  }
+}
+const upgrade = get('/1', 'Connection: upgrade\r\nUpgrade: x\r\n')
+const switched = 'HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n'
+
+test('createServerConnection().switchProtocols() passes bytes as they are, those that came early too, and waits for ever', async () => {
+  await using it = await serve(switching())
+
+  it.send(`${upgrade}0\r\n\r\n`)
+  await it.tells('data 0\r\n\r\n')
+  it.connection.write(Buffer.from('5\r\n'))
+  it.connection.flush()
+  await it.receive(/5\r\n$/)
+  it.send(get('/2'))
+  await it.tells(`data 0\r\n\r\n${get('/2')}`)
+
+  assert.equal(it.text(), `${switched}5\r\n`)
+  assert.equal(it.deadlines.nextMs(), Number.POSITIVE_INFINITY)
+})
+
+test('createServerConnection().switchProtocols() ends each way on its own', async () => {
+  await using it = await serve(switching())
+
+  it.client.end(`${upgrade}hello`)
+  await it.tells('end')
+  it.connection.write(Buffer.from('bye'))
+  it.connection.end([])
+
+  assert.equal(await it.receiveAll(), `${switched}bye`)
+  assert.deepEqual(it.told, ['request GET /1', 'data hello', 'end'])
+})
+
+test('createServerConnection().switchProtocols() holds back a client as it does with a body', async () => {
+  await using it = await serve(switching((connection) => connection.pause()))
+
+  it.send(upgrade)
+  await it.receive(/101/)
+  it.send(large(20_000_000))
+  await settle()
+
+  assert.ok(it.near.bytesRead < 1_000_000)
+  it.connection.resume()
+  await until(
+    () => it.told.at(-1)?.length === 20_000_005,
+    () => 'all of it',
+  )
+})
+
+test('createServerConnection().switchProtocols() gives up a client that takes nothing', async () => {
+  await using it = await serve(switching(), { reads: false })
+  it.send(upgrade)
+  await it.tells('request GET /1')
+
+  for (let at = 0; at < 20; at += 1) it.connection.write(large(1_000_000))
+  it.deadlines.pass(limits.writeMs)
+
+  assert.deepEqual(it.told, ['request GET /1', 'gone'])
+})
