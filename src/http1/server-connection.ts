@@ -196,7 +196,7 @@ export function createServerConnection(
     const used = body?.feed(chunk) ?? 0
     if (typeof used === 'number' && used < chunk.length) pending = chunk.subarray(used)
     if (used === 'malformed') breakOff(used)
-    else if (hasPeerEnded && body?.isDone() === false && !hasSwitched) destroy()
+    else if (hasPeerEnded && body?.isDone() === false && !hasSwitched) cutShort()
     else if (hasEnded && body?.isDone() === true) complete()
     else if (phase === 'head') readHeads()
     else adjustReading()
@@ -270,8 +270,7 @@ export function createServerConnection(
     phase = 'head'
     body = undefined
     deadline.atMs = deadlines.nowMs() + (pending === undefined ? limits.idleMs : limits.headMs)
-    if (pending !== undefined) readHeads()
-    else adjustReading()
+    readHeads()
   }
 
   function drained(): void {
@@ -330,11 +329,16 @@ export function createServerConnection(
     if (phase !== 'busy') return
     if (hasSwitched) events.end([])
     // What is held may be all of a body.
-    else if (body?.isDone() === false && pending === undefined) destroy()
+    else if (body?.isDone() === false && pending === undefined) cutShort()
     else {
       writtenBefore = socket.bytesWritten
       deadline.atMs = Math.min(deadline.atMs, deadlines.nowMs() + halfClosedMs)
     }
+  }
+
+  function cutShort(): void {
+    if (hasEnded) close()
+    else destroy()
   }
 
   function close(): void {

@@ -754,6 +754,24 @@ test('createServerConnection() tells that the client is gone where it closed its
   }
 })
 
+test('createServerConnection() still sends all of an answer when the client closes its side within a body', async () => {
+  const body = 'x'.repeat(20_000_000)
+  await using it = await serve((connection) => reply(connection, body), { reads: false })
+
+  it.send(post('/1', 'Content-Length: 10', 'hello'))
+  await it.tells('request POST /1')
+  it.client.end()
+  await settle()
+  let received = 0
+  it.client.on('data', (chunk: Buffer) => {
+    received += chunk.length
+  })
+  await it.receiveAll()
+
+  assert.equal(received, said(body).length)
+  assert.deepEqual(it.told, ['request POST /1'])
+})
+
 test('createServerConnection() closes where a client closed its side within a head', async () => {
   for (const before of ['', get('/1')]) {
     await using it = await serve(silent)
