@@ -180,7 +180,6 @@ export function createServerConnection(
     occupy()
     pending = undefined
     keepsAlive = false
-    isVersion11 = true
     isHead = false
     events.refused(problem)
   }

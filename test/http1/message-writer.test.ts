@@ -106,21 +106,19 @@ test('createMessageWriter().send() sends what there is at once, and the end of t
   assert.equal(await readAll(pair.far), 'ONE')
 })
 
-test('createMessageWriter() writes nothing to a socket that is gone by the end of the turn', async () => {
+test('createMessageWriter() holds so many heads of one turn, and then sends them', async () => {
   await using pair = await openPair()
-  let errors = 0
-  pair.near.on('error', () => {
-    errors += 1
-  })
   const writer = createMessageWriter(pair.near)
+  const head = `${'x'.repeat(1000)}\r\n\r\n`
 
-  writer.begin('ONE', false)
-  writer.end([])
-  pair.near.destroy()
-  await turnsEnd()
-  await turnsEnd()
+  let heads = 0
+  while (pair.near.bytesWritten === 0 && heads < 200) {
+    writer.begin(head, false)
+    writer.end([])
+    heads += 1
+  }
 
-  assert.equal(errors, 0)
+  assert.ok(heads > 1 && heads * head.length <= 65_536 + head.length, `${heads} heads`)
 })
 
 test('createMessageWriter().flush() sends what there is, and nothing twice', async () => {

@@ -172,10 +172,22 @@ for (const { version, sent, keepAlive, keepAliveMs } of wishes) {
 }
 
 test('readResponseHead() reads the media type of each answer, not of the one before', () => {
-  const types = ['text/event-stream', 'Text/Event-Stream ;charset=utf-8', 'text/plain', '', ';', 'text/event-stream']
+  const types = [
+    'text/plain',
+    'text/plain',
+    'text/html',
+    'text/plain',
+    'text/event-stream',
+    'Text/Event-Stream ;charset=utf-8',
+    'text/plain',
+    '',
+    ';',
+    'text/event-stream',
+  ]
 
   const found = types.map((type) => readHead(ok(`Content-Type: ${type}\r\n`)).mediaType)
 
+  assert.deepEqual(found.splice(0, 4), ['text/plain', 'text/plain', 'text/html', 'text/plain'])
   assert.deepEqual(found, ['text/event-stream', 'text/event-stream', 'text/plain', '', '', 'text/event-stream'])
   assert.equal(readHead(ok('')).mediaType, '')
 })

@@ -40,6 +40,8 @@ export type Served = AsyncDisposable & {
   readonly deadlines: HeldDeadlines
   /** What the connection told, in order; parts of a body that follow each other are one. */
   readonly told: string[]
+  /** What came of HTTP/2, as it is now: whoever serves it keeps these bytes. */
+  readonly prefaces: readonly Buffer[]
   /** Sends bytes as a client. */
   readonly send: (text: string | Buffer) => void
   /** What the client received so far. */
@@ -100,6 +102,7 @@ export async function serve(
   const pair = await openPair()
   const deadlines = holdDeadlines()
   const told: string[] = []
+  const prefaces: Buffer[] = []
   let lastIsData = false
   let received = ''
   let hasEnded = false
@@ -128,7 +131,12 @@ export async function serve(
     broken: (why) => tell(`broken ${why}`),
     drained: () => tell('drained'),
     gone: () => tell('gone'),
-    preface: preface ? (bytes) => tell(`preface ${bytes.toString('latin1')}`) : undefined,
+    preface: preface
+      ? (bytes) => {
+          prefaces.push(bytes)
+          tell('preface')
+        }
+      : undefined,
   }))
   far.on('end', () => {
     hasEnded = true
@@ -146,6 +154,7 @@ export async function serve(
     connection,
     deadlines,
     told,
+    prefaces,
     send: (text) => void far.write(text, 'latin1'),
     text: () => received,
     async receive(pattern) {

@@ -41,6 +41,31 @@ test('createServerConnection() answers a hundred requests that came together, an
   assert.equal(text, Array.from({ length: 100 }, (_, at) => said(`/${at}`)).join(''))
 })
 
+test('createServerConnection() answers thousands of requests that came in one piece, and its stack does not grow', async () => {
+  await using it = await serve(atOnce, { requestsPerConnection: 1_000_000 })
+  const count = 3000
+
+  it.send('GET / HTTP/1.1\r\n\r\n'.repeat(count))
+
+  const whole = said('/').length * count
+  await until(
+    () => it.text().length >= whole,
+    () => `${whole} bytes, and there are ${it.text().length}`,
+  )
+  assert.equal(it.told.length, count)
+})
+
+test('createServerConnection() reads a short head that came with the end of a long one', async () => {
+  await using it = await serve(atOnce)
+  const long = get('/1', `X: ${'y'.repeat(500)}\r\n`)
+
+  it.send(long.slice(0, -10))
+  await settle()
+  it.send(`${long.slice(-10)}${get('/2')}`)
+
+  assert.equal(await it.receive(/\/2$/), said('/1') + said('/2'))
+})
+
 test('createServerConnection() tells the same whatever the parts in which the bytes come', async () => {
   const stream = Buffer.from(
     `\r\n${get('/1')}${post('/2', 'Content-Length: 12', 'hello, world')}${get('/3')}` +
@@ -197,24 +222,32 @@ for (const { sent, kind } of refusals) {
 
 test('createServerConnection() hands the preface of HTTP/2 over, and lets go of the socket', async () => {
   const preface = 'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n'
-  await using it = await serve(silent, { preface: true })
+  for (const parts of [[preface], [preface.slice(0, 16), preface.slice(16)]]) {
+    await using it = await serve(silent, { preface: true })
+    await using other = await serve(silent)
 
-  it.send(preface.slice(0, 16))
-  await settle()
-  it.send(preface.slice(16))
-  await it.tells(`preface ${preface}`)
-  it.send('more')
-  it.near.once('data', (chunk) => it.told.push(`raw ${chunk}`))
-  it.near.resume()
-  await it.tells('raw more')
+    for (const part of parts) {
+      it.send(part)
+      await settle()
+    }
+    await it.tells('preface')
+    for (const event of ['data', 'drain']) assert.equal(it.near.listenerCount(event), 0, event)
+    it.near.once('data', (chunk) => it.told.push(`raw ${chunk}`))
+    it.near.resume()
+    it.send('more')
+    await it.tells('raw more')
+    other.send(get('/what-somebody-else-reads'))
+    await settle()
 
-  assert.equal(it.deadlines.watched(), 0)
-  it.client.resetAndDestroy()
-  await until(
-    () => it.near.destroyed,
-    () => 'the close',
-  )
-  assert.deepEqual(it.told, [`preface ${preface}`, 'raw more'])
+    assert.equal(it.deadlines.watched(), 0)
+    assert.equal(Buffer.concat(it.prefaces).toString('latin1'), preface)
+    it.client.resetAndDestroy()
+    await until(
+      () => it.near.destroyed,
+      () => 'the close',
+    )
+    assert.deepEqual(it.told, ['preface', 'raw more'])
+  }
 })
 
 test('createServerConnection() takes no preface behind a request', async () => {
@@ -275,6 +308,14 @@ test('createServerConnection() sends no content to HEAD, whoever answers: it wou
   assert.equal(await it.receiveAll(), `HTTP/1.1 200 Said\r\nContent-Length: 2\r\n\r\n${said('/2', true)}`)
 })
 
+test('createServerConnection() sends content again with a refusal behind HEAD', async () => {
+  await using it = await serve(atOnce)
+
+  it.send('HEAD /1 HTTP/1.1\r\nHost: a\r\n\r\nnonsense\r\n\r\n')
+
+  assert.equal(await it.receiveAll(), `HTTP/1.1 200 Said\r\nContent-Length: 2\r\n\r\n${said('malformed', true)}`)
+})
+
 test('createServerConnection() sends no chunks to HEAD, either', async () => {
   await using it = await serve((connection) => {
     connection.begin(200, 'Said', [], 'chunked')
@@ -328,6 +369,20 @@ test('createServerConnection() closes behind an answer that came without the 100
 
   assert.equal(await it.receiveAll(), said('/1', true))
   assert.deepEqual(it.told, ['request POST /1'])
+})
+
+test('createServerConnection() keeps a connection open whose client was told to send a small body', async () => {
+  await using it = await serve((connection, head) => {
+    connection.sendContinue()
+    atOnce(connection, head)
+  })
+
+  it.send(post('/1', 'Content-Length: 5\r\nExpect: 100-continue'))
+  await it.receive(/\/1$/)
+  it.send(`hello${get('/2', 'Connection: close\r\n')}`)
+  await it.tells('request GET /2')
+
+  assert.ok(it.text().startsWith(`HTTP/1.1 100 Continue\r\n\r\n${said('/1')}`))
 })
 
 test('createServerConnection() keeps a connection open whose client waited for no 100 and sent it all', async () => {
@@ -509,6 +564,33 @@ test('createServerConnection() reads no next request before the client has taken
   assert.ok(!it.told.includes('drained'), 'nothing is told of an answer that has ended')
 })
 
+test('createServerConnection() tells of no room for an answer that has ended while a body is still read', async () => {
+  const body = 'x'.repeat(20_000_000)
+  await using it = await serve((connection) => reply(connection, body), { reads: false })
+  it.send(post('/1', 'Content-Length: 10', 'hello'))
+  await it.tells('request POST /1')
+
+  const drained = once(it.near, 'drain')
+  it.client.resume()
+  await drained
+  it.send(`world${get('/2')}`)
+  await it.tells('request GET /2')
+
+  assert.deepEqual(it.told, ['request POST /1', 'request GET /2'])
+})
+
+test('createServerConnection() gives up a client that takes nothing of its last answer', async () => {
+  await using it = await serve((connection) => reply(connection, 'x'.repeat(20_000_000)), { reads: false })
+  it.send('nonsense\r\n\r\n')
+  await it.tells('refused malformed')
+
+  assert.equal(it.deadlines.nextMs(), limits.writeMs)
+  it.deadlines.pass(limits.writeMs)
+
+  assert.equal(it.near.destroyed, true)
+  assert.equal(it.deadlines.watched(), 0)
+})
+
 test('createServerConnection() gives up a client that takes nothing of its answer', async () => {
   await using it = await serve(silent, { reads: false })
   it.send(get('/1'))
@@ -682,6 +764,22 @@ test('createServerConnection() reads no flood behind the last answer', async () 
   assert.equal(it.near.bytesRead, before)
   it.deadlines.pass(1000)
   assert.equal(it.near.destroyed, true)
+})
+
+test('createServerConnection() reads on behind a last answer also where it had stopped to read', async () => {
+  await using it = await serve(silent)
+  it.send(post('/1', 'Content-Length: 200000', 'x'.repeat(100_000)))
+  await it.tells('request POST /1')
+  await settle()
+
+  reply(it.connection, 'no', 403)
+  assert.match(await it.receiveAll(), /\r\nConnection: close\r\n\r\nno$/)
+  it.client.end()
+
+  await until(
+    () => it.near.destroyed,
+    () => 'the close',
+  )
 })
 
 test('createServerConnection() closes behind the last answer as soon as the client has', async () => {
@@ -891,6 +989,22 @@ test('createServerConnection().switchProtocols() ends each way on its own', asyn
 
   assert.equal(await it.receiveAll(), `${switched}bye`)
   assert.deepEqual(it.told, ['request GET /1', 'data hello', 'end'])
+})
+
+test('createServerConnection().switchProtocols() passes what a client sent that had closed its side before', async () => {
+  for (const early of ['', 'hello']) {
+    await using it = await serve(silent)
+
+    it.client.end(upgrade + early)
+    await it.tells('request GET /1')
+    await settle()
+    it.connection.switchProtocols(['Connection', 'upgrade', 'Upgrade', 'x'])
+    it.connection.write(Buffer.from('bye'))
+    it.connection.end([])
+
+    assert.equal(await it.receiveAll(), `${switched}bye`)
+    assert.deepEqual(it.told, ['request GET /1', ...(early === '' ? [] : ['data hello']), 'end'])
+  }
 })
 
 test('createServerConnection().switchProtocols() holds back a client as it does with a body', async () => {
