@@ -203,6 +203,8 @@ export async function startApp(
 
   async function drain(plane: DataPlane): Promise<void> {
     draining = true
+    // At once: by the time the listener closes, no client with requests under way has a connection it would use again.
+    plane.announceClose()
     log.info('draining', { delay: formatDuration(drainOptions.delay), timeout: formatDuration(drainOptions.timeout) })
     await sleep(drainOptions.delay)
     log.info('stopped', { cut_off: await plane.drain(drainOptions.timeout) })

@@ -17,7 +17,7 @@ export type ProbeDeps = {
   /** Why the configuration in its file is not the one in use; undefined where it is. */
   readonly refusal: () => string | undefined
   /** Undefined where this process serves by itself, or serves not yet. */
-  readonly workers: () => Pick<Workers, 'checks' | 'notes' | 'status'> | undefined
+  readonly workers: () => Pick<Workers, 'checks' | 'loaded' | 'notes' | 'status'> | undefined
 }
 
 /** The answers of the health listener and of `GET /status`. */
@@ -40,7 +40,7 @@ export function createProbes({ running, isDraining, refusal, workers }: ProbeDep
   }
 
   function ready(): readonly Check[] {
-    const sources = running().sources.flatMap(readiness)
+    const sources = [...running().sources.flatMap(readiness), ...(workers()?.loaded() ?? [])]
     wasReady ||= sources.every(({ ok }) => ok)
     const checks = wasReady ? sources.map((check) => ({ ...check, ok: true })) : sources
     const draining = isDraining()
@@ -79,7 +79,8 @@ export function createProbes({ running, isDraining, refusal, workers }: ProbeDep
   }
 }
 
-function readiness({ trusted, options, jwks, blacklist }: IssuerSources): readonly Check[] {
+/** Whether an issuer's keys and list were loaded, as far as it is required. */
+export function readiness({ trusted, options, jwks, blacklist }: IssuerSources): readonly Check[] {
   const { issuer } = trusted
   const { loaded, keys, failure } = jwks.state()
   const checks: Check[] = []
