@@ -186,6 +186,7 @@ test('openFrontDoor().drain() finishes what is in flight, tells kept connections
   await sleep(50)
 
   const drained = it.door.drain()
+  await sleep(50)
   const late = await it.send(get('/b'))
   answer.resolve()
   await drained
@@ -193,6 +194,19 @@ test('openFrontDoor().drain() finishes what is in flight, tells kept connections
   assert.equal(late, '')
   const text = await pending
   assert.match(text, /late$/)
+})
+
+test('openFrontDoor().drain() still serves everybody who has connected, taken in or not', async () => {
+  await using upstream = await openUpstream((_request, response) => void response.end('served'))
+  await using it = await openDoor(upstream.port)
+  const sent = Array.from({ length: 20 }, () => it.send(get('/a')))
+
+  await it.door.drain()
+
+  for (const answer of await Promise.all(sent)) {
+    assert.equal(statusOf(answer), 200)
+    assert.match(answer, /\r\nConnection: close\r\n/)
+  }
 })
 
 test('openFrontDoor() does not read on after denying a body of unknown length, and closes', async () => {
