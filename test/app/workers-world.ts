@@ -37,6 +37,8 @@ export type WorkersWorld = AsyncDisposable & {
 export type WorldOptions = {
   readonly workers?: number
   readonly issuer?: Readonly<Record<string, unknown>>
+  /** The issuer has a blacklist. */
+  readonly hasFeed?: boolean
   readonly more?: Readonly<Record<string, unknown>>
   /** Before the gateway starts. */
   readonly prepare?: (issuer: StubIssuer) => void
@@ -52,6 +54,7 @@ export const rules = [
 export async function openWorkers({
   workers = 2,
   issuer: section,
+  hasFeed = false,
   more,
   prepare,
 }: WorldOptions = {}): Promise<WorkersWorld> {
@@ -64,10 +67,11 @@ export async function openWorkers({
     await startStub({ '/orders/held': () => {} }, (response) => sendJson(response, { served: true })),
   )
   const secret = { client_id: 'gateway', client_secret: { env: 'POSTERN_SECRET' } }
+  const feed = hasFeed ? { blacklist: { url: `${issuer.url}/blacklist` } } : {}
   const base = {
     workers,
     upstream: { url: upstream.url },
-    issuers: [{ issuer: issuer.url, audience: 'orders-api', introspection: secret, ...section }],
+    issuers: [{ issuer: issuer.url, audience: 'orders-api', introspection: secret, ...feed, ...section }],
     rules,
     ...more,
   }
