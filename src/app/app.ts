@@ -50,6 +50,8 @@ export type App = {
   readonly drain: () => Promise<void>
   /** Ends at once. */
   readonly close: () => Promise<void>
+  /** Ends its workers without waiting for anything: the process is about to end itself. */
+  readonly abandon: () => void
   readonly explain: (question: Question) => Promise<Explanation>
   /** Counters and gauges as they are. */
   readonly counters: () => ReadonlyMap<string, number>
@@ -127,6 +129,7 @@ export async function startApp(
       reload,
       drain: () => (stopping ??= drain(plane)),
       close,
+      abandon: () => workers?.kill(),
       explain: ask,
       counters: counted.metrics.snapshot,
       isReady: probes.isReady,

@@ -40,6 +40,8 @@ export type Workers = DataPlane & {
   readonly notes: () => readonly Check[]
   readonly status: () => unknown
   readonly close: () => Promise<void>
+  /** Ends every worker, also one that does not hear. */
+  readonly kill: () => void
 }
 
 /** A place for a worker, and who is in it. */
@@ -118,6 +120,7 @@ export async function startWorkers(count: number, deps: WorkersDeps): Promise<Wo
     },
     drain,
     close,
+    kill,
     reloaded() {
       numbers = followRunning()
       for (const slot of slots) if (slot.listens) queueConfiguration(slot)
@@ -336,8 +339,12 @@ export async function startWorkers(count: number, deps: WorkersDeps): Promise<Wo
   async function close(): Promise<void> {
     stop()
     reception.close()
-    for (const slot of slots) slot.process?.kill()
+    kill()
     await untilGone(farewellMs)
+  }
+
+  function kill(): void {
+    for (const slot of slots) slot.process?.kill()
   }
 
   function stop(): void {

@@ -14,7 +14,10 @@ export async function serve(file: string, shell: Shell): Promise<number> {
   let app: Awaited<ReturnType<typeof startApp>> | undefined
   const stop = () => {
     asked += 1
-    if (asked > 1) shell.exitNow(exitCodes.failure)
+    if (asked > 1) {
+      if (app?.kind === 'running') app.abandon()
+      shell.exitNow(exitCodes.failure)
+    }
     stopped.resolve()
   }
   shell.onSignal('SIGTERM', stop)
