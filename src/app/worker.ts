@@ -151,13 +151,14 @@ export async function runWorker(powers: Powers, started: () => void): Promise<nu
     if (handle instanceof Socket) {
       // The door was opened with it, and a handle does not say so.
       handle.allowHalfOpen = true
-      handle.on('close', () => {
-        closedTimer ??= setTimeout(tellConnections, closedMs)
-      })
       if (serving === undefined) handle.destroy()
-      else serving.plane.take(handle)
+      else serving.plane.take(handle, tellSoon)
     }
     tellConnections()
+  }
+
+  function tellSoon(): void {
+    closedTimer ??= setTimeout(tellConnections, closedMs)
   }
 
   function tellConnections(): void {

@@ -25,8 +25,8 @@ export type FrontDoorDeps = HandlerDeps & { readonly deadlines: Deadlines }
 
 /** Clients that have come in, wherever they were let in: here, or at the door of another process. */
 export type Hall = {
-  /** Serves a connection of which nothing was read yet. */
-  readonly take: (socket: Socket) => void
+  /** Serves a connection of which nothing was read yet; `left` is told when it has closed. */
+  readonly take: (socket: Socket, left?: () => void) => void
   readonly inFlight: () => number
   readonly connections: () => number
   /** Connections that were one too many. */
@@ -65,7 +65,7 @@ export function createHall(options: HallOptions, deps: FrontDoorDeps): Hall {
     close,
   }
 
-  function take(accepted: Socket): void {
+  function take(accepted: Socket, left?: () => void): void {
     if (served.size >= options.maxConnections) {
       dropped += 1
       accepted.destroy()
@@ -82,6 +82,7 @@ export function createHall(options: HallOptions, deps: FrontDoorDeps): Hall {
     socket.on('close', () => {
       served.delete(socket)
       if (served.size === 0) emptied?.()
+      left?.()
     })
   }
 
