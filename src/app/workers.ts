@@ -114,6 +114,7 @@ export async function startWorkers(count: number, deps: WorkersDeps): Promise<Wo
     port: reception.port,
     inFlight: () => 0,
     connections: () => 0,
+    dropped: reception.dropped,
     announceClose() {
       announcesClose = true
       for (const { outbox } of serving()) outbox.send({ kind: 'announce_close' })

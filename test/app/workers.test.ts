@@ -65,6 +65,17 @@ test('startWorkers() shares evenly again after connections were closed on one si
   for (const share of shares) assert.ok(Math.abs(share - 30) <= 3, shares.join(' and '))
 })
 
+test('connections over the limit of each worker are dropped, and counted together', async () => {
+  await using world = await openWorkers({ more: { limits: { connections: 4 } } })
+  await world.gateway.ready()
+
+  const answers = await askAll(world.lanes(12), '/open', 'none')
+
+  assert.equal(answers.filter(({ status }) => status === 200).length, 8)
+  const metrics = await world.gateway.metrics()
+  assert.equal(metrics.get('postern_connections_dropped_total{listener="proxy"}'), 4)
+})
+
 test('kill -9 of a worker under load costs what it had under way, and it is replaced; no counter goes backwards', async () => {
   await using world = await openWorkers()
   await world.gateway.ready()
