@@ -95,7 +95,7 @@ test('kill -9 of a worker under load costs what it had under way, and it is repl
   assert.ok(after >= before, `${before}, then ${after}`)
   assert.ok((await decisions(world)) >= after)
   assert.ok(pids.includes(other) && !pids.includes(victim), 'the other one goes on')
-  assert.equal(world.gateway.logged('worker_exited').length, 1)
+  await until(async () => world.gateway.logged('worker_exited').length === 1)
   const lost = answers.map((each) => each.filter(({ status }) => status !== 200).length)
   assert.equal(Math.max(...lost), 1, 'a connection is lost once, and the next one is served')
   assert.ok(lost.filter((count) => count > 0).length <= 9, `${lost.join()}: no more than its share`)
@@ -145,7 +145,7 @@ test('a worker that hangs is handed nothing more, found out, and replaced', asyn
 
   assert.deepEqual(statusesOf(answers), [200])
   assert.ok(pids.includes(other))
-  assert.equal(world.gateway.logged('worker_stuck').length, 1)
+  await until(async () => world.gateway.logged('worker_stuck').length === 1)
 })
 
 test('kill -9 of the primary leaves no worker, though requests are under way', async () => {
