@@ -8,7 +8,7 @@ import type { LaneAnswer } from '../support/raw-lane.ts'
 import { openLane } from '../support/raw-lane.ts'
 import { sendJson, startStub } from '../support/stub-server.ts'
 
-const slowMs = 3200
+const slowMs = 4000
 const polledMs = 50
 // A balancer hears of it late, and its clients later.
 const hearsayMs = 500
@@ -45,9 +45,9 @@ for (const workers of [1, 2]) {
       answers.filter(({ status }) => status !== 200).map(({ status, body }) => `${status} ${body}`),
       [],
     )
-    assert.ok(unreadyMs - signalledMs < 1000, 'unready at once')
+    assert.ok(unreadyMs - signalledMs < 1400, 'unready before the door closes')
     const late = answers.filter(({ sentMs }) => sentMs > unreadyMs + 100)
-    assert.ok(late.length > 100, `${late.length} requests while it drained`)
+    assert.ok(late.length > 20, `${late.length} requests while it drained`)
     for (const { head } of late) assert.match(head, /\r\nconnection: close/i)
     const slow = answers.filter(({ body }) => body.includes('slow'))
     assert.ok(
