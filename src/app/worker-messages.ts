@@ -90,7 +90,7 @@ const toPrimary = z.discriminatedUnion('kind', [
   z.strictObject({ kind: z.literal('hello') }),
   z.strictObject({ kind: z.literal('took') }),
   z.strictObject({ kind: z.literal('configured'), hash }),
-  /** The keys and lists of every required issuer have come: said once. */
+  /** The keys and lists of every required issuer have come: said once of each configuration. */
   z.strictObject({ kind: z.literal('loaded') }),
   /** Connections: taken since the start, and open now. */
   z.strictObject({ kind: z.literal('connections'), taken: count, open: count }),

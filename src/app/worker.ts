@@ -112,6 +112,7 @@ export async function runWorker(powers: Powers, started: () => void): Promise<nu
       return
     }
     store.keepExpected()
+    isLoaded = false
     post({ kind: 'configured', hash })
     tellLoaded()
   }

@@ -133,7 +133,8 @@ export async function startWorkers(count: number, deps: WorkersDeps): Promise<Wo
     },
     loaded() {
       const serve = serving()
-      const all = serve.filter(({ isLoaded }) => isLoaded).length
+      const { hash: wanted } = running().configuration
+      const all = serve.filter(({ isLoaded, hash }) => isLoaded && hash === wanted).length
       const said = `${all} of ${serve.length} have what they need`
       return [{ name: 'keys and lists of workers', ok: all > 0 && all === serve.length, said }]
     },
@@ -256,6 +257,7 @@ export async function startWorkers(count: number, deps: WorkersDeps): Promise<Wo
   function configured(slot: Slot, worker: WorkerProcess, hash: string): void {
     const isFirst = slot.hash === undefined
     slot.hash = hash
+    slot.isLoaded = false
     slot.problem = undefined
     if (!isFirst || isStopping) return
     slot.servesSinceMs = clock.monotonicMs()
