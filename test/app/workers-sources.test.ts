@@ -117,7 +117,8 @@ test('polls of two workers are those of one: the primary polls', async () => {
 
   // Jitter makes an interval shorter by a tenth at most.
   const polls = world.issuer.count('/blacklist') - before
-  assert.ok(polls >= 3 && polls <= 6, `${polls} polls`)
+  const mostPolls = (performance.now() - startMs) / (pollMs * 0.9) + 1
+  assert.ok(polls >= 2 && polls <= mostPolls, `${polls} polls, at most ${mostPolls} wanted`)
 })
 
 test('a list that the primary holds grows old in the workers, too, while its issuer is silent', async () => {

