@@ -19,7 +19,7 @@ const patterns = args.filter((arg) => arg !== '--dist')
 const dist = args.includes('--dist')
 // For the tests, and for every process they start.
 if (dist) process.env['POSTERN_TEST_PROGRAM'] = join(import.meta.dirname, '../dist/main.js')
-const all = dist ? ['test/cli/*.test.ts', 'test/shows/*.test.ts'] : ['test/**/*.test.ts']
+const all = dist ? ['test/cli/*.test.ts', 'test/shows/*.test.ts', 'test/app/workers*.test.ts'] : ['test/**/*.test.ts']
 // Packages of the bench bring tests of their own.
 const files = globSync(patterns.length > 0 ? patterns : all, { exclude: ['**/node_modules/**'] }).sort()
 let failed = 0

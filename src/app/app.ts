@@ -50,6 +50,8 @@ export type App = {
   readonly drain: () => Promise<void>
   /** Ends at once. */
   readonly close: () => Promise<void>
+  /** Ends its workers without waiting for anything: the process is about to end itself. */
+  readonly abandon: () => void
   readonly explain: (question: Question) => Promise<Explanation>
   /** Counters and gauges as they are. */
   readonly counters: () => ReadonlyMap<string, number>
@@ -127,6 +129,7 @@ export async function startApp(
       reload,
       drain: () => (stopping ??= drain(plane)),
       close,
+      abandon: () => workers?.kill(),
       explain: ask,
       counters: counted.metrics.snapshot,
       isReady: probes.isReady,
@@ -203,6 +206,8 @@ export async function startApp(
 
   async function drain(plane: DataPlane): Promise<void> {
     draining = true
+    // At once: by the time the listener closes, no client with requests under way has a connection it would use again.
+    plane.announceClose()
     log.info('draining', { delay: formatDuration(drainOptions.delay), timeout: formatDuration(drainOptions.timeout) })
     await sleep(drainOptions.delay)
     log.info('stopped', { cut_off: await plane.drain(drainOptions.timeout) })

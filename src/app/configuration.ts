@@ -34,42 +34,52 @@ export type Configuration = {
   readonly file: string
   readonly text: string
   readonly localList: LocalListOptions
-  /** Where the list is written, and what; undefined where none is configured. */
-  readonly localListText: { readonly file: string; readonly text: string } | undefined
+  /** Files it names, the operator's list and certificates among them, as they were when it was read; without secrets. */
+  readonly files: ReadonlyMap<string, Buffer>
   /** SHA-256 of the text, and of the list's. */
   readonly hash: string
 }
 
-/** Reads a configuration and the lists it names. Reports all problems of a file at once; never throws. */
+/**
+ * Reads a configuration and the lists it names. Reports all problems of a file at once; never throws.
+ *
+ * @param deps `readNamed` reads files that are named and are no secrets; default `readFile`. Without either, the
+ *   configuration is as if its operator had no list.
+ */
 export function readConfiguration(
   source: ConfigurationSource,
-  deps: LoadDeps,
+  { readNamed, ...deps }: LoadDeps & { readonly readNamed?: LoadDeps['readFile'] },
 ): Configuration | { readonly kind: 'refused'; readonly problems: readonly Problem[] } {
+  const files = new Map<string, Buffer>()
+  const readReal = readNamed ?? deps.readFile
+  const readFile = readReal && ((path: string) => readOnce(path, files, readReal))
   const loaded = loadFile(source.file, source.read, (text) => {
     const parsed = load(gatewayOptions, { file: source.file, text }, deps, (options, isWhole) => [
       ...findGatewayConflicts(options, isWhole),
-      ...findMissingFiles(options, deps.readFile),
+      ...findMissingFiles(options, readFile),
     ])
     return parsed.kind === 'refused' ? parsed : { ...parsed, text }
   })
   if (loaded.kind === 'refused') return loaded
   const { value: options, hash, text } = loaded
-  const { readFile } = deps
   const { file } = source
   const list = options.blacklist.local
   if (list === undefined || readFile === undefined)
-    return { kind: 'loaded', options, file, text, localList: emptyLocalList, localListText: undefined, hash }
+    return { kind: 'loaded', options, file, text, localList: emptyLocalList, files, hash }
   const local = loadFile(
     list.file,
     () => readFile(list.file).toString('utf8'),
-    (text) => {
-      const parsed = load(localListOptions, { file: list.file, text }, { env: deps.env })
-      return parsed.kind === 'refused' ? parsed : { ...parsed, text }
-    },
+    (text) => load(localListOptions, { file: list.file, text }, { env: deps.env }),
   )
   if (local.kind === 'refused') return local
-  const localListText = { file: list.file, text: local.text }
-  return { kind: 'loaded', options, file, text, localList: local.value, localListText, hash: hash + local.hash }
+  return { kind: 'loaded', options, file, text, localList: local.value, files, hash: hash + local.hash }
+}
+
+/** Whoever is handed the configuration later must see the bytes that were judged, whatever the path leads to by then. */
+function readOnce(path: string, files: Map<string, Buffer>, readFile: (path: string) => Buffer): Buffer {
+  const bytes = files.get(path) ?? readFile(path)
+  files.set(path, bytes)
+  return bytes
 }
 
 /** Files a configuration names that cannot be used, each at the key that names it; none where files are not looked at. */
@@ -115,7 +125,7 @@ export type Running = {
 }
 
 /** What putting a configuration to work needs. */
-export type RunDeps = SourceDeps & { readonly clock: Clock; readonly known: KnownTokens<Principal> }
+export type RunDeps = Omit<SourceDeps, 'files'> & { readonly clock: Clock; readonly known: KnownTokens<Principal> }
 
 /**
  * Puts a configuration to work; its new sources are not started yet.
@@ -129,7 +139,7 @@ export function run(configuration: Configuration, before: Running | undefined, d
   try {
     for (const issuer of options.issuers) {
       const old = before?.sources.find((each) => each.options.issuer === issuer.issuer)
-      made.push(createIssuerSources(issuer, options, old, deps))
+      made.push(createIssuerSources(issuer, options, old, { ...deps, files: configuration.files }))
     }
     return { configuration, sources: made, serving: serve(configuration, made, deps) }
   } catch (error) {

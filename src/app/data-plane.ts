@@ -25,6 +25,10 @@ export type DataPlaneDeps = AccessLogDeps & {
 export type DataPlane = {
   readonly inFlight: () => number
   readonly connections: () => number
+  /** Connections that were one too many. */
+  readonly dropped: () => number
+  /** Every answer from now on says that it is the last on its connection. */
+  readonly announceClose: () => void
   /** Takes no new connection; resolves when all is answered, or time is up, with how many were not. */
   readonly drain: (timeoutMs: number) => Promise<number>
   readonly close: () => void
@@ -84,6 +88,8 @@ function planeOf(hall: Omit<Hall, 'take'>, closeUpstream: () => unknown): DataPl
   return {
     inFlight: hall.inFlight,
     connections: hall.connections,
+    dropped: hall.dropped,
+    announceClose: hall.announceClose,
     async drain(timeoutMs) {
       const late = await Promise.race([hall.drain().then(() => false), sleep(timeoutMs).then(() => true)])
       return late ? hall.inFlight() : 0

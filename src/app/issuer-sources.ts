@@ -23,7 +23,9 @@ export type SourceDeps = {
   readonly clock: Clock
   /** 0 to 1. */
   readonly random: () => number
-  /** The bytes of a file. Throws when it cannot be read. */
+  /** Files that the configuration names, as they were when it was read. */
+  readonly files: ReadonlyMap<string, Buffer>
+  /** The bytes of a file as it is now. Throws when it cannot be read. */
   readonly readFile: (path: string) => Buffer
   /** A secret as it is now; the last good one while it cannot be read. */
   readonly secret: (source: SecretSource) => string
@@ -67,7 +69,7 @@ const lastCallsMs = 5000
  *
  * @param before Those of the same issuer in the configuration before. Keys found at the same place, and everything the
  *   lists know to be revoked, are handed on even where the settings around them changed.
- * @throws what an unreadable CA file throws.
+ * @throws what a CA file throws that holds no certificate.
  */
 export function createIssuerSources(
   issuer: IssuerOptions,
@@ -75,10 +77,10 @@ export function createIssuerSources(
   before: IssuerSources | undefined,
   deps: SourceDeps,
 ): IssuerSources {
-  const { clock, readFile, counted } = deps
+  const { clock, files, counted } = deps
   const name = issuer.issuer
   const old = before?.parts
-  const ca = issuer.http.ca === undefined ? undefined : readFile(issuer.http.ca.file).toString('utf8')
+  const ca = issuer.http.ca === undefined ? undefined : textOf(issuer.http.ca.file, files)
   const reached = [ca, issuer.http.proxy, issuer.insecure_http]
   const place = [reached, issuer.metadata_url, issuer.jwks_uri, issuer.jwks.file]
 
@@ -132,6 +134,13 @@ export function createIssuerSources(
       else setTimeout(http.it.close, lastCallsMs).unref()
     },
   }
+}
+
+function textOf(path: string, files: ReadonlyMap<string, Buffer>): string {
+  const bytes = files.get(path)
+  // Without it, authorities would be trusted that nobody named.
+  if (bytes === undefined) throw new TypeError('Cannot use a file: it was not read with the configuration')
+  return bytes.toString('utf8')
 }
 
 function keep<T>(old: Part<T> | undefined, from: unknown, make: () => T): Part<T> {

@@ -17,7 +17,7 @@ export type ProbeDeps = {
   /** Why the configuration in its file is not the one in use; undefined where it is. */
   readonly refusal: () => string | undefined
   /** Undefined where this process serves by itself, or serves not yet. */
-  readonly workers: () => Pick<Workers, 'checks' | 'notes' | 'status'> | undefined
+  readonly workers: () => Pick<Workers, 'checks' | 'loaded' | 'notes' | 'status'> | undefined
 }
 
 /** The answers of the health listener and of `GET /status`. */
@@ -40,7 +40,7 @@ export function createProbes({ running, isDraining, refusal, workers }: ProbeDep
   }
 
   function ready(): readonly Check[] {
-    const sources = running().sources.flatMap(readiness)
+    const sources = [...running().sources.flatMap(readiness), ...(workers()?.loaded() ?? [])]
     wasReady ||= sources.every(({ ok }) => ok)
     const checks = wasReady ? sources.map((check) => ({ ...check, ok: true })) : sources
     const draining = isDraining()
@@ -79,7 +79,8 @@ export function createProbes({ running, isDraining, refusal, workers }: ProbeDep
   }
 }
 
-function readiness({ trusted, options, jwks, blacklist }: IssuerSources): readonly Check[] {
+/** Whether an issuer's keys and list were loaded, as far as it is required. */
+export function readiness({ trusted, options, jwks, blacklist }: IssuerSources): readonly Check[] {
   const { issuer } = trusted
   const { loaded, keys, failure } = jwks.state()
   const checks: Check[] = []
@@ -100,7 +101,7 @@ function feedSaid({ loaded, entries, stale }: FeedState): string {
 export type DataPlaneGaugeDeps = {
   readonly running: () => Running
   readonly known: Pick<KnownTokens<Principal>, 'entries'>
-  readonly plane: Pick<DataPlane, 'inFlight' | 'connections'>
+  readonly plane: Pick<DataPlane, 'inFlight' | 'connections' | 'dropped'>
   readonly writer: Pick<LineWriter, 'dropped'>
 }
 
@@ -109,6 +110,9 @@ export function registerDataPlane(metrics: Metrics, { running, known, plane, wri
   const listener = ['listener']
   metrics.gauge('requests_in_flight', 'Requests being served.', listener, () => [[['proxy'], plane.inFlight()]], 'sum')
   metrics.gauge('connections', 'Open connections.', listener, () => [[['proxy'], plane.connections()]], 'sum')
+  metrics.counterOf('connections_dropped_total', 'Connections that were one too many.', listener, () => [
+    [['proxy'], plane.dropped()],
+  ])
   metrics.gauge('token_cache_entries', 'Tokens whose facts are kept.', [], () => [[[], known.entries()]], 'sum')
   const circuits = { closed: 0, half_open: 1, open: 2 } as const
   metrics.gauge(

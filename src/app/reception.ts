@@ -7,11 +7,14 @@
 // millisecond for each connection, as with SCHED_RR, and nothing for a request.
 import type { AddressInfo, Socket } from 'node:net'
 import { createServer } from 'node:net'
+import { lastCall } from '../http1/last-call.ts'
 
 /** A worker that takes connections. */
 export type Desk = {
   /** Hands one over; the worker acknowledges it. */
   readonly hand: (socket: Socket) => void
+  /** Whether it has said anything lately. One that has not is handed nothing while another has. */
+  readonly answers: () => boolean
 }
 
 /** The primary's door. */
@@ -25,6 +28,8 @@ export type Reception = {
   readonly leave: (desk: Desk) => void
   /** Connections that were one too many. */
   readonly dropped: () => number
+  /** Takes no new connection; resolves when all that had come are handed over, where there is anybody to take them. */
+  readonly drain: () => Promise<void>
   /** Takes no new connection. What waits for a worker is closed. */
   readonly close: () => void
 }
@@ -44,6 +49,7 @@ export async function openReception(
   const desks = new Map<Desk, Book>()
   const waiting: Socket[] = []
   let dropped = 0
+  let accepted = 0
   // Paused: not a byte is read here, or it would be missing there.
   const server = createServer({ allowHalfOpen: true, noDelay: true, pauseOnConnect: true }, receive)
   await new Promise<void>((resolve, reject) => {
@@ -63,6 +69,11 @@ export async function openReception(
       desks.delete(desk)
     },
     dropped: () => dropped,
+    async drain() {
+      await lastCall(() => accepted)
+      server.close()
+      handWaiting(Number.POSITIVE_INFINITY)
+    },
     close() {
       server.close()
       for (const socket of waiting.splice(0)) socket.destroy()
@@ -71,6 +82,7 @@ export async function openReception(
 
   function receive(socket: Socket): void {
     socket.on('error', () => {})
+    accepted += 1
     if (waiting.length >= maxWaiting) {
       dropped += 1
       socket.destroy()
@@ -80,10 +92,10 @@ export async function openReception(
     handWaiting()
   }
 
-  function handWaiting(): void {
+  function handWaiting(most = maxHanded): void {
     for (;;) {
       const [socket] = waiting
-      const found = socket === undefined ? undefined : leastBusy()
+      const found = socket === undefined ? undefined : leastBusy(most)
       if (socket === undefined || found === undefined) return
       waiting.shift()
       const [desk, book] = found
@@ -95,10 +107,12 @@ export async function openReception(
     }
   }
 
-  function leastBusy(): readonly [Desk, Book] | undefined {
+  function leastBusy(most: number): readonly [Desk, Book] | undefined {
+    const all = [...desks]
+    const answering = all.filter(([desk]) => desk.answers())
     let least: readonly [Desk, Book] | undefined
-    for (const each of desks) {
-      if (each[1].handed.length >= maxHanded) continue
+    for (const each of answering.length > 0 ? answering : all) {
+      if (each[1].handed.length >= most) continue
       if (least === undefined || countOf(each[1]) < countOf(least[1])) least = each
     }
     return least

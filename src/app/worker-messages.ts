@@ -66,8 +66,8 @@ const toWorker = z.discriminatedUnion('kind', [
     file: z.string(),
     /** The very bytes the primary has read: a path might lead to others by now. */
     text: z.string(),
-    /** The same of the operator's list; null where none is configured. */
-    localList: z.strictObject({ file: z.string(), text: z.string() }).nullable(),
+    /** The same of the files it names: the operator's list and certificates; no secrets. */
+    files: z.array(z.strictObject({ file: z.string(), base64: z.base64() })),
     hash,
     sources: z.array(issuerSources),
     /** The text that the primary started with: what needs a restart is as it says. */
@@ -76,6 +76,8 @@ const toWorker = z.discriminatedUnion('kind', [
   /** Comes with a socket. */
   z.strictObject({ kind: z.literal('connection') }),
   z.strictObject({ kind: z.literal('report'), ask: count }),
+  /** Every answer from now on is the last on its connection. */
+  z.strictObject({ kind: z.literal('announce_close') }),
   z.strictObject({ kind: z.literal('drain'), timeoutMs: time }),
 ])
 /** What a worker is told. */
@@ -88,10 +90,11 @@ const toPrimary = z.discriminatedUnion('kind', [
   z.strictObject({ kind: z.literal('hello') }),
   z.strictObject({ kind: z.literal('took') }),
   z.strictObject({ kind: z.literal('configured'), hash }),
-  z.strictObject({ kind: z.literal('refused'), hash, problem }),
+  /** The keys and lists of every required issuer have come: said once of each configuration. */
+  z.strictObject({ kind: z.literal('loaded') }),
   /** Connections: taken since the start, and open now. */
   z.strictObject({ kind: z.literal('connections'), taken: count, open: count }),
-  /** It will not serve, and ends. */
+  /** It cannot do what it was told, and ends. */
   z.strictObject({ kind: z.literal('failed'), problem }),
   z.strictObject({
     kind: z.literal('look_for_key'),

@@ -17,33 +17,72 @@ export type WorkerProcess = {
 /** What a worker process makes known. */
 export type WorkerProcessEvents = {
   readonly message: (message: ToPrimary) => void
-  /** It said what is no message of ours. */
-  readonly nonsense: () => void
+  /** It said what is no message of ours, or reads so little of what it is told that it must be ended. */
+  readonly unusable: (why: 'nonsense' | 'backlog') => void
+  /** The last thing that is told: everything it has said was told before. */
   readonly ended: (code: number | null, signal: string | null) => void
 }
 
-/** Starts a worker: this program, once more, with the command that only we give it. */
+// What waits in our memory for a worker to read it. A long list goes a slice at a time, so it is nowhere near.
+const maxUnsentBytes = 67_108_864
+
+/** Starts a worker: this program, once more, with the command that only we give it. Throws when no process can be made. */
 export function startWorkerProcess(events: WorkerProcessEvents): WorkerProcess {
   cluster.setupPrimary({ args: ['worker'] })
   const worker: Worker = cluster.fork()
+  let unsentBytes = 0
+  let exited: readonly [code: number | null, signal: string | null] | undefined
+  let hasEnded = false
+  let isUnusable = false
   worker.on('message', (received: unknown) => {
     const message = parseToPrimary(received)
-    if (message === undefined) events.nonsense()
-    else events.message(message)
+    if (message === undefined) refuse('nonsense')
+    else if (!isUnusable) events.message(message)
   })
-  // What goes wrong with the pipe ends in the end of the worker, and that is told.
-  worker.on('error', () => {})
-  worker.on('exit', (code: number | null, signal: string | null) => events.ended(code, signal))
+  // What goes wrong with the pipe ends in the end of the worker, and that is told. Of one that never was nothing is.
+  worker.on('error', () => {
+    if (worker.process.pid === undefined) end([null, null])
+  })
+  worker.on('exit', (code: number | null, signal: string | null) => end([code, signal]))
+  worker.on('disconnect', () => end(exited))
   return {
     pid: worker.process.pid ?? 0,
-    post(message, socket) {
-      if (!worker.isConnected()) return
-      // Ours stays open until the worker says that it has its own: it could not be closed if the worker died before.
-      if (socket === undefined) worker.process.send(message, ignore)
-      else worker.process.send(message, socket, { keepOpen: true }, ignore)
-    },
+    post,
     kill: () => void worker.process.kill('SIGKILL'),
+  }
+
+  /** Both must have been told: the process is gone, and its pipe was read to the end. */
+  function end(told: typeof exited): void {
+    exited = told
+    if (exited === undefined || hasEnded || (worker.isConnected() && worker.process.pid !== undefined)) return
+    hasEnded = true
+    events.ended(...exited)
+  }
+
+  function post(message: ToWorker, socket?: Socket): void {
+    if (!worker.isConnected()) return
+    const bytes = sizeOf(message)
+    unsentBytes += bytes
+    const sent = () => {
+      unsentBytes -= bytes
+    }
+    // Ours stays open until the worker says that it has its own: it could not be closed if the worker died before.
+    if (socket === undefined) worker.process.send(message, sent)
+    else worker.process.send(message, socket, { keepOpen: true }, sent)
+    if (unsentBytes > maxUnsentBytes) refuse('backlog')
+  }
+
+  function refuse(why: 'nonsense' | 'backlog'): void {
+    if (!isUnusable) events.unusable(why)
+    isUnusable = true
   }
 }
 
-function ignore(): void {}
+/** About as many bytes as it takes; what is short is 200. */
+function sizeOf(message: ToWorker): number {
+  if ('entries' in message) return message.entries.length * 100 + 200
+  if (message.kind === 'keys') return message.document.length + 200
+  if (message.kind !== 'configure') return 200
+  const { text, startedText, files } = message
+  return files.reduce((sum, { base64 }) => sum + base64.length, text.length + startedText.length + 200)
+}

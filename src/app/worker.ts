@@ -11,7 +11,7 @@ import type { Configuration, Running } from './configuration.ts'
 import { readConfiguration, retire, run } from './configuration.ts'
 import { createDataPlane } from './data-plane.ts'
 import { createGatewayMetrics } from './metrics.ts'
-import { registerDataPlane } from './probes.ts'
+import { readiness, registerDataPlane } from './probes.ts'
 import { createReplicaStore } from './replicas.ts'
 import { createSecrets } from './secrets.ts'
 import type { ToPrimary, ToWorker } from './worker-messages.ts'
@@ -31,7 +31,7 @@ const closedMs = 20
 export async function runWorker(powers: Powers, started: () => void): Promise<number | undefined> {
   const self = cluster.worker
   if (self === undefined) return undefined
-  const { clock, env, readFile, fileMode } = powers
+  const { clock, env } = powers
   const writer = createLineWriter({}, { write: inWholeLines(powers.write) })
   const counted = createGatewayMetrics()
   const known = createKnownTokens<Principal>(clock.monotonicMs)
@@ -40,6 +40,7 @@ export async function runWorker(powers: Powers, started: () => void): Promise<nu
   let serving: ReturnType<typeof serve> | undefined
   let taken = 0
   let closedTimer: NodeJS.Timeout | undefined
+  let isLoaded = false
   self.on('message', (received: unknown, handle: unknown) => {
     const message = parseToWorker(received)
     if (message === undefined) throw new TypeError('Cannot read what the primary says: it is no message of ours')
@@ -65,22 +66,41 @@ export async function runWorker(powers: Powers, started: () => void): Promise<nu
       case 'report':
         post({ kind: 'report', ask: message.ask, metrics: counted.metrics.report() })
         break
+      case 'announce_close':
+        serving?.plane.announceClose()
+        break
       case 'drain':
         void drain(message.timeoutMs)
         break
       default:
         store.receive(message)
         if (message.kind === 'list_slice') post({ kind: 'took' })
+        tellLoaded()
     }
   }
 
+  /** The primary says that it is ready only when we are, too. */
+  function tellLoaded(): void {
+    if (
+      isLoaded ||
+      serving === undefined ||
+      !serving
+        .sources()
+        .flatMap(readiness)
+        .every(({ ok }) => ok)
+    )
+      return
+    isLoaded = true
+    post({ kind: 'loaded' })
+  }
+
+  /** Either this worker runs what the primary runs, or it ends: an old configuration would let in what the new one refuses. */
   function configure(message: Configure): void {
     store.expect(message.sources)
-    const { hash, localList } = message
-    const next = readConfiguration(
-      { file: message.file, read: () => message.text },
-      { env, fileMode, readFile: (path) => (path === localList?.file ? Buffer.from(localList.text) : readFile(path)) },
-    )
+    const { hash, file, text } = message
+    const files = new Map(message.files.map((each) => [each.file, Buffer.from(each.base64, 'base64')]))
+    // Its secrets were tried by the primary. Whether they can be read at this moment is no matter here.
+    const next = readConfiguration({ file, read: () => text }, { env, readNamed: (path) => readHanded(path, files) })
     try {
       if (next.kind === 'refused') throw new Error(next.problems.map(sentence).join('; '))
       if (next.hash !== hash) throw new Error('Cannot use configuration: it is not the one the primary means')
@@ -88,12 +108,13 @@ export async function runWorker(powers: Powers, started: () => void): Promise<nu
       else serving.reload(next)
     } catch (error) {
       const problem = (error instanceof Error ? error.message : 'unknown error').slice(0, 8192)
-      if (serving !== undefined) post({ kind: 'refused', hash, problem })
-      else post({ kind: 'failed', problem }, () => end(1))
+      post({ kind: 'failed', problem }, () => end(1))
       return
     }
     store.keepExpected()
+    isLoaded = false
     post({ kind: 'configured', hash })
+    tellLoaded()
   }
 
   /** Puts the first configuration to work. */
@@ -113,7 +134,7 @@ export async function runWorker(powers: Powers, started: () => void): Promise<nu
     const plane = createDataPlane(first.options, { ...powers, counted, writer, failed, serving: () => running.serving })
     registerDataPlane(counted.metrics, { running: () => running, known, plane, writer })
     started()
-    return { plane, log, reload }
+    return { plane, reload, sources: () => running.sources }
 
     function reload(next: Configuration): void {
       const before = running
@@ -131,13 +152,14 @@ export async function runWorker(powers: Powers, started: () => void): Promise<nu
     if (handle instanceof Socket) {
       // The door was opened with it, and a handle does not say so.
       handle.allowHalfOpen = true
-      handle.on('close', () => {
-        closedTimer ??= setTimeout(tellConnections, closedMs)
-      })
       if (serving === undefined) handle.destroy()
-      else serving.plane.take(handle)
+      else serving.plane.take(handle, tellSoon)
     }
     tellConnections()
+  }
+
+  function tellSoon(): void {
+    closedTimer ??= setTimeout(tellConnections, closedMs)
   }
 
   function tellConnections(): void {
@@ -152,6 +174,12 @@ export async function runWorker(powers: Powers, started: () => void): Promise<nu
     serving?.plane.close()
     post({ kind: 'drained', cutOff }, () => end(0))
   }
+}
+
+function readHanded(path: string, files: ReadonlyMap<string, Buffer>): Buffer {
+  const bytes = files.get(path)
+  if (bytes === undefined) throw new TypeError('Cannot read a file: the primary has not handed it over')
+  return bytes
 }
 
 function sentence({

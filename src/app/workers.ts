@@ -35,16 +35,20 @@ export type Workers = DataPlane & {
   /** Has every worker report what it has counted; a worker that does not is not waited for. */
   readonly gather: () => Promise<void>
   readonly checks: () => readonly Check[]
+  /** Whether those that serve have the keys and lists of every required issuer. */
+  readonly loaded: () => readonly Check[]
   readonly notes: () => readonly Check[]
   readonly status: () => unknown
   readonly close: () => Promise<void>
+  /** Ends every worker, also one that does not hear. */
+  readonly kill: () => void
 }
 
 /** A place for a worker, and who is in it. */
 type Slot = Occupant & {
   readonly number: number
   readonly backOff: ReturnType<typeof createBackOff>
-  /** Why there is none, or it does not run what it was told to. */
+  /** Why the last one ended; undefined while one serves. */
   problem: string | undefined
   cutOff: number
   timer: NodeJS.Timeout | undefined
@@ -54,22 +58,28 @@ type Occupant = {
   process: WorkerProcess | undefined
   outbox: Outbox
   desk: Desk | undefined
+  /** Listens to what it is told; what was sent before is lost. */
+  listens: boolean
   /** What it runs; undefined until it serves. */
   hash: string | undefined
   servesSinceMs: number | undefined
+  isLoaded: boolean
   connections: number
   report: MetricsReport
   reporting: Map<number, () => void>
-  /** Questions since it last said anything. */
+  /** Seconds since it last said anything: it is asked every second. */
   unanswered: number
 }
 
 const pingMs = 1000
-// As many seconds. It is a worker whose event loop stands still: no load does that, and nobody else would notice.
-const maxUnanswered = 30
+// Seconds. It is a worker whose event loop stands still: no load does that, and nobody else would notice.
+const maxUnanswered = 10
+// One that is starting may have to wait for a processor, and serves nobody meanwhile.
+const maxUnansweredAtStart = 30
+// Then it is handed no more connections, if another answers.
+const maxSilent = 2
 // A scrape does not wait longer for a worker; what that last said is told then.
 const gatherMs = 250
-const retryMs = 5000
 // For the last words of a worker that has drained.
 const farewellMs = 1000
 const pollMs = 10
@@ -84,6 +94,7 @@ export async function startWorkers(count: number, deps: WorkersDeps): Promise<Wo
   const restartSlot = restarts.slot()
   let numbers = followRunning()
   let asked = 0
+  let announcesClose = false
   let isStopping = false
   let gathering: Promise<void> | undefined
   const slots = Array.from({ length: count }, (_, at): Slot => {
@@ -103,16 +114,29 @@ export async function startWorkers(count: number, deps: WorkersDeps): Promise<Wo
     port: reception.port,
     inFlight: () => 0,
     connections: () => 0,
+    dropped: reception.dropped,
+    announceClose() {
+      announcesClose = true
+      for (const { outbox } of serving()) outbox.send({ kind: 'announce_close' })
+    },
     drain,
     close,
+    kill,
     reloaded() {
       numbers = followRunning()
-      for (const slot of slots) queueConfiguration(slot)
+      for (const slot of slots) if (slot.listens) queueConfiguration(slot)
     },
     gather: () => (gathering ??= gather().finally(forgetGathering)),
     checks() {
       const serve = serving().length
       return [{ name: 'workers', ok: serve > 0, said: `${serve} of ${count} serve` }]
+    },
+    loaded() {
+      const serve = serving()
+      const { hash: wanted } = running().configuration
+      const all = serve.filter(({ isLoaded, hash }) => isLoaded && hash === wanted).length
+      const said = `${all} of ${serve.length} have what they need`
+      return [{ name: 'keys and lists of workers', ok: all > 0 && all === serve.length, said }]
     },
     notes: () =>
       slots.flatMap(({ number, problem }) =>
@@ -141,14 +165,25 @@ export async function startWorkers(count: number, deps: WorkersDeps): Promise<Wo
   /** Starts a worker; resolves when it serves, or has ended. */
   function start(slot: Slot): Promise<void> {
     const { promise, resolve } = Promise.withResolvers<void>()
+    try {
+      startProcess(slot, resolve)
+    } catch (error) {
+      failed(error)
+      ended(slot, null, null)
+      resolve()
+    }
+    return promise
+  }
+
+  function startProcess(slot: Slot, resolve: () => void): void {
     const worker = startWorkerProcess({
       message(message) {
         slot.unanswered = 0
         heard(slot, worker, message)
         if (slot.hash !== undefined) resolve()
       },
-      nonsense() {
-        log.error('worker_nonsense', { worker: slot.number })
+      unusable(why) {
+        log.error('worker_unusable', { worker: slot.number, why })
         worker.kill()
       },
       ended(code, signal) {
@@ -159,12 +194,12 @@ export async function startWorkers(count: number, deps: WorkersDeps): Promise<Wo
     slot.process = worker
     slot.unanswered = 0
     slot.outbox = createOutbox(worker.post, failed)
-    return promise
   }
 
   function heard(slot: Slot, worker: WorkerProcess, message: ToPrimary): void {
     switch (message.kind) {
       case 'hello':
+        slot.listens = true
         publisher.connect(slot.outbox)
         queueConfiguration(slot)
         break
@@ -174,8 +209,8 @@ export async function startWorkers(count: number, deps: WorkersDeps): Promise<Wo
       case 'configured':
         configured(slot, worker, message.hash)
         break
-      case 'refused':
-        refused(slot, message.hash, message.problem)
+      case 'loaded':
+        slot.isLoaded = true
         break
       case 'failed':
         slot.problem = message.problem
@@ -211,7 +246,7 @@ export async function startWorkers(count: number, deps: WorkersDeps): Promise<Wo
         worker: slot.number,
         file: configuration.file,
         text: configuration.text,
-        localList: configuration.localListText ?? null,
+        files: [...configuration.files].map(([file, bytes]) => ({ file, base64: bytes.toString('base64') })),
         hash: configuration.hash,
         sources,
         startedText,
@@ -222,23 +257,17 @@ export async function startWorkers(count: number, deps: WorkersDeps): Promise<Wo
   function configured(slot: Slot, worker: WorkerProcess, hash: string): void {
     const isFirst = slot.hash === undefined
     slot.hash = hash
+    slot.isLoaded = false
     slot.problem = undefined
     if (!isFirst || isStopping) return
     slot.servesSinceMs = clock.monotonicMs()
-    slot.desk = { hand: (socket) => worker.post({ kind: 'connection' }, socket) }
+    slot.desk = {
+      hand: (socket) => worker.post({ kind: 'connection' }, socket),
+      answers: () => slot.unanswered <= maxSilent,
+    }
+    if (announcesClose) slot.outbox.send({ kind: 'announce_close' })
     reception.open(slot.desk)
     log.info('worker_started', { worker: slot.number, pid: worker.pid, config_hash: hash.slice(0, 16) })
-  }
-
-  /** It keeps what it had, and is told again: what it could not read may be there by then. */
-  function refused(slot: Slot, hash: string, problem: string): void {
-    slot.problem = problem
-    log.error('worker_config_refused', { worker: slot.number, error: problem, in_use: slot.hash?.slice(0, 16) })
-    const { outbox } = slot
-    setTimeout(() => {
-      if (slot.outbox === outbox && slot.problem !== undefined && running().configuration.hash === hash)
-        queueConfiguration(slot)
-    }, retryMs).unref()
   }
 
   function ended(slot: Slot, code: number | null, signal: string | null): void {
@@ -250,6 +279,7 @@ export async function startWorkers(count: number, deps: WorkersDeps): Promise<Wo
     const { servesSinceMs } = slot
     const pid = slot.process?.pid
     Object.assign(slot, vacant())
+    slot.problem ??= 'it ended'
     if (isStopping) return
     const delayMs = slot.backOff.nextMs(servesSinceMs)
     log.error('worker_exited', {
@@ -270,7 +300,7 @@ export async function startWorkers(count: number, deps: WorkersDeps): Promise<Wo
       if (slot.process === undefined) continue
       slot.unanswered += 1
       // Counted in our own turns: a primary that was stopped itself does not take its workers for stuck.
-      if (slot.unanswered > maxUnanswered) {
+      if (slot.unanswered > (slot.hash === undefined ? maxUnansweredAtStart : maxUnanswered)) {
         log.error('worker_stuck', { worker: slot.number, pid: slot.process.pid })
         slot.process.kill()
       } else if (slot.hash !== undefined) slot.outbox.send({ kind: 'report', ask: nextAsk() })
@@ -300,6 +330,7 @@ export async function startWorkers(count: number, deps: WorkersDeps): Promise<Wo
 
   async function drain(timeoutMs: number): Promise<number> {
     stop()
+    await reception.drain()
     for (const slot of slots) {
       if (slot.hash === undefined) slot.process?.kill()
       else slot.outbox.send({ kind: 'drain', timeoutMs })
@@ -310,13 +341,17 @@ export async function startWorkers(count: number, deps: WorkersDeps): Promise<Wo
 
   async function close(): Promise<void> {
     stop()
-    for (const slot of slots) slot.process?.kill()
+    reception.close()
+    kill()
     await untilGone(farewellMs)
+  }
+
+  function kill(): void {
+    for (const slot of slots) slot.process?.kill()
   }
 
   function stop(): void {
     isStopping = true
-    reception.close()
     for (const { timer } of slots) clearTimeout(timer)
     clearInterval(pings)
   }
@@ -337,8 +372,10 @@ function vacant(): Occupant {
       () => {},
     ),
     desk: undefined,
+    listens: false,
     hash: undefined,
     servesSinceMs: undefined,
+    isLoaded: false,
     connections: 0,
     report: [],
     reporting: new Map(),

@@ -11,25 +11,34 @@ export async function serve(file: string, shell: Shell): Promise<number> {
   if (refused !== undefined) return sayFailure(shell, new Error(refused))
   const stopped = Promise.withResolvers<void>()
   let asked = 0
+  let app: Awaited<ReturnType<typeof startApp>> | undefined
   const stop = () => {
     asked += 1
-    if (asked > 1) shell.exitNow(exitCodes.failure)
+    if (asked > 1) {
+      if (app?.kind === 'running') app.abandon()
+      shell.exitNow(exitCodes.failure)
+    }
     stopped.resolve()
   }
   shell.onSignal('SIGTERM', stop)
   shell.onSignal('SIGINT', stop)
+  // At a start nothing is read anew: it is being read.
+  shell.onSignal('SIGHUP', () => {
+    if (app?.kind === 'running') app.reload()
+  })
   try {
-    const app = await startApp({ file, read: () => shell.readFile(file).toString('utf8') }, shell)
+    app = await startApp({ file, read: () => shell.readFile(file).toString('utf8') }, shell)
     if (app.kind === 'refused') {
       for (const problem of app.problems) shell.say(`${formatProblem(problem, { color: shell.color })}\n`)
       return exitCodes.configuration
     }
-    shell.onSignal('SIGHUP', () => void app.reload())
     void settle(app).then(shell.started)
     await stopped.promise
     await app.drain()
     return exitCodes.ok
   } catch (error) {
+    // A signal to the group ends workers that are not up yet, and no start can be made without them.
+    if (asked > 0 && app === undefined) return exitCodes.ok
     return sayFailure(shell, error)
   }
 }

@@ -58,7 +58,9 @@ export const gatewayOptions = z.strictObject({
   workers: z
     .union([z.int().min(1).max(64), z.literal('auto')], { error: 'expected a number from 1 to 64, or auto' })
     .prefault(1)
-    .describe('Processes that serve requests; auto: one for each CPU we may use. A change needs a restart.'),
+    .describe(
+      'Processes that serve requests, each up to the limits of `limits` and `upstream`; auto: one for each CPU we may use. A change needs a restart.',
+    ),
   listen: z
     .strictObject({
       proxy: address

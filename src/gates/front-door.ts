@@ -2,6 +2,7 @@
 import type { AddressInfo, Socket } from 'node:net'
 import { createServer } from 'node:net'
 import type { Deadlines } from '../http1/deadlines.ts'
+import { lastCall, nextTurn } from '../http1/last-call.ts'
 import { adoptSocket } from '../http1/lent-reads.ts'
 import type { ServerLimits } from '../http1/limits.ts'
 import type { ServerConnection } from '../http1/server-connection.ts'
@@ -24,8 +25,8 @@ export type FrontDoorDeps = HandlerDeps & { readonly deadlines: Deadlines }
 
 /** Clients that have come in, wherever they were let in: here, or at the door of another process. */
 export type Hall = {
-  /** Serves a connection of which nothing was read yet. */
-  readonly take: (socket: Socket) => void
+  /** Serves a connection of which nothing was read yet; `left` is told when it has closed. */
+  readonly take: (socket: Socket, left?: () => void) => void
   readonly inFlight: () => number
   readonly connections: () => number
   /** Connections that were one too many. */
@@ -64,7 +65,7 @@ export function createHall(options: HallOptions, deps: FrontDoorDeps): Hall {
     close,
   }
 
-  function take(accepted: Socket): void {
+  function take(accepted: Socket, left?: () => void): void {
     if (served.size >= options.maxConnections) {
       dropped += 1
       accepted.destroy()
@@ -81,6 +82,7 @@ export function createHall(options: HallOptions, deps: FrontDoorDeps): Hall {
     socket.on('close', () => {
       served.delete(socket)
       if (served.size === 0) emptied?.()
+      left?.()
     })
   }
 
@@ -94,10 +96,13 @@ export function createHall(options: HallOptions, deps: FrontDoorDeps): Hall {
     for (const connection of served.values()) connection.announceClose()
   }
 
-  function drain(): Promise<void> {
-    isClosing = true
+  async function drain(): Promise<void> {
+    announceClose()
+    // A request that is here already, and was not read yet, would find its connection closed.
+    await nextTurn()
+    await nextTurn()
     for (const connection of served.values()) connection.closeIdle()
-    return new Promise((resolve) => {
+    await new Promise<void>((resolve) => {
       if (served.size === 0) resolve()
       else emptied = resolve
     })
@@ -112,7 +117,11 @@ export function createHall(options: HallOptions, deps: FrontDoorDeps): Hall {
 export async function openFrontDoor(options: FrontDoorOptions, deps: FrontDoorDeps): Promise<FrontDoor> {
   const hall = createHall(options, deps)
   // Half-open: a client that has said all it will may still want to hear.
-  const server = createServer({ allowHalfOpen: true, noDelay: true }, hall.take)
+  let accepted = 0
+  const server = createServer({ allowHalfOpen: true, noDelay: true }, (socket) => {
+    accepted += 1
+    hall.take(socket)
+  })
   await new Promise<void>((resolve, reject) => {
     server.once('error', reject)
     server.listen(options.port, options.host, resolve)
@@ -122,9 +131,10 @@ export async function openFrontDoor(options: FrontDoorOptions, deps: FrontDoorDe
   return {
     ...hall,
     port,
-    drain() {
+    async drain() {
+      await lastCall(() => accepted)
       server.close()
-      return hall.drain()
+      await hall.drain()
     },
     close() {
       server.close()

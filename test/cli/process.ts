@@ -21,10 +21,17 @@ export type Started = Disposable & {
   readonly ended: Promise<number | null>
 }
 
+type StartOptions = {
+  readonly input?: string
+  readonly env?: NodeJS.ProcessEnv
+  /** In a process group of its own, whose number is that of the process. */
+  readonly group?: boolean
+}
+
 /** Starts `postern` with arguments; what is on stdin is `input`, and nothing after it. */
-export function start(args: readonly string[], options: { input?: string; env?: NodeJS.ProcessEnv } = {}): Started {
+export function start(args: readonly string[], options: StartOptions = {}): Started {
   const env = { PATH: process.env['PATH'], ...options.env }
-  const child = spawn(process.execPath, [program, ...args], { env, stdio: 'pipe' })
+  const child = spawn(process.execPath, [program, ...args], { env, stdio: 'pipe', detached: options.group === true })
   let stdout = ''
   let stderr = ''
   child.stdout.setEncoding('utf8').on('data', (text: string) => {

@@ -9,8 +9,8 @@ import { createHeaderFilter } from '../../src/decision/headers.ts'
 import type { Lookups } from '../../src/decision/lookups.ts'
 import { createPolicy } from '../../src/decision/policy.ts'
 import { compileRules, rulesOptions } from '../../src/decision/rules.ts'
-import type { FrontDoor } from '../../src/gates/front-door.ts'
-import { openFrontDoor } from '../../src/gates/front-door.ts'
+import type { FrontDoor, FrontDoorDeps, Hall } from '../../src/gates/front-door.ts'
+import { createHall, openFrontDoor } from '../../src/gates/front-door.ts'
 import type { Exchange } from '../../src/gates/gate.ts'
 import { limitsOptions, poolLimits, serverLimits, upstreamOptions } from '../../src/gates/options.ts'
 import type { Gateway } from '../../src/gateway.ts'
@@ -48,6 +48,33 @@ const pool = poolLimits(upstreamOptions.parse({}))
 
 /** Opens a door; `gateway` decides instead of the public rules. */
 export async function openDoor(upstreamPort: number, gateway?: Gateway): Promise<Door> {
+  const { deps, told, upstream } = wire(upstreamPort, gateway)
+  const door = await openFrontDoor({ host: '127.0.0.1', port: 0, maxConnections: 10_000, limits }, deps)
+  return {
+    door,
+    ...told,
+    send: (bytes, quietMs) => talk(door.port, bytes, quietMs),
+    async [Symbol.asyncDispose]() {
+      door.close()
+      upstream.close()
+    },
+  }
+}
+
+/** Makes a hall without a door, as a worker has one. */
+export function openHall(upstreamPort: number): AsyncDisposable & { readonly hall: Hall } {
+  const { deps, upstream } = wire(upstreamPort, undefined)
+  const hall = createHall({ maxConnections: 10_000, limits }, deps)
+  return {
+    hall,
+    async [Symbol.asyncDispose]() {
+      hall.close()
+      upstream.close()
+    },
+  }
+}
+
+function wire(upstreamPort: number, gateway: Gateway | undefined) {
   const rules = rulesOptions.parse([{ match: { path: '/**' }, public: true, insecure: true }])
   const served = {
     gateway: gateway ?? createGateway(createPolicy(compileRules(rules), []), lookups, clock),
@@ -64,29 +91,16 @@ export async function openDoor(upstreamPort: number, gateway?: Gateway): Promise
   }
   const list = [endpoint]
   const upstream = createUpstreamPool({ list: () => list }, pool, deadlines)
-  const door = await openFrontDoor(
-    { host: '127.0.0.1', port: 0, maxConnections: 10_000, limits },
-    {
-      clock,
-      deadlines,
-      upstream,
-      serving: () => served,
-      decided: (decision) => void decisions.push(decision),
-      finished: (exchange) => void exchanges.push(exchange),
-      failed: (error) => void failures.push(error),
-    },
-  )
-  return {
-    door,
-    decisions,
-    exchanges,
-    failures,
-    send: (bytes, quietMs) => talk(door.port, bytes, quietMs),
-    async [Symbol.asyncDispose]() {
-      door.close()
-      upstream.close()
-    },
+  const deps: FrontDoorDeps = {
+    clock,
+    deadlines,
+    upstream,
+    serving: () => served,
+    decided: (decision) => void decisions.push(decision),
+    finished: (exchange) => void exchanges.push(exchange),
+    failed: (error) => void failures.push(error),
   }
+  return { deps, upstream, told: { decisions, exchanges, failures } }
 }
 
 /** Sends bytes and collects the answer as latin1. */

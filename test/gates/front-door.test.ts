@@ -1,10 +1,11 @@
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
-import { connect } from 'node:net'
+import type { AddressInfo, Socket } from 'node:net'
+import { connect, createServer } from 'node:net'
 import { test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Decision } from '../../src/decision/decision.ts'
-import { openDoor, openRawUpstream, openUpstream } from './door.ts'
+import { openDoor, openHall, openRawUpstream, openUpstream, talk } from './door.ts'
 
 const get = (path: string, lines = '') => `GET ${path} HTTP/1.1\r\nHost: a.test\r\n${lines}Connection: close\r\n\r\n`
 const statusOf = (answer: string) => Number(answer.split(' ', 2)[1])
@@ -186,6 +187,7 @@ test('openFrontDoor().drain() finishes what is in flight, tells kept connections
   await sleep(50)
 
   const drained = it.door.drain()
+  await sleep(50)
   const late = await it.send(get('/b'))
   answer.resolve()
   await drained
@@ -193,6 +195,34 @@ test('openFrontDoor().drain() finishes what is in flight, tells kept connections
   assert.equal(late, '')
   const text = await pending
   assert.match(text, /late$/)
+})
+
+test('openFrontDoor().drain() still serves everybody who has connected, taken in or not', async () => {
+  await using upstream = await openUpstream((_request, response) => void response.end('served'))
+  await using it = await openDoor(upstream.port)
+  const sent = Array.from({ length: 20 }, () => it.send(get('/a')))
+
+  await it.door.drain()
+
+  assert.deepEqual([...new Set((await Promise.all(sent)).map(statusOf))], [200])
+})
+
+test('createHall().drain() still answers a request that had come and was not read', async () => {
+  await using upstream = await openUpstream((_request, response) => void response.end('served'))
+  await using it = openHall(upstream.port)
+  const handed = Promise.withResolvers<Socket>()
+  const server = createServer({ allowHalfOpen: true, pauseOnConnect: true }, handed.resolve).listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const { port } = server.address() as AddressInfo // it listens on a port
+  const answer = talk(port, get('/a'))
+  const socket = await handed.promise
+  server.close()
+  await sleep(50)
+
+  it.hall.take(socket)
+  await it.hall.drain()
+
+  assert.equal(statusOf(await answer), 200)
 })
 
 test('openFrontDoor() does not read on after denying a body of unknown length, and closes', async () => {

@@ -46,10 +46,12 @@ export type RevocationScene = AsyncDisposable & {
   readonly replay: () => { readonly stop: () => Promise<void> }
 }
 
+type SceneOptions = { readonly maxStaleness?: string; readonly maxAge?: string; readonly workers?: number }
+
 /** Sets it up, with `count` good tokens of the three forms in turn. */
 export async function setScene(
   count: number,
-  { maxStaleness = '30s', maxAge = '30s' }: { readonly maxStaleness?: string; readonly maxAge?: string } = {},
+  { maxStaleness = '30s', maxAge = '30s', workers = 1 }: SceneOptions = {},
 ): Promise<RevocationScene> {
   await using stack = new AsyncDisposableStack()
   const directory = mkdtempSync(join(tmpdir(), 'postern-revocation-'))
@@ -67,6 +69,7 @@ export async function setScene(
   const secret = { client_id: 'gateway', client_secret: { env: 'POSTERN_SECRET' } }
   const gateway = stack.use(
     await startGatewayProcess({
+      workers,
       upstream: { url: upstream.url },
       issuers: [
         {

@@ -58,6 +58,25 @@ test('200 tokens replayed every 50 ms are refused within poll interval + 1 s of 
   for (const { answers } of doomed) assert.equal(answers.at(-1)?.reason, 'token_revoked')
 })
 
+test('60 tokens on 60 connections to two workers are refused within poll interval + 1 s by whichever has them', {
+  timeout,
+}, async (t) => {
+  await using scene = await setScene(60, { workers: 2 })
+  const replaying = scene.replay()
+  await allServed(scene.tokens)
+
+  const doomed = scene.tokens.slice(0, 45)
+  await revokeWithin(scene, doomed, 2000)
+  await wait(mostMs + 500)
+  await replaying.stop()
+  const slowestMs = slowestRevocationMs(scene.tokens)
+  t.diagnostic(`last 200 at most ${Math.round(slowestMs)} ms after the revocation`)
+
+  assert.ok(slowestMs <= mostMs, `${slowestMs} ms`)
+  assert.deepEqual(lastStatuses(doomed), new Set([401]))
+  assert.deepEqual(lastStatuses(scene.tokens.slice(45)), new Set([200]))
+})
+
 test('a revoked token stays refused through resets of the feed and an issuer restored from an old copy', {
   timeout,
 }, async (t) => {

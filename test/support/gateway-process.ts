@@ -107,11 +107,11 @@ export async function startGatewayProcess(configuration: Readonly<Record<string,
   }
 }
 
-/** Waits until something holds, at most ten seconds. */
-export async function until(holds: () => Promise<boolean>): Promise<void> {
-  const endMs = performance.now() + startMs
+/** Waits until something holds, at most ten seconds, or as long as is said. */
+export async function until(holds: () => Promise<boolean>, patienceMs = startMs): Promise<void> {
+  const endMs = performance.now() + patienceMs
   while (!(await holds())) {
-    assert.ok(performance.now() < endMs, `not within ${startMs} ms`)
+    assert.ok(performance.now() < endMs, `not within ${patienceMs} ms`)
     await wait(20)
   }
 }

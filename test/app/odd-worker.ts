@@ -1,0 +1,19 @@
+// A worker process as none of ours is: it does what `ODD_WORKER` says.
+import process from 'node:process'
+
+const send = (message: unknown) => new Promise((resolve) => process.send?.(message, resolve))
+
+switch (process.env['ODD_WORKER']) {
+  case 'nonsense':
+    await send({ kind: 'hello', more: 'than that' })
+    break
+  case 'deaf':
+    // Its event loop stands still for good: nothing is read.
+    await send({ kind: 'hello' })
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0)
+    break
+  default:
+    for (let open = 0; open < 500; open += 1) void send({ kind: 'connections', taken: 500, open })
+    await send({ kind: 'drained', cutOff: 7 })
+    process.exit(0)
+}

@@ -1,0 +1,58 @@
+import assert from 'node:assert/strict'
+import cluster from 'node:cluster'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import type { ToPrimary } from '../../src/app/worker-messages.ts'
+import type { WorkerProcess } from '../../src/app/worker-process.ts'
+import { startWorkerProcess } from '../../src/app/worker-process.ts'
+
+/** Starts an odd worker; resolves with all that became of it, in order. */
+async function runOdd(kind: string, act: (worker: WorkerProcess, told: string) => void): Promise<readonly string[]> {
+  cluster.setupPrimary({ exec: join(import.meta.dirname, 'odd-worker.ts') })
+  process.env['ODD_WORKER'] = kind
+  const events: string[] = []
+  const ended = Promise.withResolvers<void>()
+  const tell = (event: string) => {
+    events.push(event)
+    act(worker, event)
+  }
+  const worker = startWorkerProcess({
+    message: (message: ToPrimary) => tell(message.kind),
+    unusable: (why) => tell(`unusable: ${why}`),
+    ended(code, signal) {
+      events.push(`ended: ${code} ${signal}`)
+      ended.resolve()
+    },
+  })
+  await ended.promise
+  return events
+}
+
+test('startWorkerProcess() tells the end of a worker after everything it has said', async () => {
+  const events = await runOdd('talkative', () => {})
+
+  assert.equal(events.length, 502)
+  assert.deepEqual(events.slice(-2), ['drained', 'ended: 0 null'])
+})
+
+test('startWorkerProcess() says once that a worker is unusable which says what is no message of ours', async () => {
+  const events = await runOdd('nonsense', (worker, told) => {
+    if (told.startsWith('unusable')) worker.kill()
+  })
+
+  assert.deepEqual(events, ['unusable: nonsense', 'ended: null SIGKILL'])
+})
+
+test('startWorkerProcess() says that a worker is unusable which does not read, before it costs much memory', async () => {
+  const entries = Array.from({ length: 5000 }, (_, at) => ['jti', `token-${at}`, null, 1, 'owner'] as const)
+  let posted = 0
+
+  const events = await runOdd('deaf', (worker, told) => {
+    if (told.startsWith('unusable')) worker.kill()
+    if (told !== 'hello') return
+    for (; posted < 200; posted += 1)
+      worker.post({ kind: 'list_added', source: 1, entries: entries.map((entry) => [...entry]) })
+  })
+
+  assert.deepEqual(events, ['hello', 'unusable: backlog', 'ended: null SIGKILL'])
+})

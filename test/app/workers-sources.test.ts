@@ -1,0 +1,192 @@
+// What workers are handed: keys and lists that the primary alone fetches, and the configuration.
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { directory } from '../cli/process.ts'
+import { until } from '../support/gateway-process.ts'
+import { createSigner } from '../support/tokens.ts'
+import type { WorkersWorld } from './workers-world.ts'
+import { askAll, openWorkers, reasonsOf, rules, statusesOf } from './workers-world.ts'
+
+const pollMs = 500
+
+/** Both workers must be among those who answer. */
+async function lanesToBoth(world: WorkersWorld) {
+  const lanes = world.lanes(16)
+  await askAll(lanes, '/open', 'none')
+  for (const { connections } of await world.workers()) assert.ok(connections >= 6, `${connections} connections`)
+  return lanes
+}
+
+test('the primary alone fetches keys, and has them before a worker is asked', async () => {
+  await using world = await openWorkers({ workers: 3 })
+  await world.gateway.ready()
+
+  const answers = await askAll(world.lanes(24), '/orders/1', world.token())
+
+  assert.deepEqual(statusesOf(answers), [200])
+  assert.equal(world.issuer.count('/jwks'), 1)
+})
+
+test('a key that no worker knows is fetched once for all of them, and so is one that does not exist', async () => {
+  await using world = await openWorkers({ issuer: { jwks: { cool_down: '30s' } } })
+  await world.gateway.ready()
+  const lanes = await lanesToBoth(world)
+  const second = createSigner('second')
+  world.issuer.keys = [world.signer.jwk, second.jwk]
+
+  const answers = await askAll(lanes, '/orders/1', world.token({}, second))
+  const unknown = await askAll(lanes, '/orders/1', world.token({}, createSigner('third')))
+
+  assert.deepEqual(statusesOf(answers), [200])
+  // It may be newer than that fetch, and the cool-down of all of them allows no other.
+  assert.deepEqual(statusesOf(unknown), [503])
+  assert.deepEqual(reasonsOf(unknown), ['keys_unavailable'])
+  assert.equal(world.issuer.count('/jwks'), 2)
+})
+
+test('workers without keys answer 503 and are not ready; once ready, every one of them has the keys', async () => {
+  let isDown = true
+  await using world = await openWorkers({
+    issuer: { jwks: { cool_down: '1s' } },
+    prepare: (issuer) => {
+      issuer.answer = ({ path }) => (isDown && path === '/jwks' ? { status: 500, json: {} } : undefined)
+    },
+  })
+  const lanes = await lanesToBoth(world)
+
+  const before = await askAll(lanes, '/orders/1', world.token())
+  const unready = await world.gateway.health('/readyz')
+  isDown = false
+  await world.gateway.ready()
+  const after = await askAll(lanes, '/orders/1', world.token())
+
+  assert.deepEqual(statusesOf(before), [503])
+  assert.deepEqual(reasonsOf(before), ['keys_unavailable'])
+  assert.equal(unready.status, 503)
+  assert.equal((await world.gateway.health('/startupz')).status, 200)
+  assert.deepEqual(statusesOf(after), [200])
+})
+
+test('workers without the first complete blacklist answer 503 and are not ready; once ready, all of them have it', async () => {
+  let isDown = true
+  await using world = await openFeedWorld((path) => isDown && path === '/blacklist')
+  world.issuer.revoked.push({ kind: 'jti', value: 'gone' })
+  const lanes = await lanesToBoth(world)
+
+  const before = await askAll(lanes, '/orders/1', world.token())
+  const unready = await world.gateway.health('/readyz')
+  isDown = false
+  await world.gateway.ready()
+  const after = await askAll(lanes, '/orders/1', world.token())
+  const revoked = await askAll(lanes, '/orders/1', world.token({ jti: 'gone' }))
+
+  assert.deepEqual(reasonsOf(before), ['blacklist_stale'])
+  assert.equal(unready.status, 503)
+  assert.deepEqual(statusesOf(after), [200])
+  assert.deepEqual(reasonsOf(revoked), ['token_revoked'])
+})
+
+test('a revocation reaches every worker within a poll and a second, and a worker that comes later knows of it', async () => {
+  await using world = await openFeedWorld(() => false)
+  await world.gateway.ready()
+  const lanes = await lanesToBoth(world)
+  const token = world.token({ jti: 'gone' })
+  assert.deepEqual(statusesOf(await askAll(lanes, '/orders/1', token)), [200])
+
+  world.issuer.revoked.push({ kind: 'jti', value: 'gone' })
+  const revokedMs = performance.now()
+  await until(async () => statusesOf(await askAll(lanes, '/orders/1', token)).join() === '401')
+  const lagMs = performance.now() - revokedMs
+  const polled = world.issuer.count('/blacklist')
+  for (const pid of await world.serving(2)) process.kill(pid, 'SIGKILL')
+  await until(async () => world.gateway.logged('worker_exited').length === 2)
+  await world.serving(2)
+  const later = await askAll(world.lanes(16), '/orders/1', token)
+
+  assert.ok(lagMs < pollMs + 1000, `${lagMs} ms`)
+  assert.deepEqual(reasonsOf(later), ['token_revoked'])
+  assert.ok(polled >= 2)
+})
+
+test('polls of two workers are those of one: the primary polls', async () => {
+  await using world = await openFeedWorld(() => false)
+  await world.gateway.ready()
+  const [before, startMs] = [world.issuer.count('/blacklist'), performance.now()]
+
+  await until(async () => performance.now() - startMs > pollMs * 4)
+
+  // Jitter makes an interval shorter by a tenth at most.
+  const polls = world.issuer.count('/blacklist') - before
+  const mostPolls = (performance.now() - startMs) / (pollMs * 0.9) + 1
+  assert.ok(polls >= 2 && polls <= mostPolls, `${polls} polls, at most ${mostPolls} wanted`)
+})
+
+test('a list that the primary holds grows old in the workers, too, while its issuer is silent', async () => {
+  let isDown = false
+  await using world = await openFeedWorld((path) => isDown && path === '/blacklist', { max_staleness: '2s' })
+  await world.gateway.ready()
+  const lanes = await lanesToBoth(world)
+  assert.deepEqual(statusesOf(await askAll(lanes, '/orders/1', world.token())), [200])
+
+  isDown = true
+
+  await until(async () => reasonsOf(await askAll(lanes, '/orders/1', world.token())).join() === 'blacklist_stale')
+})
+
+test('a reload reaches every worker, a refused one none, and one that starts later runs what the others run', async () => {
+  await using world = await openWorkers()
+  await world.gateway.ready()
+  const lanes = await lanesToBoth(world)
+  const renamed = rules.map((rule) => (rule.id === 'open' ? { ...rule, match: { path: '/new' } } : rule))
+  const hashes = async () => new Set((await world.workers()).map(({ config_hash }) => config_hash))
+  const [before] = await hashes()
+
+  world.gateway.configure({ nonsense: true })
+  world.gateway.signal('SIGHUP')
+  await until(async () => world.gateway.logged('config_refused').length > 0)
+  assert.deepEqual([...(await hashes())], [before])
+  assert.deepEqual(statusesOf(await askAll(lanes, '/open', 'none')), [200])
+
+  world.configure({ rules: renamed })
+  world.gateway.signal('SIGHUP')
+  await until(async () => [...(await hashes())].length === 1 && !(await hashes()).has(before ?? ''))
+  assert.deepEqual(statusesOf(await askAll(lanes, '/open', 'none')), [403])
+  assert.deepEqual(statusesOf(await askAll(lanes, '/new', 'none')), [200])
+
+  for (const pid of await world.serving(2)) process.kill(pid, 'SIGKILL')
+  await until(async () => world.gateway.logged('worker_exited').length === 2)
+  assert.deepEqual(statusesOf(await askAll(world.lanes(8), '/new', 'none')), [200])
+})
+
+test("workers judge by the operator's list as the primary has read it, whatever the file holds by then", async () => {
+  using files = directory()
+  const file = files.write('denied.yaml', 'version: 1\nentries: []\n')
+  await using world = await openWorkers({ more: { blacklist: { local: { file } } } })
+  await world.gateway.ready()
+  const lanes = await lanesToBoth(world)
+  const token = world.token({ sub: 'mallory' })
+  assert.deepEqual(statusesOf(await askAll(lanes, '/orders/1', token)), [200])
+
+  files.write('denied.yaml', 'version: 1\nentries: [{ kind: sub, value: mallory }]\n')
+  world.gateway.signal('SIGHUP')
+  await until(async () => reasonsOf(await askAll(lanes, '/orders/1', token)).join() === 'token_revoked')
+  files.write('denied.yaml', 'version: 1\nentries: nonsense\n')
+  world.gateway.signal('SIGHUP')
+  await until(async () => world.gateway.logged('config_refused').length > 0)
+  for (const pid of await world.serving(2)) process.kill(pid, 'SIGKILL')
+  await until(async () => world.gateway.logged('worker_exited').length === 2)
+  await world.serving(2)
+
+  assert.deepEqual(reasonsOf(await askAll(world.lanes(8), '/orders/1', token)), ['token_revoked'])
+})
+
+/** With a feed that fails when it is said to. */
+async function openFeedWorld(fails: (path: string) => boolean, blacklist: Readonly<Record<string, unknown>> = {}) {
+  return await openWorkers({
+    prepare(issuer) {
+      issuer.answer = ({ path }) => (fails(path) ? { status: 500, json: {} } : undefined)
+    },
+    hasFeed: true,
+    more: { blacklist: { poll_interval: `${pollMs}ms`, ...blacklist } },
+  })
+}
