@@ -55,7 +55,7 @@ test('createBodyReader() has ended before it begins where there is no body, and 
 
 test('createBodyReader() takes so many bytes, however they are cut, and leaves what is behind them', () => {
   const sent = Buffer.from('hello, worldGET / HTTP/1.1')
-  fc.assert(
+  void fc.assert(
     fc.property(cuts, (shares) => {
       assert.deepEqual(read(12, cutUp(sent, shares)), {
         used: 12,
@@ -233,7 +233,7 @@ const bodies = fc
 
 test('createBodyReader() decodes whatever fits the grammar, nothing else, and throws at nothing', () => {
   let [fitting, other] = [0, 0]
-  fc.assert(
+  void fc.assert(
     fc.property(spoilt(bodies), (text) => {
       const expected = decode(text)
       const found = read('chunked', whole(text))
@@ -250,7 +250,7 @@ test('createBodyReader() decodes whatever fits the grammar, nothing else, and th
 })
 
 test('createBodyReader() finds the same however the bytes are cut', () => {
-  fc.assert(
+  void fc.assert(
     fc.property(spoilt(bodies), cuts, (text, shares) => {
       const bytes = Buffer.from(text, 'latin1')
 
@@ -262,7 +262,7 @@ test('createBodyReader() finds the same however the bytes are cut', () => {
 })
 
 test('createBodyReader() throws at no bytes', () => {
-  fc.assert(
+  void fc.assert(
     fc.property(fc.uint8Array({ maxLength: 200 }), cuts, (bytes, shares) => {
       read('chunked', cutUp(Buffer.from(bytes), shares))
     }),

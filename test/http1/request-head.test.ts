@@ -370,7 +370,7 @@ const anything = fc.oneof(
 
 test('readRequestHead() takes whatever fits the grammar, nothing else, and throws at nothing', () => {
   let [fitting, other] = [0, 0]
-  fc.assert(
+  void fc.assert(
     fc.property(anything, (text) => {
       const fits = fitsGrammar(text)
       if (fits) fitting += 1
@@ -384,7 +384,7 @@ test('readRequestHead() takes whatever fits the grammar, nothing else, and throw
 })
 
 test('readRequestHead() finds the same however the bytes are cut', () => {
-  fc.assert(
+  void fc.assert(
     fc.property(anything, cuts, (text, shares) => {
       const bytes = Buffer.from(text, 'latin1')
 
@@ -396,7 +396,7 @@ test('readRequestHead() finds the same however the bytes are cut', () => {
 })
 
 test('readRequestHead() lets nothing past its limits by the way the bytes are cut', () => {
-  fc.assert(
+  void fc.assert(
     fc.property(anything, cuts, (text, shares) => {
       const whole = read(text, tight)
       const found = readParts(cutUp(Buffer.from(text, 'latin1'), shares), tight)
@@ -410,7 +410,7 @@ test('readRequestHead() lets nothing past its limits by the way the bytes are cu
 })
 
 test('readRequestHead() gives nothing that has a line end or NUL in it, and only bytes that it was given', () => {
-  fc.assert(
+  void fc.assert(
     fc.property(anything, (text) => {
       const head = read(text)
       if (head?.kind !== 'head') return
