@@ -7,9 +7,7 @@ import type { Problem } from '../config/problems.ts'
 import type { GatewayOptions } from '../config/schema.ts'
 import type { Principal } from '../decision/decision.ts'
 import { watchFiles } from '../io/files.ts'
-import { createHttpClient } from '../io/http-client.ts'
-import type { HttpAnswer } from '../io/http-server.ts'
-import { problem, startHttpServer } from '../io/http-server.ts'
+import { startHttpServer } from '../io/http-server.ts'
 import type { WriteChunk } from '../io/log.ts'
 import { createLineWriter, createLog, inWholeLines } from '../io/log.ts'
 import { createKnownTokens } from '../sources/known-tokens.ts'
@@ -22,7 +20,7 @@ import { explain } from './explain.ts'
 import { createGatewayMetrics } from './metrics.ts'
 import { createProbes, registerDataPlane, registerGauges } from './probes.ts'
 import { createSecrets } from './secrets.ts'
-import { placesOf } from './upstream.ts'
+import { createUpstreamHealth } from './upstream-health.ts'
 import type { Workers } from './workers.ts'
 
 /** What the process gives. Nothing below reads a clock, a file, the environment or a random number by itself. */
@@ -90,12 +88,12 @@ export async function startApp(
   // Before the listeners: the issuers answer meanwhile.
   for (const each of running.sources) each.start()
   try {
-    const planeDeps = { ...powers, counted, writer, failed, serving: () => running.serving }
+    const planeDeps = { ...powers, log, counted, writer, failed, serving: () => running.serving }
     const plane =
       workerCount === 1 ? await openDataPlane(configuration.options, planeDeps) : await startWorkers(workerCount)
     open.push(plane)
     registerDataPlane(counted.metrics, { running: () => running, known, plane, writer })
-    const upstreamHealth = createUpstreamHealth(upstreamOptions)
+    const upstreamHealth = createUpstreamHealth(upstreamOptions, { ...powers, log })
     open.push(upstreamHealth)
     const handleHealth = createHealth({ ...probes, metrics: scrape, upstream: upstreamHealth.ask })
     const health = await startHttpServer(
@@ -230,28 +228,6 @@ function countWorkers({ workers }: GatewayOptions): number {
 function needsRestart(before: GatewayOptions, after: GatewayOptions): readonly string[] {
   const names = ['workers', 'listen', 'limits', 'upstream', 'drain'] as const
   return names.filter((name) => JSON.stringify(before[name]) !== JSON.stringify(after[name]))
-}
-
-function createUpstreamHealth(options: GatewayOptions['upstream']): {
-  ask: () => Promise<HttpAnswer> | undefined
-  close: () => void
-} {
-  const client = createHttpClient({})
-  const { health_path } = options
-  const address = (placesOf(options)[0] ?? '') + (health_path ?? '')
-  return { ask: () => (health_path === undefined ? undefined : relay()), close: client.close }
-
-  async function relay(): Promise<HttpAnswer> {
-    try {
-      const { status, header, body } = await client.send(
-        { method: 'GET', url: address },
-        { maxBodyBytes: 65_536, deadlineMs: 2000 },
-      )
-      return { status, headers: { 'content-type': header('content-type') ?? 'text/plain' }, body }
-    } catch (error) {
-      return problem(503, sentenceOf(error))
-    }
-  }
 }
 
 function sentenceOf(error: unknown): string {

@@ -18,6 +18,7 @@ import { createLocalList, emptyLocalList, localListOptions } from '../sources/lo
 import type { IssuerSources, SourceDeps } from './issuer-sources.ts'
 import { createIssuerSources } from './issuer-sources.ts'
 import { createLookups } from './lookups.ts'
+import { findUpstreamFileConflicts } from './upstream-files.ts'
 
 /** Where a configuration is written, and how it is read anew. */
 export type ConfigurationSource = {
@@ -89,12 +90,17 @@ export function findMissingFiles(options: GatewayOptions, readFile: LoadDeps['re
     { path: ['issuers', at, 'jwks', 'file'], file: jwks.file },
     { path: ['issuers', at, 'http', 'ca', 'file'], file: http.ca?.file, holds: '-----BEGIN CERTIFICATE-----' },
   ])
-  return [...named, { path: ['blacklist', 'local', 'file'], file: options.blacklist.local?.file }].flatMap(
-    ({ path, file, ...wanted }) => {
-      const wrong = file === undefined ? undefined : problemOf(file, 'holds' in wanted ? wanted.holds : '', readFile)
-      return wrong === undefined ? [] : [{ path, message: wrong }]
-    },
-  )
+  const { tls } = options.upstream
+  const others = [
+    { path: ['upstream', 'tls', 'ca', 'file'], file: tls?.ca?.file },
+    { path: ['upstream', 'tls', 'cert', 'file'], file: tls?.cert?.file },
+    { path: ['blacklist', 'local', 'file'], file: options.blacklist.local?.file },
+  ]
+  const missing = [...named, ...others].flatMap(({ path, file, ...wanted }) => {
+    const wrong = file === undefined ? undefined : problemOf(file, 'holds' in wanted ? wanted.holds : '', readFile)
+    return wrong === undefined ? [] : [{ path, message: wrong }]
+  })
+  return [...missing, ...findUpstreamFileConflicts(options.upstream, readFile)]
 }
 
 function problemOf(file: string, holds: string, readFile: (path: string) => Buffer): string | undefined {

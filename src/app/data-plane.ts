@@ -6,15 +6,18 @@ import { createHall, openFrontDoor } from '../gates/front-door.ts'
 import type { Serving } from '../gates/gate.ts'
 import { serverLimits } from '../gates/options.ts'
 import { createDeadlines } from '../http1/deadlines.ts'
-import type { LineWriter } from '../io/log.ts'
+import type { LineWriter, Log } from '../io/log.ts'
 import type { AccessLogDeps } from './access-log.ts'
 import { createAccessLog } from './access-log.ts'
+import { resolveName } from './addresses.ts'
 import type { GatewayMetrics } from './metrics.ts'
 import { createUpstream } from './upstream.ts'
 
 /** What it needs from the process. */
 export type DataPlaneDeps = AccessLogDeps & {
   readonly clock: Clock
+  readonly readFile: (path: string) => Buffer
+  readonly log: Log
   readonly serving: () => Serving
   readonly counted: Pick<GatewayMetrics, 'decided' | 'finished'>
   readonly writer: Pick<LineWriter, 'line'>
@@ -64,9 +67,9 @@ function hallOptions({ limits }: Pick<GatewayOptions, 'limits'>): HallOptions {
 }
 
 function wire(options: GatewayOptions['upstream'], deps: DataPlaneDeps) {
-  const { clock, serving, counted, writer, failed } = deps
+  const { clock, readFile, log, serving, counted, writer, failed } = deps
   const deadlines = createDeadlines(clock)
-  const upstream = createUpstream(options, deadlines)
+  const upstream = createUpstream(options, { clock, deadlines, readFile, resolve: resolveName, log })
   const accessLog = createAccessLog(deps, writer)
   const doorDeps: FrontDoorDeps = {
     clock,

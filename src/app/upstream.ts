@@ -1,27 +1,148 @@
 // From `upstream:` of the configuration to connections.
+import { isIP } from 'node:net'
+import type { Clock } from '../base/time.ts'
 import type { UpstreamOptions } from '../gates/options.ts'
 import { poolLimits } from '../gates/options.ts'
 import type { Deadlines } from '../http1/deadlines.ts'
 import type { Upstream } from '../http1/exchange.ts'
-import type { Endpoint } from '../http1/upstream-pool.ts'
+import type { Endpoint, Endpoints } from '../http1/upstream-pool.ts'
 import { createUpstreamPool } from '../http1/upstream-pool.ts'
 import { createSocketOpener } from '../http1/upstream-socket.ts'
+import type { Log } from '../io/log.ts'
+import type { ResolveName } from './addresses.ts'
+import { createAddresses } from './addresses.ts'
+import type { UpstreamFiles } from './upstream-files.ts'
+import { createUpstreamFiles } from './upstream-files.ts'
 
-/** Makes the way to the upstream of one configuration. */
-export function createUpstream(options: UpstreamOptions, deadlines: Deadlines): Upstream {
-  const endpoints = placesOf(options).map(endpointOf)
-  return createUpstreamPool({ list: () => endpoints }, poolLimits(options), deadlines)
+/** What the way to an upstream needs from the process. */
+export type UpstreamDeps = {
+  readonly clock: Clock
+  readonly deadlines: Deadlines
+  readonly readFile: (path: string) => Buffer
+  readonly resolve: ResolveName
+  readonly log: Log
 }
 
-/** The origins of an upstream, as written, without a closing slash. */
+/** One place as configured, and where that is. */
+type Target = {
+  /** Undefined while its name is looked up for the first time. */
+  readonly endpoints: () => readonly Endpoint[] | undefined
+  /** There was no connection: the name may stand for other addresses by now. */
+  readonly doubt: () => void
+  readonly close: () => void
+}
+
+// Often enough to know that it is so, and why; the metrics count.
+const toldEveryMs = 30_000
+
+/**
+ * Makes the way to the upstream of one configuration.
+ *
+ * @throws MaterialRefused, and what a file that cannot be read throws.
+ */
+export function createUpstream(options: UpstreamOptions, deps: UpstreamDeps): Upstream {
+  const isSecure = placesOf(options).some((place) => place.startsWith('https:'))
+  const files = isSecure ? createUpstreamFiles(options.tls ?? {}, deps) : undefined
+  const endpoints = createEndpoints(options, files, deps)
+  const pool = createUpstreamPool(endpoints, poolLimits(options), deps.deadlines)
+  return {
+    ...pool,
+    close() {
+      files?.close()
+      endpoints.close()
+      pool.close()
+    },
+  }
+}
+
+/** The places of an upstream, as written, without a closing slash. */
 export function placesOf({ url, urls = [] }: UpstreamOptions): readonly string[] {
-  return [...urls, ...(url === undefined ? [] : [url])].map((each) => each.replace(/\/$/, ''))
+  return [...urls, ...(url === undefined ? [] : [url])].map((each) =>
+    each.startsWith('unix:') ? each : each.replace(/\/$/, ''),
+  )
 }
 
-function endpointOf(place: string): Endpoint {
+/** What a request of our own says in `Host`. */
+export function authorityOf(place: string): string {
+  return place.startsWith('unix:') ? 'localhost' : place.slice(place.indexOf('//') + 2)
+}
+
+function createEndpoints(
+  options: UpstreamOptions,
+  files: UpstreamFiles | undefined,
+  deps: UpstreamDeps,
+): Endpoints & { readonly close: () => void } {
+  const { clock, log } = deps
+  const told = new WeakMap<Endpoint, number>()
+  let changed = () => {}
+  const targets = placesOf(options).map((place) =>
+    createTarget(place, options.tls?.server_name, files, deps, rearrange),
+  )
+  let listed = list()
+  return {
+    list: () => listed,
+    watch(tell) {
+      changed = tell
+    },
+    failed(endpoint, why) {
+      for (const target of targets) if (target.endpoints()?.includes(endpoint) === true) target.doubt()
+      const nowMs = clock.monotonicMs()
+      if (nowMs - (told.get(endpoint) ?? Number.NEGATIVE_INFINITY) < toldEveryMs) return
+      told.set(endpoint, nowMs)
+      log.warn('upstream_unreachable', { upstream: endpoint.name, error: why })
+    },
+    close() {
+      for (const target of targets) target.close()
+    },
+  }
+
+  function rearrange(): void {
+    listed = list()
+    changed()
+  }
+
+  /** Undefined while there is none, and names are still looked up. */
+  function list(): readonly Endpoint[] | undefined {
+    const all = targets.flatMap(({ endpoints }) => endpoints() ?? [])
+    return all.length === 0 && targets.some(({ endpoints }) => endpoints() === undefined) ? undefined : all
+  }
+}
+
+function createTarget(
+  place: string,
+  serverName: string | undefined,
+  files: UpstreamFiles | undefined,
+  { deadlines, resolve, log }: UpstreamDeps,
+  changed: () => void,
+): Target {
+  if (place.startsWith('unix:')) {
+    const path = place.slice('unix:'.length)
+    return fixed({ name: place, open: createSocketOpener({ path }, undefined) })
+  }
   const url = URL.parse(place)
   if (url === null) throw new RangeError('Cannot reach the upstream: its url is none')
-  const { hostname, port } = url
-  const address = { host: hostname.replace(/^\[|\]$/g, ''), port: Number(port === '' ? 80 : port) }
-  return { name: place, open: createSocketOpener(address, undefined) }
+  const isSecure = url.protocol === 'https:'
+  const host = url.hostname.replace(/^\[|\]$/g, '')
+  const port = url.port === '' ? (isSecure ? 443 : 80) : Number(url.port)
+  const tls = isSecure && files !== undefined ? { context: files.context, name: serverName ?? host } : undefined
+  if (isIP(host) !== 0) return fixed({ name: place, open: createSocketOpener({ host, port }, tls) })
+  let held: readonly (Endpoint & { readonly address: string })[] | undefined
+  const addresses = createAddresses(host, {
+    ...{ resolve, deadlines, log },
+    changed() {
+      const before = held ?? []
+      held = addresses.list().map((address) => {
+        const known = before.find((each) => each.address === address)
+        if (known !== undefined) return known
+        return { name: `${place} (${address})`, address, open: createSocketOpener({ host: address, port }, tls) }
+      })
+      changed()
+    },
+  })
+  return { endpoints: () => held, doubt: addresses.doubt, close: addresses.close }
+}
+
+function fixed(endpoint: Endpoint): Target {
+  const endpoints = [endpoint]
+  return { endpoints: () => endpoints, doubt() {}, close() {} }
 }

@@ -131,7 +131,14 @@ export async function runWorker(powers: Powers, started: () => void): Promise<nu
     if (first.kind === 'refused') throw new Error('Cannot use configuration: what the gateway started with is refused')
     let running: Running = run(configuration, undefined, deps)
     for (const each of running.sources) each.start()
-    const plane = createDataPlane(first.options, { ...powers, counted, writer, failed, serving: () => running.serving })
+    const plane = createDataPlane(first.options, {
+      ...powers,
+      log,
+      counted,
+      writer,
+      failed,
+      serving: () => running.serving,
+    })
     registerDataPlane(counted.metrics, { running: () => running, known, plane, writer })
     started()
     return { plane, reload, sources: () => running.sources }

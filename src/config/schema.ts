@@ -192,14 +192,22 @@ function findListenConflicts({ listen }: GatewayOptions): readonly CrossFinding[
 }
 
 function findUpstreamConflicts({ upstream }: GatewayOptions): readonly CrossFinding[] {
-  const { url, urls, tls } = upstream
+  const { url, urls = [], tls } = upstream
   const found: CrossFinding[] = []
-  if ((url === undefined) === (urls === undefined))
+  if ((url === undefined) === (upstream.urls === undefined))
     found.push({ path: ['upstream'], message: 'expected either url or urls' })
-  const all = urls ?? [url ?? '']
-  if (tls !== undefined && !all.some((each) => each.startsWith('https:')))
-    found.push({ path: ['upstream', 'tls'], message: 'expected an https url for tls' })
-  if (tls !== undefined && (tls.cert === undefined) !== (tls.key === undefined))
-    found.push({ path: ['upstream', 'tls'], message: 'expected cert and key, or neither' })
+  for (const [at, each] of urls.entries())
+    if (urls.indexOf(each) !== at)
+      found.push({ path: ['upstream', 'urls', at], message: 'expected another url than one above' })
+  if (tls === undefined) return found
+  const all = [...urls.entries()].map(([at, each]) => ({ path: ['upstream', 'urls', at], each }))
+  if (url !== undefined) all.push({ path: ['upstream', 'url'], each: url })
+  // Whoever writes tls means that nothing goes without it.
+  for (const { path, each } of all)
+    if (!each.startsWith('https:')) found.push({ path, message: 'expected an https url beside upstream.tls' })
+  if (tls.cert !== undefined && tls.key === undefined)
+    found.push({ path: ['upstream', 'tls', 'cert'], message: 'expected key beside cert' })
+  if (tls.key !== undefined && tls.cert === undefined)
+    found.push({ path: ['upstream', 'tls', 'key'], message: 'expected cert beside key' })
   return found
 }

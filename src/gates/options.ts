@@ -26,10 +26,17 @@ export const limitsOptions = z.strictObject({
 /** `limits:` as read. */
 export type LimitsOptions = z.output<typeof limitsOptions>
 
+const originPattern = /^(?:https?:\/\/(?:\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(?::[1-9]\d{0,4})?\/?|unix:\/[^\s?#]+)$/
+// What fits into a sockaddr_un, with the zero at its end.
+const maxSocketPath = 107
+
 const origin = z
   .string()
-  .regex(/^(?:https?:\/\/(?:\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(?::\d{1,5})?\/?|unix:\/[^\s?#]+)$/, {
-    error: 'expected an origin like http://127.0.0.1:3000, or unix:/run/app.sock',
+  .refine((text) => originPattern.test(text) && (text.startsWith('unix:') || URL.parse(text) !== null), {
+    error: 'expected an origin like http://127.0.0.1:3000 without a path, or unix:/run/app.sock',
+  })
+  .refine((text) => !text.startsWith('unix:') || Buffer.byteLength(text.slice('unix:'.length)) <= maxSocketPath, {
+    error: `expected a socket's path of at most ${maxSocketPath} bytes`,
   })
 
 /** Where allowed requests go. */
@@ -64,7 +71,16 @@ export const upstreamOptions = z.strictObject({
       ca: file.optional().describe('Certificates trusted instead of the usual ones, PEM.'),
       cert: file.optional().describe('Our certificate, PEM, where the upstream wants one.'),
       key: file.optional().describe('Its key, PEM.'),
-      server_name: z.string().min(1).optional().describe('The name its certificate must be for; absent: its host.'),
+      server_name: z
+        .string()
+        .regex(
+          /^(?:[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,251}[A-Za-z0-9_])?|[0-9a-fA-F]{0,4}(?::[0-9a-fA-F.]{0,15}){2,8})$/,
+          {
+            error: 'expected a host name, or an address, without a port',
+          },
+        )
+        .optional()
+        .describe('The name its certificate must be for; absent: its host.'),
     })
     .optional()
     .describe('How an https upstream proves itself, and we to it.'),

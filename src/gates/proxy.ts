@@ -160,8 +160,9 @@ export function createForwarder(sink: AnswerSink, upstream: Upstream): Forwarder
   }
 
   function leave(): void {
-    if (exchange === undefined) upstream.cancel(answer)
-    else exchange.abort()
+    exchange?.abort()
+    // It may wait a second time, for what was lost.
+    upstream.cancel(answer)
   }
 
   function finish(failure: UpstreamFailure | undefined): void {

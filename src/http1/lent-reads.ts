@@ -9,7 +9,7 @@ const shared = Buffer.allocUnsafeSlow(readBytes)
 /** The `onread` of a socket: what is read goes to `received`, lent up to `copiedBytes`, a larger piece given as a copy. */
 export function lendReads(received: (bytes: Buffer) => void): OnReadOpts {
   return {
-    buffer: () => shared,
+    buffer: shared,
     callback(count, buffer) {
       const bytes = Buffer.from(buffer.buffer, buffer.byteOffset, count)
       // The buffer itself cannot be given away: other sockets hold on to it, and may read into it next.

@@ -13,12 +13,14 @@ import { readResponseHead } from './response-head.ts'
 /** What a connection tells its pool. */
 export type ConnectionEvents = {
   readonly connected: () => void
+  /** The head of an answer is there. */
+  readonly answered: () => void
   /** The exchange is over, and another may begin. Called before its `end` is told. */
   readonly idle: () => void
   /** There was no head of an answer. */
   readonly failed: (problem: UpstreamProblem, lost: LostRequest) => void
-  /** It is gone; the last that is told. */
-  readonly closed: () => void
+  /** It is gone; the last that is told of it. What became of it before it was connected is for people. */
+  readonly closed: (why: string) => void
 }
 
 /** A request that got no answer. */
@@ -46,8 +48,8 @@ export type OpenSocket = (received: (bytes: Buffer) => void) => {
 type State = 'connecting' | 'idle' | 'head' | 'body' | 'raw' | 'closed'
 
 const maxInterim = 16
-// A little less than an upstream promises: its clock began before ours.
-const keepAliveMarginMs = 500
+// Less than an upstream promises: its clock began before ours, and ours is half a second late (`Deadlines.nowMs`).
+const keepAliveMarginMs = 1000
 
 /** Opens a connection; `connected` or `closed` tells what became of it. */
 export function createUpstreamConnection(
@@ -72,6 +74,7 @@ export function createUpstreamConnection(
   let keepsAlive = true
   let keepAliveMs = limits.keepAliveMs
   let isPaused = false
+  let why = 'closed'
 
   const deadline: Deadline = { atMs: Number.POSITIVE_INFINITY, expire }
   const { socket, ready } = open(receive)
@@ -93,9 +96,12 @@ export function createUpstreamConnection(
     deadline.atMs = deadlines.nowMs() + keepAliveMs
     pool.connected()
   })
-  socket.on('drain', () => events?.drained())
+  socket.on('drain', drained)
   socket.on('end', ended)
-  socket.on('error', () => {}) // told by the closing
+  // Told by the closing.
+  socket.on('error', (error) => {
+    why = error.message
+  })
   socket.on('close', () => lose('reset'))
   return { send, isUsable, destroy }
 
@@ -134,7 +140,13 @@ export function createUpstreamConnection(
       return
     }
     hasUploaded = true
+    if (state === 'head') deadline.atMs = deadlines.nowMs() + limits.headMs
     writer.end(last)
+  }
+
+  function drained(): void {
+    if (state === 'head') deadline.atMs = deadlines.nowMs() + limits.headMs
+    events?.drained()
   }
 
   function receive(bytes: Buffer): void {
@@ -184,10 +196,12 @@ export function createUpstreamConnection(
   function beginAnswer(head: ResponseHead, rest: Buffer): void {
     state = 'body'
     keepsAlive = head.keepAlive
-    if (head.keepAliveMs !== undefined)
+    if (head.keepAliveMs === 0) keepsAlive = false
+    else if (head.keepAliveMs !== undefined)
       keepAliveMs = Math.max(0, Math.min(limits.keepAliveMs, head.keepAliveMs - keepAliveMarginMs))
     deadline.atMs = deadlines.nowMs() + limits.bodyMs
     framing = head.framing
+    pool.answered()
     const listener = events
     listener?.head(head)
     if (events !== listener) return
@@ -249,6 +263,7 @@ export function createUpstreamConnection(
     state = 'raw'
     deadline.atMs = Number.POSITIVE_INFINITY
     writer.begin('', false)
+    pool.answered()
     const listener = events
     listener?.switched(head.lines)
     if (rest.length > 0 && events === listener) listener?.data(rest)
@@ -263,8 +278,14 @@ export function createUpstreamConnection(
 
   function expire(): void {
     if (state === 'body' && isPaused) deadline.atMs = deadlines.nowMs() + limits.bodyMs
+    // The client is the one who is late, and has times of its own.
+    else if (state === 'head' && !hasUploaded && socket.writableLength === 0)
+      deadline.atMs = deadlines.nowMs() + limits.headMs
     else if (state === 'idle') destroy()
-    else lose(state === 'connecting' ? 'connect' : 'timeout')
+    else if (state === 'connecting') {
+      why = `not within ${limits.connectMs} ms`
+      lose('connect')
+    } else lose('timeout')
   }
 
   /** It is of no use any more, and whoever waits for an answer gets none, or no end of it. */
@@ -298,7 +319,7 @@ export function createUpstreamConnection(
     deadlines.unwatch(deadline)
     held = undefined
     socket.destroy()
-    pool.closed()
+    pool.closed(why)
   }
 
   function pause(): void {

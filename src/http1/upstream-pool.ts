@@ -8,8 +8,15 @@ import { createUpstreamConnection } from './upstream-connection.ts'
 /** One place that answers requests. */
 export type Endpoint = { readonly name: string; readonly open: OpenSocket }
 
-/** The places there are at the moment. A list that has changed is another list. */
-export type Endpoints = { readonly list: () => readonly Endpoint[] }
+/** The places there are at the moment. */
+export type Endpoints = {
+  /** A list that has changed is another list. Undefined: not known yet, and requests wait for it. */
+  readonly list: () => readonly Endpoint[] | undefined
+  /** Has this called whenever there is another list. */
+  readonly watch?: (changed: () => void) => void
+  /** Told why there was no connection to one of them; the reason is for people. */
+  readonly failed?: (endpoint: Endpoint, why: string) => void
+}
 
 /** What one endpoint has. */
 type Place = {
@@ -17,6 +24,7 @@ type Place = {
   /** Connections nobody uses; the one used last is used next, so that the others can end. */
   readonly idle: UpstreamConnection[]
   readonly all: Set<UpstreamConnection>
+  /** Without an answer, in a row. */
   failures: number
   /** Monotonic milliseconds until which it is left alone. */
   restsUntilMs: number
@@ -38,16 +46,18 @@ const restMs = 5000
 
 /** Makes the pool of one upstream. */
 export function createUpstreamPool(endpoints: Endpoints, limits: PoolLimits, deadlines: Deadlines): Upstream {
-  let listed: readonly Endpoint[] = []
+  let listed: readonly Endpoint[] | undefined
   let places: Place[] = []
-  let count = 0
   let turn = 0
+  let isClosed = false
+  const connections = new Set<UpstreamConnection>()
   const waitings = new Map<AnswerEvents, Waiting>()
   const queue: (Waiting & Deadline)[] = []
+  arrange()
+  endpoints.watch?.(changed)
   return { open, cancel, isFull, close }
 
   function open(request: UpstreamRequest, events: AnswerEvents): void {
-    if (endpoints.list() !== listed) arrange()
     const place = choose()
     const connection = place === undefined ? undefined : takeIdle(place)
     if (connection !== undefined) connection.send(request, events)
@@ -56,21 +66,32 @@ export function createUpstreamPool(endpoints: Endpoints, limits: PoolLimits, dea
 
   /** A request for which no connection is free: a new one, or the queue. */
   function enter(waiting: Waiting, place: Place | undefined): void {
-    if (place === undefined) giveUp(waiting, 'connect')
-    else if (count < limits.connections) dial(place, waiting)
-    else if (queue.length >= limits.queued) giveUp(waiting, 'overloaded')
-    else {
-      const queued = Object.assign(waiting, {
-        atMs: deadlines.nowMs() + limits.queuedMs,
-        expire() {
-          leaveQueue(queued)
-          giveUp(queued, 'overloaded')
-        },
-      })
-      waitings.set(waiting.events, waiting)
-      deadlines.watch(queued)
-      queue.push(queued)
+    if (isClosed || (place === undefined && listed !== undefined)) {
+      giveUp(waiting, 'connect')
+      return
     }
+    // One that is kept at another place is in the way of the one that is wanted here.
+    if (place !== undefined && connections.size >= limits.connections) longestIdle()?.destroy()
+    if (place !== undefined && connections.size < limits.connections) dial(place, waiting)
+    else if (queue.length >= limits.queued) giveUp(waiting, 'overloaded')
+    else enqueue(waiting)
+  }
+
+  function enqueue(waiting: Waiting): void {
+    const queued = Object.assign(waiting, {
+      atMs: deadlines.nowMs() + limits.queuedMs,
+      expire() {
+        leaveQueue(queued)
+        giveUp(queued, connections.size < limits.connections ? 'connect' : 'overloaded')
+      },
+    })
+    waitings.set(waiting.events, waiting)
+    deadlines.watch(queued)
+    queue.push(queued)
+  }
+
+  function longestIdle(): UpstreamConnection | undefined {
+    return places.find(({ idle }) => idle.length > 0)?.idle[0]
   }
 
   function giveUp(waiting: Waiting, problem: UpstreamProblem): void {
@@ -90,48 +111,48 @@ export function createUpstreamPool(endpoints: Endpoints, limits: PoolLimits, dea
   }
 
   function dial(place: Place, waiting: Waiting): void {
-    count += 1
     waitings.set(waiting.events, waiting)
     let first: Waiting | undefined = waiting
     const connection = createUpstreamConnection(place.endpoint.open, limits, deadlines, {
       connected() {
-        place.failures = 0
         const now = first
         first = undefined
         // Whoever it was for may have left meanwhile.
         if (now !== undefined && !now.isCancelled) begin(connection, now)
         else release(place, connection)
       },
-      idle() {
+      answered() {
         place.failures = 0
-        release(place, connection)
       },
+      idle: () => release(place, connection),
       failed: (problem, lost) => retry(place, problem, lost),
-      closed() {
-        count -= 1
+      closed(why) {
+        connections.delete(connection)
         place.all.delete(connection)
         const at = place.idle.indexOf(connection)
         if (at !== -1) place.idle.splice(at, 1)
         const unserved = first
         first = undefined
-        if (unserved !== undefined) {
+        if (unserved !== undefined && !isClosed) {
           blame(place)
-          if (!unserved.isCancelled) again(unserved)
+          endpoints.failed?.(place.endpoint, why)
         }
+        if (unserved !== undefined && !unserved.isCancelled) again(unserved, place)
         serveQueue()
       },
     })
+    connections.add(connection)
     place.all.add(connection)
   }
 
-  /** No byte of it was sent: once, on a new connection (product.md §8). */
-  function again(waiting: Waiting): void {
+  /** No byte of it was sent: once, on a new connection, elsewhere if there is one (product.md §8). */
+  function again(waiting: Waiting, failed: Place): void {
     if (waiting.triesLeft === 0) {
       giveUp(waiting, 'connect')
       return
     }
     waiting.triesLeft -= 1
-    enter(waiting, choose())
+    enter(waiting, choose(failed))
   }
 
   function retry(place: Place, problem: UpstreamProblem, { request, events, isUnlucky }: LostRequest): void {
@@ -166,7 +187,7 @@ export function createUpstreamPool(endpoints: Endpoints, limits: PoolLimits, dea
   }
 
   function serveQueue(): void {
-    while (queue.length > 0 && count < limits.connections) {
+    while (queue.length > 0 && connections.size < limits.connections) {
       const next = queue[0]
       const place = choose()
       if (next === undefined || place === undefined) return
@@ -183,8 +204,8 @@ export function createUpstreamPool(endpoints: Endpoints, limits: PoolLimits, dea
     return undefined
   }
 
-  /** The one with the least to do of those that work; of all, where none does. */
-  function choose(): Place | undefined {
+  /** The one with the least to do of those that work, other than `failed`; of all, where none does. */
+  function choose(failed?: Place): Place | undefined {
     const only = places[0]
     if (places.length < 2) return only
     const nowMs = deadlines.nowMs()
@@ -194,19 +215,35 @@ export function createUpstreamPool(endpoints: Endpoints, limits: PoolLimits, dea
     for (let at = 0; at < places.length; at += 1) {
       const place = places[(turn + at) % places.length]
       if (place === undefined) continue
-      const busy = place.all.size - place.idle.length + (place.restsUntilMs > nowMs ? 1e6 : 0)
-      if (busy >= least) continue
+      const busy = place.all.size - place.idle.length
+      const cost = busy + (place === failed || isResting(place, busy, nowMs) ? 1e6 : 0)
+      if (cost >= least) continue
       best = place
-      least = busy
+      least = cost
     }
     return best
+  }
+
+  /** After its rest one request at a time finds out whether it works again. */
+  function isResting({ failures, restsUntilMs }: Place, busy: number, nowMs: number): boolean {
+    return failures >= maxFailures && (restsUntilMs > nowMs || busy > 0)
+  }
+
+  function changed(): void {
+    arrange()
+    if (places.length > 0) serveQueue()
+    else if (listed !== undefined)
+      for (const queued of [...queue]) {
+        leaveQueue(queued)
+        giveUp(queued, 'connect')
+      }
   }
 
   /** Takes up what is listed now; what is not listed any more finishes what it is at. */
   function arrange(): void {
     listed = endpoints.list()
     const before = places
-    places = listed.map(
+    places = (listed ?? []).map(
       (endpoint) =>
         before.find((place) => place.endpoint === endpoint) ?? {
           endpoint,
@@ -230,11 +267,15 @@ export function createUpstreamPool(endpoints: Endpoints, limits: PoolLimits, dea
   }
 
   function isFull(): boolean {
-    return queue.length >= limits.queued && count >= limits.connections
+    return queue.length >= limits.queued && connections.size >= limits.connections && longestIdle() === undefined
   }
 
   function close(): void {
-    for (const queued of queue.splice(0)) deadlines.unwatch(queued)
-    for (const { all } of places) for (const connection of all) connection.destroy()
+    isClosed = true
+    for (const queued of queue.splice(0)) {
+      deadlines.unwatch(queued)
+      giveUp(queued, 'connect')
+    }
+    for (const connection of connections) connection.destroy()
   }
 }

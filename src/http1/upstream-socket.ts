@@ -1,8 +1,6 @@
 // Sockets to an upstream: of TCP or a path, plain or under TLS.
-import type { Socket } from 'node:net'
-import { connect as connectTcp } from 'node:net'
-import type { SecureContext } from 'node:tls'
-import { connect as connectTls } from 'node:tls'
+import { connect, isIP } from 'node:net'
+import type { SecureContext, TLSSocket } from 'node:tls'
 import { lendReads } from './lent-reads.ts'
 import type { OpenSocket } from './upstream-connection.ts'
 
@@ -10,28 +8,60 @@ import type { OpenSocket } from './upstream-connection.ts'
 export type SocketAddress = { readonly host: string; readonly port: number } | { readonly path: string }
 
 /** How an upstream proves itself, and we to it. */
-export type UpstreamTls = { readonly context: SecureContext; readonly servername: string | undefined }
+export type UpstreamTls = {
+  /** What is trusted and shown; asked for each connection, so that it can be renewed. */
+  readonly context: () => SecureContext
+  /** The name, or the address, its certificate must be for. */
+  readonly name: string
+}
 
 /** Makes what opens connections to one address. */
 export function createSocketOpener(address: SocketAddress, tls: UpstreamTls | undefined): OpenSocket {
-  return (received) => (tls === undefined ? openPlain(address, received) : openTls(address, tls, received))
+  return tls === undefined ? (received) => openPlain(address, received) : createTlsOpener(address, tls)
 }
 
 function openPlain(address: SocketAddress, received: (bytes: Buffer) => void): ReturnType<OpenSocket> {
-  const socket = connectTcp({ ...address, noDelay: true, onread: lendReads(received) })
+  const socket = connect({ ...address, noDelay: true, onread: lendReads(received) })
   return { socket, ready: 'connect' }
 }
 
-function openTls(address: SocketAddress, tls: UpstreamTls, received: (bytes: Buffer) => void): ReturnType<OpenSocket> {
-  const { context, servername } = tls
-  const socket: Socket = connectTls({
-    ...address,
-    secureContext: context,
-    ...(servername === undefined ? {} : { servername }),
-    rejectUnauthorized: true,
-    ALPNProtocols: ['http/1.1'],
+/** Keeps the last session, so that the next handshake is a short one (RFC 8446 §2.2). */
+function createTlsOpener(address: SocketAddress, { context, name }: UpstreamTls): OpenSocket {
+  // Loaded where it is wanted: most upstreams are on this machine.
+  const { connect, checkServerIdentity } = process.getBuiltinModule('node:tls')
+  let kept: { readonly context: SecureContext; readonly session: Buffer } | undefined
+  return (received) => {
+    const now = context()
+    const socket: TLSSocket = connect({
+      ...address,
+      secureContext: now,
+      // RFC 6066 §3: an address is no name.
+      ...(isIP(name) === 0 ? { servername: name } : {}),
+      // What was agreed on with other files says nothing about these.
+      ...(kept?.context === now ? { session: kept.session } : {}),
+      checkServerIdentity: (_, certificate) => checkServerIdentity(name, certificate),
+      rejectUnauthorized: true,
+      ALPNProtocols: ['http/1.1'],
+    })
+    socket.setNoDelay(true)
+    keepSession(socket, (session) => {
+      kept = { context: now, session }
+    })
+    socket.on('data', received)
+    return { socket, ready: 'secureConnect' }
+  }
+}
+
+/** Gives a session only once its certificate was found good: nobody looks at the certificate again when it is resumed. */
+function keepSession(socket: TLSSocket, keep: (session: Buffer) => void): void {
+  let isGood = false
+  let last: Buffer | undefined
+  socket.once('secureConnect', () => {
+    isGood = true
+    if (last !== undefined) keep(last)
   })
-  socket.setNoDelay(true)
-  socket.on('data', received)
-  return { socket, ready: 'secureConnect' }
+  socket.on('session', (session) => {
+    last = session
+    if (isGood) keep(session)
+  })
 }

@@ -1,0 +1,76 @@
+// The files of `upstream.tls`: read at the start, and again when they change.
+import type { Clock } from '../base/time.ts'
+import type { CrossFinding } from '../config/load.ts'
+import type { UpstreamOptions } from '../gates/options.ts'
+import type { UpstreamContext } from '../http1/upstream-tls.ts'
+import { createUpstreamContext, MaterialRefused } from '../http1/upstream-tls.ts'
+import { watchFiles } from '../io/files.ts'
+import type { Log } from '../io/log.ts'
+
+type TlsOptions = NonNullable<UpstreamOptions['tls']>
+
+/** What reading and watching them needs. */
+export type UpstreamFilesDeps = {
+  readonly clock: Clock
+  /** The bytes of a file. Throws when it cannot be read. */
+  readonly readFile: (path: string) => Buffer
+  readonly log: Pick<Log, 'info' | 'error'>
+}
+
+/** What the files hold, under watch until closed. */
+export type UpstreamFiles = {
+  /** For new connections; of the last files that were good. */
+  readonly context: () => UpstreamContext
+  readonly close: () => void
+}
+
+/**
+ * Reads the files, and watches them.
+ *
+ * @throws MaterialRefused, and what a file that cannot be read throws: at the start there are none that were good.
+ */
+export function createUpstreamFiles(options: TlsOptions, { clock, readFile, log }: UpstreamFilesDeps): UpstreamFiles {
+  const paths = [options.ca, options.cert, options.key].flatMap((each) => (each === undefined ? [] : [each.file]))
+  // Before they are read: what changes in between is seen.
+  const watched = paths.length === 0 ? undefined : watchFiles(() => paths, { clock, onChange })
+  let context: UpstreamContext
+  try {
+    context = readContext(options, readFile)
+  } catch (error) {
+    watched?.close()
+    throw error
+  }
+  return { context: () => context, close: () => watched?.close() }
+
+  function onChange(): void {
+    try {
+      context = readContext(options, readFile)
+      log.info('upstream_tls_renewed')
+    } catch (error) {
+      // Certificate and key are two files: between the two changes they do not fit. What was good stays in use.
+      log.error('upstream_tls_refused', { error: error instanceof Error ? error.message : 'unknown error' })
+    }
+  }
+}
+
+/** What is wrong with the files, at the key that names it; they can be read. */
+export function findUpstreamFileConflicts(
+  { tls }: Pick<UpstreamOptions, 'tls'>,
+  readFile: (path: string) => Buffer,
+): readonly CrossFinding[] {
+  if (tls === undefined) return []
+  try {
+    readContext(tls, readFile)
+    return []
+  } catch (error) {
+    // What cannot be read at all is told of each file.
+    return error instanceof MaterialRefused
+      ? [{ path: ['upstream', 'tls', error.part, 'file'], message: error.message }]
+      : []
+  }
+}
+
+function readContext({ ca, cert, key }: TlsOptions, readFile: (path: string) => Buffer): UpstreamContext {
+  const read = (source: TlsOptions['ca']) => (source === undefined ? undefined : readFile(source.file).toString('utf8'))
+  return createUpstreamContext({ ca: read(ca), cert: read(cert), key: read(key) })
+}

@@ -1,0 +1,90 @@
+import assert from 'node:assert/strict'
+import { once } from 'node:events'
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import { createServer } from 'node:http'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import { createUpstreamHealth } from '../../src/app/upstream-health.ts'
+import { upstreamOptions } from '../../src/gates/options.ts'
+
+/** An upstream on a Unix socket, which an HTTP client by URL would not reach, and how it says it is. */
+async function openHealth(handle: (request: IncomingMessage, response: ServerResponse) => void, path?: string) {
+  const directory = mkdtempSync(join(tmpdir(), 'postern-'))
+  const socket = join(directory, 'app.sock')
+  const server = createServer(handle)
+  server.listen(socket)
+  await once(server, 'listening')
+  const log = { info() {}, warn() {}, error() {} }
+  const clock = { wallMs: Date.now, monotonicMs: () => performance.now() }
+  const options = upstreamOptions.parse({ url: `unix:${socket}`, ...(path === undefined ? {} : { health_path: path }) })
+  const health = createUpstreamHealth(options, { clock, readFile: (name) => readFileSync(name), log })
+  return {
+    health,
+    async [Symbol.asyncDispose]() {
+      health.close()
+      server.close()
+      server.closeAllConnections()
+      rmSync(directory, { recursive: true, force: true })
+    },
+  }
+}
+
+test('createUpstreamHealth() relays status, type and body of the configured path, asked for the way requests go', async () => {
+  const asked: string[] = []
+  await using it = await openHealth((request, response) => {
+    asked.push(`${request.method} ${request.headers.host} ${request.url}`)
+    response.writeHead(418, { 'content-type': 'application/json' })
+    response.end('{"ok":false}')
+  }, '/healthz?deep')
+
+  const answer = await it.health.ask()
+
+  assert.equal(answer?.status, 418)
+  assert.equal(answer?.headers?.['content-type'], 'application/json')
+  assert.equal(String(answer?.body), '{"ok":false}')
+  assert.deepEqual(asked, ['GET localhost /healthz?deep'])
+})
+
+test('createUpstreamHealth() says text/plain where the upstream says nothing', async () => {
+  await using it = await openHealth((_, response) => void response.end('fine'), '/healthz')
+
+  assert.equal((await it.health.ask())?.headers?.['content-type'], 'text/plain')
+})
+
+test('createUpstreamHealth() asks nobody where no path is configured', async () => {
+  let asked = 0
+  await using it = await openHealth(() => {
+    asked += 1
+  })
+
+  assert.equal(it.health.ask(), undefined)
+  assert.equal(asked, 0)
+})
+
+test('createUpstreamHealth() takes a body of 64 KiB, and answers 503 for one byte more', async () => {
+  let bytes = 65_536
+  await using it = await openHealth((_, response) => void response.end(Buffer.alloc(bytes)), '/healthz')
+
+  const most = await it.health.ask()
+  bytes += 1
+  const tooMuch = await it.health.ask()
+
+  assert.equal(most?.status, 200)
+  assert.equal(most?.body?.length, 65_536)
+  assert.equal(tooMuch?.status, 503)
+})
+
+test('createUpstreamHealth() answers 503 for an upstream that says nothing in time, and for one that breaks off', async () => {
+  let silent = true
+  await using it = await openHealth((request) => {
+    if (!silent) request.socket.destroy()
+  }, '/healthz')
+
+  const late = await it.health.ask()
+  silent = false
+  const broken = await it.health.ask()
+
+  assert.deepEqual([late?.status, broken?.status], [503, 503])
+})

@@ -1,0 +1,266 @@
+import assert from 'node:assert/strict'
+import { once } from 'node:events'
+import { copyFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import type { AddressInfo, Server } from 'node:net'
+import { createServer as createTcpServer } from 'node:net'
+import { networkInterfaces, tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import { createServer as createTlsServer } from 'node:tls'
+import type { ResolveName } from '../../src/app/addresses.ts'
+import { resolveName } from '../../src/app/addresses.ts'
+import { authorityOf, createUpstream, placesOf } from '../../src/app/upstream.ts'
+import type { UpstreamOptions } from '../../src/gates/options.ts'
+import { upstreamOptions } from '../../src/gates/options.ts'
+import { createAuthority, skip } from '../http1/certificates.ts'
+import { ask, ok, until } from '../http1/upstream-peer.ts'
+import { createTestClock } from '../support/clock.ts'
+import { createTestDeadlines } from '../support/deadlines.ts'
+
+const nobody: ResolveName = () => Promise.reject(new Error('nobody asked for a name'))
+
+/** The way to an upstream, on time that stands still. */
+function open(options: Partial<UpstreamOptions>, resolve: ResolveName = nobody) {
+  const time = createTestDeadlines()
+  const clock = createTestClock()
+  const logged: { event: string; fields: Readonly<Record<string, unknown>> | undefined }[] = []
+  const tell = (event: string, fields?: Readonly<Record<string, unknown>>) => void logged.push({ event, fields })
+  const log = { info: tell, warn: tell, error: tell }
+  const all = { ...upstreamOptions.parse({}), ...options }
+  const upstream = createUpstream(all, { clock, deadlines: time, readFile: (path) => readFileSync(path), resolve, log })
+  return { ...upstream, time, clock, logged, [Symbol.dispose]: upstream.close }
+}
+
+type Listening = AsyncDisposable & {
+  readonly port: number
+  readonly connections: () => number
+  readonly open: () => number
+}
+
+/** A server on an address of this machine that answers everything. */
+async function listen(host: string, port = 0, server: Server = createTcpServer()): Promise<Listening> {
+  const sockets = new Set<{ destroy: () => void }>()
+  let connections = 0
+  server.on(server.listenerCount('tlsClientError') > 0 ? 'secureConnection' : 'connection', (socket) => {
+    connections += 1
+    sockets.add(socket)
+    socket.on('error', () => {})
+    socket.on('close', () => sockets.delete(socket))
+    socket.on('data', () => socket.write(ok))
+  })
+  server.listen(port, host)
+  await once(server, 'listening')
+  return {
+    port: (server.address() as AddressInfo | string as AddressInfo)?.port, // it listens on a port, or nobody asks
+    connections: () => connections,
+    open: () => sockets.size,
+    async [Symbol.asyncDispose]() {
+      server.close()
+      for (const socket of sockets) socket.destroy()
+    },
+  }
+}
+
+const hasIpv6 = Object.values(networkInterfaces()).some((all) => all?.some(({ address }) => address === '::1'))
+
+for (const [host, written, missing] of [
+  ['127.0.0.1', '127.0.0.1', false],
+  ['::1', '[::1]', hasIpv6 ? false : 'this machine has no IPv6'],
+] as const) {
+  test(`createUpstream() reaches ${written} by http, and asks for no name`, { skip: missing }, async () => {
+    await using server = await listen(host)
+    using upstream = open({ url: `http://${written}:${server.port}/` })
+
+    assert.equal(await ask(upstream).outcome, 'end')
+
+    assert.equal(server.connections(), 1)
+  })
+}
+
+test('createUpstream() reaches a Unix socket', async () => {
+  const directory = mkdtempSync(join(tmpdir(), 'postern-'))
+  const path = join(directory, 'app.sock')
+  const server = createTcpServer((socket) => void socket.on('data', () => socket.write(ok)))
+  server.listen(path)
+  await once(server, 'listening')
+  const upstream = open({ url: `unix:${path}` })
+
+  assert.equal(await ask(upstream).outcome, 'end')
+
+  upstream.close()
+  server.close()
+  rmSync(directory, { recursive: true, force: true })
+})
+
+test('createUpstream() spreads requests over all addresses of a name', async () => {
+  await using a = await listen('127.0.0.1')
+  await using b = await listen('127.0.0.2', a.port)
+  await using c = await listen('127.0.0.3', a.port)
+  using upstream = open({ url: `http://app.test:${a.port}` }, async () => ['127.0.0.1', '127.0.0.2', '127.0.0.3'])
+
+  const outcomes = await Promise.all(Array.from({ length: 6 }, () => ask(upstream).outcome))
+
+  assert.deepEqual(outcomes, ['end', 'end', 'end', 'end', 'end', 'end'])
+  assert.deepEqual([a.connections(), b.connections(), c.connections()], [2, 2, 2])
+})
+
+test('createUpstream() follows a name to other addresses, and lets go of the connections to those that vanished', async () => {
+  await using old = await listen('127.0.0.1')
+  await using both = await listen('127.0.0.2', old.port)
+  await using next = await listen('127.0.0.3', old.port)
+  let found = ['127.0.0.1', '127.0.0.2']
+  using upstream = open({ url: `http://app.test:${old.port}`, keep_alive: 120_000 }, async () => found)
+  await Promise.all([ask(upstream).outcome, ask(upstream).outcome])
+  assert.deepEqual([old.open(), both.open()], [1, 1])
+
+  found = ['127.0.0.2', '127.0.0.3']
+  upstream.time.pass(30_000)
+  await until(() => old.open() === 0, 'the end of the old one')
+  await Promise.all([ask(upstream).outcome, ask(upstream).outcome])
+
+  assert.deepEqual([old.connections(), both.connections(), next.connections()], [1, 1, 1])
+})
+
+test('createUpstream() looks a name up again when a connection fails', async () => {
+  const port = await (async () => {
+    await using gone = await listen('127.0.0.1')
+    return gone.port
+  })()
+  await using moved = await listen('127.0.0.2', port)
+  let found = ['127.0.0.1']
+  let asked = 0
+  using upstream = open({ url: `http://app.test:${port}` }, async () => {
+    asked += 1
+    return found
+  })
+  assert.equal(await ask(upstream).outcome, 'connect')
+  found = ['127.0.0.2']
+
+  upstream.time.pass(1000)
+  await until(() => asked === 2, 'the second look-up')
+  await new Promise((resolve) => setImmediate(resolve))
+
+  assert.equal(await ask(upstream).outcome, 'end')
+  assert.equal(moved.connections(), 1)
+})
+
+test('createUpstream() answers connect for a name that nobody knows, at once when that is known', async () => {
+  using upstream = open({ url: 'http://app.test:1' }, () => Promise.reject(new Error('unknown')))
+
+  const first = await ask(upstream).outcome
+  const second = await ask(upstream).outcome
+
+  assert.deepEqual([first, second], ['connect', 'connect'])
+  assert.deepEqual(
+    upstream.logged.map(({ event }) => event),
+    ['upstream_resolve_failed'],
+  )
+})
+
+test('createUpstream() goes on with the places it knows while a name is not known', async () => {
+  await using known = await listen('127.0.0.1')
+  using upstream = open({ urls: ['http://app.test:1', `http://127.0.0.1:${known.port}`] }, () => new Promise(() => {}))
+
+  assert.equal(await ask(upstream).outcome, 'end')
+})
+
+test('createUpstream() says why there is no connection, of each place once in half a minute', async () => {
+  const port = await (async () => {
+    await using gone = await listen('127.0.0.1')
+    return gone.port
+  })()
+  using upstream = open({ url: `http://127.0.0.1:${port}` })
+  for (let at = 0; at < 3; at += 1) await ask(upstream).outcome
+  const early = upstream.logged.length
+
+  upstream.clock.pass(30_000)
+  await ask(upstream).outcome
+
+  assert.equal(early, 1)
+  assert.equal(upstream.logged.length, 2)
+  assert.equal(upstream.logged[0]?.event, 'upstream_unreachable')
+  assert.match(JSON.stringify(upstream.logged[0]?.fields), /ECONNREFUSED/)
+})
+
+test('resolveName() finds the addresses of a name as the system does, and rejects where there are none', async () => {
+  const found = await resolveName('localhost')
+
+  assert.ok(found.some((address) => ['127.0.0.1', '::1'].includes(address)))
+  await assert.rejects(resolveName('no-such-name.invalid'))
+})
+
+test('placesOf() and authorityOf() read urls as they are written', () => {
+  const urls = ['http://a.test/', 'https://[::1]:8443', 'unix:/run/app/']
+
+  assert.deepEqual(placesOf(upstreamOptions.parse({ urls })), ['http://a.test', 'https://[::1]:8443', 'unix:/run/app/'])
+  assert.deepEqual(
+    urls.map((url) => authorityOf(placesOf(upstreamOptions.parse({ url }))[0] ?? '')),
+    ['a.test', '[::1]:8443', 'localhost'],
+  )
+})
+
+test('createUpstream() takes new files of upstream.tls for new connections, and keeps the old ones while those are broken', {
+  skip,
+}, async () => {
+  using good = createAuthority()
+  using other = createAuthority()
+  const secure = (issuer: typeof good) => {
+    const { cert, key } = issuer.issue('app', 'DNS:app.test')
+    return createTlsServer({ cert, key }).on('tlsClientError', () => {})
+  }
+  await using first = await listen('127.0.0.1', 0, secure(good))
+  await using second = await listen('127.0.0.2', first.port, secure(other))
+  const directory = mkdtempSync(join(tmpdir(), 'postern-'))
+  const file = join(directory, 'ca.pem')
+  copyFileSync(good.caFile, file)
+  let at = '127.0.0.1'
+  const options = { url: `https://app.test:${first.port}`, tls: { ca: { file } } }
+  using upstream = open(options, async () => [at])
+  assert.equal(await ask(upstream).outcome, 'end')
+  at = '127.0.0.2'
+  upstream.time.pass(30_000)
+  await until(() => first.open() === 0, 'the end of the first connection')
+  assert.equal(await ask(upstream).outcome, 'connect')
+
+  writeFileSync(file, 'not a certificate')
+  await until(() => upstream.logged.some(({ event }) => event === 'upstream_tls_refused'), 'the refusal')
+  at = '127.0.0.1'
+  upstream.time.pass(30_000)
+  await new Promise((resolve) => setImmediate(resolve))
+  const kept = await ask(upstream).outcome
+  copyFileSync(other.caFile, file)
+  await until(() => upstream.logged.some(({ event }) => event === 'upstream_tls_renewed'), 'the renewal')
+  at = '127.0.0.2'
+  upstream.time.pass(30_000)
+  await until(() => first.open() === 0, 'the end of the first connection')
+  const renewed = await ask(upstream).outcome
+
+  assert.equal(kept, 'end')
+  assert.equal(renewed, 'end')
+  assert.equal(second.connections(), 1)
+  rmSync(directory, { recursive: true })
+})
+
+test('createUpstream() verifies an https upstream against the server_name, or the name in its url', {
+  skip,
+}, async () => {
+  using authority = createAuthority()
+  const { cert, key } = authority.issue('app', 'DNS:app.test')
+  await using server = await listen(
+    '127.0.0.1',
+    0,
+    createTlsServer({ cert, key }).on('tlsClientError', () => {}),
+  )
+  const ca = { file: authority.caFile }
+  const at: ResolveName = async () => ['127.0.0.1']
+  using byUrl = open({ url: `https://app.test:${server.port}`, tls: { ca } }, at)
+  using byName = open({ url: `https://127.0.0.1:${server.port}`, tls: { ca, server_name: 'app.test' } })
+  using wrongUrl = open({ url: `https://other.test:${server.port}`, tls: { ca } }, at)
+  using wrongName = open({ url: `https://app.test:${server.port}`, tls: { ca, server_name: 'other.test' } }, at)
+  using noCa = open({ url: `https://app.test:${server.port}` }, at)
+
+  const outcomes = await Promise.all([byUrl, byName, wrongUrl, wrongName, noCa].map((each) => ask(each).outcome))
+
+  assert.deepEqual(outcomes, ['end', 'end', 'connect', 'connect', 'connect'])
+  assert.match(JSON.stringify(wrongUrl.logged), /other\.test/)
+})

@@ -1,0 +1,384 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { poolLimits, upstreamOptions } from '../../src/gates/options.ts'
+import { createUpstreamPool } from '../../src/http1/upstream-pool.ts'
+import { createTestDeadlines } from '../support/deadlines.ts'
+import type { Accepted } from './upstream-peer.ts'
+import { ask, deserted, ok, openPeer, openPool, until } from './upstream-peer.ts'
+
+/** Asks for something to be answered, and has it answered later. */
+async function openSlowPeer() {
+  const waiting: Accepted[] = []
+  const peer = await openPeer((connection) => {
+    waiting.push(connection)
+    return undefined
+  })
+  return { ...peer, waiting, answer: () => void waiting.shift()?.socket.write(ok) }
+}
+
+test('createUpstreamPool() sends one request after another on the same connection', async () => {
+  await using peer = await openPeer()
+  using pool = openPool([peer.endpoint])
+
+  for (let at = 0; at < 5; at += 1) {
+    const asked = ask(pool)
+    assert.equal(await asked.outcome, 'end')
+    assert.equal(asked.body(), 'ok')
+  }
+
+  assert.equal(peer.accepted.length, 1)
+  assert.equal(peer.requests(), 5)
+})
+
+test('createUpstreamPool() uses the connection that was used last, so that the others can end', async () => {
+  await using peer = await openPeer()
+  using pool = openPool([peer.endpoint])
+  await Promise.all([ask(pool).outcome, ask(pool).outcome, ask(pool).outcome])
+  const before = peer.accepted.map(({ requests }) => requests)
+
+  for (let at = 0; at < 4; at += 1) await ask(pool).outcome
+
+  assert.deepEqual(before, [1, 1, 1])
+  assert.deepEqual(peer.accepted.map(({ requests }) => requests).sort(), [1, 1, 5])
+})
+
+test('createUpstreamPool() opens as many connections as it may, and not one more', async () => {
+  await using peer = await openSlowPeer()
+  using pool = openPool([peer.endpoint], { connections: 3 })
+
+  const all = Array.from({ length: 5 }, () => ask(pool))
+  await until(() => peer.requests() === 3, 'three requests')
+  await sleep(30)
+
+  assert.equal(peer.accepted.length, 3)
+  assert.equal(all.filter((each) => each.opened() === 1).length, 3)
+  for (let at = 0; at < 5; at += 1) {
+    await until(() => peer.waiting.length > 0, 'a request')
+    peer.answer()
+  }
+  assert.deepEqual(await Promise.all(all.map(({ outcome }) => outcome)), ['end', 'end', 'end', 'end', 'end'])
+  assert.equal(peer.accepted.length, 3)
+})
+
+test('createUpstreamPool() lets as many requests wait as it may, in turn, and turns away the one after that', async () => {
+  await using peer = await openSlowPeer()
+  using pool = openPool([peer.endpoint], { connections: 1, queued: 2 })
+  const order: number[] = []
+  const first = ask(pool)
+  await until(() => peer.requests() === 1, 'the first request')
+
+  const second = ask(pool, {}, { end: () => void order.push(2) })
+  assert.equal(pool.isFull(), false)
+  const third = ask(pool, {}, { end: () => void order.push(3) })
+  assert.equal(pool.isFull(), true)
+  const fourth = ask(pool)
+
+  assert.equal(await fourth.outcome, 'overloaded')
+  for (const each of [first, second, third]) {
+    await until(() => peer.waiting.length > 0, 'a request')
+    peer.answer()
+    assert.equal(await each.outcome, 'end')
+  }
+  assert.deepEqual(order, [2, 3])
+  assert.equal(pool.isFull(), false)
+})
+
+test('createUpstreamPool() turns a request away when it has waited long enough, and not before', async () => {
+  await using peer = await openSlowPeer()
+  using pool = openPool([peer.endpoint], { connections: 1, queuedMs: 2000 })
+  const first = ask(pool)
+  await until(() => peer.requests() === 1, 'the first request')
+  const second = ask(pool)
+
+  pool.time.pass(1999)
+  assert.equal(second.isOver(), false)
+  pool.time.pass(1)
+
+  assert.equal(await second.outcome, 'overloaded')
+  peer.answer()
+  assert.equal(await first.outcome, 'end')
+  assert.equal(peer.requests(), 1)
+})
+
+test('createUpstreamPool() is not full while a connection is free, even where nothing may wait', async () => {
+  await using peer = await openPeer()
+  using pool = openPool([peer.endpoint], { connections: 1, queued: 0 })
+  await ask(pool).outcome
+
+  assert.equal(pool.isFull(), false)
+  assert.equal(await ask(pool).outcome, 'end')
+})
+
+test('createUpstreamPool().cancel() takes a request out of the queue: the upstream never sees it', async () => {
+  await using peer = await openSlowPeer()
+  using pool = openPool([peer.endpoint], { connections: 1 })
+  const first = ask(pool)
+  await until(() => peer.requests() === 1, 'the first request')
+  const second = ask(pool, { target: '/second' })
+  const third = ask(pool, { target: '/third' })
+
+  pool.cancel(second.events)
+  peer.answer()
+  await first.outcome
+  await until(() => peer.waiting.length > 0, 'the third request')
+  peer.answer()
+  await third.outcome
+
+  assert.equal(second.opened(), 0)
+  assert.ok(!peer.accepted.some(({ received }) => received.includes('/second')))
+})
+
+test('createUpstreamPool().cancel() while its connection is made leaves the connection to the next request', async () => {
+  await using peer = await openPeer()
+  using pool = openPool([peer.endpoint])
+  const left = ask(pool, { target: '/left' })
+
+  pool.cancel(left.events)
+  await until(() => peer.accepted.length === 1, 'the connection')
+  await sleep(20)
+  const next = ask(pool, { target: '/next' })
+
+  assert.equal(await next.outcome, 'end')
+  assert.equal(peer.accepted.length, 1)
+  assert.ok(!peer.accepted[0]?.received.includes('/left'))
+})
+
+test('createUpstreamPool() gives each request to the place with the least to do', async () => {
+  await using a = await openSlowPeer()
+  await using b = await openSlowPeer()
+  await using c = await openSlowPeer()
+  using pool = openPool([a.endpoint, b.endpoint, c.endpoint])
+  const requests = () => [a.requests(), b.requests(), c.requests()]
+
+  const all = Array.from({ length: 6 }, () => ask(pool))
+  await until(() => requests().every((count) => count === 2), 'two requests for each')
+  a.answer()
+  a.answer()
+  await until(() => all.filter((each) => each.isOver()).length === 2, 'two answers')
+  ask(pool)
+  ask(pool)
+  await until(() => a.requests() + b.requests() + c.requests() === 8, 'two more')
+
+  assert.deepEqual(requests(), [4, 2, 2])
+})
+
+test('createUpstreamPool() closes a connection that is kept at one place where another one is wanted', async () => {
+  await using a = await openPeer()
+  await using b = await openSlowPeer()
+  using pool = openPool([a.endpoint, b.endpoint], { connections: 2 })
+  // Both places have one; whichever is asked next has it free, so that one more there is one too many.
+  const first = ask(pool)
+  const second = ask(pool)
+  await until(() => a.requests() + b.requests() === 2, 'two requests')
+  await until(() => first.isOver() || second.isOver(), "the quick one's answer")
+
+  const third = ask(pool)
+  const fourth = ask(pool)
+  await until(() => third.isOver() || fourth.isOver(), 'an answer')
+
+  assert.ok(a.open() + b.open() <= 2)
+})
+
+test('createUpstreamPool() asks elsewhere when a place refuses, once, and tells which one', async () => {
+  await using peer = await openPeer()
+  const nobody = await deserted()
+  using pool = openPool([nobody, peer.endpoint])
+
+  const outcomes: string[] = []
+  for (let at = 0; at < 6; at += 1) outcomes.push(await ask(pool, { method: 'POST', repeatable: false }).outcome)
+
+  assert.deepEqual(outcomes, ['end', 'end', 'end', 'end', 'end', 'end'])
+  assert.ok(pool.failed.length >= 1)
+  assert.ok(pool.failed.every((name) => name === nobody.name))
+})
+
+test('createUpstreamPool() gives up with connect after two refusals', async () => {
+  const nobody = await deserted()
+  using pool = openPool([nobody])
+
+  const asked = ask(pool)
+
+  assert.equal(await asked.outcome, 'connect')
+  assert.equal(asked.opened(), 0)
+  assert.deepEqual(pool.failed, [nobody.name, nobody.name])
+})
+
+test('createUpstreamPool() rests a place that failed three times in a row for five seconds, then lets one request try', async () => {
+  await using peer = await openSlowPeer()
+  const nobody = await deserted()
+  using pool = openPool([nobody, peer.endpoint])
+  // The other one is busy: the deserted one always has the least to do.
+  const answered: Promise<string>[] = []
+  const more = async (count: number) => {
+    for (let at = 0; at < count; at += 1) {
+      const wanted = peer.requests() + 1
+      answered.push(ask(pool).outcome)
+      await until(() => peer.requests() === wanted, 'the request elsewhere')
+    }
+  }
+  await more(6)
+  const early = pool.failed.length
+  pool.time.pass(4999)
+  await more(3)
+  const resting = pool.failed.length
+
+  pool.time.pass(1)
+  await more(3)
+
+  assert.equal(early, 3)
+  assert.equal(resting, 3)
+  assert.equal(pool.failed.length, 4)
+  while (peer.waiting.length > 0) peer.answer()
+  assert.ok((await Promise.all(answered)).every((outcome) => outcome === 'end'))
+})
+
+test('createUpstreamPool() rests a place that takes connections and breaks off without an answer', async () => {
+  await using bad = await openPeer(({ socket }) => {
+    socket.destroy()
+    return undefined
+  })
+  await using good = await openSlowPeer()
+  using pool = openPool([bad.endpoint, good.endpoint])
+  const outcomes: Promise<string>[] = []
+
+  for (let at = 0; at < 10; at += 1) {
+    const seen = bad.requests() + good.requests()
+    outcomes.push(ask(pool).outcome)
+    await until(() => bad.requests() + good.requests() > seen, 'the request')
+    await sleep(5)
+  }
+
+  assert.equal(bad.requests(), 3)
+  assert.equal(good.requests(), 7)
+  while (good.waiting.length > 0) good.answer()
+  assert.equal((await Promise.all(outcomes)).filter((outcome) => outcome === 'reset').length, 3)
+})
+
+test('createUpstreamPool() forgets the failures of a place that answers', async () => {
+  let asked = 0
+  await using moody = await openPeer(({ socket }) => {
+    asked += 1
+    if (asked % 3 === 0) return ok.replace('\r\n\r\n', '\r\nConnection: close\r\n\r\n')
+    socket.destroy()
+    return undefined
+  })
+  await using good = await openSlowPeer()
+  using pool = openPool([moody.endpoint, good.endpoint])
+
+  // Busy: whatever may go to the other one does.
+  ask(pool, { target: '/x' })
+  ask(pool, { target: '/x' })
+  await until(() => good.requests() === 1 && asked === 1, 'one each')
+  for (let at = 0; at < 8; at += 1) {
+    const before = asked
+    await ask(pool).outcome
+    assert.equal(asked, before + 1)
+  }
+})
+
+test('createUpstreamPool() asks one of several places even where all of them rest', async () => {
+  const [one, two] = [await deserted(), await deserted()]
+  using pool = openPool([one, two])
+
+  for (let at = 0; at < 5; at += 1) assert.equal(await ask(pool).outcome, 'connect')
+
+  assert.equal(pool.failed.length, 10)
+})
+
+test('createUpstreamPool() has requests wait while the places are not known, and serves them once they are', async () => {
+  await using peer = await openPeer()
+  const time = createTestDeadlines()
+  let list: readonly (typeof peer.endpoint)[] | undefined
+  let tell = () => {}
+  const endpoints = {
+    list: () => list,
+    watch(changed: () => void) {
+      tell = changed
+    },
+  }
+  const pool = createUpstreamPool(endpoints, poolLimits(upstreamOptions.parse({})), time)
+  const late = ask(pool)
+  const patient = ask(pool)
+  time.pass(1999)
+  assert.equal(late.isOver(), false)
+
+  list = [peer.endpoint]
+  tell()
+
+  assert.deepEqual(await Promise.all([late.outcome, patient.outcome]), ['end', 'end'])
+  pool.close()
+})
+
+test('createUpstreamPool() gives requests up with connect once there is known to be no place, or none is known in time', async () => {
+  const time = createTestDeadlines()
+  let list: readonly [] | undefined
+  let tell = () => {}
+  const endpoints = {
+    list: () => list,
+    watch(changed: () => void) {
+      tell = changed
+    },
+  }
+  const pool = createUpstreamPool(endpoints, poolLimits(upstreamOptions.parse({})), time)
+  const late = ask(pool)
+  time.pass(2000)
+  const waiting = ask(pool)
+
+  list = []
+  tell()
+
+  assert.equal(await late.outcome, 'connect')
+  assert.equal(await waiting.outcome, 'connect')
+  assert.equal(await ask(pool).outcome, 'connect')
+  pool.close()
+})
+
+test('createUpstreamPool() lets go of the connections to a place that is not listed any more, once they are free', async () => {
+  await using old = await openSlowPeer()
+  await using next = await openPeer()
+  const time = createTestDeadlines()
+  let list = [old.endpoint]
+  let tell = () => {}
+  const endpoints = {
+    list: () => list,
+    watch(changed: () => void) {
+      tell = changed
+    },
+  }
+  const pool = createUpstreamPool(endpoints, poolLimits(upstreamOptions.parse({})), time)
+  const [busy, done] = [ask(pool), ask(pool)]
+  await until(() => old.requests() === 2, 'two requests')
+  old.waiting.splice(1, 1)[0]?.socket.write(ok)
+  await Promise.race([busy.outcome, done.outcome])
+
+  list = [next.endpoint]
+  tell()
+  await until(() => old.open() === 1, 'the end of the free one')
+  const other = ask(pool)
+
+  assert.equal(await other.outcome, 'end')
+  assert.equal(old.requests(), 2)
+  old.answer()
+  assert.deepEqual(await Promise.all([busy.outcome, done.outcome]), ['end', 'end'])
+  await until(() => old.open() === 0, 'the end of the busy one')
+  pool.close()
+})
+
+test('createUpstreamPool().close() ends every connection, gives up what waits, and opens none again', async () => {
+  await using peer = await openSlowPeer()
+  const pool = openPool([peer.endpoint], { connections: 2 })
+  ask(pool)
+  await until(() => peer.requests() === 1, 'the first request')
+  const connecting = ask(pool)
+  const queued = ask(pool)
+
+  pool.close()
+
+  assert.deepEqual(await Promise.all([connecting.outcome, queued.outcome]), ['connect', 'connect'])
+  assert.equal(await ask(pool).outcome, 'connect')
+  await until(() => peer.open() === 0, 'the end of all')
+  assert.equal(peer.requests(), 1)
+  assert.equal(pool.time.watched(), 0)
+  assert.deepEqual(pool.failed, [])
+})
