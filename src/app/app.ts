@@ -13,6 +13,7 @@ import { problem, startHttpServer } from '../io/http-server.ts'
 import type { WriteChunk } from '../io/log.ts'
 import { createLineWriter, createLog, inWholeLines } from '../io/log.ts'
 import { createKnownTokens } from '../sources/known-tokens.ts'
+import { createCertificates, findTlsConflicts } from './certificates.ts'
 import type { ConfigurationSource } from './configuration.ts'
 import { readConfiguration, retire, run } from './configuration.ts'
 import type { DataPlane } from './data-plane.ts'
@@ -62,7 +63,10 @@ export async function startApp(
   powers: Powers,
 ): Promise<App | { readonly kind: 'refused'; readonly problems: readonly Problem[] }> {
   const { clock, env, readFile, fileMode } = powers
-  const configuration = readConfiguration(source, { env, readFile, fileMode })
+  const configuration = readConfiguration(source, { env, readFile, fileMode }, (options) =>
+    // At the start only: later ones are judged apart, so that a broken one holds nothing else up.
+    findTlsConflicts(options, readFile),
+  )
   if (configuration.kind === 'refused') return configuration
   const { listen, upstream: upstreamOptions, drain: drainOptions } = configuration.options
   const workerCount = countWorkers(configuration.options)
@@ -72,6 +76,14 @@ export async function startApp(
   const known = createKnownTokens<Principal>(clock.monotonicMs)
   const deps = { ...powers, log, counted, known, secret: createSecrets(powers, log) }
   const failed = (error: unknown) => log.error('internal_error', { error: sentenceOf(error) })
+  let served: DataPlane | undefined
+  const certificates =
+    listen.tls &&
+    createCertificates(listen.tls, {
+      ...deps,
+      metrics: counted.metrics,
+      changed: (material) => served?.useTls(material),
+    })
   let running = run(configuration, undefined, deps)
   let refusal: string | undefined
   let draining = false
@@ -90,7 +102,10 @@ export async function startApp(
   try {
     const planeDeps = { ...powers, counted, writer, failed, serving: () => running.serving }
     const plane =
-      workerCount === 1 ? await openDataPlane(configuration.options, planeDeps) : await startWorkers(workerCount)
+      workerCount === 1
+        ? await openDataPlane(configuration.options, certificates?.current(), planeDeps)
+        : await startWorkers(workerCount)
+    served = plane
     open.push(plane)
     registerDataPlane(counted.metrics, { running: () => running, known, plane, writer })
     const upstreamHealth = createUpstreamHealth(upstreamOptions)
@@ -110,6 +125,8 @@ export async function startApp(
     const build = { version: powers.version, revision: powers.revision, nodeVersion: process.version }
     registerGauges(counted.metrics, { running: () => running, build })
     open.push(watchFiles(watchedFiles, { clock, onChange }))
+    // What changed before they were watched.
+    certificates?.reload()
     const { rules, issuers } = configuration.options
     log.info('started', {
       version: powers.version,
@@ -139,7 +156,12 @@ export async function startApp(
   /** Loaded here: a gateway of one process needs nothing of it. */
   async function startWorkers(count: number): Promise<Workers> {
     const { startWorkers } = await import('./workers.ts')
-    workers = await startWorkers(count, { clock, log, metrics: counted.metrics, failed, running: () => running })
+    const material = () => certificates?.current()
+    workers = await startWorkers(count, {
+      ...{ clock, log, failed, material },
+      metrics: counted.metrics,
+      running: () => running,
+    })
     return workers
   }
 
@@ -156,10 +178,11 @@ export async function startApp(
     const { options } = running.configuration
     const lists = options.blacklist.local === undefined ? [] : [options.blacklist.local.file]
     const issuerFiles = options.issuers.flatMap(({ jwks, http }) => [jwks.file, http.ca?.file])
-    return [source.file, ...lists, ...issuerFiles].filter((file) => file !== undefined)
+    return [source.file, ...lists, ...issuerFiles, ...(certificates?.files ?? [])].filter((file) => file !== undefined)
   }
 
   function onChange(changed: readonly string[]): void {
+    certificates?.reload()
     for (const { options, jwks } of running.sources)
       if (options.jwks.file !== undefined && changed.includes(options.jwks.file)) void jwks.refresh()
     reload()

@@ -40,15 +40,21 @@ export type Configuration = {
   readonly hash: string
 }
 
-/** Reads a configuration and the lists it names. Reports all problems of a file at once; never throws. */
+/**
+ * Reads a configuration and the lists it names. Reports all problems of a file at once; never throws.
+ *
+ * @param findMore What else would be wrong with it here.
+ */
 export function readConfiguration(
   source: ConfigurationSource,
   deps: LoadDeps,
+  findMore: (options: GatewayOptions) => readonly CrossFinding[] = () => [],
 ): Configuration | { readonly kind: 'refused'; readonly problems: readonly Problem[] } {
   const loaded = loadFile(source.file, source.read, (text) => {
     const parsed = load(gatewayOptions, { file: source.file, text }, deps, (options, isWhole) => [
       ...findGatewayConflicts(options, isWhole),
       ...findMissingFiles(options, deps.readFile),
+      ...findMore(options),
     ])
     return parsed.kind === 'refused' ? parsed : { ...parsed, text }
   })
@@ -87,7 +93,8 @@ export function findMissingFiles(options: GatewayOptions, readFile: LoadDeps['re
   )
 }
 
-function problemOf(file: string, holds: string, readFile: (path: string) => Buffer): string | undefined {
+/** Why a file cannot be used, in a clause; undefined for one that can be read, and holds this. */
+export function problemOf(file: string, holds: string, readFile: (path: string) => Buffer): string | undefined {
   try {
     return readFile(file).includes(holds) ? undefined : `the file holds no ${holds}`
   } catch (cause) {

@@ -1,10 +1,12 @@
 // What stands between clients and the upstream: in the one process, or in each worker.
 import type { Clock } from '../base/time.ts'
 import type { GatewayOptions } from '../config/schema.ts'
+import type { DropCause } from '../gates/entrance.ts'
 import type { FrontDoorDeps, Hall, HallOptions } from '../gates/front-door.ts'
 import { createHall, openFrontDoor } from '../gates/front-door.ts'
 import type { Serving } from '../gates/gate.ts'
 import { serverLimits } from '../gates/options.ts'
+import type { TlsMaterial } from '../gates/tls.ts'
 import { createDeadlines } from '../http1/deadlines.ts'
 import type { LineWriter } from '../io/log.ts'
 import type { AccessLogDeps } from './access-log.ts'
@@ -25,19 +27,30 @@ export type DataPlaneDeps = AccessLogDeps & {
 export type DataPlane = {
   readonly inFlight: () => number
   readonly connections: () => number
+  /** Connections that were closed before a request, by why. */
+  readonly dropped: () => ReadonlyMap<DropCause, number>
+  /** Shows another certificate from the next connection on. */
+  readonly useTls: (material: TlsMaterial) => void
   /** Takes no new connection; resolves when all is answered, or time is up, with how many were not. */
   readonly drain: (timeoutMs: number) => Promise<number>
   readonly close: () => void
 }
 
-/** Opens it on an address. Rejects when that cannot be listened on. */
+/** Of a configuration, what needs a restart. */
+export type DataPlaneOptions = Pick<GatewayOptions, 'listen' | 'limits' | 'upstream'>
+
+/** Opens it on an address, with a certificate where there is TLS. Rejects when that cannot be listened on. */
 export async function openDataPlane(
-  options: Pick<GatewayOptions, 'listen' | 'limits' | 'upstream'>,
+  options: DataPlaneOptions,
+  material: TlsMaterial | undefined,
   deps: DataPlaneDeps,
 ): Promise<DataPlane & { readonly port: number }> {
   const { doorDeps, closeUpstream } = wire(options.upstream, deps)
   try {
-    const door = await openFrontDoor({ ...splitAddress(options.listen.proxy), ...hallOptions(options) }, doorDeps)
+    const door = await openFrontDoor(
+      { ...splitAddress(options.listen.proxy), ...hallOptions(options, material) },
+      doorDeps,
+    )
     return { ...planeOf(door, closeUpstream), port: door.port }
   } catch (error) {
     closeUpstream()
@@ -47,16 +60,23 @@ export async function openDataPlane(
 
 /** Makes it for connections that another process accepts. */
 export function createDataPlane(
-  options: Pick<GatewayOptions, 'limits' | 'upstream'>,
+  options: DataPlaneOptions,
+  material: TlsMaterial | undefined,
   deps: DataPlaneDeps,
 ): DataPlane & Pick<Hall, 'take'> {
   const { doorDeps, closeUpstream } = wire(options.upstream, deps)
-  const hall = createHall(hallOptions(options), doorDeps)
+  const hall = createHall(hallOptions(options, material), doorDeps)
   return { ...planeOf(hall, closeUpstream), take: hall.take }
 }
 
-function hallOptions({ limits }: Pick<GatewayOptions, 'limits'>): HallOptions {
-  return { limits: serverLimits(limits), maxConnections: limits.connections }
+function hallOptions({ limits, listen }: DataPlaneOptions, material: TlsMaterial | undefined): HallOptions {
+  const { tls } = listen
+  if (tls !== undefined && material === undefined) throw new TypeError('Cannot speak TLS: there is no certificate')
+  return {
+    limits: serverLimits(limits),
+    maxConnections: limits.connections,
+    tls: tls && material && { material, clientCertificate: tls.client_certificate },
+  }
 }
 
 function wire(options: GatewayOptions['upstream'], deps: DataPlaneDeps) {
@@ -84,6 +104,8 @@ function planeOf(hall: Omit<Hall, 'take'>, closeUpstream: () => unknown): DataPl
   return {
     inFlight: hall.inFlight,
     connections: hall.connections,
+    dropped: hall.dropped,
+    useTls: hall.useTls,
     async drain(timeoutMs) {
       const late = await Promise.race([hall.drain().then(() => false), sleep(timeoutMs).then(() => true)])
       return late ? hall.inFlight() : 0

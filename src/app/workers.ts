@@ -2,6 +2,7 @@
 import type { Check } from '../admin/health.ts'
 import type { Clock } from '../base/time.ts'
 import { formatDuration } from '../base/time.ts'
+import type { TlsMaterial } from '../gates/tls.ts'
 import type { Log } from '../io/log.ts'
 import type { Metrics } from '../io/metrics.ts'
 import type { MetricsReport } from '../io/metrics-rows.ts'
@@ -25,6 +26,8 @@ export type WorkersDeps = {
   readonly metrics: Metrics
   readonly failed: (error: unknown) => void
   readonly running: () => Running
+  /** The certificate of the front door; undefined where there is no TLS. */
+  readonly material: () => TlsMaterial | undefined
 }
 
 /** Workers that serve requests, together. */
@@ -103,6 +106,10 @@ export async function startWorkers(count: number, deps: WorkersDeps): Promise<Wo
     port: reception.port,
     inFlight: () => 0,
     connections: () => 0,
+    dropped: () => new Map([['limit', reception.dropped()]]),
+    useTls(material) {
+      for (const slot of slots) sendTls(slot, material)
+    },
     drain,
     close,
     reloaded() {
@@ -165,6 +172,7 @@ export async function startWorkers(count: number, deps: WorkersDeps): Promise<Wo
   function heard(slot: Slot, worker: WorkerProcess, message: ToPrimary): void {
     switch (message.kind) {
       case 'hello':
+        sendTls(slot, deps.material())
         publisher.connect(slot.outbox)
         queueConfiguration(slot)
         break
@@ -199,6 +207,10 @@ export async function startWorkers(count: number, deps: WorkersDeps): Promise<Wo
       default:
         unreachable(message)
     }
+  }
+
+  function sendTls(slot: Slot, material: TlsMaterial | undefined): void {
+    if (material !== undefined) slot.outbox.send({ kind: 'tls', ...material, clientCa: material.clientCa ?? null })
   }
 
   /** Built when it is its turn: after everything the configuration needs was sent. */

@@ -1,3 +1,4 @@
+import { findTlsConflicts } from '../app/certificates.ts'
 import { findMissingFiles } from '../app/configuration.ts'
 import { formatDuration } from '../base/time.ts'
 import type { LoadDeps, Loaded } from '../config/load.ts'
@@ -67,6 +68,7 @@ function findMissing(file: string, text: string, loaded: Loaded<GatewayOptions>,
   const full = load(gatewayOptions, { file, text }, deps, (options, isWhole) => [
     ...findGatewayConflicts(options, isWhole),
     ...findMissingFiles(options, deps.readFile),
+    ...findTlsConflicts(options, deps.readFile),
   ])
   if (full.kind === 'loaded') return []
   const told =

@@ -5,7 +5,7 @@ import { identityHeadersOptions, keepHeadersOptions, trustedProxiesOptions } fro
 import { findRuleConflicts } from '../decision/rule-lint.ts'
 import { rulesOptions } from '../decision/rules.ts'
 import { trustOptions } from '../decision/verify.ts'
-import { limitsOptions, upstreamOptions } from '../gates/options.ts'
+import { limitsOptions, listenTlsOptions, upstreamOptions } from '../gates/options.ts'
 import { blacklistOptions } from '../sources/blacklist.ts'
 import { introspectionOptions } from '../sources/introspection.ts'
 import { jwksOptions } from '../sources/jwks.ts'
@@ -66,6 +66,7 @@ export const gatewayOptions = z.strictObject({
         .describe('The front door. A change needs a restart, as for all listeners.'),
       health: address.prefault('0.0.0.0:9464').describe('/livez /startupz /readyz /metrics /upstreamz.'),
       admin: address.prefault('127.0.0.1:9465').describe('explain and the state of the sources; loopback only.'),
+      tls: listenTlsOptions.optional().describe('The front door speaks TLS, 1.2 or newer; absent: plain HTTP.'),
     })
     .prefault({})
     .describe('Addresses to listen on; port 0 takes any free one.'),
@@ -181,11 +182,21 @@ function findListenConflicts({ listen }: GatewayOptions): readonly CrossFinding[
   if (!isLoopbackUrl(`http://${listen.admin}`))
     found.push({ path: ['listen', 'admin'], message: 'expected a loopback address, such as 127.0.0.1:9465' })
   const taken = new Map<string, string>()
-  for (const [name, text] of Object.entries(listen)) {
+  for (const name of ['proxy', 'health', 'admin'] as const) {
+    const text = listen[name]
     if (taken.has(text) && !text.endsWith(':0'))
       found.push({ path: ['listen', name], message: `expected another address than ${taken.get(text)}` })
     taken.set(text, name)
   }
+  const { client_ca, client_certificate } = listen.tls ?? {}
+  if (client_certificate !== undefined && (client_certificate === 'none') !== (client_ca === undefined))
+    found.push({
+      path: ['listen', 'tls', 'client_certificate'],
+      message:
+        client_ca === undefined
+          ? 'expected client_ca beside it'
+          : 'expected optional or required, since client_ca is given',
+    })
   return found
 }
 

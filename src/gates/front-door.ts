@@ -1,16 +1,18 @@
-// The front door: sockets that clients connect to, each served as HTTP/1.1.
+// The front door: sockets that clients connect to, each brought to its first request and served as HTTP/1.1.
 import type { AddressInfo, Socket } from 'node:net'
 import { createServer } from 'node:net'
 import type { Deadlines } from '../http1/deadlines.ts'
-import { adoptSocket } from '../http1/lent-reads.ts'
 import type { ServerLimits } from '../http1/limits.ts'
 import type { ServerConnection } from '../http1/server-connection.ts'
 import { createServerConnection } from '../http1/server-connection.ts'
+import type { DropCause, Entered, EntranceOptions } from './entrance.ts'
+import { createEntrance, dropCauses } from './entrance.ts'
 import type { Handler, HandlerDeps } from './handler.ts'
 import { createHandler } from './handler.ts'
+import type { TlsMaterial } from './tls.ts'
 
 /** What a client may cost. */
-export type HallOptions = {
+export type HallOptions = EntranceOptions & {
   readonly limits: ServerLimits
   /** Connections over it are dropped. */
   readonly maxConnections: number
@@ -28,8 +30,10 @@ export type Hall = {
   readonly take: (socket: Socket) => void
   readonly inFlight: () => number
   readonly connections: () => number
-  /** Connections that were one too many. */
-  readonly dropped: () => number
+  /** Connections that were closed before a request, by why. */
+  readonly dropped: () => ReadonlyMap<DropCause, number>
+  /** Shows another certificate from the next connection on. */
+  readonly useTls: (material: TlsMaterial) => void
   /** Every answer from now on says that it is the last on its connection. */
   readonly announceClose: () => void
   /** Takes no new connection; resolves when the last one has closed. */
@@ -51,32 +55,39 @@ type Served = Pick<ServerConnection, 'announceClose' | 'closeIdle' | 'destroy'> 
 export function createHall(options: HallOptions, deps: FrontDoorDeps): Hall {
   const { deadlines } = deps
   const served = new Map<Socket, Served>()
-  let dropped = 0
+  const dropped = new Map(dropCauses.map((cause) => [cause, 0]))
+  const entrance = createEntrance(options, options.limits.headMs, { deadlines, drop })
   let isClosing = false
   let emptied: (() => void) | undefined
   return {
     take,
     inFlight: () => [...served.values()].reduce((sum, each) => sum + each.inFlight(), 0),
-    connections: () => served.size,
+    connections: () => served.size + entrance.waiting(),
     dropped: () => dropped,
+    useTls: entrance.useTls,
     announceClose,
     drain,
     close,
   }
 
-  function take(accepted: Socket): void {
-    if (served.size >= options.maxConnections) {
-      dropped += 1
-      accepted.destroy()
-      return
-    }
-    const socket = adoptSocket(accepted)
-    const peer = { address: socket.remoteAddress ?? '', proto: 'http' as const }
+  function take(socket: Socket): void {
+    if (served.size + entrance.waiting() >= options.maxConnections) {
+      drop('limit')
+      socket.destroy()
+    } else entrance.enter(socket, welcome)
+  }
+
+  function drop(cause: DropCause): void {
+    dropped.set(cause, (dropped.get(cause) ?? 0) + 1)
+  }
+
+  function welcome({ socket, peer, acceptedMs }: Entered): void {
     let handler: Handler | undefined
-    const connection = createServerConnection(socket, options.limits, deadlines, (made) => {
+    const listen = (made: ServerConnection) => {
       handler = createHandler(made, peer, deps)
       return { request: handler.request, refused: handler.refused, ...handler.events }
-    })
+    }
+    const connection = createServerConnection(socket, options.limits, deadlines, listen, acceptedMs)
     serve(socket, { ...connection, inFlight: () => (handler?.isBusy() === true ? 1 : 0) })
     socket.on('close', () => {
       served.delete(socket)
@@ -96,6 +107,7 @@ export function createHall(options: HallOptions, deps: FrontDoorDeps): Hall {
 
   function drain(): Promise<void> {
     isClosing = true
+    entrance.close()
     for (const connection of served.values()) connection.closeIdle()
     return new Promise((resolve) => {
       if (served.size === 0) resolve()
@@ -104,6 +116,7 @@ export function createHall(options: HallOptions, deps: FrontDoorDeps): Hall {
   }
 
   function close(): void {
+    entrance.close()
     for (const connection of served.values()) connection.destroy()
   }
 }

@@ -29,6 +29,8 @@ export type Peer = {
   /** Its address; of a PROXY protocol header, where one is wanted. */
   readonly address: string
   readonly proto: 'http' | 'https'
+  /** The thumbprint of its certificate, where it has shown a good one (RFC 8705 §3.1). */
+  readonly certificate?: string | undefined
 }
 
 /** One request, from its head to the last byte of its answer. Times are monotonic milliseconds. */

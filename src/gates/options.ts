@@ -26,6 +26,20 @@ export const limitsOptions = z.strictObject({
 /** `limits:` as read. */
 export type LimitsOptions = z.output<typeof limitsOptions>
 
+/** How the front door speaks TLS. */
+export const listenTlsOptions = z.strictObject({
+  cert: file.describe('Our certificate and those between it and its CA, PEM; re-read on change.'),
+  key: file.describe('Its key, PEM; re-read on change. A secret: others must not be able to read it.'),
+  client_ca: file.optional().describe("The CA of clients' certificates, PEM; re-read on change."),
+  client_certificate: z
+    .enum(['none', 'optional', 'required'])
+    .prefault('none')
+    .describe('Whether clients are asked for a certificate of `client_ca`. A bad one is never taken for none.'),
+})
+
+/** `listen.tls` as read. */
+export type ListenTlsOptions = z.output<typeof listenTlsOptions>
+
 const origin = z
   .string()
   .regex(/^(?:https?:\/\/(?:\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(?::\d{1,5})?\/?|unix:\/[^\s?#]+)$/, {

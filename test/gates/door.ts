@@ -9,7 +9,7 @@ import { createHeaderFilter } from '../../src/decision/headers.ts'
 import type { Lookups } from '../../src/decision/lookups.ts'
 import { createPolicy } from '../../src/decision/policy.ts'
 import { compileRules, rulesOptions } from '../../src/decision/rules.ts'
-import type { FrontDoor } from '../../src/gates/front-door.ts'
+import type { FrontDoor, FrontDoorOptions } from '../../src/gates/front-door.ts'
 import { openFrontDoor } from '../../src/gates/front-door.ts'
 import type { Exchange } from '../../src/gates/gate.ts'
 import { limitsOptions, poolLimits, serverLimits, upstreamOptions } from '../../src/gates/options.ts'
@@ -47,7 +47,11 @@ const limits = serverLimits(limitsOptions.parse({}))
 const pool = poolLimits(upstreamOptions.parse({}))
 
 /** Opens a door; `gateway` decides instead of the public rules. */
-export async function openDoor(upstreamPort: number, gateway?: Gateway): Promise<Door> {
+export async function openDoor(
+  upstreamPort: number,
+  gateway?: Gateway,
+  options: Partial<FrontDoorOptions> = {},
+): Promise<Door> {
   const rules = rulesOptions.parse([{ match: { path: '/**' }, public: true, insecure: true }])
   const served = {
     gateway: gateway ?? createGateway(createPolicy(compileRules(rules), []), lookups, clock),
@@ -65,7 +69,7 @@ export async function openDoor(upstreamPort: number, gateway?: Gateway): Promise
   const list = [endpoint]
   const upstream = createUpstreamPool({ list: () => list }, pool, deadlines)
   const door = await openFrontDoor(
-    { host: '127.0.0.1', port: 0, maxConnections: 10_000, limits },
+    { host: '127.0.0.1', port: 0, maxConnections: 10_000, limits, ...options },
     {
       clock,
       deadlines,

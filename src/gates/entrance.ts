@@ -1,0 +1,118 @@
+// What a connection passes before its first request: TLS.
+import type { Socket } from 'node:net'
+import type { Deadline, Deadlines } from '../http1/deadlines.ts'
+import { adoptSocket } from '../http1/lent-reads.ts'
+import type { Peer } from './gate.ts'
+import type { TlsGate, TlsMaterial, TlsOptions } from './tls.ts'
+import { createTlsGate } from './tls.ts'
+
+/** What stands before the first request. */
+export type EntranceOptions = {
+  /** Undefined where clients speak in the clear. */
+  readonly tls?: Omit<TlsOptions, 'protocols' | 'handshakeMs'> | undefined
+}
+
+/**
+ * Why a connection was closed that had not begun a request: `limit`, one more than `limits.connections`; `crowded`, too
+ * many were waiting behind it; `timeout`, its time for a head was over; and what was wrong with it.
+ */
+export const dropCauses = ['limit', 'crowded', 'timeout', 'tls', 'client_certificate'] as const
+/** Why a connection was closed that had not begun a request. */
+export type DropCause = (typeof dropCauses)[number]
+
+/** A connection that requests may come on. */
+export type Entered = {
+  readonly socket: Socket
+  readonly peer: Peer
+  /** By ALPN; undefined where nobody asked. */
+  readonly protocol: string | undefined
+  /** Monotonic milliseconds; undefined where it is now. */
+  readonly acceptedMs: number | undefined
+}
+
+/** Where connections are brought to their first request. */
+export type Entrance = {
+  /** Calls `entered` once the connection is there, perhaps at once; or drops it. */
+  readonly enter: (socket: Socket, entered: (entered: Entered) => void) => void
+  /** Connections that are not there yet. */
+  readonly waiting: () => number
+  /** Shows another certificate from the next connection on. */
+  readonly useTls: (material: TlsMaterial) => void
+  /** Ends what waits. */
+  readonly close: () => void
+}
+
+// A good client is through in a moment: whoever has waited longest behind so many is not one of them.
+const maxWaiting = 1024
+
+/** Makes the entrance of one hall. */
+export function createEntrance(
+  { tls: tlsOptions }: EntranceOptions,
+  headMs: number,
+  { deadlines, drop }: { readonly deadlines: Deadlines; readonly drop: (cause: DropCause) => void },
+): Entrance {
+  const waiting = new Map<Socket, Deadline>()
+  const tls: TlsGate | undefined =
+    // HTTP/2 has its place here: `protocols: ['h2', 'http/1.1']`.
+    tlsOptions && createTlsGate({ ...tlsOptions, protocols: ['http/1.1'], handshakeMs: headMs })
+  return {
+    enter,
+    waiting: () => waiting.size,
+    useTls: (material) => tls?.use(material),
+    close() {
+      for (const socket of waiting.keys()) {
+        leave(socket)
+        socket.destroy()
+      }
+    },
+  }
+
+  function enter(socket: Socket, entered: (entered: Entered) => void): void {
+    const peer = { address: socket.remoteAddress ?? '', proto: 'http' as const }
+    if (tls === undefined) {
+      entered({ socket: adoptSocket(socket), peer, protocol: undefined, acceptedMs: undefined })
+      return
+    }
+    const acceptedMs = begin(socket)
+    tls.greet(socket, {
+      secured(secured) {
+        if (!leave(socket)) return
+        const { socket: inner, thumbprint: certificate } = secured
+        const protocol = inner.alpnProtocol === false ? undefined : (inner.alpnProtocol ?? undefined)
+        entered({ socket: inner, peer: { ...peer, proto: 'https', certificate }, protocol, acceptedMs })
+      },
+      failed(cause) {
+        // Told of every end, after the socket's own. A balancer that looks whether somebody is here sends nothing.
+        if (leave(socket) && (socket.bytesRead > 0 || cause !== 'tls')) drop(cause)
+        socket.destroy()
+      },
+    })
+  }
+
+  function begin(socket: Socket): number {
+    if (waiting.size >= maxWaiting) {
+      const [oldest] = waiting.keys()
+      if (oldest !== undefined) giveUp(oldest, 'crowded')
+    }
+    const deadline = { atMs: Number.POSITIVE_INFINITY, expire: () => giveUp(socket, 'timeout') }
+    waiting.set(socket, deadline)
+    deadlines.watch(deadline)
+    const acceptedMs = deadlines.nowMs()
+    deadline.atMs = acceptedMs + headMs
+    socket.on('error', () => {}) // told by its closing
+    return acceptedMs
+  }
+
+  function leave(socket: Socket): boolean {
+    const deadline = waiting.get(socket)
+    if (deadline === undefined) return false
+    deadlines.unwatch(deadline)
+    return waiting.delete(socket)
+  }
+
+  function giveUp(socket: Socket, cause: DropCause): void {
+    if (!leave(socket)) return
+    drop(cause)
+    socket.destroy()
+  }
+}
