@@ -78,7 +78,12 @@ export const denyReasons = {
   proof_missing: {
     status: 401,
     error: 'invalid_token',
-    help: 'The token is bound to a key (`cnf`), and this build checks no proof of it.',
+    help: 'The token is bound (`cnf`), and came without its certificate, or bound in a way this build does not check.',
+  },
+  certificate_mismatch: {
+    status: 401,
+    error: 'invalid_token',
+    help: "The token is bound to another certificate (`cnf`) than the client's.",
   },
   scope_missing: { status: 403, error: 'insufficient_scope', help: 'A scope that the rule needs is absent.' },
   claim_mismatch: { status: 403, error: 'insufficient_scope', help: 'A claim condition of the rule is not met.' },

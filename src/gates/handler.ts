@@ -90,7 +90,8 @@ export function createHandler(sink: AnswerSink, peer: Peer, deps: HandlerDeps): 
   function decide(handled: Handled, head: RequestHead): Decision | Promise<Decision> {
     const { served, arrivedMs } = handled
     const { method, target, host, authorization } = head
-    const read = readAccessRequest({ method, target, host, authorization, arrivedMs }, served)
+    const { certificate } = peer
+    const read = readAccessRequest({ method, target, host, authorization, arrivedMs, certificate }, served)
     if (read.kind === 'deny') return read
     handled.request = read
     return served.gateway.decide(read)
