@@ -164,7 +164,7 @@ for (const { reason, request, where, stage, change } of stages) {
 }
 
 test('decide() reaches every reason there is, but for those of the listener', () => {
-  const atTheDoor = ['request_malformed', 'too_large', 'internal_error']
+  const atTheDoor = ['request_malformed', 'transport_insecure', 'too_large', 'internal_error']
   const reached = new Set<string>([...stages.map(({ reason }) => reason), ...atTheDoor])
 
   assert.deepEqual(

@@ -132,6 +132,7 @@ export async function startApp(
       version: powers.version,
       config_hash: configuration.hash.slice(0, 16),
       proxy_port: plane.port,
+      proxy_socket: plane.port === 0 ? listen.proxy : undefined,
       health_port: health.port,
       admin_port: admin.port,
       rules: rules.length,

@@ -1,6 +1,7 @@
 // What stands between clients and the upstream: in the one process, or in each worker.
 import type { Clock } from '../base/time.ts'
 import type { GatewayOptions } from '../config/schema.ts'
+import { unixAddress } from '../decision/headers.ts'
 import type { DropCause } from '../gates/entrance.ts'
 import type { FrontDoorDeps, Hall, HallOptions } from '../gates/front-door.ts'
 import { createHall, openFrontDoor } from '../gates/front-door.ts'
@@ -8,6 +9,7 @@ import type { Serving } from '../gates/gate.ts'
 import { serverLimits } from '../gates/options.ts'
 import type { TlsMaterial } from '../gates/tls.ts'
 import { createDeadlines } from '../http1/deadlines.ts'
+import type { ListenAddress } from '../io/listen.ts'
 import type { LineWriter } from '../io/log.ts'
 import type { AccessLogDeps } from './access-log.ts'
 import { createAccessLog } from './access-log.ts'
@@ -48,7 +50,7 @@ export async function openDataPlane(
   const { doorDeps, closeUpstream } = wire(options.upstream, deps)
   try {
     const door = await openFrontDoor(
-      { ...splitAddress(options.listen.proxy), ...hallOptions(options, material) },
+      { address: listenAddress(options.listen.proxy), ...hallOptions(options, material) },
       doorDeps,
     )
     return { ...planeOf(door, closeUpstream), port: door.port }
@@ -76,6 +78,8 @@ function hallOptions({ limits, listen }: DataPlaneOptions, material: TlsMaterial
     limits: serverLimits(limits),
     maxConnections: limits.connections,
     tls: tls && material && { material, clientCertificate: tls.client_certificate },
+    proxyProtocol: listen.proxy_protocol,
+    isUnix: 'path' in listenAddress(listen.proxy),
   }
 }
 
@@ -115,6 +119,11 @@ function planeOf(hall: Omit<Hall, 'take'>, closeUpstream: () => unknown): DataPl
       closeUpstream()
     },
   }
+}
+
+/** Where the front door is: host and port, or a path after `unix:`. */
+export function listenAddress(text: string): ListenAddress {
+  return text.startsWith(unixAddress) ? { path: text.slice(unixAddress.length) } : splitAddress(text)
 }
 
 /** Host and port of an address such as `[::1]:8080`. */

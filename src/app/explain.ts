@@ -30,7 +30,7 @@ export class QuestionRefused extends Error {
   readonly code = 'ERR_QUESTION_REFUSED'
 }
 
-const urlForm = /^(?:https?:\/\/([^/?#\s]+))?(\/[^\s]*)?$/
+const urlForm = /^(?:(https?):\/\/([^/?#\s]+))?(\/[^\s]*)?$/
 
 /**
  * Decides a request that nobody sent, noting every step.
@@ -38,7 +38,7 @@ const urlForm = /^(?:https?:\/\/([^/?#\s]+))?(\/[^\s]*)?$/
  * @throws QuestionRefused (rejects) for a URL that is neither absolute nor a path.
  */
 export async function explain(question: Question, served: Serving, clock: Clock): Promise<Explanation> {
-  const [matched, authority, path] = urlForm.exec(question.url) ?? []
+  const [matched, scheme, authority, path] = urlForm.exec(question.url) ?? []
   if (matched === undefined || matched === '')
     throw new QuestionRefused(
       'Cannot read URL: expected one like http://api.example.com/orders/1, or a path like /orders/1',
@@ -61,6 +61,10 @@ export async function explain(question: Question, served: Serving, clock: Clock)
   const passed = request.kind !== 'deny'
   const is = request.kind === 'deny' ? request.reason : `${request.method} ${request.host} ${request.path}`
   steps.push({ stage: 'request', passed, is, wanted: 'a method, a Host and an unambiguous path that we take' })
+  if (passed && served.requireHttps && scheme === 'http') {
+    steps.push({ stage: 'transport', passed: false, is: 'plain HTTP', wanted: 'https, since require_https is set' })
+    return describe(deny('transport_insecure'), steps)
+  }
   const decision = request.kind === 'deny' ? request : await served.gateway.decide(request, (step) => steps.push(step))
   return describe(decision, steps)
 }

@@ -9,7 +9,7 @@ import type { MetricsReport } from '../io/metrics-rows.ts'
 import { createBackOff } from './back-off.ts'
 import type { Running } from './configuration.ts'
 import type { DataPlane } from './data-plane.ts'
-import { sleep, splitAddress } from './data-plane.ts'
+import { listenAddress, sleep } from './data-plane.ts'
 import type { Outbox } from './outbox.ts'
 import { createOutbox } from './outbox.ts'
 import { createPublisher } from './publisher.ts'
@@ -81,7 +81,7 @@ const pollMs = 10
 export async function startWorkers(count: number, deps: WorkersDeps): Promise<Workers> {
   const { clock, log, metrics, failed, running } = deps
   const { options, text: startedText } = running().configuration
-  const reception = await openReception(splitAddress(options.listen.proxy), { failed })
+  const reception = await openReception(listenAddress(options.listen.proxy), { failed })
   const publisher = createPublisher()
   const restarts = metrics.counter('worker_restarts_total', 'Workers that ended and were started anew.', [])
   const restartSlot = restarts.slot()

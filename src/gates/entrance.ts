@@ -1,7 +1,10 @@
-// What a connection passes before its first request: TLS.
+// What a connection passes before its first request: the PROXY protocol, TLS.
 import type { Socket } from 'node:net'
+import { unixAddress } from '../decision/headers.ts'
 import type { Deadline, Deadlines } from '../http1/deadlines.ts'
 import { adoptSocket } from '../http1/lent-reads.ts'
+import type { ProxyHeader } from '../http1/proxy-protocol.ts'
+import { readProxyHeader } from '../http1/proxy-protocol.ts'
 import type { Peer } from './gate.ts'
 import type { TlsGate, TlsMaterial, TlsOptions } from './tls.ts'
 import { createTlsGate } from './tls.ts'
@@ -10,13 +13,17 @@ import { createTlsGate } from './tls.ts'
 export type EntranceOptions = {
   /** Undefined where clients speak in the clear. */
   readonly tls?: Omit<TlsOptions, 'protocols' | 'handshakeMs'> | undefined
+  /** Every connection begins with a header of the PROXY protocol. */
+  readonly proxyProtocol?: boolean | undefined
+  /** Clients come on a Unix socket: they have no address. */
+  readonly isUnix?: boolean | undefined
 }
 
 /**
  * Why a connection was closed that had not begun a request: `limit`, one more than `limits.connections`; `crowded`, too
  * many were waiting behind it; `timeout`, its time for a head was over; and what was wrong with it.
  */
-export const dropCauses = ['limit', 'crowded', 'timeout', 'tls', 'client_certificate'] as const
+export const dropCauses = ['limit', 'crowded', 'timeout', 'proxy_protocol', 'tls', 'client_certificate'] as const
 /** Why a connection was closed that had not begun a request. */
 export type DropCause = (typeof dropCauses)[number]
 
@@ -47,7 +54,7 @@ const maxWaiting = 1024
 
 /** Makes the entrance of one hall. */
 export function createEntrance(
-  { tls: tlsOptions }: EntranceOptions,
+  { tls: tlsOptions, proxyProtocol = false, isUnix = false }: EntranceOptions,
   headMs: number,
   { deadlines, drop }: { readonly deadlines: Deadlines; readonly drop: (cause: DropCause) => void },
 ): Entrance {
@@ -68,22 +75,75 @@ export function createEntrance(
   }
 
   function enter(socket: Socket, entered: (entered: Entered) => void): void {
-    const peer = { address: socket.remoteAddress ?? '', proto: 'http' as const }
-    if (tls === undefined) {
-      entered({ socket: adoptSocket(socket), peer, protocol: undefined, acceptedMs: undefined })
+    // Of a connection that is broken nobody knows where it came from: that it is none of ours must not make it one.
+    const own = isUnix ? unixAddress : (socket.remoteAddress ?? '')
+    if (tls === undefined && !proxyProtocol) {
+      entered({
+        socket: adoptSocket(socket),
+        peer: { address: own, proto: 'http' },
+        protocol: undefined,
+        acceptedMs: undefined,
+      })
       return
     }
     const acceptedMs = begin(socket)
+    if (!proxyProtocol) greet(socket, own, acceptedMs, 0, entered)
+    else
+      readHeader(socket, ({ address = own, bytes }) => {
+        greet(socket, address, acceptedMs, bytes, entered)
+      })
+  }
+
+  /** Reads the header, and leaves the socket paused behind it. */
+  function readHeader(socket: Socket, read: (header: ProxyHeader) => void): void {
+    let received: Buffer = Buffer.alloc(0)
+    const take = (chunk: Buffer) => {
+      received = Buffer.concat([received, chunk])
+      const header = readProxyHeader(received)
+      if (header === undefined) return
+      if (header === 'malformed') {
+        giveUp(socket, 'proxy_protocol')
+        return
+      }
+      socket.pause()
+      socket.off('data', take)
+      socket.off('end', broken)
+      socket.off('close', closed)
+      if (received.length > header.bytes) socket.unshift(received.subarray(header.bytes))
+      if (waiting.has(socket)) read(header)
+    }
+    // A balancer that looks whether somebody is here sends nothing.
+    const closed = () => leave(socket)
+    const broken = () => (socket.bytesRead > 0 ? giveUp(socket, 'proxy_protocol') : socket.destroy())
+    socket.on('data', take)
+    socket.on('end', broken)
+    socket.on('close', closed)
+  }
+
+  /** @param headerBytes How much was read of it before. */
+  function greet(
+    socket: Socket,
+    address: string,
+    acceptedMs: number,
+    headerBytes: number,
+    entered: (entered: Entered) => void,
+  ): void {
+    if (tls === undefined) {
+      leave(socket)
+      entered({ socket, peer: { address, proto: 'http' }, protocol: undefined, acceptedMs })
+      socket.resume()
+      return
+    }
     tls.greet(socket, {
       secured(secured) {
         if (!leave(socket)) return
         const { socket: inner, thumbprint: certificate } = secured
         const protocol = inner.alpnProtocol === false ? undefined : (inner.alpnProtocol ?? undefined)
-        entered({ socket: inner, peer: { ...peer, proto: 'https', certificate }, protocol, acceptedMs })
+        entered({ socket: inner, peer: { address, proto: 'https', certificate }, protocol, acceptedMs })
       },
       failed(cause) {
-        // Told of every end, after the socket's own. A balancer that looks whether somebody is here sends nothing.
-        if (leave(socket) && (socket.bytesRead > 0 || cause !== 'tls')) drop(cause)
+        // Told of every end, after the socket's own.
+        if (leave(socket) && (socket.bytesRead > headerBytes || cause !== 'tls')) drop(cause)
         socket.destroy()
       },
     })

@@ -1,10 +1,12 @@
 // The front door: sockets that clients connect to, each brought to its first request and served as HTTP/1.1.
-import type { AddressInfo, Socket } from 'node:net'
+import type { Socket } from 'node:net'
 import { createServer } from 'node:net'
 import type { Deadlines } from '../http1/deadlines.ts'
 import type { ServerLimits } from '../http1/limits.ts'
 import type { ServerConnection } from '../http1/server-connection.ts'
 import { createServerConnection } from '../http1/server-connection.ts'
+import type { ListenAddress } from '../io/listen.ts'
+import { listenOn } from '../io/listen.ts'
 import type { DropCause, Entered, EntranceOptions } from './entrance.ts'
 import { createEntrance, dropCauses } from './entrance.ts'
 import type { Handler, HandlerDeps } from './handler.ts'
@@ -19,7 +21,7 @@ export type HallOptions = EntranceOptions & {
 }
 
 /** Where the front door is, and what a client may cost. */
-export type FrontDoorOptions = HallOptions & { readonly host: string; readonly port: number }
+export type FrontDoorOptions = HallOptions & { readonly address: ListenAddress }
 
 /** What the front door needs. */
 export type FrontDoorDeps = HandlerDeps & { readonly deadlines: Deadlines }
@@ -42,7 +44,7 @@ export type Hall = {
   readonly close: () => void
 }
 
-/** The front door, open until closed. */
+/** The front door, open until closed. The port is 0 on a Unix socket. */
 export type FrontDoor = Hall & { readonly port: number }
 
 /** A connection, whatever it speaks. */
@@ -126,12 +128,8 @@ export async function openFrontDoor(options: FrontDoorOptions, deps: FrontDoorDe
   const hall = createHall(options, deps)
   // Half-open: a client that has said all it will may still want to hear.
   const server = createServer({ allowHalfOpen: true, noDelay: true }, hall.take)
-  await new Promise<void>((resolve, reject) => {
-    server.once('error', reject)
-    server.listen(options.port, options.host, resolve)
-  })
+  const port = (await listenOn(server, options.address)) ?? 0
   server.on('error', deps.failed)
-  const { port } = server.address() as AddressInfo // it listens on a port, not a pipe
   return {
     ...hall,
     port,

@@ -94,6 +94,8 @@ export function createHandler(sink: AnswerSink, peer: Peer, deps: HandlerDeps): 
     const read = readAccessRequest({ method, target, host, authorization, arrivedMs, certificate }, served)
     if (read.kind === 'deny') return read
     handled.request = read
+    if (served.requireHttps && !served.headers.cameByHttps(head.lines, { peer: peer.address, proto: peer.proto }))
+      return deny('transport_insecure')
     return served.gateway.decide(read)
   }
 

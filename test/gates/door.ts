@@ -57,6 +57,7 @@ export async function openDoor(
     gateway: gateway ?? createGateway(createPolicy(compileRules(rules), []), lookups, clock),
     headers: createHeaderFilter({ identityHeaders: new Map(), keepHeaders: [] }, { isTrustedProxy: () => false }),
     hosts: new Set<string>(),
+    requireHttps: false,
   }
   const decisions: Decision[] = []
   const exchanges: Exchange[] = []
@@ -69,7 +70,7 @@ export async function openDoor(
   const list = [endpoint]
   const upstream = createUpstreamPool({ list: () => list }, pool, deadlines)
   const door = await openFrontDoor(
-    { host: '127.0.0.1', port: 0, maxConnections: 10_000, limits, ...options },
+    { address: { host: '127.0.0.1', port: 0 }, maxConnections: 10_000, limits, ...options },
     {
       clock,
       deadlines,
