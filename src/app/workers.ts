@@ -2,6 +2,7 @@
 import type { Check } from '../admin/health.ts'
 import type { Clock } from '../base/time.ts'
 import { formatDuration } from '../base/time.ts'
+import { dropCauses } from '../gates/entrance.ts'
 import type { TlsMaterial } from '../gates/tls.ts'
 import type { Log } from '../io/log.ts'
 import type { Metrics } from '../io/metrics.ts'
@@ -106,7 +107,7 @@ export async function startWorkers(count: number, deps: WorkersDeps): Promise<Wo
     port: reception.port,
     inFlight: () => 0,
     connections: () => 0,
-    dropped: () => new Map([['limit', reception.dropped()]]),
+    dropped: () => new Map(dropCauses.map((cause) => [cause, cause === 'limit' ? reception.dropped() : 0])),
     useTls(material) {
       for (const slot of slots) sendTls(slot, material)
     },

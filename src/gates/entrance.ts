@@ -37,17 +37,27 @@ export type Entered = {
   readonly acceptedMs: number | undefined
 }
 
+/** What becomes of a connection: one of the two, once, perhaps at once. */
+export type EntranceEvents = {
+  readonly entered: (entered: Entered) => void
+  /** It is closed, and was not there yet. */
+  readonly gone: () => void
+}
+
 /** Where connections are brought to their first request. */
 export type Entrance = {
-  /** Calls `entered` once the connection is there, perhaps at once; or drops it. */
-  readonly enter: (socket: Socket, entered: (entered: Entered) => void) => void
+  readonly enter: (socket: Socket, events: EntranceEvents) => void
   /** Connections that are not there yet. */
   readonly waiting: () => number
   /** Shows another certificate from the next connection on. */
   readonly useTls: (material: TlsMaterial) => void
+  /** Ends those that have not sent a byte. */
+  readonly closeIdle: () => void
   /** Ends what waits. */
   readonly close: () => void
 }
+
+type Waiting = { readonly deadline: Deadline; readonly gone: () => void }
 
 // A good client is through in a moment: whoever has waited longest behind so many is not one of them.
 const maxWaiting = 1024
@@ -58,35 +68,31 @@ export function createEntrance(
   headMs: number,
   { deadlines, drop }: { readonly deadlines: Deadlines; readonly drop: (cause: DropCause) => void },
 ): Entrance {
-  const waiting = new Map<Socket, Deadline>()
+  const waiting = new Map<Socket, Waiting>()
   const tls: TlsGate | undefined =
-    // HTTP/2 has its place here: `protocols: ['h2', 'http/1.1']`.
+    // HTTP/2 has its place here: `protocols: ['h2', 'http/1.1']`, and `Entered.protocol` says which it is.
     tlsOptions && createTlsGate({ ...tlsOptions, protocols: ['http/1.1'], handshakeMs: headMs })
   return {
     enter,
     waiting: () => waiting.size,
     useTls: (material) => tls?.use(material),
+    closeIdle() {
+      for (const socket of waiting.keys()) if (socket.bytesRead === 0) abandon(socket)
+    },
     close() {
-      for (const socket of waiting.keys()) {
-        leave(socket)
-        socket.destroy()
-      }
+      for (const socket of waiting.keys()) abandon(socket)
     },
   }
 
-  function enter(socket: Socket, entered: (entered: Entered) => void): void {
+  function enter(socket: Socket, { entered, gone }: EntranceEvents): void {
     // Of a connection that is broken nobody knows where it came from: that it is none of ours must not make it one.
     const own = isUnix ? unixAddress : (socket.remoteAddress ?? '')
     if (tls === undefined && !proxyProtocol) {
-      entered({
-        socket: adoptSocket(socket),
-        peer: { address: own, proto: 'http' },
-        protocol: undefined,
-        acceptedMs: undefined,
-      })
+      const peer = { address: own, proto: 'http' } as const
+      entered({ socket: adoptSocket(socket), peer, protocol: undefined, acceptedMs: undefined })
       return
     }
-    const acceptedMs = begin(socket)
+    const acceptedMs = begin(socket, gone)
     if (!proxyProtocol) greet(socket, own, acceptedMs, 0, entered)
     else
       readHeader(socket, ({ address = own, bytes }) => {
@@ -97,27 +103,26 @@ export function createEntrance(
   /** Reads the header, and leaves the socket paused behind it. */
   function readHeader(socket: Socket, read: (header: ProxyHeader) => void): void {
     let received: Buffer = Buffer.alloc(0)
+    // A balancer that looks whether somebody is here sends nothing.
+    const left = () => abandon(socket, socket.bytesRead > 0 ? 'proxy_protocol' : undefined)
     const take = (chunk: Buffer) => {
       received = Buffer.concat([received, chunk])
       const header = readProxyHeader(received)
       if (header === undefined) return
       if (header === 'malformed') {
-        giveUp(socket, 'proxy_protocol')
+        abandon(socket, 'proxy_protocol')
         return
       }
       socket.pause()
       socket.off('data', take)
-      socket.off('end', broken)
-      socket.off('close', closed)
+      socket.off('end', left)
+      socket.off('close', left)
       if (received.length > header.bytes) socket.unshift(received.subarray(header.bytes))
       if (waiting.has(socket)) read(header)
     }
-    // A balancer that looks whether somebody is here sends nothing.
-    const closed = () => leave(socket)
-    const broken = () => (socket.bytesRead > 0 ? giveUp(socket, 'proxy_protocol') : socket.destroy())
     socket.on('data', take)
-    socket.on('end', broken)
-    socket.on('close', closed)
+    socket.on('end', left)
+    socket.on('close', left)
   }
 
   /** @param headerBytes How much was read of it before. */
@@ -126,7 +131,7 @@ export function createEntrance(
     address: string,
     acceptedMs: number,
     headerBytes: number,
-    entered: (entered: Entered) => void,
+    entered: EntranceEvents['entered'],
   ): void {
     if (tls === undefined) {
       leave(socket)
@@ -135,27 +140,23 @@ export function createEntrance(
       return
     }
     tls.greet(socket, {
-      secured(secured) {
-        if (!leave(socket)) return
-        const { socket: inner, thumbprint: certificate } = secured
+      secured({ socket: inner, thumbprint: certificate }) {
+        if (leave(socket) === undefined) return
         const protocol = inner.alpnProtocol === false ? undefined : (inner.alpnProtocol ?? undefined)
         entered({ socket: inner, peer: { address, proto: 'https', certificate }, protocol, acceptedMs })
       },
-      failed(cause) {
-        // Told of every end, after the socket's own.
-        if (leave(socket) && (socket.bytesRead > headerBytes || cause !== 'tls')) drop(cause)
-        socket.destroy()
-      },
+      // Of every end that comes before, also of one that was no attempt at all.
+      failed: (cause) => abandon(socket, socket.bytesRead > headerBytes || cause !== 'tls' ? cause : undefined),
     })
   }
 
-  function begin(socket: Socket): number {
+  function begin(socket: Socket, gone: () => void): number {
     if (waiting.size >= maxWaiting) {
       const [oldest] = waiting.keys()
-      if (oldest !== undefined) giveUp(oldest, 'crowded')
+      if (oldest !== undefined) abandon(oldest, 'crowded')
     }
-    const deadline = { atMs: Number.POSITIVE_INFINITY, expire: () => giveUp(socket, 'timeout') }
-    waiting.set(socket, deadline)
+    const deadline = { atMs: Number.POSITIVE_INFINITY, expire: () => abandon(socket, 'timeout') }
+    waiting.set(socket, { deadline, gone })
     deadlines.watch(deadline)
     const acceptedMs = deadlines.nowMs()
     deadline.atMs = acceptedMs + headMs
@@ -163,16 +164,20 @@ export function createEntrance(
     return acceptedMs
   }
 
-  function leave(socket: Socket): boolean {
-    const deadline = waiting.get(socket)
-    if (deadline === undefined) return false
-    deadlines.unwatch(deadline)
-    return waiting.delete(socket)
+  /** It waits no longer; undefined where it did not. */
+  function leave(socket: Socket): Waiting | undefined {
+    const it = waiting.get(socket)
+    if (it === undefined) return undefined
+    deadlines.unwatch(it.deadline)
+    waiting.delete(socket)
+    return it
   }
 
-  function giveUp(socket: Socket, cause: DropCause): void {
-    if (!leave(socket)) return
-    drop(cause)
+  function abandon(socket: Socket, cause?: DropCause): void {
+    const it = leave(socket)
+    if (it === undefined) return
+    if (cause !== undefined) drop(cause)
     socket.destroy()
+    it.gone()
   }
 }

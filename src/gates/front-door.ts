@@ -76,7 +76,7 @@ export function createHall(options: HallOptions, deps: FrontDoorDeps): Hall {
     if (served.size + entrance.waiting() >= options.maxConnections) {
       drop('limit')
       socket.destroy()
-    } else entrance.enter(socket, welcome)
+    } else entrance.enter(socket, { entered: welcome, gone: settle })
   }
 
   function drop(cause: DropCause): void {
@@ -93,8 +93,12 @@ export function createHall(options: HallOptions, deps: FrontDoorDeps): Hall {
     serve(socket, { ...connection, inFlight: () => (handler?.isBusy() === true ? 1 : 0) })
     socket.on('close', () => {
       served.delete(socket)
-      if (served.size === 0) emptied?.()
+      settle()
     })
+  }
+
+  function settle(): void {
+    if (served.size + entrance.waiting() === 0) emptied?.()
   }
 
   function serve(socket: Socket, connection: Served): void {
@@ -109,11 +113,11 @@ export function createHall(options: HallOptions, deps: FrontDoorDeps): Hall {
 
   function drain(): Promise<void> {
     isClosing = true
-    entrance.close()
+    entrance.closeIdle()
     for (const connection of served.values()) connection.closeIdle()
     return new Promise((resolve) => {
-      if (served.size === 0) resolve()
-      else emptied = resolve
+      emptied = resolve
+      settle()
     })
   }
 

@@ -1,6 +1,7 @@
 // The certificate of a running gateway, renewed as cert-manager and a kubelet do it: the link to a directory is swapped.
 import assert from 'node:assert/strict'
 import { chmodSync, mkdirSync, mkdtempSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { connect } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, test } from 'node:test'
@@ -32,7 +33,7 @@ function mountSecret(): Disposable & { readonly path: string; readonly hold: (pa
   }
 }
 
-function configuration(path: string, workers: number): Readonly<Record<string, unknown>> {
+function configuration(path: string, workers: number) {
   const any = '127.0.0.1:0'
   const [cert, key] = [{ file: join(path, 'tls.crt') }, { file: join(path, 'tls.key') }]
   return {
@@ -64,7 +65,7 @@ describe('postern serve with listen.tls', { skip: skipWithoutOpenssl }, () => {
       assert.equal(metrics.get('postern_certificate_reloads_total{result="success"}'), 1)
       assert.ok((metrics.get('postern_certificate_reloads_total{result="failure"}') ?? 0) >= 1)
       assert.ok((metrics.get('postern_certificate_expires_timestamp_seconds') ?? 0) > Date.now() / 1000)
-      assert.equal(metrics.get('postern_connections_dropped_total{cause="tls"}'), 0)
+      assert.equal(metrics.get('postern_connections_dropped_total{listener="proxy",cause="tls"}'), 0)
       assert.equal(gateway.logged('internal_error').length, 0)
       if (workers > 1) {
         const status = (await gateway.status()) as { workers: { pid: number }[] }
@@ -76,6 +77,25 @@ describe('postern serve with listen.tls', { skip: skipWithoutOpenssl }, () => {
       await until(() => all('fourth'))
     })
   }
+
+  test('reads a PROXY header before TLS, with 2 serving, and counts what is dropped in all of them', async () => {
+    using ours = createAuthority()
+    using secret = mountSecret()
+    secret.hold(ours.issue('first'))
+    const { listen, ...wanted } = configuration(secret.path, 2)
+    await using gateway = await startGatewayProcess({ ...wanted, listen: { ...listen, proxy_protocol: true } })
+    for (let at = 0; at < 4; at += 1) {
+      const [good, bad] = [connect(gateway.proxyPort, '127.0.0.1'), connect(gateway.proxyPort, '127.0.0.1')]
+      good.write('PROXY TCP4 203.0.113.7 127.0.0.1 5 443\r\n')
+      bad.end('GET / HTTP/1.1\r\n\r\n')
+      assert.match((await askTls(good, { ca: ours.ca })).answer, /^HTTP\/1\.1 403 [\s\S]*no_rule/)
+    }
+
+    const name = 'postern_connections_dropped_total{listener="proxy",cause="proxy_protocol"}'
+    await until(async () => (await gateway.metrics()).get(name) === 4)
+    await until(async () => gateway.logged('client.address').length === 4)
+    assert.ok(gateway.logged('client.address').every((line) => line.includes('"203.0.113.7"')))
+  })
 
   test('does not start with a pair that does not belong together, or a key that everybody may read', async () => {
     using ours = createAuthority()

@@ -137,6 +137,25 @@ test('openFrontDoor() counts a client that leaves in the middle of its header', 
   await until(async () => it.door.connections() === 0)
 })
 
+test('openFrontDoor().drain() lets in who has begun, as the last of his connection', async () => {
+  await using it = await openProxyDoor()
+  const socket = connect(it.port, '127.0.0.1')
+  let text = ''
+  socket.on('data', (chunk) => {
+    text += chunk.toString('latin1')
+  })
+  socket.write('PROXY TCP4 203.0.113.7 ')
+  await until(async () => it.door.connections() === 1)
+  await sleep(50)
+
+  const drained = it.door.drain()
+  socket.write('127.0.0.1 5 80\r\nGET /a HTTP/1.1\r\nHost: a.test\r\n\r\n')
+  await drained
+
+  assert.equal(statusOf(text), 200)
+  assert.match(text, /\r\nConnection: close\r\n/)
+})
+
 test('openFrontDoor() wants the header before TLS, and drops a handshake that fails behind it', {
   skip: skipWithoutOpenssl,
 }, async () => {

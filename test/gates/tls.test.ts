@@ -4,6 +4,7 @@ import { connect } from 'node:net'
 import { after, describe, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { ConnectionOptions } from 'node:tls'
+import { connect as connectTls } from 'node:tls'
 import { limitsOptions, serverLimits } from '../../src/gates/options.ts'
 import type { TlsMaterial } from '../../src/gates/tls.ts'
 import { vetTlsMaterial } from '../../src/gates/tls.ts'
@@ -173,7 +174,21 @@ describe('openFrontDoor() with TLS', { skip: skipWithoutOpenssl }, () => {
     assert.equal((await kept).shown, 'server')
   })
 
-  test('drain() closes who is still shaking hands', async () => {
+  test('renegotiates nothing', async () => {
+    await using it = await openTlsDoor(server)
+    const socket = connectTls({ host: '127.0.0.1', port: it.port, ca, maxVersion: 'TLSv1.2' })
+    await once(socket, 'secureConnect')
+    const { promise, resolve } = Promise.withResolvers<Error | null>()
+
+    socket.on('error', resolve)
+    socket.renegotiate({}, resolve)
+
+    assert.match(String(await promise), /no.renegotiation/i)
+    socket.destroy()
+    assert.equal(statusOf((await askTls(it.port, { ca })).answer), 200)
+  })
+
+  test('drain() closes who connects and says nothing', async () => {
     await using it = await openTlsDoor(server)
     const socket = connect(it.port, '127.0.0.1')
     socket.resume()
@@ -229,7 +244,6 @@ describe('openFrontDoor() with TLS', { skip: skipWithoutOpenssl }, () => {
 
   /** Comes twice, the second time with what it was given the first time. */
   async function resume(port: number): Promise<{ resumed: boolean }> {
-    const { connect: connectTls } = await import('node:tls')
     const client = ours.issue('client')
     let session: Buffer | undefined
     let resumed = false
