@@ -5,7 +5,13 @@ import { readAccessRequest } from '../decision/request.ts'
 import type { Serving } from '../gates/gate.ts'
 
 /** One request to explain; the token is undefined where none is sent. */
-export type Question = { readonly method: string; readonly url: string; readonly token: string | undefined }
+export type Question = {
+  readonly method: string
+  readonly url: string
+  readonly token: string | undefined
+  /** The thumbprint of the certificate that the client shows (RFC 8705 §3.1). */
+  readonly certificate?: string | undefined
+}
 
 /**
  * One decision with every step of it. It holds claim values: for whoever holds the token, never for a log.
@@ -55,6 +61,7 @@ export async function explain(question: Question, served: Serving, clock: Clock)
           host: [authority ?? [...served.hosts][0] ?? 'localhost'],
           authorization: question.token === undefined ? [] : [`Bearer ${question.token}`],
           arrivedMs: clock.monotonicMs(),
+          certificate: question.certificate,
         },
         served,
       )

@@ -73,6 +73,25 @@ describe('a token bound to a certificate', { skip: skipWithoutOpenssl }, () => {
     await denied(world, { token: 'an-opaque-token-of-somebody', ...nobody }, 401, 'proof_missing')
   })
 
+  test('is explained with the thumbprint of a certificate, and without', async () => {
+    await using it = await openTlsWorld()
+    const { world, cnf } = it
+    const token = world.mint({ claims: { cnf } })
+    const ask = { method: 'GET', url: '/read/x', token }
+
+    const good = await world.app.explain({ ...ask, certificate: cnf['x5t#S256'] })
+    const bad = await world.app.explain({ ...ask, certificate: 'another' })
+    const none = await world.app.explain(ask)
+
+    assert.deepEqual([good.reason, bad.reason, none.reason], ['ok', 'certificate_mismatch', 'proof_missing'])
+    assert.match(bad.hint ?? '', /confirm: is a token bound to the certificate [\w-]{43}, with the certificate another/)
+    const posted = await fetch(`http://127.0.0.1:${world.app.ports.admin}/explain`, {
+      method: 'POST',
+      body: JSON.stringify({ ...ask, certificate: cnf['x5t#S256'] }),
+    })
+    assert.equal(((await posted.json()) as { reason: string }).reason, 'ok') // as the admin listener answers
+  })
+
   test('leaves bearer tokens as they are, with a certificate and without', async () => {
     await using it = await openTlsWorld()
 

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
-import { connect } from 'node:net'
+import type { AddressInfo, Socket } from 'node:net'
+import { connect, createServer } from 'node:net'
 import { after, describe, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { ConnectionOptions } from 'node:tls'
@@ -53,6 +54,7 @@ describe('openFrontDoor() with TLS', { skip: skipWithoutOpenssl }, () => {
   const ours = authority()
   const strange = authority()
   const server = { ...ours.issue('server'), clientCa: undefined }
+  const wanting = { ...server, clientCa: ours.ca }
   const { ca } = ours
 
   test('serves HTTP/1.1 by TLS 1.3, and says https to the upstream', async () => {
@@ -174,6 +176,25 @@ describe('openFrontDoor() with TLS', { skip: skipWithoutOpenssl }, () => {
     assert.equal((await kept).shown, 'server')
   })
 
+  test('survives greetings that are cut, turned and made up', async () => {
+    await using it = await openTlsDoor(wanting, 'optional', { head_timeout: '1s' })
+    const greeting = await greetingOf({ ca })
+    const sent = Array.from({ length: 200 }, (_, at) => {
+      const bytes = Buffer.from(greeting)
+      // Another byte each time, then another length; the first ones are the record's own.
+      bytes[(at * 7) % bytes.length] = (at * 37) & 255
+      return at % 3 === 0 ? bytes.subarray(0, 1 + ((at * 11) % bytes.length)) : bytes
+    })
+
+    await Promise.all(sent.map((bytes) => talk(it.port, bytes, 100)))
+
+    await until(async () => it.door.connections() === 0)
+    assert.deepEqual(it.failures, [])
+    assert.deepEqual(it.decisions, [])
+    assert.ok((it.droppedFor('tls') ?? 0) > 50)
+    assert.equal(statusOf((await askTls(it.port, { ca })).answer), 200)
+  })
+
   test('renegotiates nothing', async () => {
     await using it = await openTlsDoor(server)
     const socket = connectTls({ host: '127.0.0.1', port: it.port, ca, maxVersion: 'TLSv1.2' })
@@ -200,7 +221,6 @@ describe('openFrontDoor() with TLS', { skip: skipWithoutOpenssl }, () => {
     assert.equal(it.door.connections(), 0)
   })
 
-  const wanting = { ...server, clientCa: ours.ca }
   const certificates = [
     { mode: 'required', shown: 'a good one', client: ours.issue('client'), served: true },
     { mode: 'required', shown: 'none', client: undefined, served: false },
@@ -241,6 +261,19 @@ describe('openFrontDoor() with TLS', { skip: skipWithoutOpenssl }, () => {
       assert.equal(resumed, reused, mode)
     }
   })
+
+  /** The first thing a client says. */
+  async function greetingOf(options: ConnectionOptions): Promise<Buffer> {
+    const listener = createServer().listen(0, '127.0.0.1')
+    await once(listener, 'listening')
+    const { port } = listener.address() as AddressInfo // it listens on a port
+    const client = connectTls({ host: '127.0.0.1', port, ...options }).on('error', () => {})
+    const [socket] = (await once(listener, 'connection')) as [Socket] // so the event says
+    const [bytes] = (await once(socket, 'data')) as [Buffer]
+    client.destroy()
+    listener.close()
+    return bytes
+  }
 
   /** Comes twice, the second time with what it was given the first time. */
   async function resume(port: number): Promise<{ resumed: boolean }> {
