@@ -1,5 +1,6 @@
 // Wiring: configuration → look-ups → gateway → listeners; start, reload, drain, close.
 import { createAdmin } from '../admin/admin.ts'
+import type { Check } from '../admin/health.ts'
 import { createHealth } from '../admin/health.ts'
 import type { Clock } from '../base/time.ts'
 import { formatDuration } from '../base/time.ts'
@@ -110,7 +111,7 @@ export async function startApp(
     registerDataPlane(counted.metrics, { running: () => running, known, plane, writer })
     const upstreamHealth = createUpstreamHealth(upstreamOptions)
     open.push(upstreamHealth)
-    const handleHealth = createHealth({ ...probes, metrics: scrape, upstream: upstreamHealth.ask })
+    const handleHealth = createHealth({ ...probes, notes, metrics: scrape, upstream: upstreamHealth.ask })
     const health = await startHttpServer(
       { ...splitAddress(listen.health), maxBodyBytes: 1024 },
       { handle: handleHealth, onError: failed },
@@ -171,6 +172,10 @@ export async function startApp(
     return await counted.metrics.scrape()
   }
 
+  function notes(): readonly Check[] {
+    return [...probes.notes(), ...(certificates?.notes() ?? [])]
+  }
+
   function ask(question: Question): Promise<Explanation> {
     return explain(question, running.serving, clock)
   }
@@ -183,7 +188,6 @@ export async function startApp(
   }
 
   function onChange(changed: readonly string[]): void {
-    certificates?.reload()
     for (const { options, jwks } of running.sources)
       if (options.jwks.file !== undefined && changed.includes(options.jwks.file)) void jwks.refresh()
     reload()
@@ -191,6 +195,7 @@ export async function startApp(
 
   /** One new object, swapped in one assignment; what does not load changes nothing (product.md §2). */
   function reload(): 'reloaded' | 'unchanged' | 'refused' {
+    certificates?.reload()
     const next = readConfiguration(source, { env, readFile, fileMode })
     if (next.kind === 'refused')
       return refuse(next.problems.map((each) => `${each.file}:${each.line}:${each.column}: ${each.message}`))

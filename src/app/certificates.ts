@@ -1,4 +1,5 @@
 // The certificate of the front door, kept current: its files are read when it starts, and anew when one of them changes.
+import type { Check } from '../admin/health.ts'
 import type { CrossFinding, LoadDeps } from '../config/load.ts'
 import type { GatewayOptions } from '../config/schema.ts'
 import type { ListenTlsOptions } from '../gates/options.ts'
@@ -16,6 +17,8 @@ export type Certificates = {
   readonly files: readonly string[]
   /** Reads the files; tells `changed` what they hold if that is another certificate, and a good one. */
   readonly reload: () => void
+  /** Whether the certificate in its files is the one in use. */
+  readonly notes: () => readonly Check[]
 }
 
 /** What reading certificates needs from outside. */
@@ -35,6 +38,7 @@ export function createCertificates(options: ListenTlsOptions, deps: Certificates
   const reloads = metrics.counter('certificate_reloads_total', 'Changes of the certificate by result.', ['result'])
   const slots = { success: reloads.slot('success'), failure: reloads.slot('failure') }
   let current = read(options, deps)
+  let refusal: string | undefined
   metrics.gauge('certificate_expires_timestamp_seconds', 'When the certificate in use ends.', [], () => [
     [[], notAfterS(current)],
   ])
@@ -45,19 +49,22 @@ export function createCertificates(options: ListenTlsOptions, deps: Certificates
     reload() {
       try {
         const next = read(options, deps)
-        if (JSON.stringify(next) === JSON.stringify(current)) return
         const wrong = vetTlsMaterial(next)
         if (wrong !== undefined) throw new Error(`Cannot use certificate and key: ${wrong}`)
+        refusal = undefined
+        if (JSON.stringify(next) === JSON.stringify(current)) return
         current = next
       } catch (error) {
+        refusal = error instanceof Error ? error.message : 'unknown error'
         reloads.add(slots.failure)
-        log.error('certificate_refused', { error: error instanceof Error ? error.message : 'unknown error' })
+        log.error('certificate_refused', { error: refusal })
         return
       }
       reloads.add(slots.success)
       log.info('certificate_reloaded', { expires: new Date(notAfterS(current) * 1000).toISOString() })
       changed(current)
     },
+    notes: () => [{ name: 'certificate files', ok: refusal === undefined, said: refusal ?? 'in use' }],
   }
 }
 

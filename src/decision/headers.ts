@@ -38,7 +38,8 @@ const connectionNames: ReadonlySet<string> = new Set([
   'upgrade',
 ])
 const overrides: ReadonlySet<string> = new Set(overrideNames)
-const originNames: ReadonlySet<string> = new Set(['forwarded', 'via', 'x-real-ip'])
+// RFC 9440 §2.4: who ends TLS lets no word about a certificate pass but his own, and ours is in the token.
+const originNames: ReadonlySet<string> = new Set(['client-cert', 'client-cert-chain', 'forwarded', 'via', 'x-real-ip'])
 const setByUs: ReadonlySet<string> = new Set(['x-forwarded-for', 'x-forwarded-host', 'x-forwarded-proto'])
 // Headers that mean something else to every upstream.
 const takenNames: ReadonlySet<string> = new Set([
@@ -92,7 +93,7 @@ export const trustedProxiesOptions = z
   )
   .prefault([])
   .describe(
-    'Addresses and blocks whose X-Forwarded-*, Forwarded, Via and X-Real-IP are believed; `unix:` for whoever connects to a Unix socket.',
+    'Addresses and blocks whose X-Forwarded-*, Forwarded, Via, X-Real-IP and Client-Cert are believed; `unix:` for whoever connects to a Unix socket.',
   )
 
 /** What the upstream of one configuration is told. */

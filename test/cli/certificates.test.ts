@@ -61,6 +61,8 @@ describe('postern serve with listen.tls', { skip: skipWithoutOpenssl }, () => {
       await until(async () => gateway.logged('certificate_refused').length > 0)
 
       assert.ok(await all('second'))
+      const said = await gateway.health('/readyz?verbose')
+      assert.match(said.text, /certificate files: Cannot use certificate and key: .*KEY_VALUES_MISMATCH/)
       const metrics = await gateway.metrics()
       assert.equal(metrics.get('postern_certificate_reloads_total{result="success"}'), 1)
       assert.ok((metrics.get('postern_certificate_reloads_total{result="failure"}') ?? 0) >= 1)
@@ -75,6 +77,7 @@ describe('postern serve with listen.tls', { skip: skipWithoutOpenssl }, () => {
       }
       secret.hold(ours.issue('fourth'))
       await until(() => all('fourth'))
+      assert.match((await gateway.health('/readyz?verbose')).text, /certificate files.*in use/)
     })
   }
 

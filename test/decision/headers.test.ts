@@ -186,6 +186,14 @@ test('forward() makes no address up for a client on a Unix socket, and leaves th
   ])
 })
 
+test('forward() lets a word about a certificate pass from a trusted proxy only', () => {
+  const sent = ['Client-Cert', ':a:', 'client-cert-chain', ':b:', 'Client_Cert', ':c:', 'X-Forwarded-Client-Cert', 'd']
+  const told = (peer: string) => forwarded(sent, { peer }).filter((line) => /cert/i.test(line))
+
+  assert.deepEqual(told('192.0.2.1'), [])
+  assert.deepEqual(told('10.0.0.1'), ['Client-Cert: :a:', 'client-cert-chain: :b:', 'X-Forwarded-Client-Cert: d'])
+})
+
 const ways = [
   { by: 'https', sent: [], proto: 'https', peer: '192.0.2.1', secure: true },
   { by: 'http', sent: [], proto: 'http', peer: '192.0.2.1', secure: false },
