@@ -107,7 +107,7 @@ export function createGateway(policy: Policy, lookups: Lookups, clock: Clock): G
       checkIssuer(rule, principal, trail) ??
       checkTimes(principal.claims, principal.issuer, clock.wallMs(), trail) ??
       checkAudience(rule, principal, trail) ??
-      confirm(principal, trail)
+      confirm(principal, asked.request.certificate, trail)
     if (refused !== undefined) return { ...refused, rule, issuer: principal.issuer, form: principal.form, path }
     const revocation = lookups.revoked(principal)
     if (!(revocation instanceof Promise)) return conclude(revocation, principal, path, asked)

@@ -36,6 +36,7 @@ const mayTouch: Record<string, readonly string[]> = {
   'http1/upstream-tls.ts': ['node:crypto'],
   gates: ['node:net', 'node:tls', 'node:http2'],
   'gates/options.ts': ['zod'],
+  'gates/tls.ts': ['node:crypto'],
   config: ['zod', 'node:crypto', 'node:util'],
   'config/load.ts': ['yaml'],
   app: ['node:net', 'node:http', 'node:cluster', 'node:os'],

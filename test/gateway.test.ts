@@ -9,6 +9,7 @@ import type { World } from './support/gateway-world.ts'
 import { answer, bearer, demo, jwt, main, other, requestFor, shell, stranger, world } from './support/gateway-world.ts'
 import { accessClaims, segment } from './support/tokens.ts'
 
+const shown = 'bwcK0esc3ACC3DB2Y5_lESsXE8o9ltc05O89jdN-dg2'
 const forged = stranger.sign(accessClaims(main, startS))
 const stages: readonly {
   reason: DenyReason
@@ -113,6 +114,12 @@ const stages: readonly {
   { reason: 'audience_mismatch', request: bearer(jwt({ aud: 'another-api' })), stage: 'verify.aud' },
   { reason: 'audience_mismatch', request: bearer(jwt(), '/report'), stage: 'verify.aud' },
   { reason: 'proof_missing', request: bearer(jwt({ cnf: { jkt: 'x' } })), stage: 'confirm' },
+  { reason: 'proof_missing', request: bearer(jwt({ cnf: { 'x5t#S256': shown } })), stage: 'confirm' },
+  {
+    reason: 'certificate_mismatch',
+    request: bearer(jwt({ cnf: { 'x5t#S256': shown } }), '/orders/7', 'another'),
+    stage: 'confirm',
+  },
   {
     reason: 'token_revoked',
     request: bearer(jwt()),
@@ -157,7 +164,7 @@ for (const { reason, request, where, stage, change } of stages) {
 }
 
 test('decide() reaches every reason there is, but for those of the listener', () => {
-  const atTheDoor = ['request_malformed', 'too_large', 'internal_error']
+  const atTheDoor = ['request_malformed', 'transport_insecure', 'too_large', 'internal_error']
   const reached = new Set<string>([...stages.map(({ reason }) => reason), ...atTheDoor])
 
   assert.deepEqual(

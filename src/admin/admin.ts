@@ -2,10 +2,12 @@ import { JsonRefused, parseJsonObject } from '../base/json.ts'
 import type { HttpAnswer, HttpRequest } from '../io/http-server.ts'
 import { problem } from '../io/http-server.ts'
 
+type Question = { method: string; url: string; token: string | undefined; certificate: string | undefined }
+
 /** What the admin listener asks the process. */
 export type AdminDeps = {
   /** Explains a request to the running gateway, with its caches and lists. Rejects with an Error for a bad URL. */
-  readonly explain: (question: { method: string; url: string; token: string | undefined }) => Promise<unknown>
+  readonly explain: (question: Question) => Promise<unknown>
   /** The state of issuers, lists and configuration. */
   readonly status: () => unknown
 }
@@ -13,7 +15,7 @@ export type AdminDeps = {
 // A page in the operator's browser must not reach this listener under a name of its own (DNS rebinding).
 const ownHost = /^(?:localhost|127\.0\.0\.1|\[::1\])(?::\d{1,5})?$/
 
-/** Answers the admin listener: `POST /explain` with `{"method","url","token"}`, and `GET /status`. */
+/** Answers the admin listener: `POST /explain` with `{"method","url","token","certificate"}`, and `GET /status`. */
 export function createAdmin(deps: AdminDeps): (request: HttpRequest) => HttpAnswer | Promise<HttpAnswer> {
   return async ({ method, path, headers, body }) => {
     const host = headers.get('host') ?? []
@@ -35,12 +37,14 @@ export function createAdmin(deps: AdminDeps): (request: HttpRequest) => HttpAnsw
   }
 }
 
-function readQuestion(body: Buffer): { method: string; url: string; token: string | undefined } | string {
+function readQuestion(body: Buffer): Question | string {
   try {
-    const { method, url, token } = parseJsonObject(body)
+    const { method, url, token, certificate } = parseJsonObject(body)
     if (typeof method !== 'string' || typeof url !== 'string') return 'method and url are strings'
     if (token !== undefined && token !== null && typeof token !== 'string') return 'token is a string'
-    return { method, url, token: token ?? undefined }
+    if (certificate !== undefined && certificate !== null && typeof certificate !== 'string')
+      return 'certificate is a string'
+    return { method, url, token: token ?? undefined, certificate: certificate ?? undefined }
   } catch (error) {
     if (error instanceof JsonRefused) return 'The body is not a JSON object'
     throw error

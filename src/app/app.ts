@@ -1,5 +1,6 @@
 // Wiring: configuration → look-ups → gateway → listeners; start, reload, drain, close.
 import { createAdmin } from '../admin/admin.ts'
+import type { Check } from '../admin/health.ts'
 import { createHealth } from '../admin/health.ts'
 import type { Clock } from '../base/time.ts'
 import { formatDuration } from '../base/time.ts'
@@ -11,6 +12,7 @@ import { startHttpServer } from '../io/http-server.ts'
 import type { WriteChunk } from '../io/log.ts'
 import { createLineWriter, createLog, inWholeLines } from '../io/log.ts'
 import { createKnownTokens } from '../sources/known-tokens.ts'
+import { createCertificates, findTlsConflicts } from './certificates.ts'
 import type { ConfigurationSource } from './configuration.ts'
 import { readConfiguration, retire, run } from './configuration.ts'
 import type { DataPlane } from './data-plane.ts'
@@ -62,7 +64,10 @@ export async function startApp(
   powers: Powers,
 ): Promise<App | { readonly kind: 'refused'; readonly problems: readonly Problem[] }> {
   const { clock, env, readFile, fileMode } = powers
-  const configuration = readConfiguration(source, { env, readFile, fileMode })
+  const configuration = readConfiguration(source, { env, readFile, fileMode }, (options) =>
+    // At the start only: later ones are judged apart, so that a broken one holds nothing else up.
+    findTlsConflicts(options, readFile),
+  )
   if (configuration.kind === 'refused') return configuration
   const { listen, upstream: upstreamOptions, drain: drainOptions } = configuration.options
   const workerCount = countWorkers(configuration.options)
@@ -72,6 +77,14 @@ export async function startApp(
   const known = createKnownTokens<Principal>(clock.monotonicMs)
   const deps = { ...powers, log, counted, known, secret: createSecrets(powers, log) }
   const failed = (error: unknown) => log.error('internal_error', { error: sentenceOf(error) })
+  let served: DataPlane | undefined
+  const certificates =
+    listen.tls &&
+    createCertificates(listen.tls, {
+      ...deps,
+      metrics: counted.metrics,
+      changed: (material) => served?.useTls(material),
+    })
   let running = run(configuration, undefined, deps)
   let refusal: string | undefined
   let draining = false
@@ -90,12 +103,15 @@ export async function startApp(
   try {
     const planeDeps = { ...powers, log, counted, writer, failed, serving: () => running.serving }
     const plane =
-      workerCount === 1 ? await openDataPlane(configuration.options, planeDeps) : await startWorkers(workerCount)
+      workerCount === 1
+        ? await openDataPlane(configuration.options, certificates?.current(), planeDeps)
+        : await startWorkers(workerCount)
+    served = plane
     open.push(plane)
     registerDataPlane(counted.metrics, { running: () => running, known, plane, writer })
     const upstreamHealth = createUpstreamHealth(upstreamOptions, { ...powers, log })
     open.push(upstreamHealth)
-    const handleHealth = createHealth({ ...probes, metrics: scrape, upstream: upstreamHealth.ask })
+    const handleHealth = createHealth({ ...probes, notes, metrics: scrape, upstream: upstreamHealth.ask })
     const health = await startHttpServer(
       { ...splitAddress(listen.health), maxBodyBytes: 1024 },
       { handle: handleHealth, onError: failed },
@@ -110,11 +126,14 @@ export async function startApp(
     const build = { version: powers.version, revision: powers.revision, nodeVersion: process.version }
     registerGauges(counted.metrics, { running: () => running, build })
     open.push(watchFiles(watchedFiles, { clock, onChange }))
+    // What changed before they were watched.
+    certificates?.reload()
     const { rules, issuers } = configuration.options
     log.info('started', {
       version: powers.version,
       config_hash: configuration.hash.slice(0, 16),
       proxy_port: plane.port,
+      proxy_socket: plane.port === 0 ? listen.proxy : undefined,
       health_port: health.port,
       admin_port: admin.port,
       rules: rules.length,
@@ -140,13 +159,22 @@ export async function startApp(
   /** Loaded here: a gateway of one process needs nothing of it. */
   async function startWorkers(count: number): Promise<Workers> {
     const { startWorkers } = await import('./workers.ts')
-    workers = await startWorkers(count, { clock, log, metrics: counted.metrics, failed, running: () => running })
+    const material = () => certificates?.current()
+    workers = await startWorkers(count, {
+      ...{ clock, log, failed, material },
+      metrics: counted.metrics,
+      running: () => running,
+    })
     return workers
   }
 
   async function scrape(): ReturnType<typeof counted.metrics.scrape> {
     await workers?.gather()
     return await counted.metrics.scrape()
+  }
+
+  function notes(): readonly Check[] {
+    return [...probes.notes(), ...(certificates?.notes() ?? [])]
   }
 
   function ask(question: Question): Promise<Explanation> {
@@ -157,7 +185,7 @@ export async function startApp(
     const { options } = running.configuration
     const lists = options.blacklist.local === undefined ? [] : [options.blacklist.local.file]
     const issuerFiles = options.issuers.flatMap(({ jwks, http }) => [jwks.file, http.ca?.file])
-    return [source.file, ...lists, ...issuerFiles].filter((file) => file !== undefined)
+    return [source.file, ...lists, ...issuerFiles, ...(certificates?.files ?? [])].filter((file) => file !== undefined)
   }
 
   function onChange(changed: readonly string[]): void {
@@ -168,6 +196,7 @@ export async function startApp(
 
   /** One new object, swapped in one assignment; what does not load changes nothing (product.md §2). */
   function reload(): 'reloaded' | 'unchanged' | 'refused' {
+    certificates?.reload()
     const next = readConfiguration(source, { env, readFile, fileMode })
     if (next.kind === 'refused')
       return refuse(next.problems.map((each) => `${each.file}:${each.line}:${each.column}: ${each.message}`))

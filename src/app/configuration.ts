@@ -1,5 +1,5 @@
 // From the text of a configuration file to one object that serves requests.
-import { BlockList, isIPv6 } from 'node:net'
+import { BlockList, isIP, isIPv6 } from 'node:net'
 import type { Clock } from '../base/time.ts'
 import type { CrossFinding, LoadDeps } from '../config/load.ts'
 import { load } from '../config/load.ts'
@@ -7,7 +7,7 @@ import type { Problem } from '../config/problems.ts'
 import type { GatewayOptions } from '../config/schema.ts'
 import { findGatewayConflicts, gatewayOptions } from '../config/schema.ts'
 import type { Principal } from '../decision/decision.ts'
-import { createHeaderFilter } from '../decision/headers.ts'
+import { createHeaderFilter, unixAddress } from '../decision/headers.ts'
 import { createPolicy } from '../decision/policy.ts'
 import { compileRules } from '../decision/rules.ts'
 import type { Serving } from '../gates/gate.ts'
@@ -46,10 +46,12 @@ export type Configuration = {
  *
  * @param deps `readNamed` reads files that are named and are no secrets; default `readFile`. Without either, the
  *   configuration is as if its operator had no list.
+ * @param findMore What else would be wrong with it here.
  */
 export function readConfiguration(
   source: ConfigurationSource,
   { readNamed, ...deps }: LoadDeps & { readonly readNamed?: LoadDeps['readFile'] },
+  findMore: (options: GatewayOptions) => readonly CrossFinding[] = () => [],
 ): Configuration | { readonly kind: 'refused'; readonly problems: readonly Problem[] } {
   const files = new Map<string, Buffer>()
   const readReal = readNamed ?? deps.readFile
@@ -58,6 +60,7 @@ export function readConfiguration(
     const parsed = load(gatewayOptions, { file: source.file, text }, deps, (options, isWhole) => [
       ...findGatewayConflicts(options, isWhole),
       ...findMissingFiles(options, readFile),
+      ...findMore(options),
     ])
     return parsed.kind === 'refused' ? parsed : { ...parsed, text }
   })
@@ -103,7 +106,8 @@ export function findMissingFiles(options: GatewayOptions, readFile: LoadDeps['re
   return [...missing, ...findUpstreamFileConflicts(options.upstream, readFile)]
 }
 
-function problemOf(file: string, holds: string, readFile: (path: string) => Buffer): string | undefined {
+/** Why a file cannot be used, in a clause; undefined for one that can be read, and holds this. */
+export function problemOf(file: string, holds: string, readFile: (path: string) => Buffer): string | undefined {
   try {
     return readFile(file).includes(holds) ? undefined : `the file holds no ${holds}`
   } catch (cause) {
@@ -175,17 +179,23 @@ function serve({ options, localList }: Configuration, sources: readonly IssuerSo
     gateway: createGateway(policy, lookups, clock),
     headers: createHeaderFilter(headerOptions, { isTrustedProxy: trust(options.trusted_proxies) }),
     hosts: new Set(options.hosts),
+    requireHttps: options.require_https,
   }
 }
 
 function trust(proxies: readonly string[]): (ip: string) => boolean {
   if (proxies.length === 0) return () => false
   const listed = new BlockList()
-  for (const written of proxies) {
+  const trustsUnix = proxies.includes(unixAddress)
+  for (const written of proxies.filter((each) => each !== unixAddress)) {
     const [address = '', bits] = written.split('/')
     const family = isIPv6(address) ? 'ipv6' : 'ipv4'
     if (bits === undefined) listed.addAddress(address, family)
     else listed.addSubnet(address, Number(bits), family)
   }
-  return (ip) => listed.check(ip, isIPv6(ip) ? 'ipv6' : 'ipv4')
+  return (ip) => {
+    if (ip === unixAddress) return trustsUnix
+    // A connection that broke at once has none.
+    return isIP(ip) !== 0 && listed.check(ip, isIPv6(ip) ? 'ipv6' : 'ipv4')
+  }
 }

@@ -1,11 +1,15 @@
 // What stands between clients and the upstream: in the one process, or in each worker.
 import type { Clock } from '../base/time.ts'
 import type { GatewayOptions } from '../config/schema.ts'
+import { unixAddress } from '../decision/headers.ts'
+import type { DropCause } from '../gates/entrance.ts'
 import type { FrontDoorDeps, Hall, HallOptions } from '../gates/front-door.ts'
 import { createHall, openFrontDoor } from '../gates/front-door.ts'
 import type { Serving } from '../gates/gate.ts'
 import { serverLimits } from '../gates/options.ts'
+import type { TlsMaterial } from '../gates/tls.ts'
 import { createDeadlines } from '../http1/deadlines.ts'
+import type { ListenAddress } from '../io/listen.ts'
 import type { LineWriter, Log } from '../io/log.ts'
 import type { AccessLogDeps } from './access-log.ts'
 import { createAccessLog } from './access-log.ts'
@@ -28,8 +32,10 @@ export type DataPlaneDeps = AccessLogDeps & {
 export type DataPlane = {
   readonly inFlight: () => number
   readonly connections: () => number
-  /** Connections that were one too many. */
-  readonly dropped: () => number
+  /** Connections that were closed before a request, by why. */
+  readonly dropped: () => ReadonlyMap<DropCause, number>
+  /** Shows another certificate from the next connection on. */
+  readonly useTls: (material: TlsMaterial) => void
   /** Every answer from now on says that it is the last on its connection. */
   readonly announceClose: () => void
   /** Takes no new connection; resolves when all is answered, or time is up, with how many were not. */
@@ -37,14 +43,21 @@ export type DataPlane = {
   readonly close: () => void
 }
 
-/** Opens it on an address. Rejects when that cannot be listened on. */
+/** Of a configuration, what needs a restart. */
+export type DataPlaneOptions = Pick<GatewayOptions, 'listen' | 'limits' | 'upstream'>
+
+/** Opens it on an address, with a certificate where there is TLS. Rejects when that cannot be listened on. */
 export async function openDataPlane(
-  options: Pick<GatewayOptions, 'listen' | 'limits' | 'upstream'>,
+  options: DataPlaneOptions,
+  material: TlsMaterial | undefined,
   deps: DataPlaneDeps,
 ): Promise<DataPlane & { readonly port: number }> {
   const { doorDeps, closeUpstream } = wire(options.upstream, deps)
   try {
-    const door = await openFrontDoor({ ...splitAddress(options.listen.proxy), ...hallOptions(options) }, doorDeps)
+    const door = await openFrontDoor(
+      { address: listenAddress(options.listen.proxy), ...hallOptions(options, material) },
+      doorDeps,
+    )
     return { ...planeOf(door, closeUpstream), port: door.port }
   } catch (error) {
     closeUpstream()
@@ -54,16 +67,25 @@ export async function openDataPlane(
 
 /** Makes it for connections that another process accepts. */
 export function createDataPlane(
-  options: Pick<GatewayOptions, 'limits' | 'upstream'>,
+  options: DataPlaneOptions,
+  material: TlsMaterial | undefined,
   deps: DataPlaneDeps,
 ): DataPlane & Pick<Hall, 'take'> {
   const { doorDeps, closeUpstream } = wire(options.upstream, deps)
-  const hall = createHall(hallOptions(options), doorDeps)
+  const hall = createHall(hallOptions(options, material), doorDeps)
   return { ...planeOf(hall, closeUpstream), take: hall.take }
 }
 
-function hallOptions({ limits }: Pick<GatewayOptions, 'limits'>): HallOptions {
-  return { limits: serverLimits(limits), maxConnections: limits.connections }
+function hallOptions({ limits, listen }: DataPlaneOptions, material: TlsMaterial | undefined): HallOptions {
+  const { tls } = listen
+  if (tls !== undefined && material === undefined) throw new TypeError('Cannot speak TLS: there is no certificate')
+  return {
+    limits: serverLimits(limits),
+    maxConnections: limits.connections,
+    tls: tls && material && { material, clientCertificate: tls.client_certificate },
+    proxyProtocol: listen.proxy_protocol,
+    isUnix: 'path' in listenAddress(listen.proxy),
+  }
 }
 
 function wire(options: GatewayOptions['upstream'], deps: DataPlaneDeps) {
@@ -93,6 +115,7 @@ function planeOf(hall: Omit<Hall, 'take'>, closeUpstream: () => unknown): DataPl
     connections: hall.connections,
     dropped: hall.dropped,
     announceClose: hall.announceClose,
+    useTls: hall.useTls,
     async drain(timeoutMs) {
       const late = await Promise.race([hall.drain().then(() => false), sleep(timeoutMs).then(() => true)])
       return late ? hall.inFlight() : 0
@@ -102,6 +125,11 @@ function planeOf(hall: Omit<Hall, 'take'>, closeUpstream: () => unknown): DataPl
       closeUpstream()
     },
   }
+}
+
+/** Where the front door is: host and port, or a path after `unix:`. */
+export function listenAddress(text: string): ListenAddress {
+  return text.startsWith(unixAddress) ? { path: text.slice(unixAddress.length) } : splitAddress(text)
 }
 
 /** Host and port of an address such as `[::1]:8080`. */

@@ -5,7 +5,13 @@ import { readAccessRequest } from '../decision/request.ts'
 import type { Serving } from '../gates/gate.ts'
 
 /** One request to explain; the token is undefined where none is sent. */
-export type Question = { readonly method: string; readonly url: string; readonly token: string | undefined }
+export type Question = {
+  readonly method: string
+  readonly url: string
+  readonly token: string | undefined
+  /** The thumbprint of the certificate that the client shows (RFC 8705 §3.1). */
+  readonly certificate?: string | undefined
+}
 
 /**
  * One decision with every step of it. It holds claim values: for whoever holds the token, never for a log.
@@ -30,7 +36,7 @@ export class QuestionRefused extends Error {
   readonly code = 'ERR_QUESTION_REFUSED'
 }
 
-const urlForm = /^(?:https?:\/\/([^/?#\s]+))?(\/[^\s]*)?$/
+const urlForm = /^(?:(https?):\/\/([^/?#\s]+))?(\/[^\s]*)?$/
 
 /**
  * Decides a request that nobody sent, noting every step.
@@ -38,7 +44,7 @@ const urlForm = /^(?:https?:\/\/([^/?#\s]+))?(\/[^\s]*)?$/
  * @throws QuestionRefused (rejects) for a URL that is neither absolute nor a path.
  */
 export async function explain(question: Question, served: Serving, clock: Clock): Promise<Explanation> {
-  const [matched, authority, path] = urlForm.exec(question.url) ?? []
+  const [matched, scheme, authority, path] = urlForm.exec(question.url) ?? []
   if (matched === undefined || matched === '')
     throw new QuestionRefused(
       'Cannot read URL: expected one like http://api.example.com/orders/1, or a path like /orders/1',
@@ -55,12 +61,17 @@ export async function explain(question: Question, served: Serving, clock: Clock)
           host: [authority ?? [...served.hosts][0] ?? 'localhost'],
           authorization: question.token === undefined ? [] : [`Bearer ${question.token}`],
           arrivedMs: clock.monotonicMs(),
+          certificate: question.certificate,
         },
         served,
       )
   const passed = request.kind !== 'deny'
   const is = request.kind === 'deny' ? request.reason : `${request.method} ${request.host} ${request.path}`
   steps.push({ stage: 'request', passed, is, wanted: 'a method, a Host and an unambiguous path that we take' })
+  if (passed && served.requireHttps && scheme === 'http') {
+    steps.push({ stage: 'transport', passed: false, is: 'plain HTTP', wanted: 'https, since require_https is set' })
+    return describe(deny('transport_insecure'), steps)
+  }
   const decision = request.kind === 'deny' ? request : await served.gateway.decide(request, (step) => steps.push(step))
   return describe(decision, steps)
 }

@@ -110,9 +110,10 @@ export function registerDataPlane(metrics: Metrics, { running, known, plane, wri
   const listener = ['listener']
   metrics.gauge('requests_in_flight', 'Requests being served.', listener, () => [[['proxy'], plane.inFlight()]], 'sum')
   metrics.gauge('connections', 'Open connections.', listener, () => [[['proxy'], plane.connections()]], 'sum')
-  metrics.counterOf('connections_dropped_total', 'Connections that were one too many.', listener, () => [
-    [['proxy'], plane.dropped()],
-  ])
+  const drops = 'Connections closed before a request, by cause.'
+  metrics.counterOf('connections_dropped_total', drops, [...listener, 'cause'], () =>
+    [...plane.dropped()].map(([cause, count]) => [['proxy', cause], count] as const),
+  )
   metrics.gauge('token_cache_entries', 'Tokens whose facts are kept.', [], () => [[[], known.entries()]], 'sum')
   const circuits = { closed: 0, half_open: 1, open: 2 } as const
   metrics.gauge(

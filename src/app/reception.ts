@@ -5,9 +5,11 @@
 // all of them; SCHED_RR gives the next to whoever answers first, up to 35 and 29, closes the port when no worker is
 // left, and never closes a connection whose worker died as it was handed over. A hand-over costs the primary a tenth of a
 // millisecond for each connection, as with SCHED_RR, and nothing for a request.
-import type { AddressInfo, Socket } from 'node:net'
+import type { Socket } from 'node:net'
 import { createServer } from 'node:net'
 import { lastCall } from '../http1/last-call.ts'
+import type { ListenAddress } from '../io/listen.ts'
+import { listenOn } from '../io/listen.ts'
 
 /** A worker that takes connections. */
 export type Desk = {
@@ -19,6 +21,7 @@ export type Desk = {
 
 /** The primary's door. */
 export type Reception = {
+  /** 0 on a Unix socket. */
   readonly port: number
   /** Hands connections to this worker, too; those first that waited. */
   readonly open: (desk: Desk) => void
@@ -43,7 +46,7 @@ const maxHanded = 64
 
 /** Opens the door. Rejects when the address cannot be listened on. */
 export async function openReception(
-  { host, port }: { readonly host: string; readonly port: number },
+  address: ListenAddress,
   { failed }: { readonly failed: (error: unknown) => void },
 ): Promise<Reception> {
   const desks = new Map<Desk, Book>()
@@ -52,13 +55,10 @@ export async function openReception(
   let accepted = 0
   // Paused: not a byte is read here, or it would be missing there.
   const server = createServer({ allowHalfOpen: true, noDelay: true, pauseOnConnect: true }, receive)
-  await new Promise<void>((resolve, reject) => {
-    server.once('error', reject)
-    server.listen(port, host, resolve)
-  })
+  const port = (await listenOn(server, address)) ?? 0
   server.on('error', failed)
   return {
-    port: (server.address() as AddressInfo).port, // it listens on a port, not a pipe
+    port,
     open(desk) {
       desks.set(desk, { taken: 0, open: 0, handed: [] })
       handWaiting()

@@ -73,6 +73,8 @@ const toWorker = z.discriminatedUnion('kind', [
     /** The text that the primary started with: what needs a restart is as it says. */
     startedText: z.string(),
   }),
+  /** The certificate of the front door, key and all; before the first configuration, and when there is another. */
+  z.strictObject({ kind: z.literal('tls'), cert: z.string(), key: z.string(), clientCa: z.string().nullable() }),
   /** Comes with a socket. */
   z.strictObject({ kind: z.literal('connection') }),
   z.strictObject({ kind: z.literal('report'), ask: count }),

@@ -4,6 +4,7 @@
 import cluster from 'node:cluster'
 import { Socket } from 'node:net'
 import type { Principal } from '../decision/decision.ts'
+import type { TlsMaterial } from '../gates/tls.ts'
 import { createLineWriter, createLog, inWholeLines } from '../io/log.ts'
 import { createKnownTokens } from '../sources/known-tokens.ts'
 import type { Powers } from './app.ts'
@@ -38,6 +39,7 @@ export async function runWorker(powers: Powers, started: () => void): Promise<nu
   const store = createReplicaStore({ clock, send: post })
   const { promise: ended, resolve: end } = Promise.withResolvers<number>()
   let serving: ReturnType<typeof serve> | undefined
+  let material: TlsMaterial | undefined
   let taken = 0
   let closedTimer: NodeJS.Timeout | undefined
   let isLoaded = false
@@ -59,6 +61,10 @@ export async function runWorker(powers: Powers, started: () => void): Promise<nu
     switch (message.kind) {
       case 'configure':
         configure(message)
+        break
+      case 'tls':
+        material = { cert: message.cert, key: message.key, clientCa: message.clientCa ?? undefined }
+        serving?.plane.useTls(material)
         break
       case 'connection':
         take(handle)
@@ -131,14 +137,8 @@ export async function runWorker(powers: Powers, started: () => void): Promise<nu
     if (first.kind === 'refused') throw new Error('Cannot use configuration: what the gateway started with is refused')
     let running: Running = run(configuration, undefined, deps)
     for (const each of running.sources) each.start()
-    const plane = createDataPlane(first.options, {
-      ...powers,
-      log,
-      counted,
-      writer,
-      failed,
-      serving: () => running.serving,
-    })
+    const planeDeps = { ...powers, log, counted, writer, failed, serving: () => running.serving }
+    const plane = createDataPlane(first.options, material, planeDeps)
     registerDataPlane(counted.metrics, { running: () => running, known, plane, writer })
     started()
     return { plane, reload, sources: () => running.sources }

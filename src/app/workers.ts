@@ -2,13 +2,15 @@
 import type { Check } from '../admin/health.ts'
 import type { Clock } from '../base/time.ts'
 import { formatDuration } from '../base/time.ts'
+import { dropCauses } from '../gates/entrance.ts'
+import type { TlsMaterial } from '../gates/tls.ts'
 import type { Log } from '../io/log.ts'
 import type { Metrics } from '../io/metrics.ts'
 import type { MetricsReport } from '../io/metrics-rows.ts'
 import { createBackOff } from './back-off.ts'
 import type { Running } from './configuration.ts'
 import type { DataPlane } from './data-plane.ts'
-import { sleep, splitAddress } from './data-plane.ts'
+import { listenAddress, sleep } from './data-plane.ts'
 import type { Outbox } from './outbox.ts'
 import { createOutbox } from './outbox.ts'
 import { createPublisher } from './publisher.ts'
@@ -25,6 +27,8 @@ export type WorkersDeps = {
   readonly metrics: Metrics
   readonly failed: (error: unknown) => void
   readonly running: () => Running
+  /** The certificate of the front door; undefined where there is no TLS. */
+  readonly material: () => TlsMaterial | undefined
 }
 
 /** Workers that serve requests, together. */
@@ -88,7 +92,7 @@ const pollMs = 10
 export async function startWorkers(count: number, deps: WorkersDeps): Promise<Workers> {
   const { clock, log, metrics, failed, running } = deps
   const { options, text: startedText } = running().configuration
-  const reception = await openReception(splitAddress(options.listen.proxy), { failed })
+  const reception = await openReception(listenAddress(options.listen.proxy), { failed })
   const publisher = createPublisher()
   const restarts = metrics.counter('worker_restarts_total', 'Workers that ended and were started anew.', [])
   const restartSlot = restarts.slot()
@@ -114,7 +118,10 @@ export async function startWorkers(count: number, deps: WorkersDeps): Promise<Wo
     port: reception.port,
     inFlight: () => 0,
     connections: () => 0,
-    dropped: reception.dropped,
+    dropped: () => new Map(dropCauses.map((cause) => [cause, cause === 'limit' ? reception.dropped() : 0])),
+    useTls(material) {
+      for (const slot of slots) sendTls(slot, material)
+    },
     announceClose() {
       announcesClose = true
       for (const { outbox } of serving()) outbox.send({ kind: 'announce_close' })
@@ -200,6 +207,7 @@ export async function startWorkers(count: number, deps: WorkersDeps): Promise<Wo
     switch (message.kind) {
       case 'hello':
         slot.listens = true
+        sendTls(slot, deps.material())
         publisher.connect(slot.outbox)
         queueConfiguration(slot)
         break
@@ -234,6 +242,10 @@ export async function startWorkers(count: number, deps: WorkersDeps): Promise<Wo
       default:
         unreachable(message)
     }
+  }
+
+  function sendTls(slot: Slot, material: TlsMaterial | undefined): void {
+    if (material !== undefined) slot.outbox.send({ kind: 'tls', ...material, clientCa: material.clientCa ?? null })
   }
 
   /** Built when it is its turn: after everything the configuration needs was sent. */

@@ -1,7 +1,21 @@
 // What a configuration means that no single line of it says.
 import type { GatewayOptions } from '../config/schema.ts'
+import { unixAddress } from '../decision/headers.ts'
 
 type Warning = { readonly path: readonly (string | number)[]; readonly message: string }
+
+/** Settings of the front door that leave nobody in, or have nobody to hold for. */
+export function lintListeners({ listen, require_https, trusted_proxies }: GatewayOptions): readonly Warning[] {
+  const warnings: Warning[] = []
+  if (require_https && listen.tls === undefined && trusted_proxies.length === 0)
+    warnings.push({
+      path: ['require_https'],
+      message: 'every request is refused: there is no listen.tls, and no trusted proxy that could tell of https',
+    })
+  if (trusted_proxies.includes(unixAddress) && !listen.proxy.startsWith(unixAddress) && !listen.proxy_protocol)
+    warnings.push({ path: ['trusted_proxies'], message: 'nobody comes on a Unix socket: listen.proxy is none' })
+  return warnings
+}
 
 /** Traps of real issuers, and settings that work against each other. */
 export function lintIssuers({ issuers, rules, blacklist }: GatewayOptions): readonly Warning[] {

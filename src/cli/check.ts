@@ -1,3 +1,4 @@
+import { findTlsConflicts } from '../app/certificates.ts'
 import { findMissingFiles } from '../app/configuration.ts'
 import { formatDuration } from '../base/time.ts'
 import type { LoadDeps, Loaded } from '../config/load.ts'
@@ -8,7 +9,7 @@ import { formatReference, formatSchema } from '../config/reference.ts'
 import type { GatewayOptions } from '../config/schema.ts'
 import { findGatewayConflicts, gatewayOptions } from '../config/schema.ts'
 import { lintRules } from '../decision/rule-lint.ts'
-import { lintIssuers, meaning } from './check-meaning.ts'
+import { lintIssuers, lintListeners, meaning } from './check-meaning.ts'
 import type { Shell } from './shell.ts'
 import { exitCodes, sayFailure } from './shell.ts'
 
@@ -50,6 +51,7 @@ function checkFile(file: string, options: Options, { env, readFile, fileMode }: 
   const { value, locate } = loaded
   const warnings = [
     ...lintRules(value.rules).map(({ path, message }) => ({ path: ['rules', ...path], message })),
+    ...lintListeners(value),
     ...lintIssuers(value),
   ]
   const findings = warnings.map(({ path, message }): Finding => {
@@ -67,6 +69,7 @@ function findMissing(file: string, text: string, loaded: Loaded<GatewayOptions>,
   const full = load(gatewayOptions, { file, text }, deps, (options, isWhole) => [
     ...findGatewayConflicts(options, isWhole),
     ...findMissingFiles(options, deps.readFile),
+    ...findTlsConflicts(options, deps.readFile),
   ])
   if (full.kind === 'loaded') return []
   const told =

@@ -10,16 +10,17 @@ import { exitCodes, sayFailure } from './shell.ts'
 export async function explainCommand(
   method: string,
   url: string,
-  options: { readonly config: string; readonly json?: boolean },
+  options: { readonly config: string; readonly certificate?: string; readonly json?: boolean },
   shell: Shell,
 ): Promise<number> {
-  const { config: file } = options
+  const { config: file, certificate } = options
   if (shell.stdinIsTerminal) shell.say('Token, then Ctrl-D (nothing for a request without one):\n')
   try {
     // What is over the cap is still explained as such.
     const token = (await shell.readStdin(maxTokenLength * 2)).trim()
     const source = { file, read: () => shell.readFile(file).toString('utf8') }
-    const explained = await explainOffline(source, { method, url, token: token === '' ? undefined : token }, shell)
+    const question = { method, url, token: token === '' ? undefined : token, certificate }
+    const explained = await explainOffline(source, question, shell)
     if (explained.kind === 'refused') {
       for (const problem of explained.problems) shell.say(`${formatProblem(problem, { color: shell.color })}\n`)
       return exitCodes.configuration

@@ -56,8 +56,9 @@ export async function runCommand(args: readonly string[], shell: Shell): Promise
     .argument('<method>', 'such as GET')
     .argument('<url>', 'such as http://api.example.com/orders/1, or /orders/1')
     .requiredOption('--config <file>', 'configuration file')
+    .option('--certificate <thumbprint>', 'SHA-256 of the certificate the client shows, base64url (x5t#S256)')
     .option('--json', 'steps as JSON')
-    .action(async (method: string, url: string, options: { config: string; json?: boolean }) =>
+    .action(async (method: string, url: string, options: { config: string; certificate?: string; json?: boolean }) =>
       set(await (await import('./explain.ts')).explainCommand(method, url, options, shell)),
     )
 

@@ -5,7 +5,7 @@ import { identityHeadersOptions, keepHeadersOptions, trustedProxiesOptions } fro
 import { findRuleConflicts } from '../decision/rule-lint.ts'
 import { rulesOptions } from '../decision/rules.ts'
 import { trustOptions } from '../decision/verify.ts'
-import { limitsOptions, upstreamOptions } from '../gates/options.ts'
+import { limitsOptions, listenTlsOptions, upstreamOptions } from '../gates/options.ts'
 import { blacklistOptions } from '../sources/blacklist.ts'
 import { introspectionOptions } from '../sources/introspection.ts'
 import { jwksOptions } from '../sources/jwks.ts'
@@ -15,6 +15,12 @@ const address = z
   .string()
   .regex(/^(?:\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+):\d{1,5}$/, { error: 'expected an address like 127.0.0.1:8080' })
   .refine((text) => Number(text.slice(text.lastIndexOf(':') + 1)) <= 65_535, { error: 'expected a port up to 65535' })
+
+const unixPath = z
+  .string()
+  .regex(/^unix:\/[^\s?#]+$/, { error: 'expected an address like 127.0.0.1:8080, or unix:/run/postern.sock' })
+  // As long as the system takes them (sun_path), or it would cut the name off.
+  .refine((text) => Buffer.byteLength(text) <= 5 + 107, { error: 'expected a path of at most 107 bytes' })
 
 const issuer = trustOptions.extend({
   metadata_url: httpUrl.optional().describe('Where the metadata is (RFC 8414), if not under the issuer.'),
@@ -63,11 +69,19 @@ export const gatewayOptions = z.strictObject({
     ),
   listen: z
     .strictObject({
-      proxy: address
+      proxy: z
+        .union([address, unixPath], { error: 'expected an address like 127.0.0.1:8080, or unix:/run/postern.sock' })
         .prefault('0.0.0.0:8080')
-        .describe('The front door. A change needs a restart, as for all listeners.'),
+        .describe('The front door: an address, or unix: and a path. A change needs a restart, as for all listeners.'),
       health: address.prefault('0.0.0.0:9464').describe('/livez /startupz /readyz /metrics /upstreamz.'),
       admin: address.prefault('127.0.0.1:9465').describe('explain and the state of the sources; loopback only.'),
+      tls: listenTlsOptions.optional().describe('The front door speaks TLS, 1.2 or newer; absent: plain HTTP.'),
+      proxy_protocol: z
+        .boolean()
+        .prefault(false)
+        .describe(
+          'Every connection must begin with a PROXY protocol header, version 1 or 2; its address is believed, whoever sends it.',
+        ),
     })
     .prefault({})
     .describe('Addresses to listen on; port 0 takes any free one.'),
@@ -83,6 +97,10 @@ export const gatewayOptions = z.strictObject({
     .prefault({})
     .describe('What happens at SIGTERM.'),
   trusted_proxies: trustedProxiesOptions,
+  require_https: z
+    .boolean()
+    .prefault(false)
+    .describe('Plain HTTP is refused, public rules included; of trusted proxies `X-Forwarded-Proto` decides.'),
   hosts: z
     .array(z.string().regex(/^[a-z0-9.-]+$|^\[[0-9a-f:.]+\]$/, { error: 'expected a lower-case name without port' }))
     .prefault([])
@@ -183,11 +201,21 @@ function findListenConflicts({ listen }: GatewayOptions): readonly CrossFinding[
   if (!isLoopbackUrl(`http://${listen.admin}`))
     found.push({ path: ['listen', 'admin'], message: 'expected a loopback address, such as 127.0.0.1:9465' })
   const taken = new Map<string, string>()
-  for (const [name, text] of Object.entries(listen)) {
+  for (const name of ['proxy', 'health', 'admin'] as const) {
+    const text = listen[name]
     if (taken.has(text) && !text.endsWith(':0'))
       found.push({ path: ['listen', name], message: `expected another address than ${taken.get(text)}` })
     taken.set(text, name)
   }
+  const { client_ca, client_certificate } = listen.tls ?? {}
+  if (client_certificate !== undefined && (client_certificate === 'none') !== (client_ca === undefined))
+    found.push({
+      path: ['listen', 'tls', 'client_certificate'],
+      message:
+        client_ca === undefined
+          ? 'expected client_ca beside it'
+          : 'expected optional or required, since client_ca is given',
+    })
   return found
 }
 

@@ -26,6 +26,11 @@ export const denyReasons = {
     help: 'The path can be read in two ways, or holds an escape its rule does not allow.',
   },
   too_large: { status: 431, error: null, help: 'The head, the target or the body is over its limit.' },
+  transport_insecure: {
+    status: 403,
+    error: null,
+    help: 'The request came by plain HTTP, and the configuration says `require_https`.',
+  },
   no_rule: { status: 403, error: null, help: 'No rule matches this method, host and path.' },
   // RFC 6750 §3.1: a request without credentials gets a challenge, but no error code.
   token_missing: { status: 401, error: null, help: 'The rule needs a token and none was sent.' },
@@ -78,7 +83,12 @@ export const denyReasons = {
   proof_missing: {
     status: 401,
     error: 'invalid_token',
-    help: 'The token is bound to a key (`cnf`), and this build checks no proof of it.',
+    help: 'The token is bound (`cnf`), and came without its certificate, or bound in a way this build does not check.',
+  },
+  certificate_mismatch: {
+    status: 401,
+    error: 'invalid_token',
+    help: "The token is bound to another certificate (`cnf`) than the client's.",
   },
   scope_missing: { status: 403, error: 'insufficient_scope', help: 'A scope that the rule needs is absent.' },
   claim_mismatch: { status: 403, error: 'insufficient_scope', help: 'A claim condition of the rule is not met.' },

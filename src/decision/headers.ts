@@ -38,7 +38,8 @@ const connectionNames: ReadonlySet<string> = new Set([
   'upgrade',
 ])
 const overrides: ReadonlySet<string> = new Set(overrideNames)
-const originNames: ReadonlySet<string> = new Set(['forwarded', 'via', 'x-real-ip'])
+// RFC 9440 §2.4: who ends TLS lets no word about a certificate pass but his own, and ours is in the token.
+const originNames: ReadonlySet<string> = new Set(['client-cert', 'client-cert-chain', 'forwarded', 'via', 'x-real-ip'])
 const setByUs: ReadonlySet<string> = new Set(['x-forwarded-for', 'x-forwarded-host', 'x-forwarded-proto'])
 // Headers that mean something else to every upstream.
 const takenNames: ReadonlySet<string> = new Set([
@@ -76,17 +77,24 @@ export const keepHeadersOptions = z
   .prefault([])
   .describe('Headers that may tell the upstream another path or method than the one judged, and pass all the same.')
 
+/** What stands for the address of a client that came on a Unix socket. */
+export const unixAddress = 'unix:'
+
 const address = z.union([z.ipv4(), z.ipv6(), z.cidrv4(), z.cidrv6()])
 
 /** Peers whose word about the client is taken. */
 export const trustedProxiesOptions = z
   .array(
-    z.string().refine((text) => address.safeParse(text).success && !/\/0+$|^::ffff:/i.test(text), {
-      error: 'expected an address or a block like 10.0.0.0/8, not every address there is',
-    }),
+    z
+      .string()
+      .refine((text) => text === unixAddress || (address.safeParse(text).success && !/\/0+$|^::ffff:/i.test(text)), {
+        error: 'expected an address or a block like 10.0.0.0/8, not every address there is, or unix:',
+      }),
   )
   .prefault([])
-  .describe('Addresses and blocks whose X-Forwarded-*, Forwarded, Via and X-Real-IP are believed.')
+  .describe(
+    'Addresses and blocks whose X-Forwarded-*, Forwarded, Via, X-Real-IP and Client-Cert are believed; `unix:` for whoever connects to a Unix socket.',
+  )
 
 /** What the upstream of one configuration is told. */
 export type HeaderOptions = {
@@ -124,6 +132,8 @@ export type HeaderFilter = {
    * caller's to add.
    */
   readonly forward: (rawHeaders: readonly string[], context: ForwardContext) => string[]
+  /** Whether the client came by https: as a trusted proxy says, else as it came to us. */
+  readonly cameByHttps: (rawHeaders: readonly string[], client: Pick<ForwardContext, 'peer' | 'proto'>) => boolean
   /** The upstream's lines for the client: without those of its connection, with its `Content-Length`. */
   readonly backward: (rawHeaders: readonly string[]) => string[]
   /** Of what stands behind a body, what may pass (RFC 9110 §6.5.1), to the upstream and back. */
@@ -153,6 +163,7 @@ export function createHeaderFilter(options: HeaderOptions, { isTrustedProxy }: H
   const rendered = new WeakMap<Facts, readonly string[]>()
   return {
     forward,
+    cameByHttps,
     backward,
     forwardTrailers: (lines) => keepTrailers(lines, (fate) => fate === 'pass'),
     backwardTrailers: (lines) => keepTrailers(lines, (fate) => fate !== 'connection'),
@@ -181,11 +192,30 @@ export function createHeaderFilter(options: HeaderOptions, { isTrustedProxy }: H
       if (fate === 'pass' || (fate === 'origin' && trusted) || (fate === 'credential' && credentials))
         lines.push(raw, value)
     }
-    lines.push('X-Forwarded-For', forwardedFor + ip)
+    // Who comes on a Unix socket has no address, and nobody could make anything of a word in its place.
+    if (ip !== unixAddress) lines.push('X-Forwarded-For', forwardedFor + ip)
+    else if (forwardedFor !== '') lines.push('X-Forwarded-For', forwardedFor.slice(0, -2))
     if (!hasProto) lines.push('X-Forwarded-Proto', proto)
     if (!hasHost) lines.push('X-Forwarded-Host', request.authority)
     if (allow.principal !== null && !allow.rule.public) for (const line of identityOf(allow.principal)) lines.push(line)
     return lines
+  }
+
+  function cameByHttps(
+    rawHeaders: readonly string[],
+    { peer, proto }: Pick<ForwardContext, 'peer' | 'proto'>,
+  ): boolean {
+    let said = ''
+    if (isTrustedProxy(plainAddress(peer))) {
+      for (let at = 0; at + 1 < rawHeaders.length; at += 2)
+        if (nameOf(rawHeaders[at] ?? '').lower === 'x-forwarded-proto') said += `,${rawHeaders[at + 1]}`
+    }
+    if (said === '') return proto === 'https'
+    // Of several proxies each has to say so.
+    return said
+      .slice(1)
+      .split(',')
+      .every((each) => each.trim().toLowerCase() === 'https')
   }
 
   function backward(rawHeaders: readonly string[]): string[] {

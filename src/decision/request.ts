@@ -6,7 +6,8 @@ import { deny } from './decision.ts'
  * One request, as rules and upstream see it.
  *
  * @example { kind: 'request', method: 'GET', host: 'api.example.com', authority: 'api.example.com:8080',
- *   path: '/orders/7', segments: ['orders', '7'], query: '?full=1', encoded: 0, authorization: [], arrivedMs: 0 }
+ *   path: '/orders/7', segments: ['orders', '7'], query: '?full=1', encoded: 0, authorization: [], arrivedMs: 0,
+ *   certificate: undefined }
  */
 export type AccessRequest = {
   readonly kind: 'request'
@@ -27,6 +28,8 @@ export type AccessRequest = {
   readonly authorization: readonly string[]
   /** Monotonic milliseconds. */
   readonly arrivedMs: number
+  /** The thumbprint of the certificate that the client has shown (RFC 8705 §3.1); undefined where it has shown none. */
+  readonly certificate: string | undefined
 }
 
 /** What the wire had; strings hold one character per byte (latin1). */
@@ -37,6 +40,7 @@ export type RawRequest = {
   readonly host: readonly string[]
   readonly authorization: readonly string[]
   readonly arrivedMs: number
+  readonly certificate?: string | undefined
 }
 
 /** What a rule's `allow_encoded` may name, and its bit: the escaped character, and for `semicolon` the raw one too. */
@@ -115,6 +119,7 @@ export function readAccessRequest(
     encoded,
     authorization,
     arrivedMs,
+    certificate: raw.certificate,
   }
 }
 

@@ -195,5 +195,6 @@ function sampleRequest(rule: Rule, segments: readonly string[], method: string) 
     encoded: 0,
     authorization: [],
     arrivedMs: 0,
+    certificate: undefined,
   } as const
 }

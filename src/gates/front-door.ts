@@ -1,24 +1,28 @@
-// The front door: sockets that clients connect to, each served as HTTP/1.1.
-import type { AddressInfo, Socket } from 'node:net'
+// The front door: sockets that clients connect to, each brought to its first request and served as HTTP/1.1.
+import type { Socket } from 'node:net'
 import { createServer } from 'node:net'
 import type { Deadlines } from '../http1/deadlines.ts'
 import { lastCall, nextTurn } from '../http1/last-call.ts'
-import { adoptSocket } from '../http1/lent-reads.ts'
 import type { ServerLimits } from '../http1/limits.ts'
 import type { ServerConnection } from '../http1/server-connection.ts'
 import { createServerConnection } from '../http1/server-connection.ts'
+import type { ListenAddress } from '../io/listen.ts'
+import { listenOn } from '../io/listen.ts'
+import type { DropCause, Entered, EntranceOptions } from './entrance.ts'
+import { createEntrance, dropCauses } from './entrance.ts'
 import type { Handler, HandlerDeps } from './handler.ts'
 import { createHandler } from './handler.ts'
+import type { TlsMaterial } from './tls.ts'
 
 /** What a client may cost. */
-export type HallOptions = {
+export type HallOptions = EntranceOptions & {
   readonly limits: ServerLimits
   /** Connections over it are dropped. */
   readonly maxConnections: number
 }
 
 /** Where the front door is, and what a client may cost. */
-export type FrontDoorOptions = HallOptions & { readonly host: string; readonly port: number }
+export type FrontDoorOptions = HallOptions & { readonly address: ListenAddress }
 
 /** What the front door needs. */
 export type FrontDoorDeps = HandlerDeps & { readonly deadlines: Deadlines }
@@ -29,8 +33,10 @@ export type Hall = {
   readonly take: (socket: Socket, left?: () => void) => void
   readonly inFlight: () => number
   readonly connections: () => number
-  /** Connections that were one too many. */
-  readonly dropped: () => number
+  /** Connections that were closed before a request, by why. */
+  readonly dropped: () => ReadonlyMap<DropCause, number>
+  /** Shows another certificate from the next connection on. */
+  readonly useTls: (material: TlsMaterial) => void
   /** Every answer from now on says that it is the last on its connection. */
   readonly announceClose: () => void
   /** Takes no new connection; resolves when the last one has closed. */
@@ -39,7 +45,7 @@ export type Hall = {
   readonly close: () => void
 }
 
-/** The front door, open until closed. */
+/** The front door, open until closed. The port is 0 on a Unix socket. */
 export type FrontDoor = Hall & { readonly port: number }
 
 /** A connection, whatever it speaks. */
@@ -52,38 +58,54 @@ type Served = Pick<ServerConnection, 'announceClose' | 'closeIdle' | 'destroy'> 
 export function createHall(options: HallOptions, deps: FrontDoorDeps): Hall {
   const { deadlines } = deps
   const served = new Map<Socket, Served>()
-  let dropped = 0
+  const dropped = new Map(dropCauses.map((cause) => [cause, 0]))
+  const entrance = createEntrance(options, options.limits.headMs, { deadlines, drop })
   let isClosing = false
   let emptied: (() => void) | undefined
   return {
     take,
     inFlight: () => [...served.values()].reduce((sum, each) => sum + each.inFlight(), 0),
-    connections: () => served.size,
+    connections: () => served.size + entrance.waiting(),
     dropped: () => dropped,
+    useTls: entrance.useTls,
     announceClose,
     drain,
     close,
   }
 
-  function take(accepted: Socket, left?: () => void): void {
-    if (served.size >= options.maxConnections) {
-      dropped += 1
-      accepted.destroy()
+  function take(socket: Socket, left: () => void = () => {}): void {
+    if (served.size + entrance.waiting() >= options.maxConnections) {
+      drop('limit')
+      socket.destroy()
       return
     }
-    const socket = adoptSocket(accepted)
-    const peer = { address: socket.remoteAddress ?? '', proto: 'http' as const }
+    const gone = () => {
+      settle()
+      left()
+    }
+    entrance.enter(socket, { entered: (entered) => welcome(entered, gone), gone })
+  }
+
+  function drop(cause: DropCause): void {
+    dropped.set(cause, (dropped.get(cause) ?? 0) + 1)
+  }
+
+  function welcome({ socket, peer, acceptedMs }: Entered, gone: () => void): void {
     let handler: Handler | undefined
-    const connection = createServerConnection(socket, options.limits, deadlines, (made) => {
+    const listen = (made: ServerConnection) => {
       handler = createHandler(made, peer, deps)
       return { request: handler.request, refused: handler.refused, ...handler.events }
-    })
+    }
+    const connection = createServerConnection(socket, options.limits, deadlines, listen, acceptedMs)
     serve(socket, { ...connection, inFlight: () => (handler?.isBusy() === true ? 1 : 0) })
     socket.on('close', () => {
       served.delete(socket)
-      if (served.size === 0) emptied?.()
-      left?.()
+      gone()
     })
+  }
+
+  function settle(): void {
+    if (served.size + entrance.waiting() === 0) emptied?.()
   }
 
   function serve(socket: Socket, connection: Served): void {
@@ -101,14 +123,16 @@ export function createHall(options: HallOptions, deps: FrontDoorDeps): Hall {
     // A request that is here already, and was not read yet, would find its connection closed.
     await nextTurn()
     await nextTurn()
+    entrance.closeIdle()
     for (const connection of served.values()) connection.closeIdle()
     await new Promise<void>((resolve) => {
-      if (served.size === 0) resolve()
-      else emptied = resolve
+      emptied = resolve
+      settle()
     })
   }
 
   function close(): void {
+    entrance.close()
     for (const connection of served.values()) connection.destroy()
   }
 }
@@ -122,12 +146,8 @@ export async function openFrontDoor(options: FrontDoorOptions, deps: FrontDoorDe
     accepted += 1
     hall.take(socket)
   })
-  await new Promise<void>((resolve, reject) => {
-    server.once('error', reject)
-    server.listen(options.port, options.host, resolve)
-  })
+  const port = (await listenOn(server, options.address)) ?? 0
   server.on('error', deps.failed)
-  const { port } = server.address() as AddressInfo // it listens on a port, not a pipe
   return {
     ...hall,
     port,

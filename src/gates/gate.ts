@@ -11,6 +11,8 @@ export type Serving = {
   readonly headers: HeaderFilter
   /** Names we answer for; empty: any valid `Host`. */
   readonly hosts: ReadonlySet<string>
+  /** Whether plain HTTP is refused, public rules included. */
+  readonly requireHttps: boolean
 }
 
 /** Why the upstream gave no answer, or only a part of one. */
@@ -26,9 +28,11 @@ export const upstreamFailures: Readonly<Record<UpstreamProblem, UpstreamFailure>
 
 /** Whoever is at the other end of a connection. */
 export type Peer = {
-  /** Its address; of a PROXY protocol header, where one is wanted. */
+  /** Its address; of a PROXY protocol header, where one is wanted; `unix:` on a Unix socket. */
   readonly address: string
   readonly proto: 'http' | 'https'
+  /** The thumbprint of its certificate, where it has shown a good one (RFC 8705 §3.1). */
+  readonly certificate?: string | undefined
 }
 
 /** One request, from its head to the last byte of its answer. Times are monotonic milliseconds. */

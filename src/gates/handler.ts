@@ -90,9 +90,12 @@ export function createHandler(sink: AnswerSink, peer: Peer, deps: HandlerDeps): 
   function decide(handled: Handled, head: RequestHead): Decision | Promise<Decision> {
     const { served, arrivedMs } = handled
     const { method, target, host, authorization } = head
-    const read = readAccessRequest({ method, target, host, authorization, arrivedMs }, served)
+    const { certificate } = peer
+    const read = readAccessRequest({ method, target, host, authorization, arrivedMs, certificate }, served)
     if (read.kind === 'deny') return read
     handled.request = read
+    if (served.requireHttps && !served.headers.cameByHttps(head.lines, { peer: peer.address, proto: peer.proto }))
+      return deny('transport_insecure')
     return served.gateway.decide(read)
   }
 

@@ -29,6 +29,19 @@ export type LimitsOptions = z.output<typeof limitsOptions>
 const originPattern = /^(?:https?:\/\/(?:\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(?::[1-9]\d{0,4})?\/?|unix:\/[^\s?#]+)$/
 // What fits into a sockaddr_un, with the zero at its end.
 const maxSocketPath = 107
+/** How the front door speaks TLS. */
+export const listenTlsOptions = z.strictObject({
+  cert: file.describe('Our certificate and those between it and its CA, PEM; re-read on change.'),
+  key: file.describe('Its key, PEM; re-read on change. A secret: others must not be able to read it.'),
+  client_ca: file.optional().describe("The CA of clients' certificates, PEM; re-read on change."),
+  client_certificate: z
+    .enum(['none', 'optional', 'required'])
+    .prefault('none')
+    .describe('Whether clients are asked for a certificate of `client_ca`. A bad one is never taken for none.'),
+})
+
+/** `listen.tls` as read. */
+export type ListenTlsOptions = z.output<typeof listenTlsOptions>
 
 const origin = z
   .string()

@@ -29,7 +29,7 @@ const halfClosedMs = 500
 const preface = Buffer.from('PRI * HTTP/2.0\r\n\r\n')
 
 /**
- * Serves one connection.
+ * Serves one connection, accepted at `acceptedMs`; absent: now.
  *
  * @param listen Makes the listener; called at once, with the connection.
  */
@@ -38,6 +38,7 @@ export function createServerConnection(
   limits: ServerLimits,
   deadlines: Deadlines,
   listen: (connection: ServerConnection) => ServerEvents,
+  acceptedMs?: number | undefined,
 ): ServerConnection {
   let phase: Phase = 'head'
   let pending: Buffer | undefined
@@ -101,7 +102,7 @@ export function createServerConnection(
     },
   }
   deadlines.watch(deadline)
-  deadline.atMs = deadlines.nowMs() + limits.headMs
+  deadline.atMs = (acceptedMs ?? deadlines.nowMs()) + limits.headMs
   socket.on('data', receive)
   socket.on('drain', drained)
   socket.on('end', peerEnded)

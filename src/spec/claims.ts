@@ -4,6 +4,8 @@
 import type { Json, JsonObject } from '../base/json.ts'
 import { isJsonObject } from '../base/json.ts'
 import type { NumericDate } from '../base/time.ts'
+import type { Binding } from './mtls.ts'
+import { readBinding } from './mtls.ts'
 
 /** The claims we read, each of its right type or absent. `all` is the whole object, for rules and headers. */
 export type Claims = {
@@ -19,8 +21,8 @@ export type Claims = {
   readonly client_id: string | undefined
   /** `scope`, else `scp`; a string is split at spaces, an empty one is none. */
   readonly scopes: ReadonlySet<string>
-  /** Whether the token carries `cnf`: it is bound to a key (RFC 7800), and worthless without a proof. */
-  readonly bound: boolean
+  /** What `cnf` binds the token to (RFC 7800): it is worthless without a proof. Undefined for a bearer token. */
+  readonly binding: Binding | undefined
   readonly all: JsonObject
 }
 
@@ -63,7 +65,7 @@ export function readClaims(all: JsonObject): Claims | string {
     sid: all['sid'] as string | undefined,
     client_id: (all['client_id'] ?? all['azp']) as string | undefined,
     scopes,
-    bound: cnf !== undefined,
+    binding: cnf && readBinding(cnf),
     all,
   }
 }

@@ -6,6 +6,8 @@ import { readFileSync, statSync } from 'node:fs'
 import type { AddressInfo, Socket } from 'node:net'
 import { connect, createServer } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
+import type { ConnectionOptions } from 'node:tls'
+import { connect as connectTls } from 'node:tls'
 import type { App } from '../../src/app/app.ts'
 import { startApp } from '../../src/app/app.ts'
 import { formatProblem } from '../../src/config/problems.ts'
@@ -39,6 +41,8 @@ export type Ask = {
   readonly token?: string
   /** Lines beside Host and the token's. */
   readonly lines?: readonly (readonly [string, string])[]
+  /** How the client speaks TLS; undefined where it does not. */
+  readonly tls?: ConnectionOptions
 }
 
 export type World = AsyncDisposable & {
@@ -48,7 +52,7 @@ export type World = AsyncDisposable & {
   readonly seen: readonly Seen[]
   readonly ask: (ask: Ask) => Promise<Got>
   /** One request of any bytes; the client closes once it has its answer, unless it is to stay. */
-  readonly send: (bytes: string | Buffer, then?: 'close' | 'stay') => Promise<Got>
+  readonly send: (bytes: string | Buffer, then?: 'close' | 'stay', tls?: ConnectionOptions) => Promise<Got>
   /** A token of issuer A, good but for the recipe. */
   readonly mint: (recipe?: Recipe) => string
   readonly mintB: (recipe?: Recipe) => string
@@ -148,16 +152,16 @@ export async function openWorld(setup: Setup = {}): Promise<World> {
       forge({ iss: a.url, key: keys.good, kid: recipe?.key === keys.rs ? 'rs1' : 'k1', nowS: nowS() }, recipe),
     mintB: (recipe) => forge({ iss: b.url, key: keys.b, kid: 'kb', nowS: nowS() }, recipe),
     logs: () => logs,
-    async ask({ path = '/read/x', method = 'GET', token, lines = [] }) {
+    async ask({ path = '/read/x', method = 'GET', token, lines = [], tls }) {
       if (token !== undefined) sentTokens.add(token)
       const authorization = token === undefined ? [] : [['Authorization', `Bearer ${token}`] as const]
       const head = [['Host', 'gateway.test'] as const, ...authorization, ...lines]
       const text = head.map(([name, value]) => `${name}: ${value}\r\n`).join('')
-      return await world.send(Buffer.from(`${method} ${path} HTTP/1.1\r\n${text}\r\n`, 'utf8'))
+      return await world.send(Buffer.from(`${method} ${path} HTTP/1.1\r\n${text}\r\n`, 'utf8'), 'close', tls)
     },
-    async send(bytes, then = 'close') {
+    async send(bytes, then = 'close', tls) {
       sent += 1
-      const got = await exchange(app.ports.proxy, bytes, then)
+      const got = await exchange(app.ports.proxy, bytes, then, tls)
       answers.push(got.text)
       return got
     },
@@ -268,8 +272,14 @@ function read(head: string): Seen {
 }
 
 /** Sends bytes on a connection of their own and reads one answer. */
-async function exchange(port: number, bytes: string | Buffer, then: 'close' | 'stay'): Promise<Got> {
-  const socket = connect({ port, host: '127.0.0.1', allowHalfOpen: then === 'stay' })
+async function exchange(
+  port: number,
+  bytes: string | Buffer,
+  then: 'close' | 'stay',
+  tls: ConnectionOptions | undefined,
+): Promise<Got> {
+  const at = { port, host: '127.0.0.1' }
+  const socket = tls === undefined ? connect({ ...at, allowHalfOpen: then === 'stay' }) : connectTls({ ...at, ...tls })
   socket.setNoDelay(true)
   try {
     return await new Promise<Got>((resolve, reject) => {

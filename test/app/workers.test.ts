@@ -73,7 +73,7 @@ test('connections over the limit of each worker are dropped, and counted togethe
 
   assert.equal(answers.filter(({ status }) => status === 200).length, 8)
   const metrics = await world.gateway.metrics()
-  assert.equal(metrics.get('postern_connections_dropped_total{listener="proxy"}'), 4)
+  assert.equal(metrics.get('postern_connections_dropped_total{listener="proxy",cause="limit"}'), 4)
 })
 
 test('kill -9 of a worker under load costs what it had under way, and it is replaced; no counter goes backwards', async () => {

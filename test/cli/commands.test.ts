@@ -141,6 +141,40 @@ test('postern check is 0 for a good file with warnings and says what it means; -
   )
 })
 
+const atTheDoor = [
+  { written: 'require_https: true', said: /warning: .*every request is refused/ },
+  { written: 'require_https: true\ntrusted_proxies: [127.0.0.1]', said: undefined },
+  { written: "trusted_proxies: ['unix:']", said: /warning: .*nobody comes on a Unix socket/ },
+  { written: "trusted_proxies: ['unix:']\nlisten: { proxy: 'unix:/run/a.sock' }", said: undefined },
+  { written: "listen: { proxy: 'unix:a.sock' }", said: /expected an address like 127\.0\.0\.1:8080, or unix:/ },
+  { written: `listen: { proxy: 'unix:/${'a'.repeat(107)}' }`, said: /expected/ },
+  {
+    written: 'listen: { tls: { cert: { file: /none.crt }, key: { file: /none.key } } }',
+    said: /warning: Cannot read listen\.tls\.cert\.file: the file cannot be read \(ENOENT\)/,
+  },
+  {
+    written: 'listen: { tls: { cert: { file: a }, key: { file: b }, client_certificate: required } }',
+    said: /client_certificate: expected client_ca beside it/,
+  },
+  {
+    written: 'listen: { tls: { cert: { file: a }, key: { file: b }, client_ca: { file: c } } }',
+    said: /client_certificate: expected optional or required, since client_ca is given/,
+  },
+] as const
+for (const { written, said } of atTheDoor) {
+  test(`postern check says ${said?.source ?? 'nothing'} of ${written.replace('\n', '; ').slice(0, 80)}`, async () => {
+    using files = directory()
+    const text = gateway('http://127.0.0.1:9/a')
+    const file = files.write('gateway.yaml', `${text.replace(/^listen:.*\n/m, '')}${written}\n`)
+    const shell = fakeShell({ SECRET: 'x' })
+
+    await runCommand(['check', file], shell)
+
+    if (said === undefined) assert.doesNotMatch(shell.told.out, /warning: .*(?:refused|Unix)|error/)
+    else assert.match(shell.told.out, said)
+  })
+}
+
 test('postern check --json lists every finding of every file, a missing file among them', async () => {
   using files = directory()
   const bad = files.write('bad.yaml', `${gateway('http://127.0.0.1:9/a')}surprise: 1\n`)

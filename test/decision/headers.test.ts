@@ -33,13 +33,14 @@ type Sent = {
   readonly rule?: object
   readonly peer?: string
   readonly proto?: 'http' | 'https'
+  readonly trustsUnix?: boolean
 }
 
 /** What the upstream gets for these lines, as `name: value`; peers in 10.* are trusted proxies. */
 function forwarded(lines: readonly string[], sent: Sent = {}): readonly string[] {
   const filter = createHeaderFilter(
     { identityHeaders: new Map(Object.entries(sent.identity ?? identity)), keepHeaders: sent.keep ?? [] },
-    { isTrustedProxy: (ip) => ip.startsWith('10.') },
+    { isTrustedProxy: (ip) => ip.startsWith('10.') || (ip === 'unix:' && sent.trustsUnix === true) },
   )
   const allow = permit(sent.claims ?? alice, sent.rule)
   const request = { authority: 'api.test:8080' }
@@ -173,6 +174,56 @@ test('forward() leaves Authorization untouched on a public rule, however often i
     'authorization: Bearer b',
   ])
 })
+
+test('forward() makes no address up for a client on a Unix socket, and leaves the list as it was', () => {
+  const names = (lines: readonly string[]) => lines.filter((line) => /^x-forwarded-for/i.test(line))
+  const sent = ['X-Forwarded-For', '203.0.113.7', 'X-Forwarded-For', '203.0.113.8']
+
+  assert.deepEqual(names(forwarded(sent, { peer: 'unix:' })), [])
+  assert.deepEqual(names(forwarded([], { peer: 'unix:' })), [])
+  assert.deepEqual(names(forwarded(sent, { peer: 'unix:', trustsUnix: true })), [
+    'X-Forwarded-For: 203.0.113.7, 203.0.113.8',
+  ])
+})
+
+test('forward() lets a word about a certificate pass from a trusted proxy only', () => {
+  const sent = ['Client-Cert', ':a:', 'client-cert-chain', ':b:', 'Client_Cert', ':c:', 'X-Forwarded-Client-Cert', 'd']
+  const told = (peer: string) => forwarded(sent, { peer }).filter((line) => /cert/i.test(line))
+
+  assert.deepEqual(told('192.0.2.1'), [])
+  assert.deepEqual(told('10.0.0.1'), ['Client-Cert: :a:', 'client-cert-chain: :b:', 'X-Forwarded-Client-Cert: d'])
+})
+
+const ways = [
+  { by: 'https', sent: [], proto: 'https', peer: '192.0.2.1', secure: true },
+  { by: 'http', sent: [], proto: 'http', peer: '192.0.2.1', secure: false },
+  { by: 'http, and says https', sent: ['https'], proto: 'http', peer: '192.0.2.1', secure: false },
+  { by: 'https, and says http', sent: ['http'], proto: 'https', peer: '192.0.2.1', secure: true },
+  { by: 'a proxy that says https', sent: ['https'], proto: 'http', peer: '10.0.0.1', secure: true },
+  { by: 'a proxy that says HTTPS', sent: [' HTTPS '], proto: 'http', peer: '::ffff:10.0.0.1', secure: true },
+  { by: 'a proxy that says http', sent: ['http'], proto: 'http', peer: '10.0.0.1', secure: false },
+  { by: 'a proxy over https that says http', sent: ['http'], proto: 'https', peer: '10.0.0.1', secure: false },
+  { by: 'a proxy that says nothing', sent: [], proto: 'http', peer: '10.0.0.1', secure: false },
+  { by: 'a proxy over https that says nothing', sent: [], proto: 'https', peer: '10.0.0.1', secure: true },
+  { by: 'two proxies, one by http', sent: ['https, http'], proto: 'http', peer: '10.0.0.1', secure: false },
+  { by: 'two lines, one http', sent: ['https', 'http'], proto: 'http', peer: '10.0.0.1', secure: false },
+  { by: 'two proxies by https', sent: ['https, https'], proto: 'http', peer: '10.0.0.1', secure: true },
+  { by: 'a proxy that says an empty word', sent: [''], proto: 'https', peer: '10.0.0.1', secure: false },
+  { by: 'a proxy that says wss', sent: ['wss'], proto: 'http', peer: '10.0.0.1', secure: false },
+] as const
+for (const { by, sent, proto, peer, secure } of ways) {
+  test(`cameByHttps() is ${secure} for a client by ${by}`, () => {
+    const filter = createHeaderFilter(
+      { identityHeaders: new Map(), keepHeaders: [] },
+      { isTrustedProxy: (ip) => ip.startsWith('10.') },
+    )
+    // Under another name it is another header.
+    const aliases = ['X_Forwarded_Proto', 'https', 'Forwarded', 'proto=https']
+    const lines = [...aliases, ...sent.flatMap((value) => ['X-Forwarded-PROTO', value])]
+
+    assert.equal(filter.cameByHttps(lines, { peer, proto }), secure)
+  })
+}
 
 test('forward() believes a trusted proxy: appends to X-Forwarded-For, keeps the rest, but no alias', () => {
   const sent = [
@@ -407,7 +458,7 @@ const fragments = [
   },
   {
     fragment: trustedProxiesOptions,
-    good: [['10.0.0.0/8', '192.0.2.1', '2001:db8::/32', '::1'], []],
+    good: [['10.0.0.0/8', '192.0.2.1', '2001:db8::/32', '::1'], ['unix:'], []],
     bad: [
       ['0.0.0.0/0'],
       ['::/0'],
@@ -416,6 +467,8 @@ const fragments = [
       ['10.0.0'],
       ['localhost'],
       ['*'],
+      ['unix'],
+      ['unix:/run/a.sock'],
       [''],
       ['::ffff:0:0/96'],
     ],

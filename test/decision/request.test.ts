@@ -25,6 +25,7 @@ test('readAccessRequest() gives method, host, path, segments and query apart, an
     host: ['API.test:8080'],
     authorization,
     arrivedMs: 5,
+    certificate: 'thumbprint',
   })
 
   assert.deepEqual(request, {
@@ -38,6 +39,7 @@ test('readAccessRequest() gives method, host, path, segments and query apart, an
     encoded: 0,
     authorization,
     arrivedMs: 5,
+    certificate: 'thumbprint',
   })
 })
 

@@ -9,7 +9,7 @@ import { createHeaderFilter } from '../../src/decision/headers.ts'
 import type { Lookups } from '../../src/decision/lookups.ts'
 import { createPolicy } from '../../src/decision/policy.ts'
 import { compileRules, rulesOptions } from '../../src/decision/rules.ts'
-import type { FrontDoor, FrontDoorDeps, Hall } from '../../src/gates/front-door.ts'
+import type { FrontDoor, FrontDoorDeps, FrontDoorOptions, Hall } from '../../src/gates/front-door.ts'
 import { createHall, openFrontDoor } from '../../src/gates/front-door.ts'
 import type { Exchange } from '../../src/gates/gate.ts'
 import { limitsOptions, poolLimits, serverLimits, upstreamOptions } from '../../src/gates/options.ts'
@@ -47,9 +47,14 @@ const limits = serverLimits(limitsOptions.parse({}))
 const pool = poolLimits(upstreamOptions.parse({}))
 
 /** Opens a door; `gateway` decides instead of the public rules. */
-export async function openDoor(upstreamPort: number, gateway?: Gateway): Promise<Door> {
+export async function openDoor(
+  upstreamPort: number,
+  gateway?: Gateway,
+  options: Partial<FrontDoorOptions> = {},
+): Promise<Door> {
   const { deps, told, upstream } = wire(upstreamPort, gateway)
-  const door = await openFrontDoor({ host: '127.0.0.1', port: 0, maxConnections: 10_000, limits }, deps)
+  const address = { host: '127.0.0.1', port: 0 }
+  const door = await openFrontDoor({ address, maxConnections: 10_000, limits, ...options }, deps)
   return {
     door,
     ...told,
@@ -80,6 +85,7 @@ function wire(upstreamPort: number, gateway: Gateway | undefined) {
     gateway: gateway ?? createGateway(createPolicy(compileRules(rules), []), lookups, clock),
     headers: createHeaderFilter({ identityHeaders: new Map(), keepHeaders: [] }, { isTrustedProxy: () => false }),
     hosts: new Set<string>(),
+    requireHttps: false,
   }
   const decisions: Decision[] = []
   const exchanges: Exchange[] = []

@@ -126,17 +126,17 @@ export function answer(body: Record<string, unknown>): AskedAnswer {
   return { kind: 'answer', answer: parsed, askedMs: 50_000 }
 }
 
-/** A GET of a path, with these Authorization lines. */
-export function requestFor(path: string, authorization: readonly string[]): AccessRequest {
-  const raw = { method: 'GET', target: path, host: ['api.test'], authorization, arrivedMs: 50_000 }
+/** A GET of a path, with these Authorization lines, from a client that has shown this certificate. */
+export function requestFor(path: string, authorization: readonly string[], certificate?: string): AccessRequest {
+  const raw = { method: 'GET', target: path, host: ['api.test'], authorization, arrivedMs: 50_000, certificate }
   const request = readAccessRequest(raw, { hosts: new Set() })
   assert.ok(request.kind === 'request', path)
   return request
 }
 
-/** A GET with this token. */
-export function bearer(token: string, path = '/orders/7'): AccessRequest {
-  return requestFor(path, [`Bearer ${token}`])
+/** A GET with this token, from a client that has shown this certificate. */
+export function bearer(token: string, path = '/orders/7', certificate?: string): AccessRequest {
+  return requestFor(path, [`Bearer ${token}`], certificate)
 }
 
 /** A good access token of the first issuer, with claims and header changed. */

@@ -1,0 +1,60 @@
+// Listening on an address, or on a Unix socket whose file is ours to make and to leave.
+import { lstatSync, unlinkSync } from 'node:fs'
+import type { AddressInfo, Server } from 'node:net'
+import { connect } from 'node:net'
+
+/** Where a server listens: a port of an address, or the path of a Unix socket. */
+export type ListenAddress = { readonly host: string; readonly port: number } | { readonly path: string }
+
+// Whoever is in our group may connect, as a balancer beside us; others may not.
+const socketUmask = 0o117
+
+/**
+ * Listens. A socket that a dead process has left is replaced; its file goes when the server closes.
+ *
+ * @returns The port; undefined on a Unix socket.
+ * @throws (rejects) when the address cannot be listened on: at a path also when somebody listens there, or what is there
+ *   is no socket.
+ */
+export async function listenOn(server: Server, address: ListenAddress): Promise<number | undefined> {
+  if ('path' in address) await clear(address.path)
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', reject)
+    if (!('path' in address)) {
+      server.listen(address.port, address.host, resolve)
+      return
+    }
+    // The file is made before `listen` returns: at no time may others connect.
+    const before = process.umask(socketUmask)
+    try {
+      server.listen(address.path, resolve)
+    } finally {
+      process.umask(before)
+    }
+  })
+  return 'path' in address ? undefined : (server.address() as AddressInfo).port // it listens on a port
+}
+
+async function clear(path: string): Promise<void> {
+  const found = lstatSync(path, { throwIfNoEntry: false })
+  if (found === undefined) return
+  if (!found.isSocket()) throw new Error(`Cannot listen on unix:${path}: what is there is no socket`)
+  const code = await connectCode(path)
+  if (code === undefined) throw new Error(`Cannot listen on unix:${path}: another process listens there`)
+  if (code === 'ENOENT') return
+  // Refused: the file is there, and nobody behind it. Anything else may be somebody who is busy.
+  if (code !== 'ECONNREFUSED')
+    throw new Error(`Cannot listen on unix:${path}: what is there cannot be judged (${code})`)
+  unlinkSync(path)
+}
+
+/** Why nobody answers at a path; undefined where somebody does. */
+function connectCode(path: string): Promise<string | undefined> {
+  return new Promise((resolve) => {
+    const socket = connect(path, () => {
+      socket.destroy()
+      resolve(undefined)
+    })
+    socket.on('error', (error: NodeJS.ErrnoException) => resolve(error.code ?? 'unknown error'))
+  })
+}
