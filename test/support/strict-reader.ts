@@ -26,8 +26,8 @@ export type Message = Head & {
   readonly trailerBytes: number
   /** Of all chunks the longest extension, its `;` included. */
   readonly extensionBytes: number
-  /** Whether a chunk extension has white space where nothing that is meant well puts any. */
-  readonly badSpace: boolean
+  /** Whether a chunk extension is none by its grammar, or has white space where nothing that is meant well puts any. */
+  readonly hasOddExtension: boolean
   /** Where the next message begins. */
   readonly end: number
 }
@@ -45,10 +45,11 @@ const requestLine = new RegExp(`^(${tchar}+) ([!-~\\x80-\\xff]+) HTTP/(1\\.[01])
 const statusLine = /^HTTP\/(1\.[01]) (\d{3}) [\t -~\x80-\xff]*$/
 const fieldLine = new RegExp(`^(${tchar}+):[\\t ]*([\\t -~\\x80-\\xff]*)$`)
 const length = /^(?:0|[1-9]\d{0,15})$/
-// RFC 9112 §7.1.1; its "bad white space" is there for a reader to find.
-const extension = `${tchar}+(?:[\\t ]*=[\\t ]*(?:${tchar}+|"(?:[\\t !#-\\[\\]-~\\x80-\\xff]|\\\\[\\t -~\\x80-\\xff])*"))?`
-const chunkLine = new RegExp(`^([0-9A-Fa-f]{1,16})((?:[\\t ]*;[\\t ]*${extension})*)$`)
-const spaceAround = /[\t ](?=[;=])|[;=](?=[\t ])/
+// RFC 9112 §7.1.1 without its "bad white space".
+const extension = `;${tchar}+(?:=(?:${tchar}+|"(?:[\\t !#-\\[\\]-~\\x80-\\xff]|\\\\[\\t -~\\x80-\\xff])*"))?`
+const plainExtensions = new RegExp(`^(?:${extension})*$`)
+// Whatever an extension says, it says it on one line.
+const chunkLine = /^([0-9A-Fa-f]{1,16})((?:[\t ]*;[\t -~\x80-\xff]*)?)$/
 
 /** Values of a name, any case. */
 export function valuesOf({ lines }: Pick<Head, 'lines'>, name: string): readonly string[] {
@@ -111,7 +112,7 @@ function whole(head: Head, framing: Message['framing'], body: string, end: numbe
     trailers: [],
     trailerBytes: 0,
     extensionBytes: 0,
-    badSpace: false,
+    hasOddExtension: false,
     end,
   }
 }
@@ -161,7 +162,7 @@ function readBody(text: string, from: number, head: Head, framing: 'none' | 'len
 function readChunks(text: string, from: number, head: Head): Reading {
   let body = ''
   let extensionBytes = 0
-  let badSpace = false
+  let hasOddExtension = false
   for (let at = from; ; ) {
     const lineEnd = text.indexOf('\r\n', at)
     if (lineEnd === -1) return { kind: 'unfinished', head }
@@ -169,10 +170,10 @@ function readChunks(text: string, from: number, head: Head): Reading {
     if (match === null) return broken('a chunk line', head)
     const [, hex = '', extension = ''] = match
     extensionBytes = Math.max(extensionBytes, extension.length)
-    badSpace ||= spaceAround.test(extension.replace(/"(?:[^"\\]|\\.)*"/g, '""'))
+    hasOddExtension ||= !plainExtensions.test(extension)
     const size = Number.parseInt(hex, 16)
     const data = lineEnd + 2
-    if (size === 0) return readTrailers(text, data, head, { body, extensionBytes, badSpace })
+    if (size === 0) return readTrailers(text, data, head, { body, extensionBytes, hasOddExtension })
     if (size > Number.MAX_SAFE_INTEGER) return broken('a chunk size', head)
     const end = data + size
     if (text.length < end + 2)
@@ -187,7 +188,7 @@ function readTrailers(
   text: string,
   from: number,
   head: Head,
-  read: { readonly body: string; readonly extensionBytes: number; readonly badSpace: boolean },
+  read: { readonly body: string; readonly extensionBytes: number; readonly hasOddExtension: boolean },
 ): Reading {
   if (text.startsWith('\r\n', from)) return { ...whole(head, 'chunked', read.body, from + 2), ...read }
   const end = text.indexOf('\r\n\r\n', from)

@@ -227,4 +227,3 @@ for (const [bytes, status] of [
       await assertClean(world, method)
     }
   })
-

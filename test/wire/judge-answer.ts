@@ -5,6 +5,8 @@ import { readResponse } from '../support/strict-reader.ts'
 export type ExpectedAnswer =
   /** The client gets this answer, whole. */
   | { readonly kind: 'relay'; readonly answer: Message }
+  /** The client gets it whole, or not at all. */
+  | { readonly kind: 'either'; readonly answer: Message }
   /** The client gets 502: this is no HTTP, or none of ours. */
   | { readonly kind: 'refuse'; readonly why: string }
   /** The head was good and the body is not: the client gets 502, or an answer that visibly has no end. */
@@ -32,7 +34,7 @@ export function judgeAnswer(text: string, method: string, ended: boolean): Expec
         if (!ended) return { kind: 'wait' }
         return read.head === undefined ? { kind: 'refuse', why: 'half a head' } : { kind: 'cut', why: 'half a body' }
       case 'message':
-        if (read.status >= 200) return { kind: 'relay', answer: read }
+        if (read.status >= 200) return { kind: read.hasOddExtension ? 'either' : 'relay', answer: read }
         if (read.status === 101) return { kind: 'refuse', why: 'a switch nobody asked for' }
         if (interim >= maxInterim) return { kind: 'refuse', why: 'too many 1xx' }
         at = read.end

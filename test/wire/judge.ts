@@ -123,8 +123,8 @@ function judgeWhole(request: Message): Expected {
   const [, where] = plainTarget.exec(target) ?? []
   const named = valuesOf(request, 'host').some((host) => isAuthority(host))
   if (near || !named || where === undefined || !METHODS.includes(method)) return { kind: 'either', request }
-  // RFC 9110 §5.6.3 has it parsed, and Node refuses it.
-  if (request.badSpace) return { kind: 'either', request }
+  // Read or refused: it is dropped either way, and nobody behind us can read it otherwise.
+  if (request.hasOddExtension) return { kind: 'either', request }
   // What a proxy makes of these is its own choice.
   if (trailers.some(([name]) => !/^x-/i.test(name))) return { kind: 'either', request }
   if (where === 'open') return { kind: 'forward', request }
