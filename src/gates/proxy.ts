@@ -48,6 +48,7 @@ export function createForwarder(sink: AnswerSink, upstream: Upstream): Forwarder
   let exchange: UpstreamExchange | undefined
   let headers: HeaderFilter | undefined
   let done: Done | undefined
+  let method = ''
   let expectsContinue = false
   let hasBody = false
   let status = 0
@@ -109,6 +110,7 @@ export function createForwarder(sink: AnswerSink, upstream: Upstream): Forwarder
     whenDone: Done,
   ): void {
     const { request, lines, framing } = forwarded
+    method = request.method
     headers = filter
     done = whenDone
     status = 0
@@ -117,13 +119,13 @@ export function createForwarder(sink: AnswerSink, upstream: Upstream): Forwarder
     hasBody = framing !== 'none' && framing !== 0
     upstream.open(
       {
-        method: request.method,
+        method,
         target: request.path + request.query,
         authority: request.authority,
         lines: filter.forward(lines, { peer: address, proto, request, allow }),
         framing,
         upgrade: forwarded.upgrade,
-        repeatable: !hasBody && idempotent.has(request.method),
+        repeatable: !hasBody && idempotent.has(method),
       },
       answer,
     )
@@ -149,13 +151,13 @@ export function createForwarder(sink: AnswerSink, upstream: Upstream): Forwarder
   function refuse(denial: Denial, failure: UpstreamFailure | undefined): void {
     status = denial.status
     finish(failure)
-    send(sink, denial)
+    send(sink, denial, method)
   }
 
   function giveUp(denial: Denial): void {
     done = undefined
     leave()
-    if (status === 0) send(sink, denial)
+    if (status === 0) send(sink, denial, method)
     else sink.abort()
   }
 

@@ -64,8 +64,11 @@ export function readRequestHead(
   const start = bytes[0] === 13 && bytes[1] === 10 ? 2 : 0
   const most = limits.target + aroundTarget + limits.fields.bytes
   // A head that comes byte by byte is not made a text for every one of them.
-  if (searched > 0 && bytes.length - start <= most && bytes.indexOf(headEnd, Math.max(start, searched - 3)) === -1)
-    return isHopeless(bytes.toString('latin1', Math.max(start, searched - 1))) ? malformed : undefined
+  if (searched > 0 && bytes.length - start <= most && bytes.indexOf(headEnd, Math.max(start, searched - 3)) === -1) {
+    // Of what was looked at before, only a CR may be the half of something.
+    const from = Math.max(start, bytes[searched - 1] === 13 ? searched - 1 : searched)
+    return isHopeless(bytes.toString('latin1', from)) ? malformed : undefined
+  }
   // Nearly always all of it: one text, and one look for its end.
   const text = bytes.toString('latin1', start, Math.min(bytes.length, start + most + headEnd.length))
   const end = text.indexOf('\r\n\r\n')

@@ -39,7 +39,8 @@ function withHost(text: string): string {
 function countStrict(text: string): number {
   for (let at = 0, count = 0; ; count += 1) {
     const read = readRequest(text, skipEmptyLine(text, at))
-    if (read.kind !== 'message') return count
+    // The reader has them, so that a judge can tell what is refused for its own sake from what is no HTTP at all.
+    if (read.kind !== 'message' || read.hasOddExtension || /[\x80-\xff]/.test(read.target)) return count
     at = read.end
   }
 }
