@@ -28,7 +28,7 @@ export type Fuzzed = {
   readonly wrong: string[]
 }
 
-const lanes = 32
+const lanes = 128
 
 /** Sends so many messages made from a seed. */
 export async function fuzz(
