@@ -28,6 +28,7 @@ export type Fuzzed = {
   readonly wrong: string[]
 }
 
+// Some of them always wait: for what must not come, or for an end.
 const lanes = 128
 
 /** Sends so many messages made from a seed. */
@@ -125,7 +126,8 @@ type ToNode = Disposable & {
   readonly tell: (text: string, wanted: number) => Promise<NodeSaw>
 }
 
-const patienceMs = 1000
+// Node's parser lives on this event loop: after so many turns of it there is nothing left to read.
+const patience = { ms: 50, turns: 50 } as const
 
 async function openToNode(oracle: NodeOracle): Promise<ToNode> {
   const connection = await openConnection(oracle.port)
@@ -134,12 +136,16 @@ async function openToNode(oracle: NodeOracle): Promise<ToNode> {
     async tell(text, wanted) {
       const before = saw?.requests.length ?? 0
       await connection.write(text)
-      const endMs = performance.now() + patienceMs
-      for (;;) {
+      const endMs = performance.now() + patience.ms
+      for (let turn = 0; ; turn += 1) {
         await tick()
         saw ??= oracle.saw(connection.from())
         const requests = saw?.requests.slice(before) ?? []
-        if (requests.length >= wanted || saw?.refused !== undefined || performance.now() > endMs)
+        if (
+          requests.length >= wanted ||
+          saw?.refused !== undefined ||
+          (turn > patience.turns && performance.now() > endMs)
+        )
           return { requests, refused: saw?.refused }
       }
     },
