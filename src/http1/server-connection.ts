@@ -201,7 +201,7 @@ export function createServerConnection(
       else events.broken('malformed')
       return
     }
-    if (used < chunk.length) pending = chunk.subarray(used)
+    if (used < chunk.length && phase === 'busy') pending = chunk.subarray(used)
     if (hasEnded && body?.isDone() === true) complete()
     else adjustReading()
   }

@@ -6,7 +6,7 @@ import type { World } from '../acceptance/harness.ts'
 import { openWorld } from '../acceptance/harness.ts'
 import type { Message } from '../support/strict-reader.ts'
 import { readRequest } from '../support/strict-reader.ts'
-import { rules } from './world.ts'
+import { rules as usualRules } from './world.ts'
 
 /** Answers one request; `nth` counts those of its connection from 1. */
 export type Script = (socket: Socket, request: Message, nth: number) => void
@@ -80,6 +80,7 @@ function cleanAnswer({ method, target }: Message): string {
 export async function openWorldBefore(
   { port }: ScriptedUpstream,
   options: Readonly<Record<string, unknown>> = {},
+  rules: readonly Readonly<Record<string, unknown>>[] = usualRules,
 ): Promise<World> {
   const more = { upstream: { url: `http://127.0.0.1:${port}`, ...options } }
   return await openWorld({ rules, b: null, upstream: port, more })
