@@ -118,7 +118,7 @@ export function createHandler(sink: AnswerSink, peer: Peer, deps: HandlerDeps): 
       // Who speaks no proper HTTP may not have meant what comes next either.
       if (decision.reason === 'request_malformed') sink.closeAfter()
       report(handled, decision, denial.status, undefined)
-      send(sink, denial, handled.head?.method ?? '')
+      send(sink, denial)
     }
   }
 

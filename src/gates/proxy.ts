@@ -49,7 +49,6 @@ export function createForwarder(sink: AnswerSink, upstream: Upstream): Forwarder
   let exchange: UpstreamExchange | undefined
   let headers: HeaderFilter | undefined
   let done: Done | undefined
-  let method = ''
   let expectsContinue = false
   let hasBody = false
   let rule: Rule | undefined
@@ -118,7 +117,6 @@ export function createForwarder(sink: AnswerSink, upstream: Upstream): Forwarder
     whenDone: Done,
   ): void {
     const { request, lines, framing } = forwarded
-    method = request.method
     headers = filter
     done = whenDone
     status = 0
@@ -129,13 +127,13 @@ export function createForwarder(sink: AnswerSink, upstream: Upstream): Forwarder
     hasBody = framing !== 'none' && framing !== 0
     upstream.open(
       {
-        method,
+        method: request.method,
         target: request.path + request.query,
         authority: request.authority,
         lines: filter.forward(lines, { peer: address, proto, request, allow }),
         framing,
         upgrade: forwarded.upgrade,
-        repeatable: !hasBody && idempotent.has(method),
+        repeatable: !hasBody && idempotent.has(request.method),
       },
       answer,
     )
@@ -171,13 +169,13 @@ export function createForwarder(sink: AnswerSink, upstream: Upstream): Forwarder
   function refuse(denial: Denial, failure: UpstreamFailure | undefined): void {
     status = denial.status
     finish(failure)
-    send(sink, denial, method)
+    send(sink, denial)
   }
 
   function giveUp(denial: Denial): void {
     done = undefined
     leave()
-    if (status === 0) send(sink, denial, method)
+    if (status === 0) send(sink, denial)
     else sink.abort()
   }
 

@@ -53,15 +53,10 @@ export function respondUpstream(failure: UpstreamFailure): Denial {
   return formatDenial(failure === 'upstream_timeout' ? 504 : 502, failure, upstreamHelp[failure])
 }
 
-/**
- * Sends a denial, whole.
- *
- * @param method Of the request; empty where it could not be read. After HEAD a body would be taken for the next answer.
- */
-export function send(sink: AnswerSink, { status, headers, body }: Denial, method: string): void {
-  const isHead = method === 'HEAD'
-  sink.begin(status, titles[status] ?? 'Error', headers, isHead ? 'none' : body.length)
-  if (!isHead) sink.write(body)
+/** Sends a denial, whole. */
+export function send(sink: AnswerSink, { status, headers, body }: Denial): void {
+  sink.begin(status, titles[status] ?? 'Error', headers, body.length)
+  sink.write(body)
   sink.end([])
 }
 

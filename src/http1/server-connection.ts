@@ -1,5 +1,4 @@
 // A client's connection, RFC 9112 §9: requests one after another, answers in their order, every wait and buffer bounded.
-
 import type { Socket } from 'node:net'
 import type { BodyReader } from './body.ts'
 import { createBodyReader } from './body.ts'
@@ -68,6 +67,7 @@ export function createServerConnection(
   let begunMs = 0
   let keepsAlive = true
   let isVersion11 = true
+  let isHead = false
   // Of its answer.
   let hasSwitched = false
   let hasEnded = false
@@ -160,6 +160,7 @@ export function createServerConnection(
     requests += 1
     hasEnded = false
     isVersion11 = head.version === '1.1'
+    isHead = head.method === 'HEAD'
     keepsAlive = head.keepAlive && requests < limits.requestsPerConnection
     const { framing } = head
     if (framing === 'none' || framing === 0) {
@@ -188,6 +189,7 @@ export function createServerConnection(
     hasEnded = false
     keepsAlive = false
     isVersion11 = true
+    isHead = false
     deadline.atMs = Number.POSITIVE_INFINITY
     events.refused(problem)
   }
@@ -223,12 +225,12 @@ export function createServerConnection(
     const isChunked = (framing === 'chunked' || framing === 'close') && isVersion11
     let head = `HTTP/1.1 ${status} ${reason}\r\n${formatFieldLines(lines)}`
     if (isChunked) head += 'Transfer-Encoding: chunked\r\n'
-    head += keepsAlive ? '\r\n' : 'Connection: close\r\n\r\n'
-    writer.begin(head, isChunked)
+    writer.begin(`${head}${keepsAlive ? '' : 'Connection: close\r\n'}\r\n`, isChunked)
   }
 
   function write(chunk: Buffer): boolean {
-    if (phase !== 'busy') return true
+    // After the head of an answer to HEAD comes the next answer, whatever somebody gives us.
+    if (phase !== 'busy' || isHead) return true
     writer.write(chunk)
     return hasRoom()
   }
@@ -273,13 +275,11 @@ export function createServerConnection(
   }
 
   function drained(): void {
-    if (phase === 'flushing') {
-      complete()
-      return
+    if (phase === 'flushing') complete()
+    else if (phase === 'busy') {
+      deadline.atMs = bodyDeadlineMs()
+      events.drained()
     }
-    if (phase !== 'busy') return
-    deadline.atMs = bodyDeadlineMs()
-    events.drained()
   }
 
   /** Reads while there is use for what comes, or room to keep it; also to learn that the client has left. */
