@@ -81,8 +81,9 @@ export async function openWorldBefore(
   { port }: ScriptedUpstream,
   options: Readonly<Record<string, unknown>> = {},
   rules: readonly Readonly<Record<string, unknown>>[] = usualRules,
+  others: Readonly<Record<string, unknown>> = {},
 ): Promise<World> {
-  const more = { upstream: { url: `http://127.0.0.1:${port}`, ...options } }
+  const more = { ...others, upstream: { url: `http://127.0.0.1:${port}`, ...options } }
   return await openWorld({ rules, b: null, upstream: port, more })
 }
 
