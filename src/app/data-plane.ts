@@ -25,6 +25,8 @@ export type DataPlaneDeps = AccessLogDeps & {
 export type DataPlane = {
   readonly inFlight: () => number
   readonly connections: () => number
+  /** Connections that were one too many, so far. */
+  readonly dropped: () => number
   /** Takes no new connection; resolves when all is answered, or time is up, with how many were not. */
   readonly drain: (timeoutMs: number) => Promise<number>
   readonly close: () => void
@@ -84,6 +86,7 @@ function planeOf(hall: Omit<Hall, 'take'>, closeUpstream: () => unknown): DataPl
   return {
     inFlight: hall.inFlight,
     connections: hall.connections,
+    dropped: hall.dropped,
     async drain(timeoutMs) {
       const late = await Promise.race([hall.drain().then(() => false), sleep(timeoutMs).then(() => true)])
       return late ? hall.inFlight() : 0

@@ -100,7 +100,7 @@ function feedSaid({ loaded, entries, stale }: FeedState): string {
 export type DataPlaneGaugeDeps = {
   readonly running: () => Running
   readonly known: Pick<KnownTokens<Principal>, 'entries'>
-  readonly plane: Pick<DataPlane, 'inFlight' | 'connections'>
+  readonly plane: Pick<DataPlane, 'inFlight' | 'connections' | 'dropped'>
   readonly writer: Pick<LineWriter, 'dropped'>
 }
 
@@ -109,6 +109,9 @@ export function registerDataPlane(metrics: Metrics, { running, known, plane, wri
   const listener = ['listener']
   metrics.gauge('requests_in_flight', 'Requests being served.', listener, () => [[['proxy'], plane.inFlight()]], 'sum')
   metrics.gauge('connections', 'Open connections.', listener, () => [[['proxy'], plane.connections()]], 'sum')
+  metrics.counterOf('connections_dropped_total', 'Connections over the limit.', listener, () => [
+    [['proxy'], plane.dropped()],
+  ])
   metrics.gauge('token_cache_entries', 'Tokens whose facts are kept.', [], () => [[[], known.entries()]], 'sum')
   const circuits = { closed: 0, half_open: 1, open: 2 } as const
   metrics.gauge(

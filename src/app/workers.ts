@@ -103,6 +103,7 @@ export async function startWorkers(count: number, deps: WorkersDeps): Promise<Wo
     port: reception.port,
     inFlight: () => 0,
     connections: () => 0,
+    dropped: reception.dropped,
     drain,
     close,
     reloaded() {

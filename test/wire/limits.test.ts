@@ -197,6 +197,7 @@ test('limits.connections: one too many is dropped without a byte, and takes no p
     assert.equal((await more.next()).kind, 'closed')
   }
 
+  assert.equal(wire.world.count('postern_connections_dropped_total{listener="proxy"}'), 5)
   for (const connection of held) assert.equal(await served(connection), '200 ok')
   held[0]?.socket.destroy()
   await until(() => wire.world.count('postern_connections{listener="proxy"}') === 2, 'a place to be free')
