@@ -24,7 +24,7 @@ const all = dist ? ['test/cli/*.test.ts', 'test/shows/*.test.ts', 'test/app/work
 const files = globSync(patterns.length > 0 ? patterns : all, { exclude: ['**/node_modules/**'] }).sort()
 let failed = 0
 let skipped = 0
-const tests = run({ files, concurrency: Math.min(2, availableParallelism()), timeout: 120_000 })
+const tests = run({ files, concurrency: Math.min(2, availableParallelism()), timeout: 300_000 })
 tests.on('test:fail', () => {
   failed += 1
 })

@@ -74,6 +74,12 @@ export const ruleOptions = z.strictObject({
     .prefault([])
     .describe('Escapes (%2F %3B %25 %3F %23; semicolon: also the raw one) that may pass, undecoded.'),
   forward_authorization: z.boolean().prefault(false).describe('Whether the upstream gets the `Authorization` header.'),
+  max_body: z
+    .int()
+    .min(0)
+    .max(1_099_511_627_776)
+    .optional()
+    .describe('Bytes of the longest request body that may pass; over it 413. Absent: any.'),
 })
 
 /** The rules of a configuration; their order means nothing. */
@@ -106,6 +112,8 @@ export type Rule = {
   /** A sum of `encodedBits`. */
   readonly allowEncoded: number
   readonly forwardAuthorization: boolean
+  /** Bytes of a request's body; undefined: any. */
+  readonly maxBody: number | undefined
 }
 
 /** The rules of one configuration, and the one of them that decides a request. */
@@ -184,6 +192,7 @@ function compileRule(options: RuleOptions, index: number): Rule {
     freshness: typeof freshness === 'string' ? { kind: freshness } : { kind: 'max_age', maxAgeMs: freshness.max_age },
     allowEncoded: maskOf(options.allow_encoded),
     forwardAuthorization: options.forward_authorization,
+    maxBody: options.max_body,
   }
 }
 

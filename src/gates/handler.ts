@@ -8,7 +8,7 @@ import type { AnswerSink, RequestEvents, Upstream } from '../http1/exchange.ts'
 import type { HeadProblem, RequestHead } from '../http1/request-head.ts'
 import type { GateReports, Peer, Serving, UpstreamFailure } from './gate.ts'
 import { createForwarder } from './proxy.ts'
-import { respond, send } from './respond.ts'
+import { bodyTooLarge, respond, send } from './respond.ts'
 
 /** What a handler asks and tells. */
 export type HandlerDeps = GateReports & {
@@ -109,8 +109,7 @@ export function createHandler(sink: AnswerSink, peer: Peer, deps: HandlerDeps): 
       }
       return
     }
-    const isFull = made.kind === 'allow' && upstream.isFull()
-    const decision: Decision = isFull ? { kind: 'deny', reason: 'overloaded', rule: made.rule } : made
+    const decision = made.kind === 'allow' ? admit(made, handled) : made
     handled.decision = decision
     handled.decidedMs = clock.monotonicMs()
     decided(decision, (handled.decidedMs - handled.arrivedMs) / 1000)
@@ -124,6 +123,14 @@ export function createHandler(sink: AnswerSink, peer: Peer, deps: HandlerDeps): 
       report(handled, decision, denial.status, undefined)
       send(sink, denial)
     }
+  }
+
+  /** What is allowed may still be too much: of a body, or of requests. */
+  function admit(allow: Allow, { head }: Handled): Decision {
+    const { rule } = allow
+    const length = typeof head?.framing === 'number' ? head.framing : 0
+    if (length > (rule.maxBody ?? Number.POSITIVE_INFINITY)) return bodyTooLarge(rule)
+    return upstream.isFull() ? { kind: 'deny', reason: 'overloaded', rule } : allow
   }
 
   function forward(handled: Handled, allow: Allow): void {

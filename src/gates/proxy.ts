@@ -3,6 +3,7 @@ import type { Allow } from '../decision/decision.ts'
 import { deny } from '../decision/decision.ts'
 import type { HeaderFilter } from '../decision/headers.ts'
 import type { AccessRequest } from '../decision/request.ts'
+import type { Rule } from '../decision/rules.ts'
 import type {
   AnswerEvents,
   AnswerHead,
@@ -16,7 +17,7 @@ import type { Framing } from '../http1/request-head.ts'
 import type { Peer, UpstreamFailure } from './gate.ts'
 import { upstreamFailures } from './gate.ts'
 import type { Denial } from './respond.ts'
-import { respond, respondUpstream, send } from './respond.ts'
+import { bodyTooLarge, respond, respondUpstream, send } from './respond.ts'
 
 /** An allowed request, as it came. */
 export type Forwarded = {
@@ -50,6 +51,9 @@ export function createForwarder(sink: AnswerSink, upstream: Upstream): Forwarder
   let done: Done | undefined
   let expectsContinue = false
   let hasBody = false
+  let rule: Rule | undefined
+  // Of the body, until it is too much for its rule.
+  let room = Number.POSITIVE_INFINITY
   let status = 0
 
   const answer: AnswerEvents = {
@@ -75,12 +79,16 @@ export function createForwarder(sink: AnswerSink, upstream: Upstream): Forwarder
     failed,
     switched(lines) {
       status = 101
+      // From now on these are no bytes of a request.
+      room = Number.POSITIVE_INFINITY
       sink.switchProtocols(switchLines(lines, headers))
     },
   }
   const events: RequestEvents = {
     data(chunk) {
-      if (exchange?.write(chunk) === false) sink.pause()
+      room -= chunk.length
+      if (room < 0) exceed()
+      else if (exchange?.write(chunk) === false) sink.pause()
     },
     end(trailers) {
       exchange?.end(trailers.length === 0 ? trailers : (headers?.forwardTrailers(trailers) ?? []))
@@ -113,6 +121,8 @@ export function createForwarder(sink: AnswerSink, upstream: Upstream): Forwarder
     done = whenDone
     status = 0
     exchange = undefined
+    rule = allow.rule
+    room = rule.maxBody ?? Number.POSITIVE_INFINITY
     expectsContinue = forwarded.expectsContinue
     hasBody = framing !== 'none' && framing !== 0
     upstream.open(
@@ -144,6 +154,16 @@ export function createForwarder(sink: AnswerSink, upstream: Upstream): Forwarder
     }
     finish(failure)
     sink.abort()
+  }
+
+  /** The upstream never gets the end of it, so that it cannot take what it has for the whole. */
+  function exceed(): void {
+    leave()
+    if (status === 0 && rule !== undefined) refuse(respond(bodyTooLarge(rule)), undefined)
+    else {
+      finish(undefined)
+      sink.abort()
+    }
   }
 
   function refuse(denial: Denial, failure: UpstreamFailure | undefined): void {

@@ -1,6 +1,7 @@
 import { scopesOf } from '../decision/authorize.ts'
 import type { Deny } from '../decision/decision.ts'
 import { deny, denyReasons } from '../decision/decision.ts'
+import type { Rule } from '../decision/rules.ts'
 import type { AnswerSink } from '../http1/exchange.ts'
 import { formatBearerChallenge } from '../spec/authorization.ts'
 import type { UpstreamFailure } from './gate.ts'
@@ -39,6 +40,11 @@ export function respond(denied: Deny): Denial {
   if (challenge !== undefined) headers.push('WWW-Authenticate', challenge)
   if (status === 503) headers.push('Retry-After', String(denied.retryAfterS ?? 1))
   return { ...denial, headers }
+}
+
+/** The denial of a body over the `max_body` of its rule, whether its length says so or it turns out. */
+export function bodyTooLarge(rule: Rule): Deny {
+  return { kind: 'deny', reason: 'too_large', status: 413, rule }
 }
 
 /** What an upstream's failure looks like to the client; its decision was an allow. */

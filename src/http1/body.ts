@@ -28,6 +28,8 @@ export type BodyReader = {
 // Nobody has a use for chunk extensions (§7.1.1); a few bytes are put up with.
 const maxSizeLine = 256
 const trailerLimits: FieldLimits = { bytes: 8192, count: 50, one: 4096 }
+// Of a line, its end included; the trailers count as one.
+const mostBytes = { size: maxSizeLine, data: 0, 'data-end': 2, trailers: trailerLimits.bytes + 2, done: 0 } as const
 const sizeLine = /^([0-9A-Fa-f]{1,12})(?:[ \t]*;[\t -~\x80-\xff]*)?$/
 const noTrailers: readonly string[] = []
 
@@ -83,9 +85,9 @@ function createChunkedReader(sink: BodySink): BodyReader {
   function takeLine(bytes: Buffer, at: number): number | 'malformed' {
     const feedAt = bytes.indexOf(10, at)
     const to = feedAt === -1 ? bytes.length : feedAt + 1
-    const most = state === 'trailers' ? trailerLimits.bytes + 2 : maxSizeLine
-    if (held.length + to - at > most) return 'malformed'
+    if (held.length + to - at > mostBytes[state]) return 'malformed'
     held += bytes.toString('latin1', at, to)
+    if (state === 'data-end' && !'\r\n'.startsWith(held)) return 'malformed'
     if (feedAt === -1) return isHopeless(held) ? 'malformed' : to - at
     if (!held.endsWith('\r\n')) return 'malformed'
     return endLine() ? to - at : 'malformed'

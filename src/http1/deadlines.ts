@@ -4,6 +4,7 @@
 export type Deadline = {
   /** Monotonic milliseconds; `Infinity` while nothing is waited for. Set by its owner, at any time. */
   atMs: number
+  /** Called once it has passed: never earlier, and at most two intervals later. */
   readonly expire: () => void
 }
 
@@ -16,7 +17,7 @@ export type Deadlines = {
 }
 
 // security.md §4.1 wants at most 2 s between looks.
-const everyMs = 500
+const everyMs = 250
 
 /** Makes the watch of one process; it keeps no process alive. */
 export function createDeadlines(clock: { readonly monotonicMs: () => number }): Deadlines {
@@ -40,7 +41,8 @@ export function createDeadlines(clock: { readonly monotonicMs: () => number }): 
 
   function look(): void {
     lookedMs = clock.monotonicMs()
-    for (const deadline of watched) if (deadline.atMs <= lookedMs) deadline.expire()
+    // A deadline was set by a time as old as one interval: without that it would end what has time left.
+    for (const deadline of watched) if (deadline.atMs <= lookedMs - everyMs) deadline.expire()
     if (watched.size > 0 || timer === undefined) return
     clearInterval(timer)
     timer = undefined

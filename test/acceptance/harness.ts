@@ -80,6 +80,8 @@ export type Setup = {
   readonly before?: (a: StubIssuer, b: StubIssuer) => void
   /** Whether to wait until every source has loaded; default true. */
   readonly ready?: boolean
+  /** The port of another upstream than the recording one: whoever opened it sends by itself, and keeps the books. */
+  readonly upstream?: number
 }
 
 export const secrets = { SECRET_A: 'secret-of-the-gateway-at-a', SECRET_B: 'secret-of-the-gateway-at-b' } as const
@@ -109,10 +111,11 @@ export async function openWorld(setup: Setup = {}): Promise<World> {
   b.nowS = nowS
   setup.before?.(a, b)
   const upstream = await openUpstream()
+  const elsewhere = setup.upstream !== undefined
   const configuration: Record<string, unknown> = {
     version: 1,
     listen: { proxy: '127.0.0.1:0', health: '127.0.0.1:0', admin: '127.0.0.1:0' },
-    upstream: { url: `http://127.0.0.1:${upstream.port}` },
+    upstream: { url: `http://127.0.0.1:${setup.upstream ?? upstream.port}` },
     drain: { delay: '0s', timeout: '1s' },
     issuers: [issuerSection(a, 'A', setup.a), ...(setup.b === null ? [] : [issuerSection(b, 'B', setup.b)])],
     rules: setup.rules ?? defaultRules.filter(({ id }) => setup.b !== null || id !== 'only-b'),
@@ -130,7 +133,8 @@ export async function openWorld(setup: Setup = {}): Promise<World> {
       readFile: (path) => readFileSync(path),
       fileMode: (path) => statSync(path).mode,
       write(chunk, done) {
-        logs += chunk
+        // Of a hundred thousand requests, only what went wrong.
+        if (!elsewhere || chunk.includes('internal_error')) logs += chunk
         done()
       },
       version: 'test',
@@ -203,9 +207,10 @@ export async function openWorld(setup: Setup = {}): Promise<World> {
       if (series.includes('decision="allow"')) allowed += value
       if (series.includes('"internal_error"')) assert.equal(value, 0, `internal_error: ${logs}`)
     }
+    assert.doesNotMatch(logs, /internal_error/)
+    if (elsewhere) return
     assert.equal(total, sent, 'decisions counted, requests sent')
     assert.equal(allowed, upstream.seen.length, 'requests allowed, requests at the upstream')
-    assert.doesNotMatch(logs, /internal_error/)
   }
 
   /** No token, secret or subject stands in a log line, a metric or an answer. */

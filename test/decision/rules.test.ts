@@ -158,6 +158,7 @@ test('compileRules() reads every member of a rule, and what is left out', () => 
         freshness: { max_age: '5s' },
         allow_encoded: ['slash', 'percent'],
         forward_authorization: true,
+        max_body: 1000,
       },
       { match: { path: '/c' }, scopes: ['x'], audience: ['a', 'b'], freshness: 'always', public: false },
     ]),
@@ -175,6 +176,7 @@ test('compileRules() reads every member of a rule, and what is left out', () => 
     freshness: { kind: 'cached' },
     allowEncoded: 0,
     forwardAuthorization: false,
+    maxBody: undefined,
   }
   assert.deepEqual(rules, [
     { ...bare, id: 'rule-1', index: 0, path: '/a' },
@@ -196,6 +198,7 @@ test('compileRules() reads every member of a rule, and what is left out', () => 
       freshness: { kind: 'max_age', maxAgeMs: 5000 },
       allowEncoded: 5,
       forwardAuthorization: true,
+      maxBody: 1000,
     },
     {
       ...bare,
