@@ -459,6 +459,25 @@ test('createServerConnection() tells nothing of a body before it is asked for', 
   assert.deepEqual(it.told, ['request POST /1', 'data hello', 'end'])
 })
 
+test('createServerConnection() keeps what nobody has asked for yet as it came, whatever others read meanwhile', async () => {
+  for (const size of [1000, 4000, 5000, 40_000]) {
+    await using it = await serve(silent)
+    await using other = await serve(silent)
+    const body = 'x'.repeat(size)
+
+    it.send(post('/1', `Content-Length: ${size}`, body))
+    await it.tells('request POST /1')
+    await settle()
+    other.send(`${get('/2')}${'y'.repeat(60_000)}`)
+    await other.tells('request GET /2')
+    await settle()
+    it.connection.resume()
+    await it.tells('end')
+
+    assert.deepEqual(it.told, ['request POST /1', `data ${body}`, 'end'])
+  }
+})
+
 test('createServerConnection() reads what is left of a small body behind an early answer, tells nothing of it, and goes on', async () => {
   await using it = await serve(atOnce)
 
