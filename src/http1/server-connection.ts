@@ -4,6 +4,7 @@ import type { BodyReader } from './body.ts'
 import { createBodyReader } from './body.ts'
 import type { Deadline, Deadlines } from './deadlines.ts'
 import type { AnswerSink, ServerEvents } from './exchange.ts'
+import { copiedBytes } from './exchange.ts'
 import type { ServerLimits } from './limits.ts'
 import { createMessageWriter, formatFieldLines } from './message-writer.ts'
 import type { Framing, HeadProblem, RequestHead } from './request-head.ts'
@@ -112,8 +113,8 @@ export function createServerConnection(
 
   function receive(chunk: Buffer): void {
     take(chunk)
-    // Lent: what is kept is copied.
-    if (pending?.buffer === chunk.buffer) pending = Buffer.from(pending)
+    // Lent, where it is small: what is kept is copied.
+    if (chunk.length <= copiedBytes && pending?.buffer === chunk.buffer) pending = Buffer.from(pending)
   }
 
   function take(chunk: Buffer): void {

@@ -225,6 +225,15 @@ test('createHall().drain() still answers a request that had come and was not rea
   assert.equal(statusOf(await answer), 200)
 })
 
+test('openFrontDoor() denies HEAD without content, which would be taken for the next answer', async () => {
+  await using upstream = await openUpstream((_request, response) => void response.end())
+  await using it = await openDoor(upstream.port, { decide: () => ({ kind: 'deny', reason: 'no_rule' }) })
+
+  const answer = await it.send(`HEAD /a HTTP/1.1\r\nHost: a.test\r\n\r\n${get('/b')}`)
+
+  assert.match(answer, /^HTTP\/1\.1 403 Forbidden\r\n[^{]*\r\n\r\nHTTP\/1\.1 403 Forbidden\r\n[^{]*\r\n\r\n\{[^{]*\}$/)
+})
+
 test('openFrontDoor() does not read on after denying a body of unknown length, and closes', async () => {
   await using upstream = await openUpstream((_request, response) => void response.end())
   await using it = await openDoor(upstream.port, { decide: () => ({ kind: 'deny', reason: 'no_rule' }) })

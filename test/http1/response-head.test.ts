@@ -25,17 +25,17 @@ function readParts(parts: readonly Buffer[], limits = roomy): ResponseHead | 'ma
 const ok = (lines: string) => `HTTP/1.1 200 OK\r\n${lines}\r\n`
 
 test('readResponseHead() reads everything of a head, and how many bytes it has', () => {
-  const text = 'HTTP/1.1 200 All is well\r\ncontent-TYPE: Text/Plain; a=b\r\nContent-Length: 5\r\n\r\n'
+  const text = 'HTTP/1.1 200 All is well\r\ncontent-TYPE: Text/Event-Stream ;charset=utf-8\r\nContent-Length: 5\r\n\r\n'
 
   assert.deepEqual(read(`${text}hello`), {
     kind: 'head',
     status: 200,
     reason: 'All is well',
-    lines: ['content-TYPE', 'Text/Plain; a=b', 'Content-Length', '5'],
+    lines: ['content-TYPE', 'Text/Event-Stream ;charset=utf-8', 'Content-Length', '5'],
     framing: 5,
     keepAlive: true,
     keepAliveMs: undefined,
-    mediaType: 'text/plain',
+    mediaType: 'text/event-stream',
     bytes: text.length,
   })
 })
@@ -171,24 +171,19 @@ for (const { version, sent, keepAlive, keepAliveMs } of wishes) {
   })
 }
 
-test('readResponseHead() reads the media type of each answer, not of the one before', () => {
-  const types = [
-    'text/plain',
-    'text/plain',
-    'text/html',
-    'text/plain',
-    'text/event-stream',
-    'Text/Event-Stream ;charset=utf-8',
-    'text/plain',
-    '',
-    ';',
-    'text/event-stream',
-  ]
+const mediaTypes = [
+  ['text/event-stream', 'text/event-stream'],
+  ['Text/Event-Stream ;charset=utf-8', 'text/event-stream'],
+  ['text/plain', 'text/plain'],
+  ['', ''],
+  [';', ''],
+] as const
 
-  const found = types.map((type) => readHead(ok(`Content-Type: ${type}\r\n`)).mediaType)
+test('readResponseHead() reads the media type of each answer, not of one before', () => {
+  const order = [0, 0, 1, 0, 2, 1, 3, 0, 4, 2, 2, 0]
 
-  assert.deepEqual(found.splice(0, 4), ['text/plain', 'text/plain', 'text/html', 'text/plain'])
-  assert.deepEqual(found, ['text/event-stream', 'text/event-stream', 'text/plain', '', '', 'text/event-stream'])
+  for (const [value, type] of order.map((at) => mediaTypes[at] ?? ['', '']))
+    assert.equal(readHead(ok(`Content-Type: ${value}\r\n`)).mediaType, type)
   assert.equal(readHead(ok('')).mediaType, '')
 })
 

@@ -4,7 +4,7 @@ import { test } from 'node:test'
 import * as fc from 'fast-check'
 import type { RequestHead } from '../../src/http1/request-head.ts'
 import type { ServerConnection } from '../../src/http1/server-connection.ts'
-import { cuts, cutUp } from './parts.ts'
+import { cuts, cutUp, spoilt } from './parts.ts'
 import type { Answer } from './served.ts'
 import { get, limits, post, reply, serve, settle, until } from './served.ts'
 
@@ -106,6 +106,52 @@ test('createServerConnection() tells the same whatever the parts in which the by
       assert.equal(text, answers.join(''))
     }),
     { numRuns: 40 },
+  )
+})
+
+test('createServerConnection() tells the same of whatever bytes, however they come, and closes behind them', async () => {
+  const stream = fc.array(
+    fc.constantFrom(
+      get('/1'),
+      get('/2', 'Connection: close\r\n'),
+      post('/3', 'Content-Length: 5', 'hello'),
+      post('/4', 'Transfer-Encoding: chunked', '5\r\nhello\r\n0\r\n\r\n'),
+      'HEAD /5 HTTP/1.0\r\nHost: a\r\n\r\n',
+    ),
+    { minLength: 1, maxLength: 4 },
+  )
+  /** What is told of these parts, with a client that then closes its side. */
+  async function tellsOf(parts: readonly Buffer[], lends: boolean): Promise<readonly string[]> {
+    const answer: Answer = (connection, head) => {
+      connection.resume()
+      if (typeof head === 'string' || head.framing === 'none' || head.framing === 0) reply(connection, 'done')
+    }
+    const hears = (what: string, connection: ServerConnection) => {
+      if (what.startsWith('end') || what.startsWith('broken')) reply(connection, 'done')
+    }
+    await using it = await serve(answer, { hears, lends })
+    for (const part of parts) {
+      it.send(part)
+      await new Promise(setImmediate)
+    }
+    it.client.end()
+    await until(
+      () => it.near.destroyed,
+      () => `the close behind ${JSON.stringify(Buffer.concat(parts).toString('latin1'))}`,
+    )
+    assert.equal(it.deadlines.watched(), 0)
+    return [...it.told]
+  }
+
+  await fc.assert(
+    fc.asyncProperty(spoilt(stream.map((each) => each.join(''))), cuts, async (text, shares) => {
+      const bytes = Buffer.from(text, 'latin1')
+      const whole = await tellsOf([bytes], true)
+
+      assert.deepEqual(await tellsOf(cutUp(bytes, shares), true), whole)
+      assert.deepEqual(await tellsOf(cutUp(bytes, shares), false), whole)
+    }),
+    { numRuns: 100 },
   )
 })
 
@@ -411,6 +457,25 @@ test('createServerConnection() tells nothing of a body before it is asked for', 
   it.connection.resume()
 
   assert.deepEqual(it.told, ['request POST /1', 'data hello', 'end'])
+})
+
+test('createServerConnection() keeps what nobody has asked for yet as it came, whatever others read meanwhile', async () => {
+  for (const size of [1000, 4000, 5000, 40_000]) {
+    await using it = await serve(silent)
+    await using other = await serve(silent)
+    const body = 'x'.repeat(size)
+
+    it.send(post('/1', `Content-Length: ${size}`, body))
+    await it.tells('request POST /1')
+    await settle()
+    other.send(`${get('/2')}${'y'.repeat(60_000)}`)
+    await other.tells('request GET /2')
+    await settle()
+    it.connection.resume()
+    await it.tells('end')
+
+    assert.deepEqual(it.told, ['request POST /1', `data ${body}`, 'end'])
+  }
 })
 
 test('createServerConnection() reads what is left of a small body behind an early answer, tells nothing of it, and goes on', async () => {
