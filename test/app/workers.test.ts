@@ -133,6 +133,20 @@ test('a gateway none of whose workers is left is not ready, and serves those who
   assert.equal((await world.gateway.health('/readyz')).status, 200)
 })
 
+test('a worker that is started while the gateway drains announces the end of connections, as the others do', async () => {
+  await using world = await openWorkers({ more: { drain: { delay: '5s' } } })
+  await world.gateway.ready()
+  world.gateway.signal('SIGTERM')
+  await until(async () => (await world.gateway.health('/readyz')).status === 503)
+  for (const pid of await world.serving(2)) process.kill(pid, 'SIGKILL')
+  await until(async () => (await world.gateway.metrics()).get('postern_workers') === 0)
+
+  const answers = await askAll(world.lanes(8), '/open', 'none')
+
+  assert.deepEqual(statusesOf(answers), [200])
+  for (const { head } of answers) assert.match(head, /\r\nconnection: close/i)
+})
+
 test('a worker that hangs is handed nothing more, found out, and replaced', async () => {
   await using world = await openWorkers()
   await world.gateway.ready()
