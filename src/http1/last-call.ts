@@ -3,8 +3,8 @@ export function nextTurn(): Promise<void> {
   return new Promise((resolve) => void setImmediate(resolve))
 }
 
-// The kernel's queue is no longer than this.
-const maxTurns = 4096
+// Twice what Node lets the kernel keep: those who go on coming are not waited for.
+const maxTurns = 1024
 
 /**
  * Waits until nobody more comes in. Who has connected and waits in the kernel's queue would be reset with the listener

@@ -108,6 +108,20 @@ test('a revocation reaches every worker within a poll and a second, and a worker
   assert.ok(polled >= 2)
 })
 
+test('each worker asks an issuer about an opaque token by itself, and once for all who wait', async () => {
+  await using world = await openWorkers()
+  await world.gateway.ready()
+  const lanes = await lanesToBoth(world)
+  const nowS = Math.floor(Date.now() / 1000)
+  const claims = { sub: 'alice', scope: 'orders:read', client_id: 'web', aud: 'orders-api', exp: nowS + 3600 }
+  world.issuer.tokens.set('opaque', { active: true, iss: world.issuer.url, jti: 'o', iat: nowS, ...claims })
+
+  for (let round = 0; round < 3; round += 1)
+    assert.deepEqual(statusesOf(await askAll(lanes, '/orders/1', 'opaque')), [200])
+
+  assert.equal(world.issuer.count('/introspect'), 2)
+})
+
 test('polls of two workers are those of one: the primary polls', async () => {
   await using world = await openFeedWorld(() => false)
   await world.gateway.ready()

@@ -35,7 +35,7 @@ export type WorkersWorld = AsyncDisposable & {
 }
 
 export type WorldOptions = {
-  readonly workers?: number
+  readonly workers?: number | 'auto'
   readonly issuer?: Readonly<Record<string, unknown>>
   /** The issuer has a blacklist. */
   readonly hasFeed?: boolean

@@ -1,5 +1,6 @@
 // `workers: 2`, with the real program and real processes: who serves, and what becomes of it when one of them ends.
 import assert from 'node:assert/strict'
+import { availableParallelism } from 'node:os'
 import { test } from 'node:test'
 import { setTimeout as wait } from 'node:timers/promises'
 import { until } from '../support/gateway-process.ts'
@@ -48,6 +49,17 @@ test('startWorkers() shares 64 kept connections evenly, and their counters add u
   assert.equal(metrics.get('postern_decision_duration_seconds_count{path="none"}'), 320)
   assert.equal(metrics.get('postern_connections{listener="proxy"}'), 64)
   assert.equal(metrics.get('postern_workers'), 2)
+})
+
+test('workers: auto is one for each processor that may be used, and on a single one the gateway serves by itself', async () => {
+  await using world = await openWorkers({ workers: 'auto' })
+  await world.gateway.ready()
+
+  const { workers } = (await world.gateway.status()) as { workers?: readonly unknown[] } // as app/probes.ts says it
+
+  const count = availableParallelism()
+  assert.equal(workers?.length, count === 1 ? undefined : count)
+  assert.deepEqual(statusesOf(await askAll(world.lanes(4), '/open', 'none')), [200])
 })
 
 test('startWorkers() shares evenly again after connections were closed on one side', async () => {
@@ -131,6 +143,20 @@ test('a gateway none of whose workers is left is not ready, and serves those who
   assert.deepEqual(statusesOf(await asked), [200])
   await world.serving(2)
   assert.equal((await world.gateway.health('/readyz')).status, 200)
+})
+
+test('a worker that is started while the gateway drains announces the end of connections, as the others do', async () => {
+  await using world = await openWorkers({ more: { drain: { delay: '5s' } } })
+  await world.gateway.ready()
+  world.gateway.signal('SIGTERM')
+  await until(async () => (await world.gateway.health('/readyz')).status === 503)
+  for (const pid of await world.serving(2)) process.kill(pid, 'SIGKILL')
+  await until(async () => (await world.gateway.metrics()).get('postern_workers') === 0)
+
+  const answers = await askAll(world.lanes(8), '/open', 'none')
+
+  assert.deepEqual(statusesOf(answers), [200])
+  for (const { head } of answers) assert.match(head, /\r\nconnection: close/i)
 })
 
 test('a worker that hangs is handed nothing more, found out, and replaced', async () => {

@@ -1,0 +1,63 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { readConfiguration } from '../../src/app/configuration.ts'
+
+const text = JSON.stringify({
+  version: 1,
+  upstream: { url: 'http://127.0.0.1:9' },
+  issuers: [
+    {
+      issuer: 'https://issuer.test',
+      audience: 'orders-api',
+      http: { ca: { file: '/ca.pem' } },
+      introspection: { client_id: 'gateway', client_secret: { file: '/secret' } },
+    },
+  ],
+  blacklist: { local: { file: '/denied.yaml' } },
+  rules: [{ match: { path: '/orders' }, scopes: ['orders:read'] }],
+})
+const source = { file: '/gateway.yaml', read: () => text }
+const contents: Readonly<Record<string, string>> = {
+  '/ca.pem': '-----BEGIN CERTIFICATE-----',
+  '/secret': 'a-secret-of-some-length',
+  '/denied.yaml': 'version: 1\nentries: [{ kind: sub, value: mallory }]\n',
+}
+
+function readFrom(files: Readonly<Record<string, string>>, reads: string[] = []) {
+  return (path: string) => {
+    reads.push(path)
+    const held = files[path]
+    if (held === undefined) throw Object.assign(new Error('Cannot read: no such file'), { code: 'ENOENT' })
+    return Buffer.from(held)
+  }
+}
+
+test('readConfiguration() keeps the files it has read, each read once, and no secret', () => {
+  const reads: string[] = []
+
+  const read = readConfiguration(source, { env: {}, readFile: readFrom(contents, reads), fileMode: () => 0o400 })
+
+  assert.ok(read.kind === 'loaded', JSON.stringify(read))
+  assert.deepEqual([...read.files.keys()].sort(), ['/ca.pem', '/denied.yaml'])
+  assert.equal(read.files.get('/denied.yaml')?.toString(), contents['/denied.yaml'])
+  assert.deepEqual(reads.filter((path) => path !== '/secret').sort(), ['/ca.pem', '/denied.yaml'])
+})
+
+test('readConfiguration() of what was handed over needs no file and no secret, and is the same', () => {
+  const before = readConfiguration(source, { env: {}, readFile: readFrom(contents), fileMode: () => 0o400 })
+  assert.ok(before.kind === 'loaded')
+  const handed = Object.fromEntries([...before.files].map(([path, bytes]) => [path, bytes.toString()]))
+
+  const after = readConfiguration(source, { env: {}, readNamed: readFrom(handed) })
+
+  assert.ok(after.kind === 'loaded', JSON.stringify(after))
+  assert.equal(after.hash, before.hash)
+  assert.deepEqual(after.options, before.options)
+  assert.deepEqual(after.localList, before.localList)
+})
+
+test('readConfiguration() refuses a configuration one of whose named files was not handed over', () => {
+  const read = readConfiguration(source, { env: {}, readNamed: readFrom({ '/ca.pem': contents['/ca.pem'] ?? '' }) })
+
+  assert.equal(read.kind, 'refused')
+})
