@@ -80,7 +80,7 @@ export async function startStage(configuration: typeof gatewayText, shell: Shell
   const powers = {
     ...shell,
     env: { [secretVariable]: secrets.gateway },
-    write: (_: string, done: () => void) => done(),
+    write: (_: Buffer, done: () => void) => done(),
   }
   const app = await startApp({ file: 'demo.yaml', read: () => text }, powers)
   if (app.kind === 'refused')

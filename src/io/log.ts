@@ -14,14 +14,16 @@ export type LineWriter = {
   readonly flush: () => Promise<void>
 }
 
-/** Writes a chunk and calls back once, with an error when it, or a part, could not be written. */
-export type WriteChunk = (chunk: string, done: (error?: Error | null) => void) => void
+/** Writes a chunk, which stays as it is until then, and calls back once: with an error when some of it was not written. */
+export type WriteChunk = (chunk: Buffer, done: (error?: Error | null) => void) => void
 
 const maxBufferedBytes = 1_048_576
 // A write wakes another thread, which costs more than writing the line: so lines travel together, soon enough for people.
 const batchMs = 50
 const batchBytes = 262_144
+const firstPageBytes = 65_536
 const flushMs = 1000
+const lineFeed = 10
 const stdoutRetryMs = 10
 const maxValueLength = 512
 
@@ -35,7 +37,10 @@ export function createLineWriter(
   { write }: { readonly write: WriteChunk },
 ): LineWriter {
   const maxBytes = options.maxBufferedBytes ?? maxBufferedBytes
-  let waiting = ''
+  // Bytes, not text: a text that long is a tree of its pieces, which every collection of young objects would walk through.
+  let page: Buffer = Buffer.alloc(0)
+  let spare = page
+  let used = 0
   let waitingLines = 0
   let writingBytes = 0
   let timer: NodeJS.Timeout | undefined
@@ -44,15 +49,18 @@ export function createLineWriter(
   return { line, dropped: () => dropped, flush }
 
   function line(text: string): void {
-    if (writingBytes + waiting.length + text.length + 1 > maxBytes) {
+    const size = text.length + 1
+    if (writingBytes + used + size > maxBytes) {
       dropped += 1
       return
     }
-    waiting += text
-    waiting += '\n'
+    if (used + size > page.length) page = enlarge(page, used + size)
+    page.write(text, used, 'latin1')
+    used += size
+    page[used - 1] = lineFeed
     waitingLines += 1
     if (writingBytes > 0) return
-    if (waiting.length > batchBytes) writeWaiting()
+    if (used > batchBytes) writeWaiting()
     else timer ??= setTimeout(writeWaiting, batchMs)
   }
 
@@ -60,19 +68,20 @@ export function createLineWriter(
     clearTimeout(timer)
     timer = undefined
     if (writingBytes > 0) return
-    if (waiting === '') {
+    if (used === 0) {
       idle?.resolve()
       idle = undefined
       return
     }
-    const chunk = waiting
+    const written = page
     const lines = waitingLines
-    waiting = ''
+    writingBytes = used
+    page = spare
+    used = 0
     waitingLines = 0
-    writingBytes = chunk.length
     let reported = false
     try {
-      write(chunk, done)
+      write(written.subarray(0, writingBytes), done)
     } catch (error) {
       done(error instanceof Error ? error : new Error('Cannot write log lines'))
     }
@@ -82,6 +91,7 @@ export function createLineWriter(
       reported = true
       if (error) dropped += lines
       writingBytes = 0
+      spare = written
       // Never at once: a write that calls back before it returns would otherwise recurse.
       if (idle === undefined) timer ??= setTimeout(writeWaiting, batchMs)
       else setImmediate(writeWaiting)
@@ -89,7 +99,7 @@ export function createLineWriter(
   }
 
   async function flush(): Promise<void> {
-    if (waiting === '' && writingBytes === 0) return
+    if (used === 0 && writingBytes === 0) return
     idle ??= Promise.withResolvers()
     writeWaiting()
     const late = Promise.withResolvers<void>()
@@ -99,10 +109,15 @@ export function createLineWriter(
   }
 }
 
+function enlarge(page: Buffer, wanted: number): Buffer {
+  const larger = Buffer.allocUnsafeSlow(Math.max(firstPageBytes, 2 ** Math.ceil(Math.log2(wanted))))
+  page.copy(larger)
+  return larger
+}
+
 /** Writes to an open descriptor, 1 for stdout: the rest after a short write, and again in 10 ms while its pipe is full. */
 export function createStdoutWrite(fd: number): WriteChunk {
-  return (chunk, done) => {
-    const bytes = Buffer.from(chunk)
+  return (bytes, done) => {
     rest(0)
 
     function rest(from: number): void {
@@ -130,13 +145,13 @@ export function inWholeLines(write: WriteChunk): WriteChunk {
 
     function rest(from: number): void {
       if (chunk.length - from <= atomicBytes) {
-        write(chunk.slice(from), done)
+        write(chunk.subarray(from), done)
         return
       }
-      const fitting = chunk.lastIndexOf('\n', from + atomicBytes - 1)
-      const end = fitting >= from ? fitting : chunk.indexOf('\n', from)
+      const fitting = chunk.lastIndexOf(lineFeed, from + atomicBytes - 1)
+      const end = fitting >= from ? fitting : chunk.indexOf(lineFeed, from)
       const to = end === -1 ? chunk.length : end + 1
-      write(chunk.slice(from, to), (error) => (error || to === chunk.length ? done(error) : rest(to)))
+      write(chunk.subarray(from, to), (error) => (error || to === chunk.length ? done(error) : rest(to)))
     }
   }
 }

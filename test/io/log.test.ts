@@ -169,7 +169,7 @@ function slowWrite() {
   const chunks: string[] = []
   const calls: ((error?: Error | null) => void)[] = []
   const write: WriteChunk = (chunk, done) => {
-    chunks.push(chunk)
+    chunks.push(chunk.toString())
     calls.push(done)
   }
   return { chunks, write, finish: (error?: Error) => calls.shift()?.(error) }
@@ -205,6 +205,26 @@ test('createLineWriter() writes lines together after 50 ms, and one chunk at a t
 
   assert.deepEqual(chunks, ['a\nb\n', 'c\n'])
   finish()
+  await writer.flush()
+  assert.equal(writer.dropped(), 0)
+})
+
+test('createLineWriter() leaves a chunk as it is until it is written, whatever comes meanwhile', async () => {
+  const held: { chunk: Buffer; before: string; done: () => void }[] = []
+  const writer = createLineWriter(
+    {},
+    { write: (chunk, done) => held.push({ chunk, before: chunk.toString(), done: () => done() }) },
+  )
+  for (const letter of ['a', 'b', 'c', 'd']) {
+    for (let at = 0; at < 300; at += 1) writer.line(letter.repeat(1000))
+    const last = held.at(-1)
+    assert.ok(last !== undefined && last.before.includes(letter.repeat(1000)))
+    for (let at = 0; at < 300; at += 1) writer.line('later'.repeat(200))
+    assert.equal(last.chunk.toString(), last.before)
+    last.done()
+    while (held.at(-1) === last) await new Promise((resolve) => setTimeout(resolve, 5))
+    held.at(-1)?.done()
+  }
   await writer.flush()
   assert.equal(writer.dropped(), 0)
 })
@@ -264,7 +284,7 @@ test('createLineWriter().flush() waits for what was queued, but not for ever', a
     {
       write: (chunk, callback) => {
         setTimeout(() => {
-          done.push(chunk)
+          done.push(chunk.toString())
           callback()
         }, 5)
       },
@@ -290,7 +310,7 @@ test('createStdoutWrite() writes all of a chunk through a full pipe: short write
 
   const writing = Promise.withResolvers<Error | null | undefined>()
   let written = false
-  createStdoutWrite(fd)(chunk, (error) => {
+  createStdoutWrite(fd)(Buffer.from(chunk), (error) => {
     written = true
     writing.resolve(error)
   })
@@ -319,7 +339,9 @@ test('createStdoutWrite() reports a descriptor that cannot be written', async ()
   writeFileSync(path, '')
   const fd = openSync(path, 'r')
 
-  const error = await new Promise<Error | null | undefined>((resolve) => createStdoutWrite(fd)('a\n', resolve))
+  const error = await new Promise<Error | null | undefined>((resolve) =>
+    createStdoutWrite(fd)(Buffer.from('a\n'), resolve),
+  )
 
   assert.equal((error as NodeJS.ErrnoException).code, 'EBADF') // undefined would fail here as well
   assert.equal(readFileSync(path, 'utf8'), '')
