@@ -92,6 +92,11 @@ export function createEntrance(
       entered({ socket: adoptSocket(socket), peer, protocol: undefined, acceptedMs: undefined })
       return
     }
+    // Handed over, and gone meanwhile: it would never close again.
+    if (socket.destroyed) {
+      gone()
+      return
+    }
     const acceptedMs = begin(socket, gone)
     if (!proxyProtocol) greet(socket, own, acceptedMs, 0, entered)
     else

@@ -30,9 +30,8 @@ const halfClosedMs = 500
 const preface = Buffer.from('PRI * HTTP/2.0\r\n\r\n')
 
 /**
- * Serves one connection, accepted at `acceptedMs`; absent: now.
- *
- * @param listen Makes the listener; called at once, with the connection.
+ * Serves one connection, accepted at `acceptedMs`; absent: now. `listen` makes the listener, and is called at once, with
+ * the connection.
  */
 export function createServerConnection(
   socket: Socket,
