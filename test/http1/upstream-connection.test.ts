@@ -298,6 +298,15 @@ for (const { says, keptMs } of promises) {
   })
 }
 
+test('createUpstreamConnection() whose upstream keeps it for no time is not used again, though somebody waits for it', async () => {
+  await using peer = await openPeer(() => ok.replace('\r\n\r\n', '\r\nKeep-Alive: timeout=0\r\n\r\n'))
+  using pool = openPool([peer.endpoint], { connections: 1 })
+
+  assert.deepEqual(await Promise.all([ask(pool).outcome, ask(pool).outcome]), ['end', 'end'])
+
+  assert.equal(peer.accepted.length, 2)
+})
+
 test('createUpstreamConnection() whose upstream keeps it for a second is not kept', async () => {
   await using peer = await openPeer(() => ok.replace('\r\n\r\n', '\r\nKeep-Alive: timeout=1\r\n\r\n'))
   using pool = openPool([peer.endpoint])
