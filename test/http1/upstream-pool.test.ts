@@ -146,6 +146,31 @@ test('createUpstreamPool() repeats a request on a new connection even where it h
   )
 })
 
+test('createUpstreamPool().cancel() of a request that waits to be repeated has it sent no second time', async () => {
+  const waiting: Accepted[] = []
+  await using peer = await openPeer((connection, request) => {
+    if (request === 1) return ok
+    if (request === 2) connection.socket.destroy()
+    else waiting.push(connection)
+    return undefined
+  })
+  using pool = openPool([peer.endpoint], { connections: 1 })
+  await ask(pool).outcome
+  const unlucky = ask(pool)
+  const next = ask(pool)
+  await until(() => waiting.length === 1, 'the request after it')
+
+  unlucky.exchange().abort()
+  pool.cancel(unlucky.events)
+  waiting[0]?.socket.write(ok)
+
+  assert.equal(await next.outcome, 'end')
+  await sleep(30)
+  assert.equal(peer.requests(), 3)
+  assert.equal(unlucky.opened(), 1)
+  assert.equal(unlucky.isOver(), false)
+})
+
 test('createUpstreamPool().cancel() of a request whose connection then fails asks nobody else', async () => {
   const nobody = await deserted()
   using pool = openPool([nobody])
