@@ -124,7 +124,10 @@ function createTarget(
   const isSecure = url.protocol === 'https:'
   const host = url.hostname.replace(/^\[|\]$/g, '')
   const port = url.port === '' ? (isSecure ? 443 : 80) : Number(url.port)
-  const tls = isSecure && files !== undefined ? { context: files.context, name: serverName ?? host } : undefined
+  const tls =
+    isSecure && files !== undefined
+      ? { context: files.context, name: serverName ?? host.replace(/\.$/, '') }
+      : undefined
   if (isIP(host) !== 0) return fixed({ name: place, open: createSocketOpener({ host, port }, tls) })
   let held: readonly (Endpoint & { readonly address: string })[] | undefined
   const addresses = createAddresses(host, {

@@ -224,8 +224,9 @@ function findUpstreamConflicts({ upstream }: GatewayOptions): readonly CrossFind
   const found: CrossFinding[] = []
   if ((url === undefined) === (upstream.urls === undefined))
     found.push({ path: ['upstream'], message: 'expected either url or urls' })
-  for (const [at, each] of urls.entries())
-    if (urls.indexOf(each) !== at)
+  const plain = urls.map((each) => each.replace(/\/$/, ''))
+  for (const [at, each] of plain.entries())
+    if (plain.indexOf(each) !== at)
       found.push({ path: ['upstream', 'urls', at], message: 'expected another url than one above' })
   if (tls === undefined) return found
   const all = [...urls.entries()].map(([at, each]) => ({ path: ['upstream', 'urls', at], each }))

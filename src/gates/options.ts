@@ -54,8 +54,17 @@ const origin = z
 
 /** Where allowed requests go. */
 export const upstreamOptions = z.strictObject({
-  url: origin.optional().describe('The service behind the gateway: http, https, or unix: and a path.'),
-  urls: z.array(origin).min(1).max(100).optional().describe('Several places of it, instead of `url`.'),
+  url: origin
+    .optional()
+    .describe(
+      'The service behind the gateway: http, https, or unix: and a path. A name is looked up every 30s; each address is a place.',
+    ),
+  urls: z
+    .array(origin)
+    .min(1)
+    .max(100)
+    .optional()
+    .describe('Several places of it, instead of `url`; a request goes to the one with the least to do.'),
   protocol: z
     .enum(['http1', 'h2'])
     .prefault('http1')
@@ -96,7 +105,7 @@ export const upstreamOptions = z.strictObject({
         .describe('The name its certificate must be for; absent: its host.'),
     })
     .optional()
-    .describe('How an https upstream proves itself, and we to it.'),
+    .describe('How an https upstream proves itself, and we to it. The files are read again when they change.'),
 })
 
 /** `upstream:` as read. */

@@ -48,7 +48,7 @@ export type OpenSocket = (received: (bytes: Buffer) => void) => {
 type State = 'connecting' | 'idle' | 'head' | 'body' | 'raw' | 'closed'
 
 const maxInterim = 16
-// Less than an upstream promises: its clock began before ours, and ours is half a second late (`Deadlines.nowMs`).
+// Less than an upstream promises: its clock began before ours, and ours may be a little late (`Deadlines.nowMs`).
 const keepAliveMarginMs = 1000
 
 /** Opens a connection; `connected` or `closed` tells what became of it. */
@@ -281,7 +281,6 @@ export function createUpstreamConnection(
     // The client is the one who is late, and has times of its own.
     else if (state === 'head' && !hasUploaded && socket.writableLength === 0)
       deadline.atMs = deadlines.nowMs() + limits.headMs
-    else if (state === 'idle') destroy()
     else if (state === 'connecting') {
       why = `not within ${limits.connectMs} ms`
       lose('connect')

@@ -158,8 +158,7 @@ export function createUpstreamPool(endpoints: Endpoints, limits: PoolLimits, dea
   function retry(place: Place, problem: UpstreamProblem, { request, events, isUnlucky }: LostRequest): void {
     // A kept connection may be closed by the other side just as it is used again: that is nobody's failure.
     if (isUnlucky && request.repeatable) {
-      const once = { ...request, repeatable: false }
-      enter({ request: once, events, wantsNew: true, triesLeft: 0, isCancelled: false }, choose())
+      enter({ request, events, wantsNew: true, triesLeft: 0, isCancelled: false }, choose())
       return
     }
     if (!isUnlucky) blame(place)

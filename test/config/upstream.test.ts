@@ -59,7 +59,7 @@ const bad = [
   },
   { upstream: '{ urls: [] }', where: '2:19', message: 'Cannot read upstream.urls: expected at least 1 item' },
   {
-    upstream: '{ urls: [http://a, http://b, http://a] }',
+    upstream: '{ urls: [http://a, http://b, http://a/] }',
     where: '2:40',
     message: 'Cannot read upstream.urls.2: expected another url than one above',
   },

@@ -155,6 +155,20 @@ test('createUpstreamConnection() is closed when an answer is given up in its mid
   await until(() => peer.accepted[0]?.isClosed === true, 'the end of the first connection')
 })
 
+test('createUpstreamConnection() tells an upstream that has switched protocols of the end, and hears of its own', async () => {
+  await using peer = await openPeer(
+    () => 'HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n',
+  )
+  using pool = openPool([peer.endpoint])
+  const switched = ask(pool, { upgrade: 'echo' })
+  await until(() => switched.switchedTo() !== undefined, 'the switch')
+
+  switched.exchange().end([])
+  await until(() => peer.accepted[0]?.socket.readableEnded === true, 'the end')
+
+  assert.equal(await switched.outcome, 'end')
+})
+
 test('createUpstreamConnection() passes bytes both ways after a 101 that was asked for, and is used no more', async () => {
   await using peer = await openPeer((_, request) =>
     request === 1 ? 'HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\nhello' : ok,
@@ -297,6 +311,15 @@ for (const { says, keptMs } of promises) {
     assert.equal(peer.accepted.length, 2)
   })
 }
+
+test('createUpstreamConnection() whose upstream keeps it for no time is not used again, though somebody waits for it', async () => {
+  await using peer = await openPeer(() => ok.replace('\r\n\r\n', '\r\nKeep-Alive: timeout=0\r\n\r\n'))
+  using pool = openPool([peer.endpoint], { connections: 1 })
+
+  assert.deepEqual(await Promise.all([ask(pool).outcome, ask(pool).outcome]), ['end', 'end'])
+
+  assert.equal(peer.accepted.length, 2)
+})
 
 test('createUpstreamConnection() whose upstream keeps it for a second is not kept', async () => {
   await using peer = await openPeer(() => ok.replace('\r\n\r\n', '\r\nKeep-Alive: timeout=1\r\n\r\n'))
@@ -482,6 +505,19 @@ test('createUpstreamConnection() counts the time for a body from the last part o
 
   assert.equal(await asked.outcome, 'timeout')
   assert.equal(asked.head()?.status, 200)
+})
+
+test('createUpstreamConnection() counts the time for the first part of a body from the head', async () => {
+  await using peer = await openPeer(() => 'HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n')
+  using pool = openPool([peer.endpoint], { headMs: 1000, bodyMs: 60_000 })
+  const asked = ask(pool)
+  await until(() => asked.head() !== undefined, 'the head')
+
+  pool.time.pass(59_999)
+  assert.equal(asked.isOver(), false)
+  pool.time.pass(1)
+
+  assert.equal(await asked.outcome, 'timeout')
 })
 
 test('createUpstreamConnection() counts no time against an upstream while it is not read', async () => {

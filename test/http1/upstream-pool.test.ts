@@ -110,6 +110,80 @@ test('createUpstreamPool() is not full while a connection is free, even where no
   assert.equal(await ask(pool).outcome, 'end')
 })
 
+test('createUpstreamPool() is full while its only connection is busy, though one was kept before and has ended', async () => {
+  let answers = true
+  await using peer = await openPeer(() => (answers ? ok : undefined))
+  using pool = openPool([peer.endpoint], { connections: 1, queued: 0 })
+  await ask(pool).outcome
+  peer.accepted[0]?.socket.end()
+  await until(() => peer.open() === 0, 'its end')
+  answers = false
+
+  ask(pool)
+  await until(() => peer.requests() === 2, 'the second request')
+
+  assert.equal(pool.isFull(), true)
+})
+
+test('createUpstreamPool() repeats a request on a new connection even where it has to wait for one', async () => {
+  await using peer = await openPeer(({ socket }, request) => {
+    if (request !== 2) return ok
+    socket.destroy()
+    return undefined
+  })
+  using pool = openPool([peer.endpoint], { connections: 1 })
+  await ask(pool).outcome
+  const unlucky = ask(pool)
+
+  const queued = ask(pool)
+
+  assert.equal(await queued.outcome, 'end')
+  assert.equal(await unlucky.outcome, 'end')
+  assert.equal(unlucky.opened(), 2)
+  assert.deepEqual(
+    peer.accepted.map(({ requests }) => requests),
+    [2, 1, 1],
+  )
+})
+
+test('createUpstreamPool().cancel() of a request that waits to be repeated has it sent no second time', async () => {
+  const waiting: Accepted[] = []
+  await using peer = await openPeer((connection, request) => {
+    if (request === 1) return ok
+    if (request === 2) connection.socket.destroy()
+    else waiting.push(connection)
+    return undefined
+  })
+  using pool = openPool([peer.endpoint], { connections: 1 })
+  await ask(pool).outcome
+  const unlucky = ask(pool)
+  const next = ask(pool)
+  await until(() => waiting.length === 1, 'the request after it')
+
+  unlucky.exchange().abort()
+  pool.cancel(unlucky.events)
+  waiting[0]?.socket.write(ok)
+
+  assert.equal(await next.outcome, 'end')
+  await sleep(30)
+  assert.equal(peer.requests(), 3)
+  assert.equal(unlucky.opened(), 1)
+  assert.equal(unlucky.isOver(), false)
+})
+
+test('createUpstreamPool().cancel() of a request whose connection then fails asks nobody else', async () => {
+  const nobody = await deserted()
+  using pool = openPool([nobody])
+  const left = ask(pool)
+
+  pool.cancel(left.events)
+  await until(() => pool.failed.length > 0, 'the failure')
+  await sleep(30)
+
+  assert.equal(pool.failed.length, 1)
+  assert.equal(left.isOver(), false)
+})
+
 test('createUpstreamPool().cancel() takes a request out of the queue: the upstream never sees it', async () => {
   await using peer = await openSlowPeer()
   using pool = openPool([peer.endpoint], { connections: 1 })
@@ -180,6 +254,17 @@ test('createUpstreamPool() closes a connection that is kept at one place where a
   assert.ok(a.open() + b.open() <= 2)
 })
 
+test('createUpstreamPool() asks one place after the other where all of them are free', async () => {
+  await using a = await openPeer()
+  await using b = await openPeer()
+  await using c = await openPeer()
+  using pool = openPool([a.endpoint, b.endpoint, c.endpoint])
+
+  for (let at = 0; at < 6; at += 1) await ask(pool).outcome
+
+  assert.deepEqual([a.requests(), b.requests(), c.requests()], [2, 2, 2])
+})
+
 test('createUpstreamPool() asks elsewhere when a place refuses, once, and tells which one', async () => {
   await using peer = await openPeer()
   const nobody = await deserted()
@@ -224,7 +309,9 @@ test('createUpstreamPool() rests a place that failed three times in a row for fi
   const resting = pool.failed.length
 
   pool.time.pass(1)
-  await more(3)
+  const wanted = peer.requests() + 3
+  for (let at = 0; at < 3; at += 1) answered.push(ask(pool).outcome)
+  await until(() => peer.requests() === wanted, 'the requests elsewhere')
 
   assert.equal(early, 3)
   assert.equal(resting, 3)
