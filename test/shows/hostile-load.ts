@@ -48,14 +48,15 @@ function report(
   pairs: readonly { quiet: Others; during: Others; cost: Cost; backMs: number }[],
   after: Cost,
 ): void {
-  const ratios = pairs.map(({ quiet, during }) => during.p99 / quiet.p99)
+  const ratios = pairs.map(({ quiet, during }) => during.typicalP99 / quiet.typicalP99)
   const peak = pairs.at(-1)?.cost ?? before
   const perConnection = ((peak.heldMib - before.heldMib) * 1024) / Math.max(1, peak.connections)
   const lines = [
     `${counts[attack]} ${attack}, ${perSecond} requests/s beside them`,
     `  p99 without: ${pairs.map(({ quiet }) => quiet.p99).join(', ')} ms; with: ${pairs.map(({ during }) => during.p99).join(', ')} ms`,
     `  p50 without: ${pairs.map(({ quiet }) => quiet.p50).join(', ')} ms; with: ${pairs.map(({ during }) => during.p50).join(', ')} ms`,
-    `  p99 ratio: ${ratios.map((ratio) => ratio.toFixed(2)).join(', ')}; median ${median(ratios).toFixed(2)}`,
+    `  p99 of the median second without: ${pairs.map(({ quiet }) => quiet.typicalP99).join(', ')} ms; with: ${pairs.map(({ during }) => during.typicalP99).join(', ')} ms`,
+    `  its ratio: ${ratios.map((ratio) => ratio.toFixed(2)).join(', ')}; median ${median(ratios).toFixed(2)}`,
     `  statuses: ${JSON.stringify(pairs.map(({ during }) => during.statuses))}`,
     `  held: ${before.heldMib} MiB before, ${peak.heldMib} with (${perConnection.toFixed(1)} KiB a connection), ${after.heldMib} after`,
     `  resident: ${before.residentMib} MiB before, ${peak.residentMib} with, ${after.residentMib} after`,

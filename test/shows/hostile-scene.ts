@@ -23,11 +23,15 @@ export type Cost = {
   readonly connections: number
 }
 
-/** What the others got: how many answers of which status, and how long they waited (ms). */
+/**
+ * What the others got: how many answers of which status, and how long they waited (ms). `typicalP99` is the median of
+ * every second's: what else the machine does stalls some of them.
+ */
 export type Others = {
   readonly statuses: Readonly<Record<string, number>>
   readonly p50: number
   readonly p99: number
+  readonly typicalP99: number
 }
 
 export type HostileScene = AsyncDisposable & {
@@ -123,7 +127,7 @@ async function run(
 
 /** Sends at a constant rate whatever becomes of it: waiting counts from when a request was due. */
 async function askConstantly(lanes: readonly Lane[], perSecond: number, forMs: number): Promise<Others> {
-  const waited: number[] = []
+  const waited: { dueMs: number; ms: number }[] = []
   const statuses: Record<string, number> = {}
   const pending: Promise<void>[] = []
   const backlog: number[] = []
@@ -140,9 +144,11 @@ async function askConstantly(lanes: readonly Lane[], perSecond: number, forMs: n
     await Promise.all(pending.splice(0))
     serveBacklog()
   }
-  waited.sort((one, other) => one - other)
-  const at = (share: number) => Math.round((waited[Math.floor(waited.length * share)] ?? Number.NaN) * 100) / 100
-  return { statuses, p50: at(0.5), p99: at(0.99) }
+  const seconds = Map.groupBy(waited, ({ dueMs }) => Math.floor((dueMs - beginMs) / 1000))
+  const msOf = (some: readonly { readonly ms: number }[]) => some.map(({ ms }) => ms)
+  const p99s = [...seconds.values()].map((second) => quantile(msOf(second), 0.99))
+  const all = msOf(waited)
+  return { statuses, p50: quantile(all, 0.5), p99: quantile(all, 0.99), typicalP99: quantile(p99s, 0.5) }
 
   function serveBacklog(): void {
     for (let lane = free.pop(); lane !== undefined; lane = free.pop()) {
@@ -154,10 +160,15 @@ async function askConstantly(lanes: readonly Lane[], perSecond: number, forMs: n
 
   async function ask(lane: Lane, dueMs: number): Promise<void> {
     const { status, receivedMs } = await lane.get('/open/a', 'x')
-    waited.push(receivedMs - dueMs)
+    waited.push({ dueMs, ms: receivedMs - dueMs })
     statuses[status] = (statuses[status] ?? 0) + 1
     free.push(lane)
   }
+}
+
+function quantile(numbers: readonly number[], share: number): number {
+  const sorted = [...numbers].sort((one, other) => one - other)
+  return Math.round((sorted[Math.floor(sorted.length * share)] ?? Number.NaN) * 100) / 100
 }
 
 /** Waits until descriptors and connections are what they were; resolves with how long that took (ms). */
