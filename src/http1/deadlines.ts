@@ -18,6 +18,8 @@ export type Deadlines = {
 
 // security.md §4.1 wants at most 2 s between looks.
 const everyMs = 250
+// In one turn of the event loop: a few milliseconds of closing.
+const maxAtOnce = 100
 
 /** Makes the watch of one process; it keeps no process alive. */
 export function createDeadlines(clock: { readonly monotonicMs: () => number }): Deadlines {
@@ -41,10 +43,27 @@ export function createDeadlines(clock: { readonly monotonicMs: () => number }): 
 
   function look(): void {
     lookedMs = clock.monotonicMs()
-    // A deadline was set by a time as old as one interval: without that it would end what has time left.
-    for (const deadline of watched) if (deadline.atMs <= lookedMs - everyMs) deadline.expire()
+    const due: Deadline[] = []
+    for (const deadline of watched) if (hasPassed(deadline)) due.push(deadline)
+    expireSome(due, 0)
     if (watched.size > 0 || timer === undefined) return
     clearInterval(timer)
     timer = undefined
+  }
+
+  /** Thousands of clients that came together are not ended together: the others would wait for it. */
+  function expireSome(due: readonly Deadline[], from: number): void {
+    const to = Math.min(due.length, from + maxAtOnce)
+    for (let at = from; at < to; at += 1) {
+      const deadline = due[at]
+      // Of those that had to wait, some may have got time, or have gone.
+      if (deadline !== undefined && watched.has(deadline) && hasPassed(deadline)) deadline.expire()
+    }
+    if (to < due.length) setImmediate(expireSome, due, to)
+  }
+
+  /** A deadline was set by a time as old as one interval: without that it would end what has time left. */
+  function hasPassed({ atMs }: Deadline): boolean {
+    return atMs <= lookedMs - everyMs
   }
 }

@@ -16,7 +16,7 @@ export type AnswerSink = {
    */
   readonly begin: (status: number, reason: string, lines: readonly string[], framing: Framing) => void
   /**
-   * Sends a part of the body; what is given for the answer to a HEAD is dropped.
+   * Sends a part of the body; for the answer to a HEAD it is dropped, or it would be taken for the next answer.
    *
    * @param chunk Of up to `copiedBytes`: only lent, for the time of the call; a larger one is given away.
    * @returns Whether more is welcome; if not, `drained` tells when it is.

@@ -229,7 +229,6 @@ export function createServerConnection(
   }
 
   function write(chunk: Buffer): boolean {
-    // To HEAD, content would be the beginning of the next answer.
     if (phase !== 'busy' || isHead) return true
     writer.write(chunk)
     return hasRoom()

@@ -135,3 +135,26 @@ test('createDeadlines() keeps no process alive', () => {
 
   assert.deepEqual({ status, signal }, { status: 0, signal: null })
 })
+
+test('createDeadlines() ends thousands that are due together in many turns, and none of them that got time meanwhile', async (t) => {
+  const { deadlines, pass } = createWatch(t)
+  let told = 0
+  let turns = 0
+  const expired = () => {
+    told += 1
+  }
+  const all = Array.from({ length: 2000 }, () => within(deadlines, 1000, expired))
+  for (const deadline of all) deadlines.watch(deadline)
+
+  pass(1000 + everyMs)
+  const atOnce = told
+  const [spared, left] = [all.at(-1), all.at(-2)]
+  if (spared !== undefined) spared.atMs = deadlines.nowMs() + 10_000
+  if (left !== undefined) deadlines.unwatch(left)
+  for (; told < 1998 && turns < 1000; turns += 1) await new Promise((resolve) => setImmediate(resolve))
+
+  assert.ok(atOnce > 0 && atOnce <= 200, `${atOnce} at once`)
+  assert.ok(turns >= 10, `in ${turns} turns`)
+  await new Promise((resolve) => setTimeout(resolve, 20))
+  assert.equal(told, 1998)
+})

@@ -34,8 +34,13 @@ const startMs = 10_000
 /**
  * Starts `postern serve` with a configuration; listeners and drain are filled in. The secret `POSTERN_SECRET` in the
  * environment is `gateway-secret`. Rejects when it does not start within ten seconds.
+ *
+ * @param nodeOptions For the Node it runs on.
  */
-export async function startGatewayProcess(configuration: Readonly<Record<string, unknown>>): Promise<GatewayProcess> {
+export async function startGatewayProcess(
+  configuration: Readonly<Record<string, unknown>>,
+  nodeOptions = process.env['NODE_OPTIONS'] ?? '',
+): Promise<GatewayProcess> {
   const directory = mkdtempSync(join(tmpdir(), 'postern-gateway-'))
   const [file, log] = [join(directory, 'gateway.yaml'), join(directory, 'log')]
   const any = '127.0.0.1:0'
@@ -45,7 +50,7 @@ export async function startGatewayProcess(configuration: Readonly<Record<string,
   const output = openSync(log, 'w')
   const child = spawn(process.execPath, [program, 'serve', '--config', file], {
     stdio: ['ignore', output, 'inherit'],
-    env: { ...process.env, POSTERN_SECRET: 'gateway-secret' },
+    env: { ...process.env, POSTERN_SECRET: 'gateway-secret', NODE_OPTIONS: nodeOptions },
   })
   closeSync(output)
   // A test that fails must be able to end.
