@@ -180,6 +180,7 @@ function serve({ options, localList }: Configuration, sources: readonly IssuerSo
     headers: createHeaderFilter(headerOptions, { isTrustedProxy: trust(options.trusted_proxies) }),
     hosts: new Set(options.hosts),
     requireHttps: options.require_https,
+    streamGraceMs: options.stream_grace,
   }
 }
 

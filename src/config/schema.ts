@@ -96,6 +96,9 @@ export const gatewayOptions = z.strictObject({
     })
     .prefault({})
     .describe('What happens at SIGTERM.'),
+  stream_grace: duration
+    .prefault('0s')
+    .describe('How long a WebSocket, an event stream or a gRPC call may go on once its token is no longer good.'),
   trusted_proxies: trustedProxiesOptions,
   require_https: z
     .boolean()
