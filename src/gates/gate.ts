@@ -1,4 +1,5 @@
 // What every front door has in common: whom it asks, and whom it tells.
+import type { Cors } from '../decision/cors.ts'
 import type { Decision } from '../decision/decision.ts'
 import type { HeaderFilter } from '../decision/headers.ts'
 import type { AccessRequest } from '../decision/request.ts'
@@ -16,6 +17,8 @@ export type Serving = {
   readonly requireHttps: boolean
   /** How long a stream may go on once its token is no longer good. */
   readonly streamGraceMs: number
+  /** Undefined: answers say nothing of other origins, and OPTIONS is a method like any other. */
+  readonly cors: Cors | undefined
 }
 
 /** Why the upstream gave no answer, or only a part of one. */

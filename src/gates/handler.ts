@@ -1,5 +1,7 @@
 // One client's requests, one at a time: read, decided, and done what the decision says. The same for every protocol.
 import type { Clock } from '../base/time.ts'
+import type { Cors } from '../decision/cors.ts'
+import { preflightAllow } from '../decision/cors.ts'
 import type { Allow, Decision, Deny } from '../decision/decision.ts'
 import { deny } from '../decision/decision.ts'
 import type { AccessRequest } from '../decision/request.ts'
@@ -50,8 +52,16 @@ const problems: Readonly<Record<HeadProblem['kind'], Deny>> = {
 }
 
 /** Makes the handler of one client, whose answers go to `sink`. */
-export function createHandler(sink: AnswerSink, peer: Peer, deps: HandlerDeps): Handler {
+export function createHandler(client: AnswerSink, peer: Peer, deps: HandlerDeps): Handler {
   const { clock, serving, upstream, decided, finished, failed } = deps
+  let cors: Cors | undefined
+  let origin: string | undefined
+  // Whatever is answered, and by whom: scripts may read a denial, too.
+  const sink: AnswerSink = {
+    ...client,
+    begin: (status, reason, lines, framing) =>
+      client.begin(status, reason, cors === undefined ? lines : cors.answer(origin, lines), framing),
+  }
   const forwarder = createForwarder(sink, upstream, deps.streams)
   let current: Handled | undefined
   const events: RequestEvents = {
@@ -87,6 +97,8 @@ export function createHandler(sink: AnswerSink, peer: Peer, deps: HandlerDeps): 
     const served = serving()
     const handled = { head, served, arrivedMs, request: undefined, decision: undefined, decidedMs: 0, isGone: false }
     current = handled
+    cors = head === undefined ? undefined : served.cors
+    origin = head === undefined ? undefined : cors?.originOf(head.lines)
     return handled
   }
 
@@ -99,6 +111,7 @@ export function createHandler(sink: AnswerSink, peer: Peer, deps: HandlerDeps): 
     handled.request = read
     if (served.requireHttps && !served.headers.cameByHttps(head.lines, { peer: peer.address, proto: peer.proto }))
       return deny('transport_insecure')
+    if (served.cors?.isPreflight(method, head.lines) === true) return preflightAllow
     return served.gateway.decide(read)
   }
 
@@ -112,12 +125,13 @@ export function createHandler(sink: AnswerSink, peer: Peer, deps: HandlerDeps): 
       }
       return
     }
-    const decision = made.kind === 'allow' ? admit(made, handled) : made
+    const decision = made.kind === 'allow' && made !== preflightAllow ? admit(made, handled) : made
     handled.decision = decision
     handled.decidedMs = clock.monotonicMs()
     decided(decision, (handled.decidedMs - handled.arrivedMs) / 1000)
     // The client left while we asked: there is nobody to serve, and the upstream sees nothing.
     if (handled.isGone) report(handled, decision, 0)
+    else if (decision === preflightAllow) answerPreflight(handled, decision)
     else if (decision.kind === 'allow') forward(handled, decision)
     else {
       const denial = respond(decision)
@@ -135,6 +149,12 @@ export function createHandler(sink: AnswerSink, peer: Peer, deps: HandlerDeps): 
     const length = typeof head?.framing === 'number' ? head.framing : 0
     if (length > (rule.maxBody ?? Number.POSITIVE_INFINITY)) return bodyTooLarge(rule)
     return upstream.isFull() ? { kind: 'deny', reason: 'overloaded', rule } : allow
+  }
+
+  function answerPreflight(handled: Handled, decision: Decision): void {
+    report(handled, decision, 204)
+    client.begin(204, 'No Content', cors?.answerPreflight(origin) ?? [], 'none')
+    client.end([])
   }
 
   function forward(handled: Handled, allow: Allow): void {

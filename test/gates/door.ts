@@ -88,6 +88,7 @@ function wire(upstreamPort: number, gateway: Pick<Gateway, 'decide'> | undefined
     hosts: new Set<string>(),
     requireHttps: false,
     streamGraceMs: 0,
+    cors: undefined,
   }
   const decisions: Decision[] = []
   const exchanges: Exchange[] = []

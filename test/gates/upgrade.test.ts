@@ -5,6 +5,7 @@ import type { Socket } from 'node:net'
 import { connect } from 'node:net'
 import { test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { findGatewayConflicts, gatewayOptions } from '../../src/config/schema.ts'
 import { until } from '../acceptance/harness.ts'
 import { openRawUpstream, openUpstream, talk } from './door.ts'
 import { openScene } from './stream-scene.ts'
@@ -248,3 +249,16 @@ for (const { name, head, ...more } of nonsense) {
     assert.doesNotMatch(text + received, /secret|early/)
   })
 }
+
+test('gatewayOptions refuses an upgrade where the upstream is spoken to in HTTP/2', () => {
+  const options = gatewayOptions.parse({
+    version: 1,
+    upstream: { url: 'http://127.0.0.1:3000', protocol: 'h2' },
+    rules: [{ match: { path: '/a' }, public: true, upgrade: ['websocket'] }],
+  })
+
+  assert.deepEqual(
+    findGatewayConflicts(options).map(({ path }) => path),
+    [['rules', 0, 'upgrade']],
+  )
+})
