@@ -67,8 +67,7 @@ export function createServerConnection(
   let discarded = 0
 
   const writer = createMessageWriter(socket)
-  // What an exchange passes through: another way once protocols are switched.
-  let way: ReturnType<typeof openTunnel> = { write, end, flush, pause, resume }
+  let way: ReturnType<typeof openTunnel> = { write, end, flush, pause, resume } // another once protocols are switched
   const deadline: Deadline = { atMs: deadlines.nowMs() + limits.headMs, expire }
   const connection: ServerConnection = {
     sendContinue: () => say('HTTP/1.1 100 Continue\r\n\r\n'),
