@@ -3,7 +3,8 @@ import { authorize } from './decision/authorize.ts'
 import type { SignedToken } from './decision/classify.ts'
 import { classify } from './decision/classify.ts'
 import { confirm } from './decision/confirm.ts'
-import type { Decision, DecisionPath, Deny, Principal, Trail } from './decision/decision.ts'
+import type { Allow, Decision, DecisionPath, Deny, Principal, Trail } from './decision/decision.ts'
+import { deny } from './decision/decision.ts'
 import { extractToken } from './decision/extract.ts'
 import type { Lookups, Revocation } from './decision/lookups.ts'
 import { checkRevocation, denyIntrospection, denyKey } from './decision/lookups.ts'
@@ -15,8 +16,16 @@ import { askedAfterMs, isFresh, isWrapper, reconcile } from './decision/unwrap.t
 import type { TrustedIssuer } from './decision/verify.ts'
 import { checkAudience, checkClaims, checkHeader, checkSignature, checkTimes } from './decision/verify.ts'
 
-/** Decides requests: at once when the token's facts are known and fresh, else with a promise. */
-export type Gateway = { readonly decide: (request: AccessRequest, trail?: Trail) => Decision | Promise<Decision> }
+/** Decides requests. */
+export type Gateway = {
+  /** At once when the token's facts are known and fresh, else with a promise. */
+  readonly decide: (request: AccessRequest, trail?: Trail) => Decision | Promise<Decision>
+  /**
+   * Whether what was allowed, perhaps under another configuration, may go on: the same facts, at this time, with the
+   * keys and lists of now. Its issuer is not asked about the token again.
+   */
+  readonly recheck: (allow: Allow) => Deny | undefined | Promise<Deny | undefined>
+}
 
 /** One request with its token, and the rule that judges it. */
 type Asked = {
@@ -28,7 +37,7 @@ type Asked = {
 
 /** The path of one request, top to bottom. A stage returns its product or a denial; none of them logs or counts. */
 export function createGateway(policy: Policy, lookups: Lookups, clock: Clock): Gateway {
-  return { decide }
+  return { decide, recheck }
 
   function decide(request: AccessRequest, trail?: Trail): Decision | Promise<Decision> {
     const rule = policy.rules.match(request, trail)
@@ -126,5 +135,24 @@ export function createGateway(policy: Policy, lookups: Lookups, clock: Clock): G
     const refused = checkRevocation(revocation, trail) ?? authorize(rule, principal, trail)
     if (refused !== undefined) return { ...refused, rule, issuer: principal.issuer, form: principal.form, path }
     return { kind: 'allow', reason: 'ok', rule, principal, path }
+  }
+
+  function recheck({ rule, principal: known }: Allow): Deny | undefined | Promise<Deny | undefined> {
+    if (known === null) return undefined
+    const issuer = policy.issuers.get(known.issuer.issuer)
+    if (issuer === undefined) return deny('issuer_unknown')
+    const principal = issuer === known.issuer ? known : { ...known, issuer }
+    const refused = checkTimes(principal.claims, issuer, clock.wallMs()) ?? checkAudience(rule, principal)
+    if (refused !== undefined) return refused
+    if (!lookups.holdsKey(principal)) return deny('key_unknown')
+    const revocation = lookups.revoked(principal)
+    if (revocation instanceof Promise) return revocation.then((answer) => checkStream(answer, principal))
+    return checkStream(revocation, principal)
+  }
+
+  /** A list too old is made up for by an answer that came since, and there will be no other. */
+  function checkStream(revocation: Revocation, { askedMs }: Principal): Deny | undefined {
+    const isOld = typeof revocation === 'number' && !(askedMs !== undefined && askedMs > revocation)
+    return checkRevocation(isOld ? 'stale' : revocation)
   }
 }

@@ -22,7 +22,7 @@ export function createAccessLog(
   const known = new WeakMap<Principal, string>()
   let count = 0
   return (exchange, nowMs) => {
-    const { method, request, peer, arrivedMs, decision, status } = exchange
+    const { method, request, peer, arrivedMs, decision, status, cut } = exchange
     count += 1
     const lasted = nowMs - arrivedMs
     const principal = decision.kind === 'allow' ? decision.principal : null
@@ -33,7 +33,7 @@ export function createAccessLog(
         path: request?.path ?? '',
         status,
         decision: decision.kind,
-        reason: decision.reason,
+        reason: cut ?? decision.reason,
         rule: decision.rule?.id,
         issuer: principal?.issuer.issuer ?? (decision.kind === 'deny' ? decision.issuer?.issuer : undefined),
         fingerprint: principal === null ? printOf(exchange) : printOfPrincipal(principal, exchange),

@@ -6,6 +6,7 @@ import { load } from '../config/load.ts'
 import type { Problem } from '../config/problems.ts'
 import type { GatewayOptions } from '../config/schema.ts'
 import { findGatewayConflicts, gatewayOptions } from '../config/schema.ts'
+import { createCors } from '../decision/cors.ts'
 import type { Principal } from '../decision/decision.ts'
 import { createHeaderFilter, unixAddress } from '../decision/headers.ts'
 import { createPolicy } from '../decision/policy.ts'
@@ -180,6 +181,8 @@ function serve({ options, localList }: Configuration, sources: readonly IssuerSo
     headers: createHeaderFilter(headerOptions, { isTrustedProxy: trust(options.trusted_proxies) }),
     hosts: new Set(options.hosts),
     requireHttps: options.require_https,
+    streamGraceMs: options.stream_grace,
+    cors: options.cors === undefined ? undefined : createCors(options.cors),
   }
 }
 

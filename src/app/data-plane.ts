@@ -7,6 +7,8 @@ import type { FrontDoorDeps, Hall, HallOptions } from '../gates/front-door.ts'
 import { createHall, openFrontDoor } from '../gates/front-door.ts'
 import type { Serving } from '../gates/gate.ts'
 import { serverLimits } from '../gates/options.ts'
+import type { Streams } from '../gates/streams.ts'
+import { createStreams } from '../gates/streams.ts'
 import type { TlsMaterial } from '../gates/tls.ts'
 import { createDeadlines } from '../http1/deadlines.ts'
 import type { ListenAddress } from '../io/listen.ts'
@@ -23,10 +25,13 @@ export type DataPlaneDeps = AccessLogDeps & {
   readonly readFile: (path: string) => Buffer
   readonly log: Log
   readonly serving: () => Serving
-  readonly counted: Pick<GatewayMetrics, 'decided' | 'finished'>
+  readonly counted: Pick<GatewayMetrics, 'decided' | 'finished' | 'streamOpened' | 'streamEnded'>
   readonly writer: Pick<LineWriter, 'line'>
   readonly failed: (error: unknown) => void
 }
+
+// For what is said to those that are still there at the end.
+const goodbyeMs = 500
 
 /** Whoever serves requests. */
 export type DataPlane = {
@@ -52,13 +57,13 @@ export async function openDataPlane(
   material: TlsMaterial | undefined,
   deps: DataPlaneDeps,
 ): Promise<DataPlane & { readonly port: number }> {
-  const { doorDeps, closeUpstream } = wire(options.upstream, deps)
+  const { doorDeps, streams, closeUpstream } = wire(options.upstream, deps)
   try {
     const door = await openFrontDoor(
       { address: listenAddress(options.listen.proxy), ...hallOptions(options, material) },
       doorDeps,
     )
-    return { ...planeOf(door, closeUpstream), port: door.port }
+    return { ...planeOf(door, streams, closeUpstream), port: door.port }
   } catch (error) {
     closeUpstream()
     throw error
@@ -71,9 +76,9 @@ export function createDataPlane(
   material: TlsMaterial | undefined,
   deps: DataPlaneDeps,
 ): DataPlane & Pick<Hall, 'take'> {
-  const { doorDeps, closeUpstream } = wire(options.upstream, deps)
+  const { doorDeps, streams, closeUpstream } = wire(options.upstream, deps)
   const hall = createHall(hallOptions(options, material), doorDeps)
-  return { ...planeOf(hall, closeUpstream), take: hall.take }
+  return { ...planeOf(hall, streams, closeUpstream), take: hall.take }
 }
 
 function hallOptions({ limits, listen }: DataPlaneOptions, material: TlsMaterial | undefined): HallOptions {
@@ -93,10 +98,13 @@ function wire(options: GatewayOptions['upstream'], deps: DataPlaneDeps) {
   const deadlines = createDeadlines(clock)
   const upstream = createUpstream(options, { clock, deadlines, readFile, resolve: resolveName, log })
   const accessLog = createAccessLog(deps, writer)
+  const { streamOpened, streamEnded } = counted
+  const streams = createStreams({ deadlines, serving, streamOpened, streamEnded, failed })
   const doorDeps: FrontDoorDeps = {
     clock,
     deadlines,
     upstream,
+    streams,
     failed,
     serving,
     decided: counted.decided,
@@ -106,10 +114,14 @@ function wire(options: GatewayOptions['upstream'], deps: DataPlaneDeps) {
       accessLog(exchange, nowMs)
     },
   }
-  return { doorDeps, closeUpstream: () => upstream.close() }
+  return { doorDeps, streams, closeUpstream: () => upstream.close() }
 }
 
-function planeOf(hall: Omit<Hall, 'take'>, closeUpstream: () => unknown): DataPlane {
+function planeOf(
+  hall: Omit<Hall, 'take'>,
+  streams: Pick<Streams, 'shutDown'>,
+  closeUpstream: () => unknown,
+): DataPlane {
   return {
     inFlight: hall.inFlight,
     connections: hall.connections,
@@ -118,7 +130,10 @@ function planeOf(hall: Omit<Hall, 'take'>, closeUpstream: () => unknown): DataPl
     useTls: hall.useTls,
     async drain(timeoutMs) {
       const late = await Promise.race([hall.drain().then(() => false), sleep(timeoutMs).then(() => true)])
-      return late ? hall.inFlight() : 0
+      if (!late) return 0
+      const cutOff = hall.inFlight()
+      await Promise.race([streams.shutDown(), sleep(goodbyeMs)])
+      return cutOff
     },
     close() {
       hall.close()

@@ -4,6 +4,8 @@ import { denyReasons } from '../decision/decision.ts'
 import type { Rule } from '../decision/rules.ts'
 import type { TrustedIssuer } from '../decision/verify.ts'
 import type { Exchange } from '../gates/gate.ts'
+import type { CutReason, StreamKind } from '../gates/streams.ts'
+import { streamKinds } from '../gates/streams.ts'
 import type { Metrics } from '../io/metrics.ts'
 import { createMetrics } from '../io/metrics.ts'
 import { pollResults } from '../sources/blacklist.ts'
@@ -24,6 +26,8 @@ export type GatewayMetrics = {
   readonly metrics: Metrics
   readonly decided: (decision: Decision, seconds: number) => void
   readonly finished: (exchange: Exchange, nowMs: number) => void
+  readonly streamOpened: (kind: StreamKind) => void
+  readonly streamEnded: (kind: StreamKind, reason: CutReason | 'finished') => void
   readonly tokenCache: (hit: boolean) => void
   readonly jwksRefresh: (issuer: string, result: 'success' | 'failure') => void
   readonly jwksSuppressed: (issuer: string) => void
@@ -65,6 +69,10 @@ export function createGatewayMetrics(): GatewayMetrics {
   const polls = metrics.counter('blacklist_polls_total', 'Polls of blacklists by result.', ['issuer', 'result'])
   const hits = metrics.counter('blacklist_hits_total', 'Requests with a revoked token.', ['issuer', 'cause'])
   const reloads = metrics.counter('config_reloads_total', 'Reloads of the configuration.', ['result'])
+  const streamsEnded = metrics.counter('streams_ended_total', 'Long answers by what ended them.', ['kind', 'reason'])
+  const streamsOpen = new Map<StreamKind, number>(streamKinds.map((kind) => [kind, 0]))
+  const countStreams = () => [...streamsOpen].map(([kind, count]) => [[kind], count] as const)
+  metrics.gauge('streams_open', 'Upgraded connections, event streams and gRPC calls.', ['kind'], countStreams, 'sum')
   let reloadedWell = 1
   metrics.gauge('config_last_reload_successful', 'Whether the configuration in its file is the one in use.', [], () => [
     [[], reloadedWell],
@@ -76,6 +84,8 @@ export function createGatewayMetrics(): GatewayMetrics {
   const failureSlots = new Map(upstreamFailures.map((kind) => [kind, upstreamErrors.slot(kind)]))
   for (const reason of Object.keys(denyReasons)) decisions.slot('deny', reason, '', 'none')
   decisions.slot('allow', 'public', '', 'none')
+  for (const kind of streamKinds)
+    for (const reason of ['finished', 'shutdown', 'token_expired', 'token_revoked']) streamsEnded.slot(kind, reason)
   for (const result of ['success', 'failure']) reloads.slot(result)
 
   const ruleSlots = new WeakMap<Rule, { readonly allow: number; readonly deny: number }>()
@@ -95,6 +105,11 @@ export function createGatewayMetrics(): GatewayMetrics {
       if (decision.kind !== 'allow') return
       upstream.observe(codeSlots[Math.floor(status / 100)] ?? codeSlots[0] ?? 0, (nowMs - decidedMs) / 1000)
       if (upstreamFailure !== undefined) upstreamErrors.add(failureSlots.get(upstreamFailure) ?? 0)
+    },
+    streamOpened: (kind) => void streamsOpen.set(kind, (streamsOpen.get(kind) ?? 0) + 1),
+    streamEnded(kind, reason) {
+      streamsOpen.set(kind, (streamsOpen.get(kind) ?? 0) - 1)
+      streamsEnded.add(streamsEnded.slot(kind, reason))
     },
     tokenCache: (hit) => cache.add(hit ? cacheSlots.hit : cacheSlots.miss),
     jwksRefresh: (issuer, result) => refreshes.add(refreshes.slot(issuer, result)),

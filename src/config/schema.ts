@@ -1,6 +1,7 @@
 import * as z from 'zod'
 import { nearest } from '../base/nearest.ts'
 import { duration, httpUrl, isLoopbackUrl, secretSource } from '../base/options.ts'
+import { corsOptions, findCorsConflicts } from '../decision/cors.ts'
 import { identityHeadersOptions, keepHeadersOptions, trustedProxiesOptions } from '../decision/headers.ts'
 import { findRuleConflicts } from '../decision/rule-lint.ts'
 import { rulesOptions } from '../decision/rules.ts'
@@ -96,6 +97,14 @@ export const gatewayOptions = z.strictObject({
     })
     .prefault({})
     .describe('What happens at SIGTERM.'),
+  stream_grace: duration
+    .prefault('0s')
+    .describe('How long a WebSocket, an event stream or a gRPC call may go on once its token is no longer good.'),
+  cors: corsOptions
+    .optional()
+    .describe(
+      'Answers preflights of browsers and lets their scripts read answers; absent: OPTIONS is like any method.',
+    ),
   trusted_proxies: trustedProxiesOptions,
   require_https: z
     .boolean()
@@ -126,6 +135,10 @@ export function findGatewayConflicts(
     // An issuer that is refused for another reason is not unknown.
     ...(isWhole(['issuers']) ? findRuleIssuerConflicts(options) : []),
     ...findListenConflicts(options),
+    ...(options.cors === undefined ? [] : findCorsConflicts(options.cors)).map(({ path, message }) => ({
+      path: ['cors', ...path],
+      message,
+    })),
     ...findUpstreamConflicts(options),
   ]
 }
@@ -219,7 +232,7 @@ function findListenConflicts({ listen }: GatewayOptions): readonly CrossFinding[
   return found
 }
 
-function findUpstreamConflicts({ upstream }: GatewayOptions): readonly CrossFinding[] {
+function findUpstreamConflicts({ upstream, rules }: GatewayOptions): readonly CrossFinding[] {
   const { url, urls = [], tls } = upstream
   const found: CrossFinding[] = []
   if ((url === undefined) === (upstream.urls === undefined))
@@ -228,6 +241,9 @@ function findUpstreamConflicts({ upstream }: GatewayOptions): readonly CrossFind
   for (const [at, each] of plain.entries())
     if (plain.indexOf(each) !== at)
       found.push({ path: ['upstream', 'urls', at], message: 'expected another url than one above' })
+  for (const [at, { upgrade }] of rules.entries())
+    if (upgrade.length > 0 && upstream.protocol === 'h2')
+      found.push({ path: ['rules', at, 'upgrade'], message: 'expected upstream.protocol: http1 for an upgrade' })
   if (tls === undefined) return found
   const all = [...urls.entries()].map(([at, each]) => ({ path: ['upstream', 'urls', at], each }))
   if (url !== undefined) all.push({ path: ['upstream', 'url'], each: url })

@@ -85,11 +85,13 @@ export function lintRules(options: readonly RuleOptions[]): readonly RuleFinding
 
 const usualMethods = ['GET', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS']
 
-function findMatchConflicts({ match, allow_encoded }: RuleOptions, at: number): RuleFinding[] {
+function findMatchConflicts({ match, allow_encoded, upgrade }: RuleOptions, at: number): RuleFinding[] {
   const found: RuleFinding[] = []
   const { methods, path } = match
   if (methods?.includes('HEAD') && !methods.includes('GET'))
     found.push({ path: [at, 'match', 'methods'], message: 'expected GET beside HEAD, which is judged as GET' })
+  if (upgrade.length > 0 && methods?.includes('GET') === false)
+    found.push({ path: [at, 'upgrade'], message: 'expected GET among the methods: nothing else is upgraded' })
   if ((readTemplate(path).encoded & ~maskOf(allow_encoded)) !== 0)
     found.push({
       path: [at, 'match', 'path'],

@@ -27,6 +27,14 @@ const path = z
       context.issues.push({ code: 'custom', message: template.message, input: context.value })
   })
 
+const protocol = z
+  .string()
+  .regex(/^[a-z0-9!#$%&'*+.^_`|~-]+(?:\/[a-z0-9!#$%&'*+.^_`|~-]+)?$/, {
+    error: 'expected a protocol in lower case, such as websocket',
+  })
+  // RFC 9113 §3.1: it is obsolete, and hides requests from who judges them.
+  .refine((name) => !/^(?:h2c?|http(?:\/.*)?)$/.test(name), { error: 'expected another protocol than HTTP' })
+
 /** One rule of the configuration: what it matches, and what it asks of a token. */
 export const ruleOptions = z.strictObject({
   id: z
@@ -73,6 +81,10 @@ export const ruleOptions = z.strictObject({
     .array(z.enum(['slash', 'semicolon', 'percent', 'question', 'hash']))
     .prefault([])
     .describe('Escapes (%2F %3B %25 %3F %23; semicolon: also the raw one) that may pass, undecoded.'),
+  upgrade: z
+    .array(protocol)
+    .prefault([])
+    .describe('Protocols a GET may switch to, such as websocket; none: it is answered as if it offered none.'),
   forward_authorization: z.boolean().prefault(false).describe('Whether the upstream gets the `Authorization` header.'),
   max_body: z
     .int()
@@ -111,6 +123,8 @@ export type Rule = {
     | { readonly kind: 'always' }
   /** A sum of `encodedBits`. */
   readonly allowEncoded: number
+  /** Lower-case. */
+  readonly upgrade: readonly string[]
   readonly forwardAuthorization: boolean
   /** Bytes of a request's body; undefined: any. */
   readonly maxBody: number | undefined
@@ -191,6 +205,7 @@ function compileRule(options: RuleOptions, index: number): Rule {
     audience: typeof audience === 'string' ? [audience] : audience,
     freshness: typeof freshness === 'string' ? { kind: freshness } : { kind: 'max_age', maxAgeMs: freshness.max_age },
     allowEncoded: maskOf(options.allow_encoded),
+    upgrade: options.upgrade,
     forwardAuthorization: options.forward_authorization,
     maxBody: options.max_body,
   }

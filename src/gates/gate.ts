@@ -1,9 +1,11 @@
 // What every front door has in common: whom it asks, and whom it tells.
+import type { Cors } from '../decision/cors.ts'
 import type { Decision } from '../decision/decision.ts'
 import type { HeaderFilter } from '../decision/headers.ts'
 import type { AccessRequest } from '../decision/request.ts'
 import type { Gateway } from '../gateway.ts'
 import type { UpstreamProblem } from '../http1/exchange.ts'
+import type { CutReason } from './streams.ts'
 
 /** One configuration at work. A request keeps the one it started with, whatever is loaded meanwhile. */
 export type Serving = {
@@ -13,6 +15,10 @@ export type Serving = {
   readonly hosts: ReadonlySet<string>
   /** Whether plain HTTP is refused, public rules included. */
   readonly requireHttps: boolean
+  /** How long a stream may go on once its token is no longer good. */
+  readonly streamGraceMs: number
+  /** Undefined: answers say nothing of other origins, and OPTIONS is a method like any other. */
+  readonly cors: Cors | undefined
 }
 
 /** Why the upstream gave no answer, or only a part of one. */
@@ -47,6 +53,8 @@ export type Exchange = {
   /** What the client got; 0 when it left before. */
   readonly status: number
   readonly upstreamFailure: UpstreamFailure | undefined
+  /** Why a long answer was ended by us. */
+  readonly cut: CutReason | undefined
 }
 
 /** Told what happened; neither may throw. */

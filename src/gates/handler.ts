@@ -1,20 +1,25 @@
 // One client's requests, one at a time: read, decided, and done what the decision says. The same for every protocol.
 import type { Clock } from '../base/time.ts'
+import type { Cors } from '../decision/cors.ts'
+import { preflightAllow } from '../decision/cors.ts'
 import type { Allow, Decision, Deny } from '../decision/decision.ts'
 import { deny } from '../decision/decision.ts'
 import type { AccessRequest } from '../decision/request.ts'
 import { readAccessRequest } from '../decision/request.ts'
+import type { Rule } from '../decision/rules.ts'
 import type { AnswerSink, RequestEvents, Upstream } from '../http1/exchange.ts'
 import type { HeadProblem, RequestHead } from '../http1/request-head.ts'
 import type { GateReports, Peer, Serving, UpstreamFailure } from './gate.ts'
 import { createForwarder } from './proxy.ts'
 import { bodyTooLarge, respond, send } from './respond.ts'
+import type { CutReason, Streams } from './streams.ts'
 
 /** What a handler asks and tells. */
 export type HandlerDeps = GateReports & {
   readonly clock: Clock
   readonly serving: () => Serving
   readonly upstream: Upstream
+  readonly streams: Pick<Streams, 'open'>
 }
 
 /** Serves the requests of one client. */
@@ -47,9 +52,17 @@ const problems: Readonly<Record<HeadProblem['kind'], Deny>> = {
 }
 
 /** Makes the handler of one client, whose answers go to `sink`. */
-export function createHandler(sink: AnswerSink, peer: Peer, deps: HandlerDeps): Handler {
+export function createHandler(client: AnswerSink, peer: Peer, deps: HandlerDeps): Handler {
   const { clock, serving, upstream, decided, finished, failed } = deps
-  const forwarder = createForwarder(sink, upstream)
+  let cors: Cors | undefined
+  let origin: string | undefined
+  // Whatever is answered, and by whom: scripts may read a denial, too.
+  const sink: AnswerSink = {
+    ...client,
+    begin: (status, reason, lines, framing) =>
+      client.begin(status, reason, cors === undefined ? lines : cors.answer(origin, lines), framing),
+  }
+  const forwarder = createForwarder(sink, upstream, deps.streams)
   let current: Handled | undefined
   const events: RequestEvents = {
     data: forwarder.events.data,
@@ -84,6 +97,8 @@ export function createHandler(sink: AnswerSink, peer: Peer, deps: HandlerDeps): 
     const served = serving()
     const handled = { head, served, arrivedMs, request: undefined, decision: undefined, decidedMs: 0, isGone: false }
     current = handled
+    cors = head === undefined ? undefined : served.cors
+    origin = head === undefined ? undefined : cors?.originOf(head.lines)
     return handled
   }
 
@@ -96,6 +111,7 @@ export function createHandler(sink: AnswerSink, peer: Peer, deps: HandlerDeps): 
     handled.request = read
     if (served.requireHttps && !served.headers.cameByHttps(head.lines, { peer: peer.address, proto: peer.proto }))
       return deny('transport_insecure')
+    if (served.cors?.isPreflight(method, head.lines) === true) return preflightAllow
     return served.gateway.decide(read)
   }
 
@@ -104,23 +120,25 @@ export function createHandler(sink: AnswerSink, peer: Peer, deps: HandlerDeps): 
       // A bug after the verdict, which was counted.
       if (current === handled && made.kind === 'deny') {
         const denial = respond(made)
-        report(handled, handled.decision, denial.status, undefined)
+        report(handled, handled.decision, denial.status)
         forwarder.giveUp(denial)
       }
       return
     }
-    const decision = made.kind === 'allow' ? admit(made, handled) : made
+    const decision = made.kind === 'allow' && made !== preflightAllow ? admit(made, handled) : made
     handled.decision = decision
     handled.decidedMs = clock.monotonicMs()
     decided(decision, (handled.decidedMs - handled.arrivedMs) / 1000)
     // The client left while we asked: there is nobody to serve, and the upstream sees nothing.
-    if (handled.isGone) report(handled, decision, 0, undefined)
+    if (handled.isGone) report(handled, decision, 0)
+    else if (decision === preflightAllow) answerPreflight(handled, decision)
     else if (decision.kind === 'allow') forward(handled, decision)
     else {
       const denial = respond(decision)
-      // Who speaks no proper HTTP may not have meant what comes next either.
-      if (decision.reason === 'request_malformed') sink.closeAfter()
-      report(handled, decision, denial.status, undefined)
+      // Who speaks no proper HTTP may not have meant what comes next either; nor who meant to speak something else.
+      if (decision.reason === 'request_malformed' || upgradeOf(handled.head, decision.rule) !== undefined)
+        sink.closeAfter()
+      report(handled, decision, denial.status)
       send(sink, denial)
     }
   }
@@ -133,16 +151,22 @@ export function createHandler(sink: AnswerSink, peer: Peer, deps: HandlerDeps): 
     return upstream.isFull() ? { kind: 'deny', reason: 'overloaded', rule } : allow
   }
 
+  function answerPreflight(handled: Handled, decision: Decision): void {
+    report(handled, decision, 204)
+    client.begin(204, 'No Content', cors?.answerPreflight(origin) ?? [], 'none')
+    client.end([])
+  }
+
   function forward(handled: Handled, allow: Allow): void {
     const { head, request: allowed, served } = handled
     if (head === undefined || allowed === undefined) throw new TypeError('Cannot forward: the request was not read')
     const { lines, framing, expectsContinue } = head
     forwarder.forward(
-      { request: allowed, lines, framing, expectsContinue, upgrade: undefined },
+      { request: allowed, lines, framing, expectsContinue, upgrade: upgradeOf(head, allow.rule) },
       allow,
       served.headers,
       peer,
-      (status, failure) => report(handled, allow, status, failure),
+      (status, failure, cut) => report(handled, allow, status, failure, cut),
     )
   }
 
@@ -160,11 +184,23 @@ export function createHandler(sink: AnswerSink, peer: Peer, deps: HandlerDeps): 
     handled: Handled,
     decision: Decision,
     status: number,
-    upstreamFailure: UpstreamFailure | undefined,
+    upstreamFailure?: UpstreamFailure,
+    cut?: CutReason,
   ): void {
     if (current === handled) current = undefined
     const { head, request: read, arrivedMs, decidedMs } = handled
     const method = head?.method ?? ''
-    finished({ method, request: read, peer: peer.address, arrivedMs, decidedMs, decision, status, upstreamFailure })
+    const at = { arrivedMs, decidedMs }
+    finished({ method, request: read, peer: peer.address, ...at, decision, status, upstreamFailure, cut })
   }
+}
+
+/**
+ * The protocol a request may switch to: the one it offers, where its rule lists that. A request with a body never, and
+ * HTTP/1.0 knows no switching (RFC 9110 §7.8).
+ */
+function upgradeOf(head: RequestHead | undefined, rule: Rule | undefined): string | undefined {
+  if (head?.upgrade === undefined || rule?.upgrade.includes(head.upgrade) !== true) return undefined
+  const hasBody = head.framing !== 'none' && head.framing !== 0
+  return head.method === 'GET' && head.version === '1.1' && !hasBody ? head.upgrade : undefined
 }

@@ -1,6 +1,6 @@
 // The way to the upstream and back, streaming. The permit is an Allow: there is no other way in.
 import type { Allow } from '../decision/decision.ts'
-import { deny } from '../decision/decision.ts'
+import { deny, denyReasons } from '../decision/decision.ts'
 import type { HeaderFilter } from '../decision/headers.ts'
 import type { AccessRequest } from '../decision/request.ts'
 import type { Rule } from '../decision/rules.ts'
@@ -14,10 +14,14 @@ import type {
   UpstreamProblem,
 } from '../http1/exchange.ts'
 import type { Framing } from '../http1/request-head.ts'
+import { closeCodes } from '../spec/websocket.ts'
 import type { Peer, UpstreamFailure } from './gate.ts'
 import { upstreamFailures } from './gate.ts'
 import type { Denial } from './respond.ts'
 import { bodyTooLarge, respond, respondUpstream, send } from './respond.ts'
+import type { CutReason, StreamKind, Streams } from './streams.ts'
+import type { Switched } from './switched.ts'
+import { joinSides } from './switched.ts'
 
 /** An allowed request, as it came. */
 export type Forwarded = {
@@ -26,11 +30,15 @@ export type Forwarded = {
   readonly lines: readonly string[]
   readonly framing: Framing
   readonly expectsContinue: boolean
+  /** The one protocol it may switch to, lower-case. */
   readonly upgrade: string | undefined
 }
 
-/** Told once how a forwarded request ended. `status` is the answer's, 0 where the client got none. */
-export type Done = (status: number, failure: UpstreamFailure | undefined) => void
+/**
+ * Told once how a forwarded request ended. `status` is the answer's, 0 where the client got none; `cut` is why we ended
+ * it ourselves.
+ */
+export type Done = (status: number, failure: UpstreamFailure | undefined, cut: CutReason | undefined) => void
 
 /** Forwards the requests of one client, one at a time. */
 export type Forwarder = {
@@ -45,8 +53,9 @@ export type Forwarder = {
 const idempotent: ReadonlySet<string> = new Set(['GET', 'HEAD', 'OPTIONS', 'PUT', 'DELETE'])
 
 /** Joins a client's half and an upstream's. */
-export function createForwarder(sink: AnswerSink, upstream: Upstream): Forwarder {
+export function createForwarder(sink: AnswerSink, upstream: Upstream, streams: Pick<Streams, 'open'>): Forwarder {
   let exchange: UpstreamExchange | undefined
+  let permit: Allow | undefined
   let headers: HeaderFilter | undefined
   let done: Done | undefined
   let expectsContinue = false
@@ -55,6 +64,10 @@ export function createForwarder(sink: AnswerSink, upstream: Upstream): Forwarder
   // Of the body, until it is too much for its rule.
   let room = Number.POSITIVE_INFINITY
   let status = 0
+  let upgrade: string | undefined
+  let switched: Switched | undefined
+  let stream: { readonly kind: StreamKind; readonly over: () => void } | undefined
+  let cutFor: CutReason | undefined
 
   const answer: AnswerEvents = {
     opened(opened) {
@@ -66,9 +79,14 @@ export function createForwarder(sink: AnswerSink, upstream: Upstream): Forwarder
     },
     head,
     data(chunk) {
-      if (!sink.write(chunk)) exchange?.pause()
+      if (switched !== undefined) switched.fromUpstream(chunk)
+      else if (!sink.write(chunk)) exchange?.pause()
     },
     end(trailers) {
+      if (switched !== undefined) {
+        if (switched.upstreamEnded()) finish(undefined)
+        return
+      }
       const passed = trailers.length === 0 ? trailers : (headers?.backwardTrailers(trailers) ?? [])
       // First: the end of this answer may be the beginning of the next request.
       finish(undefined)
@@ -77,20 +95,25 @@ export function createForwarder(sink: AnswerSink, upstream: Upstream): Forwarder
     flush: () => sink.flush(),
     drained: () => sink.resume(),
     failed,
-    switched(lines) {
-      status = 101
-      // From now on these are no bytes of a request.
-      room = Number.POSITIVE_INFINITY
-      sink.switchProtocols(switchLines(lines, headers))
-    },
+    switched: switchTo,
   }
   const events: RequestEvents = {
     data(chunk) {
+      if (switched !== undefined) {
+        switched.fromClient(chunk)
+        return
+      }
       room -= chunk.length
       if (room < 0) exceed()
       else if (exchange?.write(chunk) === false) sink.pause()
+      // Who sends little by little wants it to arrive so.
+      else exchange?.flush()
     },
     end(trailers) {
+      if (switched !== undefined) {
+        if (switched.clientEnded()) finish(undefined)
+        return
+      }
       exchange?.end(trailers.length === 0 ? trailers : (headers?.forwardTrailers(trailers) ?? []))
     },
     broken(why) {
@@ -118,13 +141,16 @@ export function createForwarder(sink: AnswerSink, upstream: Upstream): Forwarder
   ): void {
     const { request, lines, framing } = forwarded
     headers = filter
+    permit = allow
     done = whenDone
     status = 0
     exchange = undefined
     rule = allow.rule
     room = rule.maxBody ?? Number.POSITIVE_INFINITY
+    upgrade = forwarded.upgrade
     expectsContinue = forwarded.expectsContinue
     hasBody = framing !== 'none' && framing !== 0
+    if (request.method === 'POST' && isGrpcType(mediaTypeOf(lines))) watch('grpc')
     upstream.open(
       {
         method: request.method,
@@ -132,18 +158,63 @@ export function createForwarder(sink: AnswerSink, upstream: Upstream): Forwarder
         authority: request.authority,
         lines: filter.forward(lines, { peer: address, proto, request, allow }),
         framing,
-        upgrade: forwarded.upgrade,
+        upgrade,
         repeatable: !hasBody && idempotent.has(request.method),
       },
       answer,
     )
   }
 
-  function head({ status: found, reason, lines, framing }: AnswerHead): void {
+  function head({ status: found, reason, lines, framing, mediaType }: AnswerHead): void {
     status = found
+    // RFC 9931 §5: what the client may have sent after its head was meant for the other protocol.
+    if (upgrade !== undefined) sink.closeAfter()
+    if (mediaType === 'text/event-stream') watch('event_stream')
+    else if (isGrpcType(mediaType)) watch('grpc')
     const passed = headers?.backward(lines) ?? []
     // RFC 9110 §8.6: a 204 has no length, whatever its head says.
     sink.begin(found, reason, found === 204 ? withoutLength(passed) : passed, framing)
+  }
+
+  function switchTo(lines: readonly string[]): void {
+    const named = lines.filter((_, at) => lines[at - 1]?.toLowerCase() === 'upgrade' && at % 2 === 1)
+    // Both sides must mean the same protocol, or each reads what the other never said.
+    if (exchange === undefined || upgrade === undefined || named.length !== 1 || named[0]?.toLowerCase() !== upgrade) {
+      leave()
+      refuse(respondUpstream('upstream_reset'), 'upstream_reset')
+      return
+    }
+    status = 101
+    switched = joinSides(upgrade, sink, exchange)
+    watch('upgrade')
+    sink.switchProtocols(switchLines(lines, upgrade, headers))
+  }
+
+  function watch(kind: StreamKind): void {
+    if (permit === undefined || stream !== undefined) return
+    stream = { kind, over: streams.open({ kind, allow: permit, cut, abort: cutOff }) }
+  }
+
+  /** Ends a stream in the words of its protocol, as far as it has any. */
+  function cut(why: CutReason): void {
+    cutFor = why
+    if (switched?.close !== undefined) {
+      switched.close(why === 'shutdown' ? closeCodes.going_away : closeCodes.policy_violation)
+      return
+    }
+    if (status !== 0) {
+      cutOff()
+      return
+    }
+    leave()
+    refuse(respond(deny(why === 'shutdown' ? 'overloaded' : why)), undefined)
+  }
+
+  function cutOff(): void {
+    const last = stream?.kind === 'grpc' ? grpcEnd(cutFor) : undefined
+    leave()
+    finish(undefined)
+    sink.abort(last)
   }
 
   function failed(problem: UpstreamProblem): void {
@@ -168,6 +239,7 @@ export function createForwarder(sink: AnswerSink, upstream: Upstream): Forwarder
 
   function refuse(denial: Denial, failure: UpstreamFailure | undefined): void {
     status = denial.status
+    if (upgrade !== undefined) sink.closeAfter()
     finish(failure)
     send(sink, denial)
   }
@@ -175,6 +247,7 @@ export function createForwarder(sink: AnswerSink, upstream: Upstream): Forwarder
   function giveUp(denial: Denial): void {
     done = undefined
     leave()
+    finish(undefined)
     if (status === 0) send(sink, denial)
     else sink.abort()
   }
@@ -187,16 +260,39 @@ export function createForwarder(sink: AnswerSink, upstream: Upstream): Forwarder
 
   function finish(failure: UpstreamFailure | undefined): void {
     const tell = done
+    const over = stream?.over
+    const why = cutFor
     done = undefined
     exchange = undefined
-    tell?.(status, failure)
+    switched = undefined
+    stream = undefined
+    cutFor = undefined
+    over?.()
+    tell?.(status, failure, why)
   }
 }
 
 /** The lines of a 101: what the upstream says, and the two that make it one (RFC 9110 §7.8). */
-function switchLines(lines: readonly string[], headers: HeaderFilter | undefined): readonly string[] {
-  const at = lines.findIndex((name, index) => index % 2 === 0 && name.toLowerCase() === 'upgrade')
-  return [...(headers?.backward(lines) ?? []), 'Connection', 'upgrade', 'Upgrade', lines[at + 1] ?? '']
+function switchLines(lines: readonly string[], protocol: string, headers: HeaderFilter | undefined): readonly string[] {
+  return [...withoutLength(headers?.backward(lines) ?? []), 'Connection', 'upgrade', 'Upgrade', protocol]
+}
+
+/** The media type that lines name, lower-case, without parameters. */
+function mediaTypeOf(lines: readonly string[]): string {
+  for (let at = 0; at + 1 < lines.length; at += 2)
+    if (lines[at]?.length === 12 && lines[at]?.toLowerCase() === 'content-type')
+      return (lines[at + 1]?.split(';', 1)[0] ?? '').trim().toLowerCase()
+  return ''
+}
+
+function isGrpcType(mediaType: string): boolean {
+  return mediaType.startsWith('application/grpc')
+}
+
+/** Trailers that end a call: UNAUTHENTICATED, or UNAVAILABLE where it is not about the token. */
+function grpcEnd(why: CutReason | undefined): readonly string[] {
+  const isAboutToken = why !== undefined && why !== 'shutdown' && denyReasons[why].status === 401
+  return ['grpc-status', isAboutToken ? '16' : '14', 'grpc-message', why ?? 'internal_error']
 }
 
 function withoutLength(lines: readonly string[]): readonly string[] {

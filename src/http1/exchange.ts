@@ -26,14 +26,18 @@ export type AnswerSink = {
   readonly end: (trailers: readonly string[]) => void
   /** Sends what has been begun and waits for nothing more. */
   readonly flush: () => void
-  /** Cuts the connection (or stream) off, so that nobody takes what was sent for the whole. */
-  readonly abort: () => void
+  /**
+   * Cuts the connection (or stream) off, so that nobody takes what was sent for the whole.
+   *
+   * @param last Trailers that say why, for a protocol that can end an answer without calling it whole.
+   */
+  readonly abort: (last?: readonly string[]) => void
   /** Whether the client is to be told that this is the last answer on its connection. */
   readonly closeAfter: () => void
   /** Stops, and goes on, reading the request's body. */
   readonly pause: () => void
   readonly resume: () => void
-  /** Answers 101 with these lines: from now on bytes pass both ways as they are, until either side ends. */
+  /** Answers 101 with these lines: from now on bytes pass both ways as they are, until both sides have ended. */
   readonly switchProtocols: (lines: readonly string[]) => void
 }
 
@@ -76,7 +80,7 @@ export type AnswerEvents = {
   /** More of the request's body is welcome. */
   readonly drained: () => void
   readonly failed: (problem: UpstreamProblem) => void
-  /** It switches protocols (101), as the request asked: from now on bytes pass both ways as they are. */
+  /** It switches protocols (101), as the request asked: bytes pass both ways as they are, also after its `end`. */
   readonly switched: (lines: readonly string[]) => void
 }
 

@@ -9,6 +9,7 @@ import type { ServerLimits } from './limits.ts'
 import { createMessageWriter, formatFieldLines } from './message-writer.ts'
 import type { Framing, HeadProblem, RequestHead } from './request-head.ts'
 import { readRequestHead } from './request-head.ts'
+import { openTunnel } from './tunnel.ts'
 
 /** A client's connection, served until it closes. */
 export type ServerConnection = AnswerSink & {
@@ -60,28 +61,25 @@ export function createServerConnection(
   let isHead = false
   let awaitsContinue = false
   // Of its answer.
-  let hasSwitched = false
   let hasEnded = false
   let writtenBefore = 0
   let discarded = 0
 
   const writer = createMessageWriter(socket)
+  let way: ReturnType<typeof openTunnel> = { write, end, flush, pause, resume } // another once protocols are switched
   const deadline: Deadline = { atMs: deadlines.nowMs() + limits.headMs, expire }
   const connection: ServerConnection = {
     sendContinue: () => say('HTTP/1.1 100 Continue\r\n\r\n'),
     begin,
-    write,
-    end,
-    flush,
+    write: (chunk) => way.write(chunk),
+    end: (trailers) => way.end(trailers),
+    flush: () => way.flush(),
     abort: destroy,
     closeAfter() {
       keepsAlive = false
     },
-    pause() {
-      bodyIsPaused = true
-      adjustReading()
-    },
-    resume,
+    pause: () => way.pause(),
+    resume: () => way.resume(),
     switchProtocols,
     announceClose() {
       announcesClose = true
@@ -196,10 +194,15 @@ export function createServerConnection(
     const used = body?.feed(chunk) ?? 0
     if (typeof used === 'number' && used < chunk.length) pending = chunk.subarray(used)
     if (used === 'malformed') breakOff(used)
-    else if (hasPeerEnded && body?.isDone() === false && !hasSwitched) cutShort()
+    else if (hasPeerEnded && body?.isDone() === false) cutShort()
     else if (hasEnded && body?.isDone() === true) complete()
     else if (phase === 'head') readHeads()
     else adjustReading()
+  }
+
+  function pause(): void {
+    bodyIsPaused = true
+    adjustReading()
   }
 
   function resume(): void {
@@ -291,7 +294,7 @@ export function createServerConnection(
   }
 
   function bodyDeadlineMs(): number {
-    if (body === undefined || body.isDone() || hasSwitched) return Number.POSITIVE_INFINITY
+    if (body === undefined || body.isDone()) return Number.POSITIVE_INFINITY
     return begunMs + limits.requestMs + (bodyBytes / limits.minBodyRate) * 1000
   }
 
@@ -308,7 +311,7 @@ export function createServerConnection(
       return
     }
     deadline.atMs = Number.POSITIVE_INFINITY
-    if (body === undefined || body.isDone() || hasSwitched) return
+    if (body === undefined || body.isDone()) return
     // While we do not read, it is not the client that is slow.
     if (!bodyIsWanted || bodyIsPaused) begunMs = deadlines.nowMs() - limits.requestMs + halfClosedMs
     deadline.atMs = bodyDeadlineMs()
@@ -326,9 +329,8 @@ export function createServerConnection(
     hasPeerEnded = true
     if (phase === 'head') close()
     if (phase !== 'busy') return
-    if (hasSwitched) events.end([])
     // What is held may be all of a body.
-    else if (body?.isDone() === false && pending === undefined) cutShort()
+    if (body?.isDone() === false && pending === undefined) cutShort()
     else {
       writtenBefore = socket.bytesWritten
       deadline.atMs = Math.min(deadline.atMs, deadlines.nowMs() + halfClosedMs)
@@ -376,13 +378,10 @@ export function createServerConnection(
   }
 
   function switchProtocols(lines: readonly string[]): void {
-    keepsAlive = false
-    hasSwitched = true
-    body = createBodyReader('close', bodySink)
-    say(`HTTP/1.1 101 Switching Protocols\r\n${formatFieldLines(lines)}\r\n`)
-    deadline.atMs = Number.POSITIVE_INFINITY
-    resume()
-    if (hasPeerEnded && !hasEnded) events.end([])
+    const start = { lines, early: pending, hasPeerEnded }
+    release()
+    way = openTunnel(socket, start, limits, deadlines, events)
+    way.resume()
   }
 
   /** Lets go of the socket: from now on somebody else listens to it. */

@@ -70,6 +70,7 @@ export function createUpstreamConnection(
   let interim = 0
   let served = 0
   let hasUploaded = true
+  let hasDownloaded = false
   let hasAnswered = false
   let keepsAlive = true
   let keepAliveMs = limits.keepAliveMs
@@ -130,22 +131,24 @@ export function createUpstreamConnection(
 
   function write(chunk: Buffer): boolean {
     if (state === 'head') deadline.atMs = deadlines.nowMs() + limits.headMs
-    return writer.write(chunk)
+    const hasRoom = writer.write(chunk)
+    if (!hasRoom && state === 'raw') deadline.atMs = deadlines.nowMs() + limits.bodyMs
+    return hasRoom
   }
 
   function end(last: readonly string[]): void {
-    if (state === 'raw') {
-      writer.send()
-      socket.end()
-      return
-    }
     hasUploaded = true
     if (state === 'head') deadline.atMs = deadlines.nowMs() + limits.headMs
     writer.end(last)
+    if (state !== 'raw') return
+    writer.send()
+    socket.end()
+    if (hasDownloaded) bothEnded()
   }
 
   function drained(): void {
     if (state === 'head') deadline.atMs = deadlines.nowMs() + limits.headMs
+    else if (state === 'raw' && events !== undefined) deadline.atMs = Number.POSITIVE_INFINITY
     events?.drained()
   }
 
@@ -243,7 +246,7 @@ export function createUpstreamConnection(
     request = undefined
     body = undefined
     // An answer before the end of the request: what is left of that would be read as another.
-    if (!keepsAlive || !hasUploaded || state === 'raw') {
+    if (!keepsAlive || !hasUploaded) {
       state = 'closed'
       leave()
     } else {
@@ -261,6 +264,8 @@ export function createUpstreamConnection(
       return
     }
     state = 'raw'
+    hasUploaded = false
+    socket.allowHalfOpen = true
     deadline.atMs = Number.POSITIVE_INFINITY
     writer.begin('', false)
     pool.answered()
@@ -270,10 +275,20 @@ export function createUpstreamConnection(
   }
 
   function ended(): void {
-    // The end of the connection is the end of such a body (RFC 9112 §6.3), and of what was switched to.
+    // The end of the connection is the end of such a body (RFC 9112 §6.3).
     if (state === 'body' && framing === 'close') finish([])
-    else if (state === 'raw') finish([])
-    else lose('reset')
+    else if (state === 'raw') {
+      hasDownloaded = true
+      const listener = events
+      if (hasUploaded) bothEnded()
+      listener?.end([])
+    } else lose('reset')
+  }
+
+  /** Nothing more is told; what is on its way to the upstream has some time to get there. */
+  function bothEnded(): void {
+    events = undefined
+    deadline.atMs = deadlines.nowMs() + limits.bodyMs
   }
 
   function expire(): void {
@@ -329,7 +344,7 @@ export function createUpstreamConnection(
   function resume(): void {
     if (!isPaused) return
     isPaused = false
-    deadline.atMs = deadlines.nowMs() + limits.bodyMs
+    if (state !== 'raw') deadline.atMs = deadlines.nowMs() + limits.bodyMs
     socket.resume()
   }
 }

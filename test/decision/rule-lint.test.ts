@@ -37,6 +37,11 @@ const conflicts = [
     rules: [{ match: { path: '/a', host: 'a.test' } }, { match: { path: '/a', host: 'a.test' } }],
     at: ['1.match.path'],
   },
+  {
+    because: 'only a GET is upgraded',
+    rules: [{ match: { path: '/a', methods: ['POST'] }, upgrade: ['websocket'] }],
+    at: ['0.upgrade'],
+  },
   { because: 'HEAD without GET', rules: [{ match: { path: '/a', methods: ['HEAD'] } }], at: ['0.match.methods'] },
   {
     because: 'one id twice',
@@ -96,7 +101,7 @@ test('findRuleConflicts() finds nothing against rules that differ in host, path 
     { match: { path: '/a/**' } },
     { match: { path: '/a/{b}' } },
     { match: { path: '/a%2Fb' }, allow_encoded: ['slash'] },
-    { match: { path: '/b', methods: ['GET', 'HEAD'] }, public: true },
+    { match: { path: '/b', methods: ['GET', 'HEAD'] }, public: true, upgrade: ['websocket'] },
     { match: { path: '/**' }, public: true, insecure: true },
   ]
 

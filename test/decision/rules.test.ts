@@ -159,6 +159,7 @@ test('compileRules() reads every member of a rule, and what is left out', () => 
         allow_encoded: ['slash', 'percent'],
         forward_authorization: true,
         max_body: 1000,
+        upgrade: ['websocket', 'mqtt/5'],
       },
       { match: { path: '/c' }, scopes: ['x'], audience: ['a', 'b'], freshness: 'always', public: false },
     ]),
@@ -175,6 +176,7 @@ test('compileRules() reads every member of a rule, and what is left out', () => 
     audience: undefined,
     freshness: { kind: 'cached' },
     allowEncoded: 0,
+    upgrade: [],
     forwardAuthorization: false,
     maxBody: undefined,
   }
@@ -197,6 +199,7 @@ test('compileRules() reads every member of a rule, and what is left out', () => 
       audience: ['orders'],
       freshness: { kind: 'max_age', maxAgeMs: 5000 },
       allowEncoded: 5,
+      upgrade: ['websocket', 'mqtt/5'],
       forwardAuthorization: true,
       maxBody: 1000,
     },
@@ -251,6 +254,12 @@ test('ruleOptions refuses names it does not know, so that a typing mistake loose
   assert.equal(ruleOptions.safeParse({ match: { path: '/a' }, scope: ['x'] }).success, false)
   assert.equal(ruleOptions.safeParse({ match: { path: '/a', method: 'GET' } }).success, false)
 })
+
+for (const protocol of ['h2c', 'h2', 'http/2.0', 'WebSocket', 'websocket, other', '', 'a b']) {
+  test(`ruleOptions refuses an upgrade to ${JSON.stringify(protocol)}`, () => {
+    assert.equal(ruleOptions.safeParse({ match: { path: '/a' }, upgrade: [protocol] }).success, false)
+  })
+}
 
 const parts = ['a', 'b', '{x}', '']
 const patterns = fc.record({

@@ -13,6 +13,7 @@ import type { FrontDoor, FrontDoorDeps, FrontDoorOptions, Hall } from '../../src
 import { createHall, openFrontDoor } from '../../src/gates/front-door.ts'
 import type { Exchange } from '../../src/gates/gate.ts'
 import { limitsOptions, poolLimits, serverLimits, upstreamOptions } from '../../src/gates/options.ts'
+import { createStreams } from '../../src/gates/streams.ts'
 import type { Gateway } from '../../src/gateway.ts'
 import { createGateway } from '../../src/gateway.ts'
 import { createDeadlines } from '../../src/http1/deadlines.ts'
@@ -49,7 +50,7 @@ const pool = poolLimits(upstreamOptions.parse({}))
 /** Opens a door; `gateway` decides instead of the public rules. */
 export async function openDoor(
   upstreamPort: number,
-  gateway?: Gateway,
+  gateway?: Pick<Gateway, 'decide'>,
   options: Partial<FrontDoorOptions> = {},
 ): Promise<Door> {
   const { deps, told, upstream } = wire(upstreamPort, gateway)
@@ -79,13 +80,15 @@ export function openHall(upstreamPort: number): AsyncDisposable & { readonly hal
   }
 }
 
-function wire(upstreamPort: number, gateway: Gateway | undefined) {
+function wire(upstreamPort: number, gateway: Pick<Gateway, 'decide'> | undefined) {
   const rules = rulesOptions.parse([{ match: { path: '/**' }, public: true, insecure: true }])
   const served = {
-    gateway: gateway ?? createGateway(createPolicy(compileRules(rules), []), lookups, clock),
+    gateway: { ...createGateway(createPolicy(compileRules(rules), []), lookups, clock), ...gateway },
     headers: createHeaderFilter({ identityHeaders: new Map(), keepHeaders: [] }, { isTrustedProxy: () => false }),
     hosts: new Set<string>(),
     requireHttps: false,
+    streamGraceMs: 0,
+    cors: undefined,
   }
   const decisions: Decision[] = []
   const exchanges: Exchange[] = []
@@ -101,6 +104,7 @@ function wire(upstreamPort: number, gateway: Gateway | undefined) {
     clock,
     deadlines,
     upstream,
+    streams: createStreams({ deadlines, serving: () => served, streamOpened() {}, streamEnded() {}, failed() {} }),
     serving: () => served,
     decided: (decision) => void decisions.push(decision),
     finished: (exchange) => void exchanges.push(exchange),

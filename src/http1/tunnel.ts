@@ -1,0 +1,98 @@
+// A client's connection once it has switched protocols (RFC 9110 §7.8): bytes, until both sides have ended.
+import type { Socket } from 'node:net'
+import type { Deadline, Deadlines } from './deadlines.ts'
+import type { AnswerSink, RequestEvents } from './exchange.ts'
+import type { ServerLimits } from './limits.ts'
+import { createMessageWriter, formatFieldLines } from './message-writer.ts'
+
+/** The client's half of it. */
+export type Tunnel = Pick<AnswerSink, 'write' | 'end' | 'flush' | 'pause' | 'resume'>
+
+/** What was there before. */
+export type TunnelStart = {
+  /** Of the 101. */
+  readonly lines: readonly string[]
+  /** What the client sent before it. */
+  readonly early: Buffer | undefined
+  readonly hasPeerEnded: boolean
+}
+
+// A peer that is gone without a word: nothing else would ever tell.
+const probeMs = 60_000
+
+/** Takes over a socket that nobody listens to any more. Nothing is told before `resume`. */
+export function openTunnel(
+  socket: Socket,
+  start: TunnelStart,
+  limits: Pick<ServerLimits, 'writeMs' | 'idleMs'>,
+  deadlines: Deadlines,
+  events: RequestEvents,
+): Tunnel {
+  let { early, hasPeerEnded } = start
+  let hasEnded = false
+  let hasToldEnd = false
+  let isOver = false
+  const writer = createMessageWriter(socket)
+  const deadline: Deadline = { atMs: Number.POSITIVE_INFINITY, expire: leave }
+  deadlines.watch(deadline)
+  socket.setKeepAlive(true, probeMs)
+  socket.on('data', (chunk: Buffer) => {
+    touch()
+    events.data(chunk)
+  })
+  socket.on('drain', () => {
+    touch()
+    events.drained()
+  })
+  socket.on('end', () => {
+    hasPeerEnded = true
+    tellEnd()
+  })
+  socket.on('close', leave)
+  writer.begin(`HTTP/1.1 101 Switching Protocols\r\n${formatFieldLines(start.lines)}\r\n`, false)
+  writer.flush()
+  return { write, end, flush: writer.flush, pause: () => void socket.pause(), resume }
+
+  function resume(): void {
+    const first = early
+    early = undefined
+    if (first !== undefined) events.data(first)
+    if (hasPeerEnded) tellEnd()
+    else socket.resume()
+  }
+
+  function tellEnd(): void {
+    if (hasToldEnd) return
+    hasToldEnd = true
+    touch()
+    events.end([])
+  }
+
+  function write(chunk: Buffer): boolean {
+    const hasRoom = writer.write(chunk)
+    if (!hasRoom) deadline.atMs = deadlines.nowMs() + limits.writeMs
+    else if (hasToldEnd) touch()
+    return hasRoom
+  }
+
+  function end(): void {
+    hasEnded = true
+    touch()
+    writer.send()
+    socket.end()
+  }
+
+  function leave(): void {
+    if (isOver) return
+    isOver = true
+    deadlines.unwatch(deadline)
+    socket.destroy()
+    if (!(hasEnded && hasToldEnd)) events.gone()
+  }
+
+  /** One that is open may be silent; one that has ended on one side has an end. */
+  function touch(): void {
+    if (socket.writableNeedDrain) return
+    deadline.atMs = hasEnded || hasToldEnd ? deadlines.nowMs() + limits.idleMs : Number.POSITIVE_INFINITY
+  }
+}
