@@ -90,6 +90,7 @@ function hallOptions({ limits, listen }: DataPlaneOptions, material: TlsMaterial
     tls: tls && material && { material, clientCertificate: tls.client_certificate },
     proxyProtocol: listen.proxy_protocol,
     isUnix: 'path' in listenAddress(listen.proxy),
+    http2: listen.http2,
   }
 }
 

@@ -1,6 +1,7 @@
 // From `upstream:` of the configuration to connections.
 import { isIP } from 'node:net'
 import type { Clock } from '../base/time.ts'
+import { createHttp2Upstream } from '../gates/http2-upstream.ts'
 import type { UpstreamOptions } from '../gates/options.ts'
 import { poolLimits } from '../gates/options.ts'
 import type { Deadlines } from '../http1/deadlines.ts'
@@ -44,7 +45,8 @@ export function createUpstream(options: UpstreamOptions, deps: UpstreamDeps): Up
   const isSecure = placesOf(options).some((place) => place.startsWith('https:'))
   const files = isSecure ? createUpstreamFiles(options.tls ?? {}, deps) : undefined
   const endpoints = createEndpoints(options, files, deps)
-  const pool = createUpstreamPool(endpoints, poolLimits(options), deps.deadlines)
+  const createPool = options.protocol === 'h2' ? createHttp2Upstream : createUpstreamPool
+  const pool = createPool(endpoints, poolLimits(options), deps.deadlines)
   return {
     ...pool,
     close() {
@@ -75,9 +77,7 @@ function createEndpoints(
   const { clock, log } = deps
   const told = new WeakMap<Endpoint, number>()
   let changed = () => {}
-  const targets = placesOf(options).map((place) =>
-    createTarget(place, options.tls?.server_name, files, deps, rearrange),
-  )
+  const targets = placesOf(options).map((place) => createTarget(place, options, files, deps, rearrange))
   let listed = list()
   return {
     list: () => listed,
@@ -110,14 +110,14 @@ function createEndpoints(
 
 function createTarget(
   place: string,
-  serverName: string | undefined,
+  { protocol, tls: tlsOptions }: UpstreamOptions,
   files: UpstreamFiles | undefined,
   { deadlines, resolve, log }: UpstreamDeps,
   changed: () => void,
 ): Target {
   if (place.startsWith('unix:')) {
     const path = place.slice('unix:'.length)
-    return fixed({ name: place, open: createSocketOpener({ path }, undefined) })
+    return fixed({ name: place, open: createSocketOpener({ path }, undefined, protocol) })
   }
   const url = URL.parse(place)
   if (url === null) throw new RangeError('Cannot reach the upstream: its url is none')
@@ -126,9 +126,9 @@ function createTarget(
   const port = url.port === '' ? (isSecure ? 443 : 80) : Number(url.port)
   const tls =
     isSecure && files !== undefined
-      ? { context: files.context, name: serverName ?? host.replace(/\.$/, '') }
+      ? { context: files.context, name: tlsOptions?.server_name ?? host.replace(/\.$/, '') }
       : undefined
-  if (isIP(host) !== 0) return fixed({ name: place, open: createSocketOpener({ host, port }, tls) })
+  if (isIP(host) !== 0) return fixed({ name: place, open: createSocketOpener({ host, port }, tls, protocol) })
   let held: readonly (Endpoint & { readonly address: string })[] | undefined
   const addresses = createAddresses(host, {
     ...{ resolve, deadlines, log },
@@ -137,7 +137,11 @@ function createTarget(
       held = addresses.list().map((address) => {
         const known = before.find((each) => each.address === address)
         if (known !== undefined) return known
-        return { name: `${place} (${address})`, address, open: createSocketOpener({ host: address, port }, tls) }
+        return {
+          name: `${place} (${address})`,
+          address,
+          open: createSocketOpener({ host: address, port }, tls, protocol),
+        }
       })
       changed()
     },

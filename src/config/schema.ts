@@ -83,6 +83,10 @@ export const gatewayOptions = z.strictObject({
         .describe(
           'Every connection must begin with a PROXY protocol header, version 1 or 2; its address is believed, whoever sends it.',
         ),
+      http2: z
+        .boolean()
+        .prefault(true)
+        .describe('Whether the front door speaks HTTP/2, too: by ALPN with TLS, by prior knowledge without.'),
     })
     .prefault({})
     .describe('Addresses to listen on; port 0 takes any free one.'),

@@ -17,6 +17,8 @@ export type EntranceOptions = {
   readonly proxyProtocol?: boolean | undefined
   /** Clients come on a Unix socket: they have no address. */
   readonly isUnix?: boolean | undefined
+  /** Whether HTTP/2 is spoken, too: by ALPN with TLS, with prior knowledge without (RFC 9113 §3.2 and §3.3). */
+  readonly http2: boolean
 }
 
 /**
@@ -64,14 +66,13 @@ const maxWaiting = 1024
 
 /** Makes the entrance of one hall. */
 export function createEntrance(
-  { tls: tlsOptions, proxyProtocol = false, isUnix = false }: EntranceOptions,
+  { tls: tlsOptions, proxyProtocol = false, isUnix = false, http2 }: EntranceOptions,
   headMs: number,
   { deadlines, drop }: { readonly deadlines: Deadlines; readonly drop: (cause: DropCause) => void },
 ): Entrance {
   const waiting = new Map<Socket, Waiting>()
-  const tls: TlsGate | undefined =
-    // HTTP/2 has its place here: `protocols: ['h2', 'http/1.1']`, and `Entered.protocol` says which it is.
-    tlsOptions && createTlsGate({ ...tlsOptions, protocols: ['http/1.1'], handshakeMs: headMs })
+  const protocols = http2 ? ['h2', 'http/1.1'] : ['http/1.1']
+  const tls: TlsGate | undefined = tlsOptions && createTlsGate({ ...tlsOptions, protocols, handshakeMs: headMs })
   return {
     enter,
     waiting: () => waiting.size,

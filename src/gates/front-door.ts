@@ -1,4 +1,4 @@
-// The front door: sockets that clients connect to, each brought to its first request and served as HTTP/1.1.
+// The front door: sockets that clients connect to, each brought to its first request and served in what it speaks.
 import type { Socket } from 'node:net'
 import { createServer } from 'node:net'
 import type { Deadlines } from '../http1/deadlines.ts'
@@ -12,6 +12,7 @@ import type { DropCause, Entered, EntranceOptions } from './entrance.ts'
 import { createEntrance, dropCauses } from './entrance.ts'
 import type { Handler, HandlerDeps } from './handler.ts'
 import { createHandler } from './handler.ts'
+import { serveHttp2 } from './http2.ts'
 import type { TlsMaterial } from './tls.ts'
 
 /** What a client may cost. */
@@ -90,18 +91,35 @@ export function createHall(options: HallOptions, deps: FrontDoorDeps): Hall {
     dropped.set(cause, (dropped.get(cause) ?? 0) + 1)
   }
 
-  function welcome({ socket, peer, acceptedMs }: Entered, gone: () => void): void {
-    let handler: Handler | undefined
-    const listen = (made: ServerConnection) => {
-      handler = createHandler(made, peer, deps)
-      return { request: handler.request, refused: handler.refused, ...handler.events }
-    }
-    const connection = createServerConnection(socket, options.limits, deadlines, listen, acceptedMs)
-    serve(socket, { ...connection, inFlight: () => (handler?.isBusy() === true ? 1 : 0) })
+  function welcome({ socket, peer, protocol, acceptedMs }: Entered, gone: () => void): void {
+    // Who has agreed on it has agreed on nothing else.
+    if (protocol === 'h2') beginHttp2()
+    else beginHttp1()
     socket.on('close', () => {
       served.delete(socket)
       gone()
     })
+
+    function beginHttp1(): void {
+      let handler: Handler | undefined
+      const listen = (made: ServerConnection) => {
+        handler = createHandler(made, peer, deps)
+        const events = { request: handler.request, refused: handler.refused, ...handler.events }
+        return options.http2 && protocol === undefined ? { ...events, preface } : events
+      }
+      const connection = createServerConnection(socket, options.limits, deadlines, listen, acceptedMs)
+      serve(socket, { ...connection, inFlight: () => (handler?.isBusy() === true ? 1 : 0) })
+    }
+
+    /** What came is the beginning of an HTTP/2 session, and is read again as that. */
+    function preface(bytes: Buffer): void {
+      socket.unshift(bytes)
+      beginHttp2()
+    }
+
+    function beginHttp2(): void {
+      serve(socket, serveHttp2(socket, { limits: options.limits, peer, acceptedMs }, deps))
+    }
   }
 
   function settle(): void {

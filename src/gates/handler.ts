@@ -11,7 +11,7 @@ import type { AnswerSink, RequestEvents, Upstream } from '../http1/exchange.ts'
 import type { HeadProblem, RequestHead } from '../http1/request-head.ts'
 import type { GateReports, Peer, Serving, UpstreamFailure } from './gate.ts'
 import { createForwarder } from './proxy.ts'
-import { bodyTooLarge, respond, send } from './respond.ts'
+import { bodyTooLarge, isGrpcCall, respond, send } from './respond.ts'
 import type { CutReason, Streams } from './streams.ts'
 
 /** What a handler asks and tells. */
@@ -139,7 +139,7 @@ export function createHandler(client: AnswerSink, peer: Peer, deps: HandlerDeps)
       if (decision.reason === 'request_malformed' || upgradeOf(handled.head, decision.rule) !== undefined)
         sink.closeAfter()
       report(handled, decision, denial.status)
-      send(sink, denial)
+      send(sink, denial, handled.head !== undefined && isGrpcCall(handled.head))
     }
   }
 
@@ -162,7 +162,14 @@ export function createHandler(client: AnswerSink, peer: Peer, deps: HandlerDeps)
     if (head === undefined || allowed === undefined) throw new TypeError('Cannot forward: the request was not read')
     const { lines, framing, expectsContinue } = head
     forwarder.forward(
-      { request: allowed, lines, framing, expectsContinue, upgrade: upgradeOf(head, allow.rule) },
+      {
+        request: allowed,
+        lines,
+        framing,
+        expectsContinue,
+        upgrade: upgradeOf(head, allow.rule),
+        isGrpc: isGrpcCall(head),
+      },
       allow,
       served.headers,
       peer,

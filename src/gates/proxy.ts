@@ -32,6 +32,8 @@ export type Forwarded = {
   readonly expectsContinue: boolean
   /** The one protocol it may switch to, lower-case. */
   readonly upgrade: string | undefined
+  /** Whether it is to be refused in gRPC's words. */
+  readonly isGrpc: boolean
 }
 
 /**
@@ -63,6 +65,7 @@ export function createForwarder(sink: AnswerSink, upstream: Upstream, streams: P
   let rule: Rule | undefined
   // Of the body, until it is too much for its rule.
   let room = Number.POSITIVE_INFINITY
+  let isGrpc = false
   let status = 0
   let upgrade: string | undefined
   let switched: Switched | undefined
@@ -149,6 +152,7 @@ export function createForwarder(sink: AnswerSink, upstream: Upstream, streams: P
     room = rule.maxBody ?? Number.POSITIVE_INFINITY
     upgrade = forwarded.upgrade
     expectsContinue = forwarded.expectsContinue
+    isGrpc = forwarded.isGrpc
     hasBody = framing !== 'none' && framing !== 0
     if (request.method === 'POST' && isGrpcType(mediaTypeOf(lines))) watch('grpc')
     upstream.open(
@@ -241,14 +245,14 @@ export function createForwarder(sink: AnswerSink, upstream: Upstream, streams: P
     status = denial.status
     if (upgrade !== undefined) sink.closeAfter()
     finish(failure)
-    send(sink, denial)
+    send(sink, denial, isGrpc)
   }
 
   function giveUp(denial: Denial): void {
     done = undefined
     leave()
     finish(undefined)
-    if (status === 0) send(sink, denial)
+    if (status === 0) send(sink, denial, isGrpc)
     else sink.abort()
   }
 

@@ -3,12 +3,14 @@ import type { Deny } from '../decision/decision.ts'
 import { deny, denyReasons } from '../decision/decision.ts'
 import type { Rule } from '../decision/rules.ts'
 import type { AnswerSink } from '../http1/exchange.ts'
+import type { RequestHead } from '../http1/request-head.ts'
 import { formatBearerChallenge } from '../spec/authorization.ts'
 import type { UpstreamFailure } from './gate.ts'
 
 /** What the client gets instead of the upstream's answer. */
 export type Denial = {
   readonly status: number
+  readonly reason: string
   /** Names and values alternating, as they go on the wire; the length of the body is among them. */
   readonly headers: readonly string[]
   readonly body: Buffer
@@ -53,11 +55,49 @@ export function respondUpstream(failure: UpstreamFailure): Denial {
   return formatDenial(failure === 'upstream_timeout' ? 504 : 502, failure, upstreamHelp[failure])
 }
 
-/** Sends a denial, whole. */
-export function send(sink: AnswerSink, { status, headers, body }: Denial): void {
+/** Sends a denial, whole; to a gRPC call in gRPC's words. */
+export function send(sink: AnswerSink, denial: Denial, isGrpc: boolean): void {
+  if (isGrpc) {
+    // Trailers-only: a head that is the end, and has the status of the call.
+    sink.begin(200, 'OK', grpcFields(denial), 'none')
+    sink.end([])
+    return
+  }
+  const { status, headers, body } = denial
   sink.begin(status, titles[status] ?? 'Error', headers, body.length)
   sink.write(body)
   sink.end([])
+}
+
+/** Whether a request is a gRPC call: in HTTP/1.1 there is none, whatever its type says. */
+export function isGrpcCall({ version, lines }: RequestHead): boolean {
+  if (version !== '2') return false
+  const isType = (name: string, at: number) => at % 2 === 0 && name === 'content-type'
+  return lines.some((name, at) => isType(name, at) && grpcType.test(lines[at + 1] ?? ''))
+}
+
+const grpcType = /^application\/grpc(?:[+;-]|$)/i
+
+/** Codes of gRPC by status (product.md §1); what a client sends too much of is RESOURCE_EXHAUSTED, a bug INTERNAL. */
+const grpcCodes: Readonly<Record<number, number>> = {
+  400: 3,
+  401: 16,
+  403: 7,
+  413: 8,
+  414: 8,
+  431: 8,
+  500: 13,
+  502: 14,
+  503: 14,
+  504: 14,
+}
+
+function grpcFields({ status, reason, headers }: Denial): readonly string[] {
+  const fields = ['Content-Type', 'application/grpc', 'Grpc-Status', String(grpcCodes[status] ?? 2)]
+  fields.push('Grpc-Message', reason)
+  for (let at = 0; at + 1 < headers.length; at += 2)
+    if (!/^content-/i.test(headers[at] ?? '')) fields.push(headers[at] ?? '', headers[at + 1] ?? '')
+  return fields
 }
 
 const upstreamHelp = {
@@ -78,7 +118,7 @@ function formatDenial(status: number, reason: string, detail: string): Denial {
     'Content-Length',
     String(body.length),
   ]
-  return { status, headers, body }
+  return { status, reason, headers, body }
 }
 
 function challengeOf({ reason, rule }: Deny, status: number, error: string | null): string | undefined {

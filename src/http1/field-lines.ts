@@ -44,7 +44,7 @@ export function readFieldLines(
     while (from < to && isSpace(text.charCodeAt(from))) from += 1
     while (to > from && isSpace(text.charCodeAt(to - 1))) to -= 1
     const value = text.slice(from, to)
-    if (outsideValue.test(value)) return 'malformed'
+    if (!isFieldValue(value)) return 'malformed'
     if (name.length + value.length > limits.one) return 'too_large'
     into.push(name, value)
     names.push(lower)
@@ -79,7 +79,8 @@ const knownLists: ReadonlyMap<string, readonly string[]> = new Map([
   ['close', ['close']],
 ])
 
-function readName(name: string): string | undefined {
+/** The name of a field in lower case (§5.1), or undefined where it is none. */
+export function readName(name: string): string | undefined {
   if (!token.test(name)) return undefined
   const lower = name.toLowerCase()
   if (name.length > maxKnownLength) return lower
@@ -89,6 +90,11 @@ function readName(name: string): string | undefined {
   const own = Buffer.from(name, 'latin1').toString('latin1')
   knownNames.set(own, own.toLowerCase())
   return lower
+}
+
+/** Whether a field may have this value: nothing that ends a line, and no control character. */
+export function isFieldValue(value: string): boolean {
+  return !outsideValue.test(value)
 }
 
 function isSpace(code: number): boolean {

@@ -15,7 +15,8 @@ export type RequestHead = {
   readonly kind: 'head'
   readonly method: string
   readonly target: string
-  readonly version: '1.0' | '1.1'
+  /** `2` where it did not come as HTTP/1.1 at all. */
+  readonly version: '1.0' | '1.1' | '2'
   /** Names and values alternating, every line as received. */
   readonly lines: readonly string[]
   /** Every `Host` line. */

@@ -15,9 +15,16 @@ export type UpstreamTls = {
   readonly name: string
 }
 
+/** What is spoken on a connection. For `h2` nothing is `received`: node:http2 reads by itself. */
+export type UpstreamProtocol = 'http1' | 'h2'
+
 /** Makes what opens connections to one address. */
-export function createSocketOpener(address: SocketAddress, tls: UpstreamTls | undefined): OpenSocket {
-  return tls === undefined ? (received) => openPlain(address, received) : createTlsOpener(address, tls)
+export function createSocketOpener(
+  address: SocketAddress,
+  tls: UpstreamTls | undefined,
+  protocol: UpstreamProtocol = 'http1',
+): OpenSocket {
+  return tls === undefined ? (received) => openPlain(address, received) : createTlsOpener(address, tls, protocol)
 }
 
 function openPlain(address: SocketAddress, received: (bytes: Buffer) => void): ReturnType<OpenSocket> {
@@ -26,7 +33,11 @@ function openPlain(address: SocketAddress, received: (bytes: Buffer) => void): R
 }
 
 /** Keeps the last session, so that the next handshake is a short one (RFC 8446 §2.2). */
-function createTlsOpener(address: SocketAddress, { context, name }: UpstreamTls): OpenSocket {
+function createTlsOpener(
+  address: SocketAddress,
+  { context, name }: UpstreamTls,
+  protocol: UpstreamProtocol,
+): OpenSocket {
   // Loaded where it is wanted: most upstreams are on this machine.
   const { connect, checkServerIdentity } = process.getBuiltinModule('node:tls')
   let kept: { readonly context: SecureContext; readonly session: Buffer } | undefined
@@ -41,14 +52,14 @@ function createTlsOpener(address: SocketAddress, { context, name }: UpstreamTls)
       ...(kept?.context === now ? { session: kept.session } : {}),
       checkServerIdentity: (_, certificate) => checkServerIdentity(name, certificate),
       rejectUnauthorized: true,
-      ALPNProtocols: ['http/1.1'],
+      ALPNProtocols: [protocol === 'h2' ? 'h2' : 'http/1.1'],
     })
     socket.setNoDelay(true)
     // Told only of a connection whose certificate was found good: nobody looks at it again when the session is resumed.
     socket.on('session', (session) => {
       kept = { context: now, session }
     })
-    socket.on('data', received)
+    if (protocol === 'http1') socket.on('data', received)
     return { socket, ready: 'secureConnect' }
   }
 }

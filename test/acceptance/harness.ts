@@ -53,6 +53,8 @@ export type World = AsyncDisposable & {
   readonly ask: (ask: Ask) => Promise<Got>
   /** One request of any bytes; the client closes once it has its answer, unless it is to stay. */
   readonly send: (bytes: string | Buffer, then?: 'close' | 'stay', tls?: ConnectionOptions) => Promise<Got>
+  /** Tells of an answer that was got another way than by `ask` and `send`; undefined: the request was not judged. */
+  readonly gotElsewhere: (text: string | undefined) => void
   /** A token of issuer A, good but for the recipe. */
   readonly mint: (recipe?: Recipe) => string
   readonly mintB: (recipe?: Recipe) => string
@@ -168,6 +170,11 @@ export async function openWorld(setup: Setup = {}): Promise<World> {
       const got = await exchange(app.ports.proxy, bytes, then, tls)
       answers.push(got.text)
       return got
+    },
+    gotElsewhere(text) {
+      if (text === undefined) return
+      sent += 1
+      answers.push(text)
     },
     pass(ms) {
       wallShift += ms

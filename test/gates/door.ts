@@ -16,7 +16,10 @@ import { limitsOptions, poolLimits, serverLimits, upstreamOptions } from '../../
 import { createStreams } from '../../src/gates/streams.ts'
 import type { Gateway } from '../../src/gateway.ts'
 import { createGateway } from '../../src/gateway.ts'
+import type { Deadlines } from '../../src/http1/deadlines.ts'
 import { createDeadlines } from '../../src/http1/deadlines.ts'
+import type { Upstream } from '../../src/http1/exchange.ts'
+import type { ServerLimits } from '../../src/http1/limits.ts'
 import { createUpstreamPool } from '../../src/http1/upstream-pool.ts'
 import { createSocketOpener } from '../../src/http1/upstream-socket.ts'
 
@@ -47,15 +50,22 @@ const clock = { wallMs: Date.now, monotonicMs: () => performance.now() }
 const limits = serverLimits(limitsOptions.parse({}))
 const pool = poolLimits(upstreamOptions.parse({}))
 
+/** What of a door is not as usual. */
+type Unusual = Partial<Omit<FrontDoorOptions, 'limits'>> & {
+  readonly limits?: Partial<ServerLimits>
+  readonly upstream?: (deadlines: Deadlines) => Upstream
+}
+
 /** Opens a door; `gateway` decides instead of the public rules. */
 export async function openDoor(
   upstreamPort: number,
   gateway?: Pick<Gateway, 'decide'>,
-  options: Partial<FrontDoorOptions> = {},
+  { limits: changed, upstream: other, ...options }: Unusual = {},
 ): Promise<Door> {
-  const { deps, told, upstream } = wire(upstreamPort, gateway)
+  const { deps, told, upstream } = wire(upstreamPort, gateway, other)
   const address = { host: '127.0.0.1', port: 0 }
-  const door = await openFrontDoor({ address, maxConnections: 10_000, limits, ...options }, deps)
+  const usual = { address, maxConnections: 10_000, limits: { ...limits, ...changed }, http2: true }
+  const door = await openFrontDoor({ ...usual, ...options }, deps)
   return {
     door,
     ...told,
@@ -69,8 +79,8 @@ export async function openDoor(
 
 /** Makes a hall without a door, as a worker has one. */
 export function openHall(upstreamPort: number): AsyncDisposable & { readonly hall: Hall } {
-  const { deps, upstream } = wire(upstreamPort, undefined)
-  const hall = createHall({ maxConnections: 10_000, limits }, deps)
+  const { deps, upstream } = wire(upstreamPort, undefined, undefined)
+  const hall = createHall({ maxConnections: 10_000, limits, http2: true }, deps)
   return {
     hall,
     async [Symbol.asyncDispose]() {
@@ -80,7 +90,7 @@ export function openHall(upstreamPort: number): AsyncDisposable & { readonly hal
   }
 }
 
-function wire(upstreamPort: number, gateway: Pick<Gateway, 'decide'> | undefined) {
+function wire(upstreamPort: number, gateway: Pick<Gateway, 'decide'> | undefined, other: Unusual['upstream']) {
   const rules = rulesOptions.parse([{ match: { path: '/**' }, public: true, insecure: true }])
   const served = {
     gateway: { ...createGateway(createPolicy(compileRules(rules), []), lookups, clock), ...gateway },
@@ -99,7 +109,7 @@ function wire(upstreamPort: number, gateway: Pick<Gateway, 'decide'> | undefined
     open: createSocketOpener({ host: '127.0.0.1', port: upstreamPort }, undefined),
   }
   const list = [endpoint]
-  const upstream = createUpstreamPool({ list: () => list }, pool, deadlines)
+  const upstream = other?.(deadlines) ?? createUpstreamPool({ list: () => list }, pool, deadlines)
   const deps: FrontDoorDeps = {
     clock,
     deadlines,
@@ -137,7 +147,7 @@ export async function talk(port: number, bytes: string | Buffer, quietMs = 300):
 export async function openUpstream(
   handle: (request: IncomingMessage, response: ServerResponse) => void,
 ): Promise<{ port: number } & AsyncDisposable> {
-  const server = createHttpServer(handle)
+  const server = createHttpServer({ maxHeaderSize: 65_536 }, handle)
   return await listening(server, () => server.closeAllConnections())
 }
 

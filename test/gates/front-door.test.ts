@@ -53,6 +53,31 @@ for (const { sent, status, reason } of refused) {
   })
 }
 
+for (const { parts, because } of [
+  { parts: [...get('/a')], because: 'byte by byte' },
+  { parts: get('/a').split(/(?<=\n)/), because: 'line by line' },
+  { parts: get('/a').split(/(?<=\r)/), because: 'cut in the middle of every line end' },
+]) {
+  test(`openFrontDoor() reads a head that comes ${because}`, async () => {
+    await using upstream = await openUpstream((_request, response) => response.end('ok'))
+    await using it = await openDoor(upstream.port)
+    const socket = connect({ port: it.door.port, host: '127.0.0.1', noDelay: true })
+    const closed = once(socket, 'close')
+    let answer = ''
+    socket.on('data', (chunk) => {
+      answer += chunk
+    })
+
+    for (const part of parts) {
+      socket.write(part)
+      await sleep(1)
+    }
+    await closed
+
+    assert.equal(statusOf(answer), 200)
+  })
+}
+
 const accepted = [
   { sent: get(`/${'a'.repeat(8191)}`), because: 'a target of 8 KiB' },
   { sent: get('/a', `X-Long: ${'a'.repeat(12_288 - 6)}\r\n`), because: 'a header of 12 KiB' },

@@ -75,8 +75,10 @@ export async function openScene(upstreamPort: number, more: Members = {}): Promi
       revision: '',
     },
   )
-  if (app.kind === 'refused')
+  if (app.kind === 'refused') {
+    await issuer[Symbol.asyncDispose]()
     throw new Error(app.problems.map((problem) => formatProblem(problem, { color: false })).join('\n'))
+  }
   await until(() => app.isReady(), 'the gateway to be ready')
   return {
     app,

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
+import { connect as connectSession } from 'node:http2'
 import type { AddressInfo, Socket } from 'node:net'
 import { connect, createServer } from 'node:net'
 import { after, describe, test } from 'node:test'
@@ -22,6 +23,7 @@ async function openTlsDoor(
   material: TlsMaterial,
   clientCertificate: 'none' | 'optional' | 'required' = 'none',
   limits: Readonly<Record<string, string>> = {},
+  http2 = true,
 ) {
   const upstream = await openUpstream((request, response) => {
     response.end(`${request.headers['x-forwarded-proto']} ${request.headers['x-forwarded-for']}`)
@@ -29,6 +31,7 @@ async function openTlsDoor(
   const it = await openDoor(upstream.port, undefined, {
     tls: { material, clientCertificate },
     limits: serverLimits(limitsOptions.parse(limits)),
+    http2,
   })
   return {
     ...it,
@@ -60,11 +63,38 @@ describe('openFrontDoor() with TLS', { skip: skipWithoutOpenssl }, () => {
   test('serves HTTP/1.1 by TLS 1.3, and says https to the upstream', async () => {
     await using it = await openTlsDoor(server)
 
-    const { answer, protocol, alpn } = await askTls(it.port, { ca, ALPNProtocols: ['h2', 'http/1.1'] })
+    const { answer, protocol, alpn } = await askTls(it.port, { ca, ALPNProtocols: ['http/1.1', 'h3'] })
 
     assert.equal(statusOf(answer), 200)
     assert.match(answer, /https 127\.0\.0\.1/)
     assert.deepEqual({ protocol, alpn }, { protocol: 'TLSv1.3', alpn: 'http/1.1' })
+  })
+
+  test('serves HTTP/2 to who offers it, and says https to the upstream', async () => {
+    await using it = await openTlsDoor(server)
+    const session = connectSession(`https://127.0.0.1:${it.port}`, { ca, ALPNProtocols: ['http/1.1', 'h2'] })
+    const stream = session.request({ ':path': '/a' })
+    stream.setEncoding('utf8')
+
+    const [head] = (await once(stream, 'response')) as [{ ':status': number }]
+    const [text] = await once(stream, 'data')
+
+    assert.equal(head[':status'], 200)
+    assert.match(text, /^https 127\.0\.0\.1/)
+    assert.equal(session.alpnProtocol, 'h2')
+    assert.equal(it.door.connections(), 1)
+    session.destroy()
+    await until(async () => it.door.connections() === 0)
+  })
+
+  test('without HTTP/2 agrees on HTTP/1.1, and who insists on HTTP/2 is refused', async () => {
+    await using it = await openTlsDoor(server, 'none', {}, false)
+
+    const { answer, alpn } = await askTls(it.port, { ca, ALPNProtocols: ['h2', 'http/1.1'] })
+
+    assert.equal(statusOf(answer), 200)
+    assert.equal(alpn, 'http/1.1')
+    assert.notEqual((await askTls(it.port, { ca, ALPNProtocols: ['h2'] })).error, undefined)
   })
 
   for (const rsa of [false, true]) {

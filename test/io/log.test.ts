@@ -218,7 +218,8 @@ test('createLineWriter() leaves a chunk as it is until it is written, whatever c
   for (const letter of ['a', 'b', 'c', 'd']) {
     for (let at = 0; at < 300; at += 1) writer.line(letter.repeat(1000))
     const last = held.at(-1)
-    assert.ok(last !== undefined && last.before.includes(letter.repeat(1000)))
+    assert.ok(last)
+    assert.ok(last.before.includes(letter.repeat(1000)))
     for (let at = 0; at < 300; at += 1) writer.line('later'.repeat(200))
     assert.equal(last.chunk.toString(), last.before)
     last.done()

@@ -1,0 +1,182 @@
+// One request to an upstream on a stream of its session, RFC 9113 §8: an answer we are not sure of is no answer.
+import type { ClientHttp2Session, ClientHttp2Stream } from 'node:http2'
+import type { Deadline, Deadlines } from '../http1/deadlines.ts'
+import type { AnswerEvents, UpstreamExchange, UpstreamProblem, UpstreamRequest } from '../http1/exchange.ts'
+import { copiedBytes } from '../http1/exchange.ts'
+import type { UpstreamLimits } from '../http1/limits.ts'
+import type { Framing } from '../http1/request-head.ts'
+import { readAnswerFields, readTrailerFields, trailersOf } from './http2-fields.ts'
+
+/** What a stream tells its session. */
+export type ExchangeEvents = {
+  /** The head of the answer is there. */
+  readonly answered: () => void
+  /** There was no head. `hasHeard`: but something of an answer; `isRefused`: the upstream had not begun (RFC 9113 §8.7). */
+  readonly failed: (problem: UpstreamProblem, hasHeard: boolean, isRefused: boolean) => void
+  /** The stream is over, and makes room for another. */
+  readonly closed: () => void
+}
+
+const maxInterim = 16
+// RFC 9113 §6.1 and §7.
+const endStream = 1
+const refused = 7
+const cancelled = 8
+
+/** Sends a request; its answer is told to `listener`. */
+export function openExchange(
+  session: ClientHttp2Session,
+  scheme: 'http' | 'https',
+  request: UpstreamRequest,
+  listener: AnswerEvents,
+  limits: UpstreamLimits,
+  deadlines: Deadlines,
+  told: ExchangeEvents,
+): void {
+  const { framing: sent, method } = request
+  let hasUploaded = sent === 'none' || sent === 0
+  let outTrailers: readonly string[] = []
+  let framing: Framing | undefined
+  let interim = 0
+  let received = 0
+  let inTrailers: readonly string[] | 'malformed' = []
+  let isPaused = false
+  let isOver = false
+
+  const stream = begin()
+  const deadline: Deadline = { atMs: Number.POSITIVE_INFINITY, expire }
+  const exchange: UpstreamExchange = { write, end, flush() {}, abort, pause, resume }
+  deadlines.watch(deadline)
+  deadline.atMs = deadlines.nowMs() + limits.headMs
+  stream.on('headers', () => {
+    // 1xx is between the upstream and us (RFC 9110 §15.2).
+    interim += 1
+    if (interim > maxInterim) lose('reset')
+  })
+  stream.on('response', (_headers, flags, fields) => beginAnswer(fields, (flags & endStream) !== 0))
+  stream.on('data', receive)
+  stream.on('trailers', (_headers, _flags, fields) => {
+    inTrailers = readTrailerFields(fields)
+  })
+  stream.on('end', ended)
+  stream.on('drain', () => {
+    if (isOver) return
+    waitForMore()
+    listener.drained()
+  })
+  stream.on('wantTrailers', () => stream.sendTrailers(trailersOf(outTrailers)))
+  stream.on('error', () => {}) // told by its closing
+  stream.on('close', () => {
+    lose('reset')
+    told.closed()
+  })
+  listener.opened(exchange)
+
+  function begin(): ClientHttp2Stream {
+    const { target, authority, lines } = request
+    const fields = [':method', method, ':scheme', scheme, ':authority', authority, ':path', target]
+    // The first line is Host, which is :authority here.
+    fields.push(...lines.slice(2), 'te', 'trailers')
+    if (typeof sent === 'number') fields.push('content-length', String(sent))
+    return session.request(fields, { endStream: hasUploaded, waitForTrailers: !hasUploaded })
+  }
+
+  function beginAnswer(fields: readonly string[], hasEnded: boolean): void {
+    if (isOver) return
+    const head = readAnswerFields(fields, hasEnded, method, limits.response.fields)
+    if (head === 'malformed') {
+      interim += 1
+      lose('reset')
+      return
+    }
+    framing = head.framing
+    waitForMore()
+    told.answered()
+    listener.head(head)
+  }
+
+  function receive(chunk: Buffer): void {
+    if (isOver) return
+    received += chunk.length
+    const most = framing === 'none' ? 0 : typeof framing === 'number' ? framing : Number.POSITIVE_INFINITY
+    if (received > most) {
+      lose('reset')
+      return
+    }
+    waitForMore()
+    listener.data(chunk)
+    listener.flush()
+  }
+
+  function ended(): void {
+    // One that was reset, or has no head, ends too: its closing tells.
+    if (isOver || framing === undefined || stream.rstCode !== 0) return
+    if (inTrailers === 'malformed' || (typeof framing === 'number' && received < framing)) {
+      lose('reset')
+      return
+    }
+    leave()
+    listener.end(inTrailers)
+  }
+
+  function write(chunk: Buffer): boolean {
+    if (isOver) return true
+    waitForMore()
+    return stream.write(chunk.length <= copiedBytes ? Buffer.from(chunk) : chunk)
+  }
+
+  function end(trailers: readonly string[]): void {
+    if (isOver) return
+    hasUploaded = true
+    outTrailers = trailers
+    waitForMore()
+    stream.end()
+  }
+
+  function abort(): void {
+    if (!isOver) leave()
+  }
+
+  function pause(): void {
+    isPaused = true
+    stream.pause()
+  }
+
+  function resume(): void {
+    if (!isPaused) return
+    isPaused = false
+    waitForMore()
+    stream.resume()
+  }
+
+  function waitForMore(): void {
+    deadline.atMs = deadlines.nowMs() + (framing === undefined ? limits.headMs : limits.bodyMs)
+  }
+
+  function expire(): void {
+    // While we do not read, it is not the upstream that is slow.
+    if (isPaused) waitForMore()
+    else lose('timeout')
+  }
+
+  /** Whoever waits for an answer gets none, or no end of it. */
+  function lose(problem: UpstreamProblem): void {
+    if (isOver) return
+    const wasRefused = stream.rstCode === refused
+    leave()
+    if (framing !== undefined) listener.failed(problem)
+    else told.failed(problem, interim > 0, wasRefused)
+  }
+
+  /** Nobody is interested in the stream any more: what is left of it is called off, whichever way it goes. */
+  function leave(): void {
+    isOver = true
+    deadlines.unwatch(deadline)
+    // It closes only once what has come is read.
+    stream.resume()
+    // Later: while node reads or writes it keeps a reset back, and may have freed the stream by then, and aborts.
+    setImmediate(() => {
+      if (!stream.closed && !stream.destroyed) stream.close(cancelled)
+    })
+  }
+}

@@ -1,0 +1,165 @@
+// A session with an upstream: many requests at a time, as many as the upstream allows.
+import type { ClientHttp2Session, ClientSessionOptions, ServerSessionOptions } from 'node:http2'
+import type { Socket } from 'node:net'
+import type { Deadline, Deadlines } from '../http1/deadlines.ts'
+import type { AnswerEvents, UpstreamProblem, UpstreamRequest } from '../http1/exchange.ts'
+import type { UpstreamLimits } from '../http1/limits.ts'
+import type { LostRequest, OpenSocket } from '../http1/upstream-connection.ts'
+import { openExchange } from './http2-exchange.ts'
+
+/** What a session tells its pool. */
+export type SessionEvents = {
+  /** It takes requests, or takes more of them than a moment ago. */
+  readonly room: () => void
+  /** There is the head of an answer: it works. */
+  readonly answered: () => void
+  /** There was no head of an answer. */
+  readonly failed: (problem: UpstreamProblem, lost: LostRequest) => void
+  /** It is gone; the last that is told of it. What became of it before it was ready is for people. */
+  readonly closed: (wasReady: boolean, why: string) => void
+}
+
+/** A session, given to many requests at a time. */
+export type UpstreamSession = {
+  readonly send: (request: UpstreamRequest, events: AnswerEvents) => void
+  /** Whether it will take requests, and does not yet. */
+  readonly isConnecting: () => boolean
+  /** Whether it takes another request. */
+  readonly hasRoom: () => boolean
+  /** Requests under way. */
+  readonly streams: () => number
+  /** Takes no request any more, and ends with the last one under way. */
+  readonly retire: () => void
+  readonly destroy: () => void
+}
+
+/** So many requests share a session at most: what waits behind a lost packet or a busy process, waits together. */
+export const mostStreams = 100
+
+/** Opens a session; `room` or `closed` tells what became of it. */
+export function createUpstreamSession(
+  open: OpenSocket,
+  limits: UpstreamLimits,
+  deadlines: Deadlines,
+  pool: SessionEvents,
+): UpstreamSession {
+  const deadline: Deadline = { atMs: Number.POSITIVE_INFINITY, expire }
+  const { socket, ready } = open(() => {})
+  const scheme = ready === 'connect' ? 'http' : 'https'
+  let session: ClientHttp2Session | undefined
+  let isReady = false
+  let isLeaving = false
+  let isClosed = false
+  let streams = 0
+  let requests = 0
+  let allowed = 0
+  let why = 'closed'
+
+  deadlines.watch(deadline)
+  deadline.atMs = deadlines.nowMs() + limits.connectMs
+  socket.once(ready, begin)
+  socket.on('error', (error: Error) => {
+    why = error.message
+  })
+  socket.on('close', closed)
+  return {
+    send,
+    isConnecting: () => !isReady && !isLeaving && !isClosed,
+    hasRoom: () => isReady && !isLeaving && !isClosed && streams < allowed && !socket.destroyed,
+    streams: () => streams,
+    retire,
+    destroy: () => socket.destroy(),
+  }
+
+  function begin(): void {
+    if (scheme === 'https' && !isHttp2(socket)) {
+      why = 'it speaks no HTTP/2: ALPN did not say h2'
+      socket.destroy()
+      return
+    }
+    // First needed here: most upstreams speak HTTP/1.1.
+    const { connect } = process.getBuiltinModule('node:http2')
+    const opened = connect(`${scheme}://upstream`, { ...sessionOptions(limits), createConnection: () => socket })
+    session = opened
+    opened.on('remoteSettings', ({ maxConcurrentStreams }) => {
+      allowed = Math.min(maxConcurrentStreams ?? mostStreams, mostStreams)
+      if (!isReady) rest()
+      isReady = true
+      pool.room()
+    })
+    // RFC 9113 §6.8: what it has begun it ends, and what it has not is lost without having been read.
+    opened.on('goaway', () => {
+      isLeaving = true
+    })
+    opened.on('error', (error: Error) => {
+      why = error.message
+    })
+    opened.on('close', () => socket.destroy())
+  }
+
+  function send(request: UpstreamRequest, events: AnswerEvents): void {
+    if (session === undefined) throw new TypeError('Cannot send: the session is not ready')
+    const isReused = requests > 0
+    requests += 1
+    streams += 1
+    deadline.atMs = Number.POSITIVE_INFINITY
+    openExchange(session, scheme, request, events, limits, deadlines, {
+      answered: pool.answered,
+      failed(problem, hasHeard, isRefused) {
+        const isLost = isRefused || session?.destroyed === true || socket.destroyed
+        const isUnlucky = isReused && !hasHeard && isLost && problem === 'reset'
+        pool.failed(problem, { request, events, isUnlucky })
+      },
+      closed() {
+        streams -= 1
+        rest()
+        if (!isClosed) pool.room()
+      },
+    })
+  }
+
+  /** Nothing is under way: it is kept for a time, in case. */
+  function rest(): void {
+    if (streams > 0) return
+    // Later: node may be in the middle of reading.
+    if (isLeaving) setImmediate(() => socket.destroy())
+    else deadline.atMs = deadlines.nowMs() + limits.keepAliveMs
+  }
+
+  function retire(): void {
+    isLeaving = true
+    if (streams === 0) socket.destroy()
+  }
+
+  function expire(): void {
+    if (!isReady) why = 'timed out'
+    deadline.atMs = Number.POSITIVE_INFINITY
+    // Told of, where there is somebody to tell.
+    if (session !== undefined && !session.destroyed) session.destroy()
+    socket.destroy()
+  }
+
+  function closed(): void {
+    if (isClosed) return
+    isClosed = true
+    deadlines.unwatch(deadline)
+    pool.closed(isReady, why)
+  }
+}
+
+function isHttp2(socket: Socket): boolean {
+  return 'alpnProtocol' in socket && socket.alpnProtocol === 'h2'
+}
+
+function sessionOptions({ response }: UpstreamLimits): ClientSessionOptions {
+  const { bytes, count } = response.fields
+  const options: ServerSessionOptions = {
+    settings: { enablePush: false, maxHeaderListSize: bytes + 32 * count },
+    maxHeaderListPairs: count + 1,
+    maxSessionMemory: 64,
+    // As at the front door: what is odd comes to us, to be refused, and what is said twice is passed on twice.
+    strictFieldWhitespaceValidation: false,
+    strictSingleValueFields: false,
+  }
+  return options
+}

@@ -1,0 +1,303 @@
+// One stream of a client: a request and its answer, every wait and buffer bounded. RFC 9113 §5 and §8.
+import type { ServerHttp2Stream } from 'node:http2'
+import type { Deadline, Deadlines } from '../http1/deadlines.ts'
+import type { AnswerSink, RequestEvents } from '../http1/exchange.ts'
+import { copiedBytes } from '../http1/exchange.ts'
+import type { ServerLimits } from '../http1/limits.ts'
+import type { Framing } from '../http1/request-head.ts'
+import { readTrailerFields, trailersOf } from './http2-fields.ts'
+
+/** What is known of a request when its stream begins to be served. */
+export type StreamRequest = {
+  /** `none`, a length, or `chunked` where the body ends with the stream. */
+  readonly framing: Framing
+  /** To HEAD there is no body in the answer, whatever is written. */
+  readonly isHead: boolean
+}
+
+/** What a stream tells whoever serves its session. */
+export type StreamEvents = RequestEvents & {
+  /** It is over; the last that is told. `isSpoiled`: the client took it back, or broke it, before its answer was out. */
+  readonly closed: (isSpoiled: boolean) => void
+}
+
+// What is small waits for company, up to here.
+const maxHeldBytes = 65_536
+// What is read of a body that nobody wants, and for how long, before the client is told to stop.
+const maxUnreadBytes = 65_536
+const lingerMs = 1000
+// While we do not read, it is not the client that is slow; then it has this long to go on.
+const restartMs = 500
+// RFC 9113 §7.
+const noError = 0
+const internalError = 2
+const cancelled = 8
+
+/**
+ * Serves one stream as the client's half of an exchange. Nothing of a body is read until `resume`.
+ *
+ * @param listen Makes the listener; called at once, with the sink of the answer.
+ */
+export function serveStream(
+  stream: ServerHttp2Stream,
+  { framing, isHead }: StreamRequest,
+  limits: ServerLimits,
+  deadlines: Deadlines,
+  listen: (sink: AnswerSink) => StreamEvents,
+): void {
+  // Of the request.
+  const length = framing === 'none' ? 0 : typeof framing === 'number' ? framing : Number.POSITIVE_INFINITY
+  let bodyBytes = 0
+  let bodyIsDone = length === 0
+  let bodyIsPaused = true
+  let hasRead = false
+  let begunMs = deadlines.nowMs()
+  let inTrailers: readonly string[] | 'malformed' = []
+  // Of its answer.
+  let head: readonly string[] | undefined
+  let held: Buffer[] = []
+  let heldBytes = 0
+  let outTrailers: readonly string[] = []
+  let hasResponded = false
+  let hasEnded = false
+  let hasFinished = false
+  let isOver = false
+  let isCut = false
+  let isBroken = false
+  let isReset = false
+  let takesNoBody = isHead
+  let discarded = 0
+
+  const events = listen({
+    sendContinue() {
+      if (isLive() && !hasResponded) stream.additionalHeaders({ ':status': 100 })
+    },
+    begin(status, _reason, lines) {
+      // RFC 9110 §15: what is no status is taken for a failure.
+      head = [':status', status > 599 ? '500' : String(status), ...lines]
+      if (status === 204 || status === 205 || status === 304) takesNoBody = true
+    },
+    write,
+    end,
+    flush() {
+      if (head === undefined || takesNoBody || hasEnded || !isLive()) return
+      send()
+      hasRoom()
+    },
+    abort,
+    // The frames around a bad request are sound: the next request is not misread for it.
+    closeAfter() {},
+    pause() {
+      bodyIsPaused = true
+      stream.pause()
+    },
+    resume() {
+      bodyIsPaused = false
+      stream.resume()
+    },
+    switchProtocols: () => abort(),
+  })
+  const deadline: Deadline = { atMs: bodyDeadlineMs(), expire }
+  deadlines.watch(deadline)
+  stream.pause()
+  stream.on('data', receive)
+  stream.on('trailers', (_trailers, _flags, fields) => {
+    inTrailers = readTrailerFields(fields)
+  })
+  stream.on('end', ended)
+  stream.on('drain', () => {
+    if (hasEnded || !isLive()) return
+    deadline.atMs = bodyDeadlineMs()
+    events.drained()
+  })
+  stream.on('wantTrailers', sendTrailers)
+  stream.on('finish', finished)
+  stream.on('aborted', leave)
+  stream.on('close', closed)
+  // Of one without a body only the end is to be read.
+  if (bodyIsDone) stream.resume()
+
+  function isLive(): boolean {
+    return !isOver && !stream.closed && !stream.destroyed
+  }
+
+  function receive(chunk: Buffer): void {
+    if (!isLive()) return
+    if (hasEnded) {
+      discarded += chunk.length
+      if (discarded > maxUnreadBytes) stopReading()
+      return
+    }
+    bodyBytes += chunk.length
+    if (bodyIsDone || bodyBytes > length) breakBody('malformed')
+    else events.data(chunk)
+  }
+
+  function ended(): void {
+    hasRead = true
+    // One that was reset ends, too, and its body is not whole.
+    if (hasEnded || bodyIsDone || !isLive()) return
+    if (inTrailers === 'malformed' || (framing !== 'chunked' && bodyBytes < length)) {
+      breakBody('malformed')
+      return
+    }
+    bodyIsDone = true
+    deadline.atMs = bodyDeadlineMs()
+    events.end(inTrailers)
+  }
+
+  function breakBody(why: 'malformed' | 'timeout'): void {
+    bodyIsDone = true
+    isBroken = true
+    stream.pause()
+    events.broken(why)
+  }
+
+  function write(chunk: Buffer): boolean {
+    if (takesNoBody || chunk.length === 0 || !isLive()) return true
+    held.push(chunk.length <= copiedBytes ? Buffer.from(chunk) : chunk)
+    heldBytes += chunk.length
+    if (heldBytes >= maxHeldBytes) send()
+    return hasRoom()
+  }
+
+  function end(trailers: readonly string[]): void {
+    hasEnded = true
+    if (!isLive()) return
+    deadline.atMs = deadlines.nowMs() + limits.writeMs
+    if (hasResponded || (trailers.length > 0 && !takesNoBody)) {
+      outTrailers = trailers
+      send()
+      stream.end()
+    } else if (heldBytes === 0) respond({ endStream: true })
+    else {
+      // All of it is here, as it is of most: one frame says both the rest and the end.
+      respond({})
+      stream.end(takeHeld())
+    }
+    // A little of what is not wanted is read, so that a client that has sent it all hears nothing of a reset.
+    if (!hasRead) stream.resume()
+    // To HEAD there was nothing to write from the beginning.
+    if (stream.writableFinished) finished()
+  }
+
+  /** Sends what is held. Who waits for trailers is not told the end by accident, whatever comes. */
+  function send(): void {
+    if (!hasResponded) respond({ waitForTrailers: true })
+    if (heldBytes > 0) stream.write(takeHeld())
+  }
+
+  function takeHeld(): Buffer {
+    const [first] = held
+    const bytes = held.length === 1 && first !== undefined ? first : Buffer.concat(held)
+    held = []
+    heldBytes = 0
+    return bytes
+  }
+
+  function respond(options: { readonly endStream?: boolean; readonly waitForTrailers?: boolean }): void {
+    hasResponded = true
+    // The upstream's date, or none, as in HTTP/1.1.
+    const exactly = { ...options, sendDate: false }
+    try {
+      stream.respond(head, exactly)
+    } catch {
+      // Fields that HTTP/2 does not have: nothing of this answer can be sent.
+      reset(internalError)
+    }
+  }
+
+  function sendTrailers(): void {
+    try {
+      stream.sendTrailers(trailersOf(outTrailers))
+    } catch {
+      reset(internalError)
+    }
+    // They leave in an immediate of node's own.
+    setImmediate(finished)
+  }
+
+  /** The whole answer has left. */
+  function finished(): void {
+    if (!hasEnded || hasFinished) return
+    hasFinished = true
+    if (isReset) return
+    deadline.atMs = hasRead ? Number.POSITIVE_INFINITY : deadlines.nowMs() + lingerMs
+    if (!hasRead && Number.isFinite(length) && length - bodyBytes > maxUnreadBytes) stopReading()
+  }
+
+  /** The client is to send no more (RFC 9113 §8.1), as soon as it has its answer. */
+  function stopReading(): void {
+    if (hasFinished) reset(noError)
+    else stream.pause()
+  }
+
+  function abort(last?: readonly string[]): void {
+    if (!isLive() || hasEnded) return
+    if (last !== undefined && !takesNoBody) {
+      end(last)
+      return
+    }
+    isCut = true
+    isOver = true
+    reset(internalError)
+  }
+
+  function reset(code: number): void {
+    isReset = true
+    deadline.atMs = deadlines.nowMs() + limits.writeMs
+    // It closes only once what has come is read.
+    stream.resume()
+    // Later: while node reads or writes it keeps a reset back, and may have freed the stream by then, and aborts.
+    setImmediate(() => {
+      if (!stream.closed && !stream.destroyed) stream.close(code)
+    })
+  }
+
+  function hasRoom(): boolean {
+    if (!stream.writableNeedDrain) return true
+    deadline.atMs = deadlines.nowMs() + limits.writeMs
+    return false
+  }
+
+  function bodyDeadlineMs(): number {
+    if (bodyIsDone) return Number.POSITIVE_INFINITY
+    return begunMs + limits.requestMs + (bodyBytes / limits.minBodyRate) * 1000
+  }
+
+  function expire(): void {
+    deadline.atMs = Number.POSITIVE_INFINITY
+    // Not even a reset gets out: there is nobody.
+    if (isReset) {
+      stream.session?.destroy()
+      return
+    }
+    if (hasEnded || stream.writableNeedDrain) {
+      reset(hasFinished ? noError : cancelled)
+      return
+    }
+    if (bodyIsDone) return
+    if (bodyIsPaused) begunMs = deadlines.nowMs() - limits.requestMs + restartMs
+    deadline.atMs = bodyDeadlineMs()
+    if (deadline.atMs > deadlines.nowMs()) return
+    deadline.atMs = Number.POSITIVE_INFINITY
+    breakBody('timeout')
+  }
+
+  /** There is nobody to answer any more. */
+  function leave(): void {
+    if (isOver) return
+    isOver = true
+    held = []
+    stream.resume()
+    if (!hasEnded) events.gone()
+  }
+
+  function closed(): void {
+    leave()
+    deadlines.unwatch(deadline)
+    // One that closes well may do so before node tells that all was written.
+    const isWhole = hasEnded && (hasFinished || stream.rstCode === noError)
+    events.closed(isBroken || (!isWhole && !isCut))
+  }
+}

@@ -1,0 +1,211 @@
+// The HTTP/2 front door, RFC 9113: sessions of clients on the same decision and the same canonicaliser.
+import type { ServerHttp2Stream, ServerOptions } from 'node:http2'
+import type { Socket } from 'node:net'
+import type { Deadline, Deadlines } from '../http1/deadlines.ts'
+import type { ServerLimits } from '../http1/limits.ts'
+import type { Peer } from './gate.ts'
+import type { Handler, HandlerDeps } from './handler.ts'
+import { createHandler } from './handler.ts'
+import { readRequestFields } from './http2-fields.ts'
+import { serveStream } from './http2-stream.ts'
+
+/** Who the client is, and what it may cost. */
+export type Http2Options = {
+  readonly limits: ServerLimits
+  readonly peer: Peer
+  /** Since when its time for a beginning runs, monotonic milliseconds; undefined: since now. */
+  readonly acceptedMs: number | undefined
+}
+
+/** What a session needs. */
+export type Http2Deps = HandlerDeps & { readonly deadlines: Deadlines }
+
+/** A client's session, served until it closes. */
+export type Http2Connection = {
+  /** Tells the client that this session takes no requests for long any more. */
+  readonly announceClose: () => void
+  /** Ends it as soon as nothing is under way. */
+  readonly closeIdle: () => void
+  readonly destroy: () => void
+  /** Requests under way. */
+  readonly inFlight: () => number
+}
+
+const maxStreams = 100
+// Requests that a client may take back, or break, in a second. More is no change of mind (CVE-2023-44487, CVE-2025-8671).
+const maxSpoiledPerS = 100
+// RFC 9113 §7.
+const enhanceYourCalm = 11
+// RFC 9113 §6.8: GOAWAY, of no error and no stream that would not be served. Written by hand: after one that node sends,
+// nghttp2 reads nothing more while no stream is open, and a request that is on its way would be lost.
+const farewell = Buffer.from('0000080700000000007fffffff00000000', 'hex')
+// Time for the last frames to leave, and for the client to answer a ping.
+const lingerMs = 1000
+
+/**
+ * Serves one session. Nothing of it was read from the socket yet, or what was is put back (`unshift`).
+ *
+ * @param socket A plain one (prior knowledge), or one of TLS whose ALPN said `h2`.
+ */
+export function serveHttp2(
+  socket: Socket,
+  { limits, peer, acceptedMs }: Http2Options,
+  deps: Http2Deps,
+): Http2Connection {
+  const { clock, deadlines } = deps
+  // First needed here: most sidecars never load it.
+  const { performServerHandshake } = process.getBuiltinModule('node:http2')
+  // In HTTP/2 nobody closes one side to go on listening.
+  socket.allowHalfOpen = false
+  const session = performServerHandshake(socket, sessionOptions(limits))
+  const handlers = new Set<Handler>()
+  const deadline: Deadline = { atMs: Number.POSITIVE_INFINITY, expire }
+  let requests = 0
+  let spoiled = 0
+  let spoiledSinceMs = 0
+  let isAnnounced = false
+  let isLeaving = false
+  let hasGreeted = false
+  let isGreeted = false
+  let isAsked = false
+  let isDoomed = false
+
+  deadlines.watch(deadline)
+  deadline.atMs = (acceptedMs ?? deadlines.nowMs()) + limits.headMs
+  session.on('stream', (stream, _headers, _flags, fields) => begin(stream, fields))
+  session.once('remoteSettings', () => {
+    hasGreeted = true
+    rest()
+  })
+  session.once('localSettings', () => {
+    isGreeted = true
+    if (isAnnounced && !session.destroyed) socket.write(farewell)
+  })
+  session.on('error', () => {}) // told by its closing
+  session.on('close', () => deadlines.unwatch(deadline))
+  return {
+    announceClose: announce,
+    closeIdle: leave,
+    destroy: () => socket.destroy(),
+    inFlight: () => [...handlers].filter((handler) => handler.isBusy()).length,
+  }
+
+  function begin(stream: ServerHttp2Stream, fields: readonly string[]): void {
+    stream.on('error', () => {}) // told by its closing
+    if (isDoomed) return
+    if (stream.closed || stream.destroyed) {
+      // Taken back before it was read.
+      spoil()
+      return
+    }
+    requests += 1
+    if (requests >= limits.requestsPerConnection) leave()
+    if (handlers.size === 0) deadline.atMs = deadlines.nowMs() + limits.idleMs
+    const head = readRequestFields(fields, stream.endAfterHeaders, limits.request)
+    const isHead = head.kind === 'head' && head.method === 'HEAD'
+    const unread = stream.endAfterHeaders ? 'none' : 'chunked'
+    const framing = head.kind === 'head' ? head.framing : unread
+    let handler: Handler | undefined
+    serveStream(stream, { framing, isHead }, limits, deadlines, (sink) => {
+      const made = createHandler(sink, peer, deps)
+      handler = made
+      handlers.add(made)
+      return { ...made.events, closed: (isSpoiled) => over(made, isSpoiled) }
+    })
+    if (head.kind === 'head') handler?.request(head)
+    else handler?.refused(head)
+  }
+
+  function over(handler: Handler, isSpoiled: boolean): void {
+    handlers.delete(handler)
+    if (isSpoiled) spoil()
+    rest()
+  }
+
+  function spoil(): void {
+    const nowMs = clock.monotonicMs()
+    if (nowMs - spoiledSinceMs >= 1000) {
+      spoiledSinceMs = nowMs
+      spoiled = 0
+    }
+    spoiled += 1
+    if (spoiled <= maxSpoiledPerS || isDoomed) return
+    isDoomed = true
+    // Later: node may be in the middle of reading, and would go on with a session that is freed.
+    setImmediate(() => {
+      session.destroy(new RangeError('Cannot go on: the client takes its requests back'), enhanceYourCalm)
+    })
+  }
+
+  /** Nothing is under way: it may wait for the next request, for a time. */
+  function rest(): void {
+    if (handlers.size > 0 || !hasGreeted) return
+    deadline.atMs = deadlines.nowMs() + (isLeaving ? lingerMs : limits.idleMs)
+  }
+
+  function announce(): void {
+    if (isAnnounced || session.destroyed) return
+    isAnnounced = true
+    // Not before our own SETTINGS, which the client has acknowledged.
+    if (isGreeted) socket.write(farewell)
+  }
+
+  /** RFC 9113 §6.8: what the client sent before it heard is still served. */
+  function leave(): void {
+    if (isLeaving || session.destroyed) return
+    isLeaving = true
+    announce()
+    if (handlers.size === 0) deadline.atMs = deadlines.nowMs() + lingerMs
+    if (!session.ping(close)) close()
+  }
+
+  function close(): void {
+    if (!session.destroyed) session.close()
+  }
+
+  function expire(): void {
+    if (handlers.size > 0) {
+      ask()
+      return
+    }
+    if (isLeaving || !hasGreeted) {
+      socket.destroy()
+      return
+    }
+    isLeaving = true
+    deadline.atMs = deadlines.nowMs() + lingerMs
+    close()
+  }
+
+  /** Whether anybody is there, who waits so long: node may have stopped reading, and hear of no end. */
+  function ask(): void {
+    deadline.atMs = deadlines.nowMs() + limits.idleMs
+    const isGone = isAsked || session.destroyed
+    isAsked = true
+    if (isGone || !session.ping(answered)) socket.destroy()
+  }
+
+  function answered(): void {
+    isAsked = false
+  }
+}
+
+function sessionOptions({ request }: ServerLimits): ServerOptions {
+  const { target, fields } = request
+  return {
+    settings: {
+      maxConcurrentStreams: maxStreams,
+      // Twice our limits, and what it counts besides: a little over them is answered, a lot more is reset.
+      maxHeaderListSize: 2 * (target + fields.bytes) + 32 * fields.count,
+    },
+    maxHeaderListPairs: 2 * fields.count + 4,
+    maxSessionRejectedStreams: maxStreams,
+    // White space around a value comes to us, to be refused: nghttp2 would drop the field, and the request pass.
+    strictFieldWhitespaceValidation: false,
+    // What an upstream says twice is passed on twice.
+    strictSingleValueFields: false,
+    // Ours is counted first.
+    streamResetBurst: 2 * maxSpoiledPerS,
+    streamResetRate: 2 * maxSpoiledPerS,
+  }
+}

@@ -1,0 +1,165 @@
+// Clients of the HTTP/2 front door that mean it ill: so much of it is borne, and no more.
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
+import {
+  codes,
+  connectFrames,
+  encodeFields,
+  flags,
+  frame,
+  headers,
+  outcomeOf,
+  requestFields,
+  reset,
+  windowUpdate,
+} from '../support/h2-frames.ts'
+import { endOf, openPair, plain, settled, slow, until } from './http2-pair.ts'
+
+test('serveHttp2() bears 100 requests taken back within a second, and aborts each at the upstream', async () => {
+  await using pair = await openPair()
+  using client = connectFrames(pair.port)
+
+  for (let at = 0; at < 100; at += 1) {
+    client.send(headers(1 + at * 2, slow))
+    if (at % 20 === 19) await until(() => pair.door.decisions.length === at + 1, 'decisions')
+    if (at % 20 === 19) for (let back = at - 19; back <= at; back += 1) client.send(reset(1 + back * 2, codes.cancel))
+  }
+  client.send(headers(201, plain))
+
+  assert.equal(await outcomeOf(client, 201), '200')
+  await until(() => pair.door.exchanges.length === 101, 'the end of all')
+  assert.ok(pair.door.exchanges.slice(0, 100).every(({ status }) => status === 0))
+  await until(() => pair.waiting.length === pair.aborted(), 'aborts')
+})
+
+for (const { count, codesThen } of [
+  { count: 150, codesThen: [codes.calm] },
+  // All at once: nghttp2 has counted before we have.
+  { count: 1000, codesThen: [codes.calm, codes.internal] },
+]) {
+  test(`serveHttp2() ends the session of whoever takes back ${count} requests in a second (CVE-2023-44487)`, async () => {
+    await using pair = await openPair()
+    using client = connectFrames(pair.port)
+
+    const flood: Buffer[] = []
+    for (let at = 0; at < count; at += 1) flood.push(headers(1 + at * 2, slow), reset(1 + at * 2, codes.cancel))
+    client.send(...flood)
+
+    const code = await endOf(client)
+    assert.ok(
+      codesThen.some((each) => each === code),
+      `GOAWAY ${code}`,
+    )
+    await until(() => pair.door.door.connections() === 0, 'the connection to be gone')
+    assert.ok(pair.door.decisions.length <= 200, `${pair.door.decisions.length} requests were judged`)
+    await until(() => pair.waiting.length === pair.aborted(), 'aborts')
+  })
+}
+
+/** What makes a server reset a stream that it serves (CVE-2025-8671), `stream` being open and its request under way. */
+const provoked: readonly { readonly how: string; readonly frames: (stream: number) => Buffer }[] = [
+  { how: 'a window of more than 2^31', frames: (stream) => windowUpdate(stream, 2 ** 31 - 1) },
+  { how: 'DATA on a stream that the client has ended', frames: (stream) => frame('data', 0, stream, 'x') },
+  { how: 'HEADERS on a stream that the client has ended', frames: (stream) => headers(stream, [['x-a', 'b']]) },
+]
+for (const { how, frames } of provoked) {
+  test(`serveHttp2() ends the session of whoever provokes resets with ${how}`, async () => {
+    await using pair = await openPair()
+    using client = connectFrames(pair.port)
+    await settled(client)
+
+    for (let at = 0; at < 102; at += 1) client.send(headers(1 + at * 2, slow), frames(1 + at * 2))
+
+    assert.notEqual(await endOf(client), codes.noError)
+    assert.ok(pair.door.decisions.length <= 102)
+    await until(() => pair.waiting.length === pair.aborted(), 'aborts')
+  })
+}
+
+test('serveHttp2() ends the session of whoever breaks more than 100 bodies in a second, and not before', async () => {
+  await using pair = await openPair()
+  using client = connectFrames(pair.port)
+  await settled(client)
+  const post = requestFields('/slow', [], 'POST')
+  const spoil = (stream: number) => client.send(headers(stream, post, false), headers(stream, [['x-a', ' spaced']]))
+
+  for (let at = 0; at < 100; at += 1) spoil(1 + at * 2)
+  for (let at = 0; at < 100; at += 1) assert.equal(await outcomeOf(client, 1 + at * 2), '400 request_malformed')
+  spoil(201)
+
+  assert.equal(await endOf(client), codes.calm)
+  await until(() => pair.waiting.length === pair.aborted(), 'aborts')
+})
+
+/** A head in so many frames. */
+function inFrames(stream: number, continuations: number): Buffer {
+  const block = encodeFields(plain)
+  const rest = Array.from({ length: continuations }, (_, at) => {
+    const isEnd = at === continuations - 1
+    return frame('continuation', isEnd ? flags.endHeaders : 0, stream, isEnd ? block.subarray(20) : '')
+  })
+  return Buffer.concat([frame('headers', flags.endStream, stream, block.subarray(0, 20)), ...rest])
+}
+
+test('serveHttp2() reads a head of 8 CONTINUATION frames', async () => {
+  await using pair = await openPair()
+  using client = connectFrames(pair.port)
+
+  client.send(inFrames(1, 8))
+
+  assert.equal(await outcomeOf(client, 1), '200')
+})
+
+test('serveHttp2() ends the session for a head of 9 CONTINUATION frames', async () => {
+  await using pair = await openPair()
+  using client = connectFrames(pair.port)
+
+  client.send(inFrames(1, 9))
+
+  await client.closed
+  assert.equal(pair.door.decisions.length, 0)
+})
+
+const floods = [
+  { what: 'SETTINGS', payload: frame('settings', 0, 0, ''), bears: 500 },
+  { what: 'PING', payload: frame('ping', 0, 0, 'x'.repeat(8)), bears: 500 },
+] as const
+for (const { what, payload, bears } of floods) {
+  test(`serveHttp2() answers ${bears} ${what}, and ends the session of whoever sends a lot and reads nothing`, async () => {
+    await using pair = await openPair()
+    using patient = connectFrames(pair.port)
+    patient.send(Buffer.concat(Array.from({ length: bears }, () => payload)))
+    patient.send(headers(1, plain))
+    assert.equal(await outcomeOf(patient, 1), '200')
+    using rude = connectFrames(pair.port)
+    await settled(rude)
+    rude.socket.pause()
+
+    const many = Buffer.concat(Array.from({ length: 10_000 }, () => payload))
+    let isCut = false
+    rude.socket.on('error', () => {
+      isCut = true
+    })
+    for (let sent = 0; sent < 300 && !isCut && pair.door.door.connections() > 1; sent += 1) {
+      rude.send(many)
+      await sleep(2)
+    }
+
+    await until(() => pair.door.door.connections() === 1, 'the flood to be cut off')
+  })
+}
+
+test('serveHttp2() ends the session of whoever sends more than 1000 empty frames', async () => {
+  await using pair = await openPair()
+  using client = connectFrames(pair.port)
+  const empty = frame('data', 0, 1, '')
+  client.send(headers(1, requestFields('/a', [], 'POST'), false))
+  client.send(Buffer.concat(Array.from({ length: 1000 }, () => empty)))
+  await settled(client)
+
+  client.send(empty, empty)
+
+  await client.closed
+  await until(() => pair.door.exchanges.length === 1, 'its end')
+})

@@ -1,0 +1,234 @@
+// What a client of the HTTP/2 front door may cost: each limit at its edge, and past it.
+import assert from 'node:assert/strict'
+import { connect as connectSession } from 'node:http2'
+import { test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { Field } from '../support/h2-frames.ts'
+import {
+  codes,
+  connectFrames,
+  flags,
+  frame,
+  headers,
+  outcomeOf,
+  requestFields,
+  reset,
+  windowUpdate,
+} from '../support/h2-frames.ts'
+import { openDoor, openUpstream } from './door.ts'
+import { endOf, openPair, plain, settled, slow, until } from './http2-pair.ts'
+
+const fieldsOf = (count: number): readonly Field[] => Array.from({ length: count }, () => ['x-a', 'b'] as const)
+// 16 KiB of fields as lines: each name and value, a colon, a space and a line's end.
+const sized = (bytes: number): readonly Field[] => [
+  ['x-a', 'a'.repeat(8192 - 7)],
+  ['x-b', 'b'.repeat(bytes - 8192 - 7)],
+]
+const large = Array.from({ length: 8 }, (_, at) => [`x-${at}`, 'a'.repeat(8192)] as const)
+const heads = [
+  { what: 'a target of 8 KiB', fields: requestFields(`/${'a'.repeat(8191)}`), want: '200' },
+  { what: 'a target of 8 KiB and 1', fields: requestFields(`/${'a'.repeat(8192)}`), want: '414 too_large' },
+  { what: 'a hundred fields', fields: requestFields('/a', fieldsOf(100)), want: '200' },
+  { what: 'a hundred and one fields', fields: requestFields('/a', fieldsOf(101)), want: '431 too_large' },
+  { what: 'fields of 16 KiB', fields: requestFields('/a', sized(16_384)), want: '200' },
+  { what: 'fields of 16 KiB and 1', fields: requestFields('/a', sized(16_385)), want: '431 too_large' },
+  { what: 'a field of 12 KiB', fields: requestFields('/a', [['x-a', 'a'.repeat(12_285)]]), want: '200' },
+  {
+    what: 'a field of 12 KiB and 1',
+    fields: requestFields('/a', [['x-a', 'a'.repeat(12_286)]]),
+    want: '431 too_large',
+  },
+  {
+    what: 'crumbs of a cookie that are together over 12 KiB',
+    fields: requestFields('/a', [
+      ['cookie', 'a'.repeat(7000)],
+      ['cookie', 'b'.repeat(7000)],
+    ]),
+    want: '431 too_large',
+  },
+  { what: 'fields of 64 KiB', fields: requestFields('/a', large), want: `reset ${codes.calm}` },
+  { what: 'three hundred fields', fields: requestFields('/a', fieldsOf(300)), want: `reset ${codes.calm}` },
+] as const
+for (const { what, fields, want } of heads) {
+  test(`serveHttp2() answers ${want} to ${what}`, async () => {
+    await using pair = await openPair()
+    using client = connectFrames(pair.port)
+    // Until our SETTINGS are acknowledged they do not hold.
+    await settled(client)
+
+    client.send(headers(1, fields))
+    client.send(headers(3, plain))
+
+    assert.equal(await outcomeOf(client, 1), want)
+    assert.equal(await outcomeOf(client, 3), '200', 'the session goes on')
+  })
+}
+
+test('serveHttp2() serves 100 streams at once', async () => {
+  await using pair = await openPair()
+  using client = connectFrames(pair.port)
+  const told = await client.frame(({ type, flags: flag }) => type === 'settings' && flag === 0)
+  await settled(client)
+
+  for (let at = 0; at < 100; at += 1) client.send(headers(1 + at * 2, slow))
+  await until(() => pair.waiting.length === 100, 'a hundred requests at the upstream')
+
+  for (const response of pair.waiting) response.end('late')
+  for (let at = 0; at < 100; at += 1) assert.equal(await outcomeOf(client, 1 + at * 2), '200')
+  // RFC 9113 §6.5.2: SETTINGS_MAX_CONCURRENT_STREAMS is 3.
+  assert.ok(told.payload.includes(Buffer.of(0, 3, 0, 0, 0, 100)))
+})
+
+test('serveHttp2() ends the session of whoever has been told that 100 streams are all, and begins another', async () => {
+  await using pair = await openPair()
+  using client = connectFrames(pair.port)
+  await settled(client)
+
+  for (let at = 0; at < 101; at += 1) client.send(headers(1 + at * 2, slow))
+
+  assert.equal(await endOf(client), codes.protocol)
+  assert.ok(pair.door.decisions.length <= 100)
+})
+
+test('serveHttp2() refuses a stream over 100 of a client that cannot know yet, which may send it again', async () => {
+  await using pair = await openPair()
+  using client = connectFrames(pair.port, undefined, 'no acknowledgement')
+
+  for (let at = 0; at < 101; at += 1) client.send(headers(1 + at * 2, slow))
+
+  assert.equal(await outcomeOf(client, 201), `reset ${codes.refused}`)
+  await until(() => pair.waiting.length === 100, 'a hundred requests at the upstream')
+})
+
+test('serveHttp2() resets a stream whose client makes no room for the answer, and keeps the others', async () => {
+  await using pair = await openPair({ writeMs: 600 })
+  // RFC 9113 §6.5.2: SETTINGS_INITIAL_WINDOW_SIZE, 0.
+  using client = connectFrames(pair.port, Buffer.of(0, 4, 0, 0, 0, 0))
+
+  client.send(headers(1, plain))
+  client.send(headers(3, requestFields('/big')))
+
+  const small = await client.stream(1)
+  const big = await client.stream(3)
+  for (const frames of [small, big]) {
+    assert.equal(frames.at(-1)?.type, 'rst_stream')
+    assert.ok(!frames.some(({ type }) => type === 'data'))
+  }
+  client.send(headers(5, plain), windowUpdate(5, 1000))
+  assert.equal(await outcomeOf(client, 5), '200')
+})
+
+test('serveHttp2() waits for a client that takes its answer slowly, but takes it', async () => {
+  await using pair = await openPair({ writeMs: 600 })
+  using client = connectFrames(pair.port, Buffer.of(0, 4, 0, 0, 0, 0))
+
+  client.send(headers(1, plain))
+  await sleep(300)
+  client.send(windowUpdate(1, 1))
+  await sleep(100)
+  client.send(windowUpdate(1, 1))
+
+  assert.equal(await outcomeOf(client, 1), '200')
+})
+
+test('serveHttp2() gives a body that comes too slowly up, and waits for one that keeps the rate', async () => {
+  await using pair = await openPair({ requestMs: 500, minBodyRate: 100 })
+  using client = connectFrames(pair.port)
+  const post = requestFields('/a', [], 'POST')
+
+  client.send(headers(1, post, false), headers(3, post, false))
+  let isSlowOver = false
+  void client.stream(1).then(() => {
+    isSlowOver = true
+  })
+  for (let at = 0; at < 20; at += 1) {
+    // 500 bytes a second, and 5.
+    client.send(frame('data', 0, 3, 'x'.repeat(50)))
+    if (!isSlowOver) client.send(frame('data', 0, 1, at % 10 === 0 ? 'x' : ''))
+    await sleep(100)
+  }
+  client.send(frame('data', flags.endStream, 3, 'x'))
+
+  assert.equal(await outcomeOf(client, 3), '200')
+  assert.match(await outcomeOf(client, 1), /^reset/)
+})
+
+test('serveHttp2() closes a session that is idle, not one that is at work', async () => {
+  await using pair = await openPair({ idleMs: 500 })
+  using idle = connectFrames(pair.port)
+  using busy = connectFrames(pair.port)
+  busy.send(headers(1, slow))
+
+  idle.send(headers(1, plain))
+  assert.equal(await outcomeOf(idle, 1), '200')
+  const pings = setInterval(() => idle.send(frame('ping', 0, 0, 'x'.repeat(8))), 100)
+  assert.equal(await endOf(idle), codes.noError)
+  clearInterval(pings)
+
+  for (const response of pair.waiting) response.end('late')
+  assert.equal(await outcomeOf(busy, 1), '200')
+  assert.equal(await endOf(busy), codes.noError)
+})
+
+test('serveHttp2() closes a session at work whose client is not there any more', async () => {
+  await using pair = await openPair({ idleMs: 500 })
+  using dead = connectFrames(pair.port, undefined, 'no acknowledgement')
+  using alive = connectFrames(pair.port)
+
+  dead.send(headers(1, slow))
+  alive.send(headers(1, slow))
+  await dead.closed
+
+  await until(() => pair.aborted() === 1, 'the abort')
+  assert.equal(pair.door.door.connections(), 1)
+})
+
+test('serveHttp2() closes a session that says nothing after its beginning', async () => {
+  await using pair = await openPair({ headMs: 500 })
+  using client = connectFrames(pair.port, Buffer.alloc(0), 'no settings')
+
+  await client.closed
+})
+
+test('serveHttp2() tells the upstream of a client that leaves', async () => {
+  await using pair = await openPair()
+  const client = connectFrames(pair.port)
+  client.send(headers(1, slow), headers(3, slow))
+  await until(() => pair.waiting.length === 2, 'the requests')
+
+  client.send(reset(1, codes.noError))
+  await until(() => pair.aborted() === 1, 'the first to be aborted')
+  assert.equal(pair.door.door.inFlight(), 1)
+  client[Symbol.dispose]()
+
+  await until(() => pair.aborted() === 2, 'the second to be aborted')
+  await until(() => pair.door.door.connections() === 0, 'the connection to be gone')
+  assert.deepEqual(
+    pair.door.exchanges.map(({ status }) => status),
+    [0, 0],
+  )
+})
+
+test('serveHttp2() reads no more of a body than the upstream takes', async () => {
+  await using upstream = await openUpstream((request) => void request.on('error', () => {}))
+  await using door = await openDoor(upstream.port)
+  const session = connectSession(`http://127.0.0.1:${door.door.port}`)
+  session.on('error', () => {})
+  const stream = session.request({ ':path': '/a', ':method': 'POST' })
+  stream.on('error', () => {})
+
+  let sent = 0
+  const chunk = Buffer.alloc(65_536)
+  const pump = () => {
+    for (;;) {
+      sent += chunk.length
+      if (!stream.write(chunk) || sent > 64e6) return
+    }
+  }
+  stream.on('drain', pump)
+  pump()
+  await sleep(500)
+
+  assert.ok(sent < 16e6, `${sent} bytes were taken`)
+  session.destroy()
+})

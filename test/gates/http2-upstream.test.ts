@@ -1,0 +1,376 @@
+// The way to an upstream that speaks HTTP/2, on real sockets: node's own server behind it, or bytes.
+import assert from 'node:assert/strict'
+import { once } from 'node:events'
+import type { ServerHttp2Session, ServerHttp2Stream, ServerOptions } from 'node:http2'
+import { connect as connectSession, createServer } from 'node:http2'
+import type { AddressInfo } from 'node:net'
+import { test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { createHttp2Upstream } from '../../src/gates/http2-upstream.ts'
+import { poolLimits, upstreamOptions } from '../../src/gates/options.ts'
+import type { PoolLimits } from '../../src/http1/limits.ts'
+import { createSocketOpener } from '../../src/http1/upstream-socket.ts'
+import type { Door } from './door.ts'
+import { openDoor, openRawUpstream } from './door.ts'
+
+type Handle = (stream: ServerHttp2Stream, path: string, session: number) => void
+
+const usual = poolLimits(upstreamOptions.parse({ url: 'http://127.0.0.1:1' }))
+
+/** Opens a door whose upstream is at a port. */
+async function openDoorTo(port: number, limits: Partial<PoolLimits> = {}): Promise<Door> {
+  const list = [{ name: 'a', open: createSocketOpener({ host: '127.0.0.1', port }, undefined, 'h2') }]
+  const pool = { ...usual, ...limits }
+  return await openDoor(port, undefined, {
+    upstream: (deadlines) => createHttp2Upstream({ list: () => list }, pool, deadlines),
+  })
+}
+
+/** A door, and an upstream on node's own server; `session` numbers the sessions from 1. */
+async function openPair(handle: Handle, limits: Partial<PoolLimits> = {}, options: ServerOptions = {}) {
+  const sessions: ServerHttp2Session[] = []
+  const server = createServer(options)
+  server.on('session', (session) => {
+    sessions.push(session)
+    session.on('error', () => {})
+    session.on('stream', (stream, fields) => {
+      stream.on('error', () => {})
+      handle(stream, String(fields[':path']), sessions.indexOf(session) + 1)
+    })
+  })
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const { port } = server.address() as AddressInfo // it listens on a port
+  const door = await openDoorTo(port, limits)
+  return {
+    door,
+    sessions,
+    get: (path: string) => ask(door, 'GET', path),
+    post: (path: string, body = 'body') => ask(door, 'POST', path, body),
+    async [Symbol.asyncDispose]() {
+      await door[Symbol.asyncDispose]()
+      server.close()
+      for (const session of sessions) session.destroy()
+      assert.deepEqual(door.failures, [])
+    },
+  }
+}
+
+/** Sends one request in HTTP/1.1 and tells status, body, and the reason of a problem. */
+async function ask({ door }: Door, method: string, path: string, body?: string): Promise<string> {
+  const response = await fetch(`http://127.0.0.1:${door.port}${path}`, {
+    method,
+    ...(body === undefined ? {} : { body }),
+  })
+  const text = await response.text()
+  return `${response.status} ${/"reason":"([a-z_]+)"/.exec(text)?.[1] ?? text}`
+}
+
+const answer: Handle = (stream, path, session) => {
+  stream.resume()
+  stream.on('end', () => {
+    if (stream.closed) return
+    stream.respond({ ':status': 200 })
+    stream.end(`${path} ${session}`)
+  })
+}
+
+test('createHttp2Upstream() sends one request after another on one session, and ends that when it is idle', async () => {
+  await using pair = await openPair(answer, { keepAliveMs: 600 })
+
+  for (let at = 0; at < 10; at += 1) assert.equal(await pair.get(`/${at}`), `200 /${at} 1`)
+
+  const [session] = pair.sessions
+  assert.ok(session !== undefined)
+  await once(session, 'close')
+  assert.equal(await pair.get('/later'), '200 /later 2')
+})
+
+test('createHttp2Upstream() opens as many streams as the upstream allows, and another session for more', async () => {
+  const waiting: ServerHttp2Stream[] = []
+  const most = new Map<number, number>()
+  await using pair = await openPair(
+    (stream, _, session) => {
+      most.set(session, (most.get(session) ?? 0) + 1)
+      waiting.push(stream)
+    },
+    {},
+    { settings: { maxConcurrentStreams: 10 } },
+  )
+
+  // The first tells how many there may be.
+  const first = pair.get('/first')
+  while (waiting.length < 1) await sleep(5)
+  const answers = Array.from({ length: 24 }, (_, at) => pair.get(`/${at}`))
+  while (waiting.length < 25) await sleep(5)
+  for (const stream of waiting) {
+    stream.respond({ ':status': 200 })
+    stream.end('late')
+  }
+
+  assert.deepEqual([...new Set(await Promise.all([first, ...answers]))], ['200 late'])
+  assert.ok([...most.values()].every((count) => count <= 10))
+  assert.equal(pair.sessions.length, 3)
+})
+
+test('createHttp2Upstream() has requests wait for a stream when there can be no session more, and turns some away', async () => {
+  const waiting: ServerHttp2Stream[] = []
+  await using pair = await openPair(
+    (stream) => void waiting.push(stream),
+    { connections: 1, queued: 1, queuedMs: 5000 },
+    { settings: { maxConcurrentStreams: 1 } },
+  )
+  const finish = () => {
+    const stream = waiting.shift()
+    stream?.respond({ ':status': 200 })
+    stream?.end('late')
+  }
+  const first = pair.get('/first')
+  while (waiting.length < 1) await sleep(5)
+
+  const second = pair.get('/second')
+  while (pair.door.decisions.length < 2) await sleep(5)
+  assert.equal(await pair.get('/third'), '503 overloaded')
+  finish()
+  assert.equal(await first, '200 late')
+  while (waiting.length < 1) await sleep(5)
+  finish()
+  assert.equal(await second, '200 late')
+})
+
+/** Does something to the second request of a session, which is the first that is not new; others are answered. */
+function spoilSecond(spoil: (stream: ServerHttp2Stream) => void): Handle {
+  let requests = 0
+  return (stream, path, session) => {
+    requests += 1
+    if (requests === 2) spoil(stream)
+    else answer(stream, path, session)
+  }
+}
+
+const refused = 7
+const lost = [
+  { how: 'refused', spoil: (stream: ServerHttp2Stream) => stream.close(refused) },
+  { how: 'behind the last one of a GOAWAY', spoil: (stream: ServerHttp2Stream) => stream.session?.goaway(2, 1) },
+  { how: 'lost with its connection', spoil: (stream: ServerHttp2Stream) => stream.session?.destroy() },
+] as const
+for (const { how, spoil } of lost) {
+  test(`createHttp2Upstream() repeats a GET that was ${how} on a session that is not new, once`, async () => {
+    await using pair = await openPair(spoilSecond(spoil))
+    assert.equal(await pair.get('/first'), '200 /first 1')
+
+    assert.equal(await pair.get('/second'), '200 /second 2')
+  })
+
+  test(`createHttp2Upstream() does not repeat a POST that was ${how}`, async () => {
+    await using pair = await openPair(spoilSecond(spoil))
+    assert.equal(await pair.get('/first'), '200 /first 1')
+
+    assert.equal(await pair.post('/second'), '502 upstream_reset')
+    assert.equal(await pair.post('/third').then((said) => said.slice(0, 10)), '200 /third')
+  })
+}
+
+test('createHttp2Upstream() does not repeat a GET on a new session, nor one for the second time', async () => {
+  await using pair = await openPair((stream) => stream.close(refused))
+
+  assert.equal(await pair.get('/first'), '502 upstream_reset')
+  assert.equal(await pair.get('/second'), '502 upstream_reset')
+})
+
+test('createHttp2Upstream() does not repeat a GET that the upstream has begun with, and reset', async () => {
+  await using pair = await openPair(spoilSecond((stream) => stream.close(2)))
+  assert.equal(await pair.get('/first'), '200 /first 1')
+
+  assert.equal(await pair.get('/second'), '502 upstream_reset')
+})
+
+test('createHttp2Upstream() sends nothing on a session that said GOAWAY, and has it end what it began', async () => {
+  const waiting: ServerHttp2Stream[] = []
+  await using pair = await openPair((stream, path, session) => {
+    if (path === '/slow') waiting.push(stream)
+    else answer(stream, path, session)
+  })
+  const slow = pair.get('/slow')
+  while (waiting.length < 1) await sleep(5)
+
+  pair.sessions[0]?.close()
+  await sleep(50)
+
+  assert.equal(await pair.get('/next'), '200 /next 2')
+  waiting[0]?.respond({ ':status': 200 })
+  waiting[0]?.end('whole')
+  assert.equal(await slow, '200 whole')
+})
+
+const broken: readonly { readonly what: string; readonly handle: Handle; readonly want: string }[] = [
+  { what: 'a reset', handle: (stream) => stream.close(2), want: '502 upstream_reset' },
+  { what: 'no head for too long', handle: () => {}, want: '504 upstream_timeout' },
+  {
+    what: 'a huge head',
+    handle(stream) {
+      stream.respond({ ':status': 200, 'x-a': 'a'.repeat(40_000) })
+      stream.end()
+    },
+    want: '502 upstream_reset',
+  },
+]
+for (const { what, handle, want } of broken) {
+  test(`createHttp2Upstream() has ${what} answered ${want}, and the next request served`, async () => {
+    await using pair = await openPair(
+      (stream, path, session) => (path === '/next' ? answer : handle)(stream, path, session),
+      { headMs: 500 },
+    )
+
+    assert.equal(await pair.post('/first'), want)
+    assert.equal(await pair.get('/next'), '200 /next 1')
+  })
+}
+
+test('createHttp2Upstream() has a refused connection, and one that never greets, answered 502 upstream_connect', async () => {
+  await using silent = await openRawUpstream(() => {})
+  await using gone = await openDoorTo(1)
+  await using waits = await openDoorTo(silent.port, { connectMs: 500 })
+
+  assert.equal(await ask(gone, 'GET', '/a'), '502 upstream_connect')
+  assert.equal(await ask(waits, 'GET', '/a'), '502 upstream_connect')
+})
+
+test('createHttp2Upstream() has an upstream that speaks HTTP/1.1 answered 502', async () => {
+  await using old = await openRawUpstream((socket) => socket.end('HTTP/1.1 400 Bad Request\r\n\r\n'))
+  await using door = await openDoorTo(old.port)
+
+  assert.match(await ask(door, 'GET', '/a'), /^502 upstream_/)
+  assert.match(await ask(door, 'POST', '/a', 'body'), /^502 upstream_/)
+})
+
+const half: readonly { readonly how: string; readonly end: (stream: ServerHttp2Stream) => void }[] = [
+  { how: 'is reset', end: (stream) => stream.close(2) },
+  { how: 'is shorter than it says', end: (stream) => stream.end() },
+  { how: 'stands still', end: () => {} },
+  { how: 'is lost with its connection', end: (stream) => stream.session?.destroy() },
+]
+for (const { how, end } of half) {
+  test(`createHttp2Upstream() cuts the client off when an answer ${how}`, async () => {
+    await using pair = await openPair(
+      (stream) => {
+        stream.respond({ ':status': 200, 'content-length': 10 })
+        stream.write('half')
+        setTimeout(() => end(stream), 20)
+      },
+      { bodyMs: 500 },
+    )
+
+    await assert.rejects(pair.get('/a'))
+    assert.equal(pair.door.exchanges[0]?.status, 200)
+    assert.ok(pair.door.exchanges[0]?.upstreamFailure !== undefined)
+  })
+}
+
+test('createHttp2Upstream() passes trailers both ways, and a HEAD, a 204 and a 304 as they are', async () => {
+  const got: unknown[] = []
+  await using pair = await openPair((stream, path) => {
+    stream.on('trailers', (fields) => got.push(fields['x-asked']))
+    stream.resume()
+    if (path !== '/trailers') {
+      stream.respond({ ':status': Number(path.slice(1)), 'x-a': 'b' }, { endStream: true })
+      return
+    }
+    stream.on('end', () => {
+      stream.respond({ ':status': 200 }, { waitForTrailers: true })
+      stream.on('wantTrailers', () => stream.sendTrailers({ 'x-last': 'words' }))
+      stream.end('body')
+    })
+  })
+
+  const chunked = 'POST /trailers HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n'
+  const said = await pair.door.send(`${chunked}3\r\nabc\r\n0\r\nX-Asked: that\r\nTe: gzip\r\n\r\n`)
+  assert.match(said, /^HTTP\/1\.1 200 [\s\S]*\r\n4\r\nbody\r\n0\r\nx-last: words\r\n\r\n$/)
+  assert.deepEqual(got, ['that'])
+
+  for (const [method, path] of [
+    ['HEAD', '/200'],
+    ['GET', '/204'],
+    ['GET', '/304'],
+  ] as const) {
+    const bare = await pair.door.send(`${method} ${path} HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n`)
+    assert.match(bare, new RegExp(`^HTTP/1\\.1 ${path.slice(1)} [\\s\\S]*x-a: b\\r\\n[\\s\\S]*\\r\\n\\r\\n$`))
+    assert.doesNotMatch(bare, /chunked/)
+  }
+})
+
+test('createHttp2Upstream() takes an early answer, and sends no more of the body', async () => {
+  let read = 0
+  await using pair = await openPair((stream, path, session) => {
+    if (path === '/next') {
+      answer(stream, path, session)
+      return
+    }
+    stream.once('data', (chunk: Buffer) => {
+      read += chunk.length
+      stream.pause()
+      stream.respond({ ':status': 413 })
+      stream.end('no')
+    })
+  })
+
+  const session = connectSession(`http://127.0.0.1:${pair.door.door.port}`)
+  session.on('error', () => {})
+  const stream = session.request({ ':path': '/a', ':method': 'POST' })
+  stream.on('error', () => {})
+  const body = setInterval(() => stream.write(Buffer.alloc(10_000)), 1)
+  const [head] = await once(stream, 'response')
+  clearInterval(body)
+  session.destroy()
+
+  assert.equal(head[':status'], 413)
+  assert.ok(read < 100_000)
+  assert.equal(await pair.get('/next'), '200 /next 1')
+})
+
+test('createHttp2Upstream() resets the stream of a client that leaves, and keeps the session', async () => {
+  const { promise: aborted, resolve } = Promise.withResolvers<number | undefined>()
+  await using pair = await openPair((stream, path, session) => {
+    if (path !== '/slow') answer(stream, path, session)
+    else stream.on('close', () => resolve(stream.rstCode))
+  })
+  const controller = new AbortController()
+  const left = fetch(`http://127.0.0.1:${pair.door.door.port}/slow`, { signal: controller.signal }).catch(() => 'left')
+  while (pair.door.decisions.length < 1) await sleep(5)
+  await sleep(50)
+
+  controller.abort()
+
+  assert.equal(await left, 'left')
+  assert.equal(await aborted, 8)
+  assert.equal(await pair.get('/next'), '200 /next 1')
+})
+
+test('createHttp2Upstream() reads no more of an answer than the client takes, and serves the others meanwhile', async () => {
+  let sent = 0
+  await using pair = await openPair((stream, path, session) => {
+    if (path !== '/big') {
+      answer(stream, path, session)
+      return
+    }
+    stream.respond({ ':status': 200 })
+    const pump = () => {
+      do sent += 65_536
+      while (stream.write(Buffer.alloc(65_536)) && sent < 64e6)
+    }
+    stream.on('drain', pump)
+    pump()
+  })
+  const session = connectSession(`http://127.0.0.1:${pair.door.door.port}`)
+  session.on('error', () => {})
+  const stream = session.request({ ':path': '/big' })
+  stream.on('error', () => {})
+  stream.pause()
+  await once(stream, 'response')
+  await sleep(300)
+
+  const stopped = sent
+  assert.ok(stopped < 8e6, `${stopped} bytes were taken`)
+  for (let at = 0; at < 20; at += 1) assert.equal(await pair.get('/a'), '200 /a 1')
+  session.destroy()
+})

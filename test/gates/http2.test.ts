@@ -1,0 +1,278 @@
+// The HTTP/2 front door on real sockets, spoken to in frames written by hand.
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import type { Field } from '../support/h2-frames.ts'
+import { connectFrames, flags, frame, headers, outcomeOf, requestFields } from '../support/h2-frames.ts'
+import { openDoor, openUpstream } from './door.ts'
+
+async function openPair() {
+  const seen: string[] = []
+  const upstream = await openUpstream((request, response) => {
+    const { method, url, rawHeaders } = request
+    seen.push(`${method} ${url} ${rawHeaders.join('|')}`)
+    request.resume()
+    request.on('end', () => response.end('ok'))
+  })
+  const door = await openDoor(upstream.port)
+  return {
+    seen,
+    door,
+    port: door.door.port,
+    async [Symbol.asyncDispose]() {
+      await door[Symbol.asyncDispose]()
+      await upstream[Symbol.asyncDispose]()
+    },
+  }
+}
+
+const pseudo = {
+  method: [':method', 'GET'],
+  scheme: [':scheme', 'http'],
+  authority: [':authority', 'a.test'],
+  path: [':path', '/a'],
+} as const satisfies Record<string, Field>
+const { method, scheme, authority, path } = pseudo
+const plain = requestFields('/a')
+const bad = '400 request_malformed'
+
+/** A client's fields, and what becomes of them: `reset` where nghttp2 lets us see nothing of them. */
+const refused: readonly { readonly because: string; readonly fields: readonly Field[]; readonly want: string }[] = [
+  { because: 'a name in upper case', fields: [...plain, ['X-A', '1']], want: 'reset 1' },
+  { because: 'Connection', fields: [...plain, ['connection', 'close']], want: 'reset 1' },
+  { because: 'Keep-Alive', fields: [...plain, ['keep-alive', '1']], want: 'reset 1' },
+  { because: 'Proxy-Connection', fields: [...plain, ['proxy-connection', 'x']], want: 'reset 1' },
+  { because: 'Transfer-Encoding', fields: [...plain, ['transfer-encoding', 'chunked']], want: 'reset 1' },
+  { because: 'Upgrade', fields: [...plain, ['upgrade', 'h2c']], want: 'reset 1' },
+  { because: 'TE other than trailers', fields: [...plain, ['te', 'gzip']], want: 'reset 1' },
+  { because: 'TE with more than trailers', fields: [...plain, ['te', 'trailers, gzip']], want: 'reset 1' },
+  { because: 'TE in upper case', fields: [...plain, ['te', 'Trailers']], want: bad },
+  { because: 'a space before a value', fields: [...plain, ['x-a', ' b']], want: bad },
+  { because: 'a tab behind a value', fields: [...plain, ['x-a', 'b\t']], want: bad },
+  { because: 'no :method', fields: [scheme, authority, path], want: 'reset 1' },
+  { because: 'no :scheme', fields: [method, authority, path], want: 'reset 1' },
+  { because: 'no :path', fields: [method, scheme, authority], want: 'reset 1' },
+  { because: 'no :authority and no Host', fields: [method, scheme, path], want: 'reset 1' },
+  { because: 'two :method', fields: [...plain, method], want: 'reset 1' },
+  { because: 'two :path', fields: [method, scheme, authority, path, [':path', '/b']], want: 'reset 1' },
+  { because: 'two :authority', fields: [method, scheme, authority, authority, path], want: 'reset 1' },
+  { because: 'two :scheme', fields: [method, scheme, scheme, authority, path], want: 'reset 1' },
+  {
+    because: 'a pseudo-field behind a field',
+    fields: [method, scheme, authority, ['x-a', '1'], path],
+    want: 'reset 1',
+  },
+  { because: 'a pseudo-field nobody knows', fields: [...plain, [':version', '2']], want: 'reset 1' },
+  { because: ':status in a request', fields: [method, scheme, authority, path, [':status', '200']], want: 'reset 1' },
+  { because: 'an empty :path', fields: [method, scheme, authority, [':path', '']], want: 'reset 1' },
+  { because: 'a :path without its slash', fields: [method, scheme, authority, [':path', 'a']], want: 'reset 1' },
+  {
+    because: 'a :path in absolute form',
+    fields: [method, scheme, authority, [':path', 'http://b.test/a']],
+    want: 'reset 1',
+  },
+  { because: '* without OPTIONS', fields: [method, scheme, authority, [':path', '*']], want: 'reset 1' },
+  { because: '* with OPTIONS', fields: [[':method', 'OPTIONS'], scheme, authority, [':path', '*']], want: bad },
+  { because: 'a space in :path', fields: [method, scheme, authority, [':path', '/a b']], want: 'reset 1' },
+  { because: 'a line end in :path', fields: [method, scheme, authority, [':path', '/a\r\nx: y']], want: 'reset 1' },
+  { because: 'a fragment in :path', fields: [method, scheme, authority, [':path', '/a#b']], want: '400 path_rejected' },
+  { because: 'dots in :path', fields: [method, scheme, authority, [':path', '/a/../b']], want: '400 path_rejected' },
+  { because: 'a :method with a space', fields: [[':method', 'GET /b'], scheme, authority, path], want: 'reset 1' },
+  { because: 'a :method in lower case', fields: [[':method', 'get'], scheme, authority, path], want: bad },
+  { because: 'TRACE', fields: [[':method', 'TRACE'], scheme, authority, path], want: bad },
+  { because: 'CONNECT', fields: [[':method', 'CONNECT'], authority], want: bad },
+  { because: 'CONNECT with a path', fields: [[':method', 'CONNECT'], scheme, authority, path], want: 'reset 1' },
+  {
+    because: 'extended CONNECT',
+    fields: [[':method', 'CONNECT'], [':protocol', 'websocket'], scheme, authority, path],
+    want: 'reset 1',
+  },
+  {
+    because: ':protocol without CONNECT',
+    fields: [method, [':protocol', 'websocket'], scheme, authority, path],
+    want: 'reset 1',
+  },
+  { because: 'a :scheme nobody knows', fields: [method, [':scheme', 'ftp'], authority, path], want: bad },
+  {
+    because: 'a :scheme with more in it',
+    fields: [method, [':scheme', 'http://b.test/?'], authority, path],
+    want: 'reset 1',
+  },
+  { because: 'userinfo in :authority', fields: [method, scheme, [':authority', 'u@a.test'], path], want: 'reset 1' },
+  { because: 'a slash in :authority', fields: [method, scheme, [':authority', 'a.test/b'], path], want: 'reset 1' },
+  { because: 'an empty :authority', fields: [method, scheme, [':authority', ''], path], want: 'reset 1' },
+  { because: 'another Host than :authority', fields: [...plain, ['host', 'b.test']], want: bad },
+  { because: 'Host in another case', fields: [...plain, ['host', 'A.test']], want: bad },
+  { because: 'two Host', fields: [...plain, ['host', 'a.test'], ['host', 'a.test']], want: 'reset 1' },
+  { because: 'a length that is none', fields: [...plain, ['content-length', '5x']], want: 'reset 1' },
+  { because: 'a length with a sign', fields: [...plain, ['content-length', '+0']], want: 'reset 1' },
+  { because: 'a length with a leading zero', fields: [...plain, ['content-length', '00']], want: bad },
+  { because: 'two lengths', fields: [...plain, ['content-length', '0'], ['content-length', '0']], want: 'reset 1' },
+  { because: 'a length and no body', fields: [...plain, ['content-length', '5']], want: 'reset 1' },
+  { because: 'another expectation', fields: [...plain, ['expect', '200-ok']], want: bad },
+]
+for (const { because, fields, want } of refused) {
+  test(`serveHttp2() refuses ${because}`, async () => {
+    await using pair = await openPair()
+    using client = connectFrames(pair.port)
+
+    client.send(headers(1, fields))
+    client.send(headers(3, plain))
+
+    const got = await outcomeOf(client, 1)
+    assert.equal(got, want)
+    assert.equal(await outcomeOf(client, 3), '200', 'the session goes on')
+    assert.deepEqual(pair.seen.length, 1)
+  })
+}
+
+// nghttp2 drops them before anybody here sees them: nobody behind us does either.
+const dropped: readonly { readonly because: string; readonly field: Field }[] = [
+  { because: 'a name with a space', field: ['x a', '1'] },
+  { because: 'an empty name', field: ['', '1'] },
+  { because: 'a NUL in a value', field: ['x-a', 'a\0b'] },
+  { because: 'a line end in a value', field: ['x-a', 'a\r\nx-b: c'] },
+  { because: 'a bare LF in a value', field: ['x-a', 'a\nb'] },
+  { because: 'a control character in a value', field: ['x-a', 'a\x01b'] },
+  { because: 'DEL in a value', field: ['x-a', 'a\x7fb'] },
+]
+for (const { because, field } of dropped) {
+  test(`serveHttp2() passes nothing on of ${because}`, async () => {
+    await using pair = await openPair()
+    using client = connectFrames(pair.port)
+
+    client.send(headers(1, requestFields('/a', [field, ['x-b', 'c']])))
+
+    assert.equal(await outcomeOf(client, 1), '200')
+    assert.match(pair.seen[0] ?? '', /\|x-b\|c\|/)
+    assert.doesNotMatch(pair.seen[0] ?? '', /x.a\||\|\||[^ -~]/)
+  })
+}
+
+test('serveHttp2() takes Host beside an equal :authority, and in its place, and joins the crumbs of a cookie', async () => {
+  await using pair = await openPair()
+  using client = connectFrames(pair.port)
+  const crumbs: readonly Field[] = [
+    ['cookie', 'a=1'],
+    ['te', 'trailers'],
+    ['cookie', 'b=2'],
+  ]
+
+  client.send(headers(1, [...plain, ['host', 'a.test'], ...crumbs]))
+  client.send(headers(3, [method, scheme, path, ['host', 'b.test:81']]))
+
+  assert.equal(await outcomeOf(client, 1), '200')
+  assert.equal(await outcomeOf(client, 3), '200')
+  assert.deepEqual(
+    pair.seen.map((line) => line.replace(/\|X-Forwarded-For.*$/, '')),
+    ['GET /a Host|a.test|cookie|a=1; b=2', 'GET /a Host|b.test:81'],
+  )
+})
+
+const data = (stream: number, text: string, flag = 0) => frame('data', flag, stream, text)
+const post = (more: readonly Field[]) => requestFields('/a', more, 'POST')
+const bodies = [
+  { what: 'shorter than its length', length: '5', parts: [data(1, 'abcd', flags.endStream)], want: 'reset 1' },
+  { what: 'longer than its length', length: '5', parts: [data(1, 'abcdef', flags.endStream)], want: 'closed' },
+  {
+    what: 'longer than its length in two parts',
+    length: '5',
+    parts: [data(1, 'abcde'), data(1, 'f', 1)],
+    want: 'closed',
+  },
+  { what: 'of its length', length: '5', parts: [data(1, 'abc'), data(1, ''), data(1, 'de', 1)], want: '200' },
+  { what: 'of its length with trailers', length: '2', parts: [data(1, 'ab'), headers(1, [['x-a', 'b']])], want: '200' },
+  { what: 'with an empty end', length: '2', parts: [data(1, 'ab'), data(1, '', 1)], want: '200' },
+  {
+    what: 'with a pseudo-field behind it',
+    length: '2',
+    parts: [data(1, 'ab'), headers(1, [[':path', '/b']])],
+    want: 'reset 1',
+  },
+  {
+    what: 'with Connection behind it',
+    length: '2',
+    parts: [data(1, 'ab'), headers(1, [['connection', 'x']])],
+    want: 'reset 1',
+  },
+  {
+    what: 'with an upper-case field behind it',
+    length: '2',
+    parts: [data(1, 'ab'), headers(1, [['X-A', 'b']])],
+    want: 'reset 1',
+  },
+  {
+    what: 'with fields behind it that are no end',
+    length: '2',
+    parts: [data(1, 'ab'), headers(1, [['x-a', 'b']], false)],
+    want: 'reset 1',
+  },
+  {
+    what: 'with white space in a trailer',
+    length: '2',
+    parts: [data(1, 'ab'), headers(1, [['x-a', ' b']])],
+    want: bad,
+  },
+  {
+    what: 'with too much behind it',
+    length: '2',
+    parts: [data(1, 'ab'), headers(1, [['x-a', 'b'.repeat(5000)]])],
+    want: bad,
+  },
+] as const
+for (const { what, length, parts, want } of bodies) {
+  test(`serveHttp2() answers ${want} to a body ${what}`, async () => {
+    await using pair = await openPair()
+    using client = connectFrames(pair.port)
+
+    // At once: whoever has all that was announced may answer before what is wrong comes.
+    client.send(headers(1, post([['content-length', length]]), false), ...parts, headers(3, plain))
+
+    assert.equal(await outcomeOf(client, 1), want)
+    // More than was announced is the end of all.
+    assert.equal(await outcomeOf(client, 3), want === 'closed' ? 'closed' : '200')
+  })
+}
+
+test('openFrontDoor() without HTTP/2 takes its beginning for no request', async () => {
+  await using upstream = await openUpstream((_, response) => response.end('ok'))
+  await using door = await openDoor(upstream.port, undefined, { http2: false })
+
+  const answer = await door.send('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n')
+
+  assert.match(answer, /^HTTP\/1\.1 400 [\s\S]*request_malformed/)
+})
+
+test('openFrontDoor() takes the beginning of HTTP/2 in parts, and none behind a request', async () => {
+  await using pair = await openPair()
+  using client = connectFrames(pair.port, Buffer.alloc(0), 'in parts')
+
+  client.send(headers(1, plain))
+
+  assert.equal(await outcomeOf(client, 1), '200')
+  const late = await pair.door.send('GET /a HTTP/1.1\r\nHost: a.test\r\n\r\nPRI * HTTP/2.0\r\n\r\nSM\r\n\r\n')
+  assert.match(late, /^HTTP\/1\.1 200 [\s\S]*HTTP\/1\.1 400 /)
+})
+
+test('serveHttp2() counts and tells of every request that it sees, once', async () => {
+  await using pair = await openPair()
+  using client = connectFrames(pair.port)
+
+  client.send(headers(1, plain))
+  client.send(headers(3, requestFields('/a/../b')))
+  client.send(headers(5, [...plain, ['te', 'Trailers']]))
+  for (const stream of [1, 3, 5]) await client.stream(stream)
+
+  assert.deepEqual(
+    pair.door.exchanges
+      .map(({ status, decision }) => [status, decision.kind === 'deny' ? decision.reason : 'ok'])
+      .sort(),
+    [
+      [200, 'ok'],
+      [400, 'path_rejected'],
+      [400, 'request_malformed'],
+    ],
+  )
+  assert.equal(pair.door.decisions.length, 3)
+  assert.equal(pair.door.door.inFlight(), 0)
+  assert.deepEqual(pair.door.failures, [])
+})
