@@ -27,11 +27,15 @@ for (const [kind, count] of Object.entries(counts) as [Attack, number][]) // the
     })
     // What a first round makes, caches and code, is there before the second.
     await round()
-    const before = await scene.cost()
-
-    const during = await round()
-
-    const after = await scene.cost()
+    let before = await scene.cost()
+    let during = await round()
+    let after = await scene.cost()
+    // What leaks does so every time; what the engine puts somewhere once does not.
+    for (let more = 0; more < 2 && after.heldMib > before.heldMib + growthMib; more += 1) {
+      before = after
+      during = await round()
+      after = await scene.cost()
+    }
     t.diagnostic(JSON.stringify({ before, during, after }))
     if (kind !== 'aborts') assert.ok(during.connections > count / 2, JSON.stringify(during))
     assert.ok(after.heldMib <= before.heldMib + growthMib, JSON.stringify({ before, after }))
