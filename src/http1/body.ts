@@ -110,7 +110,7 @@ function createChunkedReader(sink: BodySink): BodyReader {
         if (held !== '\r\n' && !held.endsWith('\r\n\r\n')) return true
         const text = take()
         const trailers: string[] = []
-        const wrong = readFieldLines(text, 0, text.length - 2, trailerLimits, trailers, [])
+        const wrong = readFieldLines('trailers', text, 0, text.length - 2, trailerLimits, trailers, [])
         if (wrong !== undefined) return false
         state = 'done'
         sink.end(trailers)

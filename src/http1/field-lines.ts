@@ -9,9 +9,50 @@ const token = /^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/
 const outsideValue = /[^\t -~\x80-\xff]/
 const maxKnownNames = 1000
 const maxKnownLength = 64
-// Names are few and come again: finding one, with its lower-case form, is cheaper than reading it.
-const knownNames = new Map<string, string>()
 
+/** A name that was read before. */
+type KnownName = { readonly lower: string; readonly after: Guess }
+/** A line that was read before, its CR LF included. */
+type KnownLine = { readonly written: string; readonly name: string; readonly value: string; readonly known: KnownName }
+/** The line that is likely next, since it was last time. */
+type Guess = { line: KnownLine | undefined; misses: number }
+
+/** What the lines are of: each kind of message has names and an order of its own. */
+export type LinesOf = 'request' | 'response' | 'trailers'
+// Names are few and come again: finding one, with its lower-case form, is cheaper than reading it. Whole lines come again
+// behind the same names: comparing one is cheaper than finding its parts.
+const memories: Readonly<Record<LinesOf, { readonly names: Map<string, KnownName>; readonly first: Guess }>> = {
+  request: { names: new Map(), first: createGuess() },
+  response: { names: new Map(), first: createGuess() },
+  trailers: { names: new Map(), first: createGuess() },
+}
+// Of lines, only such as hold no secret and say little of who is behind a request.
+const repeatedNames: ReadonlySet<string> = new Set([
+  'accept',
+  'accept-encoding',
+  'accept-language',
+  'accept-ranges',
+  'cache-control',
+  'connection',
+  'content-encoding',
+  'content-length',
+  'content-type',
+  'date',
+  'host',
+  'keep-alive',
+  'pragma',
+  'server',
+  'strict-transport-security',
+  'te',
+  'transfer-encoding',
+  'user-agent',
+  'vary',
+  'x-content-type-options',
+  'x-forwarded-proto',
+])
+const maxRepeatedLength = 256
+// Clients that take turns do not make us forget each other's lines all the time.
+const maxMisses = 3
 /**
  * Reads field lines into a list.
  *
@@ -23,6 +64,7 @@ const knownNames = new Map<string, string>()
  * @returns What is wrong; undefined when all is well. No line is folded, and no space stands before a colon.
  */
 export function readFieldLines(
+  of: LinesOf,
   text: string,
   at: number,
   end: number,
@@ -32,13 +74,24 @@ export function readFieldLines(
 ): FieldProblem | undefined {
   if (end - at > limits.bytes) return 'too_large'
   let begin = at
+  const memory = memories[of]
+  let guess = memory.first
   while (begin < end) {
+    const likely = guess.line
+    if (likely !== undefined && text.startsWith(likely.written, begin) && likely.written.length <= limits.one) {
+      into.push(likely.name, likely.value)
+      names.push(likely.known.lower)
+      begin += likely.written.length
+      guess.misses = 0
+      guess = likely.known.after
+      continue
+    }
     const lineEnd = text.indexOf('\r\n', begin)
     const colon = text.indexOf(':', begin)
     if (colon === -1 || lineEnd === -1 || colon > lineEnd) return 'malformed'
     const name = text.slice(begin, colon)
-    const lower = knownNames.get(name) ?? readName(name)
-    if (lower === undefined) return 'malformed'
+    const known = memory.names.get(name) ?? learnName(name, memory.names)
+    if (known === undefined) return 'malformed'
     let from = colon + 1
     let to = lineEnd
     while (from < to && isSpace(text.charCodeAt(from))) from += 1
@@ -47,10 +100,20 @@ export function readFieldLines(
     if (!isFieldValue(value)) return 'malformed'
     if (name.length + value.length > limits.one) return 'too_large'
     into.push(name, value)
-    names.push(lower)
+    names.push(known.lower)
+    if (repeatedNames.has(known.lower) && lineEnd - begin < maxRepeatedLength)
+      learnLine(guess, text.slice(begin, lineEnd + 2), name, value, known)
+    guess = known.after
     begin = lineEnd + 2
   }
   return into.length > limits.count * 2 ? 'too_large' : undefined
+}
+
+function learnLine(guess: Guess, written: string, name: string, value: string, known: KnownName): void {
+  guess.misses += 1
+  if (guess.line !== undefined && guess.misses <= maxMisses) return
+  guess.line = { written: copyOf(written), name: copyOf(name), value: copyOf(value), known }
+  guess.misses = 0
 }
 
 /**
@@ -79,17 +142,30 @@ const knownLists: ReadonlyMap<string, readonly string[]> = new Map([
   ['close', ['close']],
 ])
 
+function createGuess(): Guess {
+  return { line: undefined, misses: 0 }
+}
+
+/** Copied: a slice would keep the whole head it was cut from. */
+function copyOf(text: string): string {
+  return Buffer.from(text, 'latin1').toString('latin1')
+}
+
 /** The name of a field in lower case (§5.1), or undefined where it is none. */
 export function readName(name: string): string | undefined {
+  const { names } = memories.request
+  return (names.get(name) ?? learnName(name, names))?.lower
+}
+
+function learnName(name: string, names: Map<string, KnownName>): KnownName | undefined {
   if (!token.test(name)) return undefined
-  const lower = name.toLowerCase()
-  if (name.length > maxKnownLength) return lower
+  if (name.length > maxKnownLength) return { lower: name.toLowerCase(), after: createGuess() }
   // Whoever sends a thousand names makes us forget, not grow.
-  if (knownNames.size >= maxKnownNames) knownNames.clear()
-  // Copied: a slice would keep the whole head it was cut from.
-  const own = Buffer.from(name, 'latin1').toString('latin1')
-  knownNames.set(own, own.toLowerCase())
-  return lower
+  if (names.size >= maxKnownNames) names.clear()
+  const own = copyOf(name)
+  const known = { lower: own.toLowerCase(), after: createGuess() }
+  names.set(own, known)
+  return known
 }
 
 /** Whether a field may have this value: nothing that ends a line, and no control character. */

@@ -79,7 +79,7 @@ function parseHead(text: string, end: number, method: string, limits: ResponseLi
   if (outsideReason.test(reason)) return 'malformed'
   const lines: string[] = []
   const names: string[] = []
-  if (readFieldLines(text, lineEnd + 2, end, limits.fields, lines, names) !== undefined) return 'malformed'
+  if (readFieldLines('response', text, lineEnd + 2, end, limits.fields, lines, names) !== undefined) return 'malformed'
   let encoding: string | undefined
   let length: string | undefined
   let options = none

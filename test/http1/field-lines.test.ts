@@ -10,7 +10,7 @@ const roomy: FieldLimits = { bytes: 100_000, count: 1000, one: 50_000 }
 function read(text: string, limits: FieldLimits = roomy) {
   const lines: string[] = []
   const names: string[] = []
-  const problem = readFieldLines(text, 0, text.length, limits, lines, names)
+  const problem = readFieldLines('request', text, 0, text.length, limits, lines, names)
   return problem ?? { lines, names }
 }
 
