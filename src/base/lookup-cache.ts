@@ -23,22 +23,54 @@ const entryOverheadBytes = 200
 /** A least-recently-used cache on the caller's clock: time is an argument, so no test has to wait for it. */
 export function createBoundedCache<V>(bounds: CacheBounds): BoundedCache<V> {
   // Made with the first entry: the library sets aside room for all of them, 2 MiB for 50,000.
-  let held: LRUCache<string, { value: V; untilMs: number }> | undefined
+  let held: LRUCache<number, { key: string; value: V; untilMs: number }> | undefined
   return {
     get(key, nowMs) {
-      const entry = held?.get(key)
-      if (entry === undefined) return undefined
+      const print = printOf(key)
+      const entry = held?.get(print)
+      if (entry === undefined || entry.key !== key) return undefined
       if (nowMs < entry.untilMs) return entry.value
-      held?.delete(key)
+      held?.delete(print)
       return undefined
     },
     set(key, value, untilMs, bytes) {
       held ??= new LRUCache({ max: bounds.maxEntries, maxSize: bounds.maxBytes })
-      held.set(key, { value, untilMs }, { size: entryOverheadBytes + key.length + bytes })
+      held.set(printOf(key), { key, value, untilMs }, { size: entryOverheadBytes + key.length + bytes })
     },
-    delete: (key) => void held?.delete(key),
+    delete(key) {
+      const print = printOf(key)
+      if (held?.peek(print)?.key === key) held.delete(print)
+    },
     clear: () => held?.clear(),
     size: () => held?.size ?? 0,
+  }
+}
+
+// Of a long key, so many characters at its end are looked at, and as many spread over the rest.
+const wholeLength = 64
+const endLength = 32
+const spread = 16
+
+/**
+ * 53 bits of a key. A text that just came from the wire is interned before it is looked up, which costs most of a look-up
+ * of a token; a number is not. Two keys with one print push each other out, and neither is ever taken for the other.
+ */
+function printOf(key: string): number {
+  let high = key.length
+  let low = 0x9e3779b9
+  let at = 0
+  if (key.length > wholeLength) {
+    const end = key.length - endLength
+    const step = Math.floor(end / spread)
+    for (; at < end; at += step) mix(key.charCodeAt(at))
+    at = end
+  }
+  for (; at < key.length; at += 1) mix(key.charCodeAt(at))
+  return (high >>> 0) * 0x200000 + (low >>> 11)
+
+  function mix(code: number): void {
+    high = Math.imul(high ^ code, 0x01000193)
+    low = Math.imul(low ^ code, 0x85ebca6b) ^ (low >>> 15)
   }
 }
 

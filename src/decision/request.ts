@@ -98,14 +98,15 @@ export function readAccessRequest(
   if (named === undefined || (options.hosts.size > 0 && !options.hosts.has(named.host))) return malformed
   const target = originForm(raw.target, named)
   if (target === undefined) return malformed
-  if (!plainTarget.test(target)) {
+  const isPlain = plainTarget.test(target)
+  if (!isPlain) {
     if (controlOrSpace.test(target)) return malformed
     // No fragment is ever sent (RFC 9112 §3.2); an upstream that cuts one off would see another path.
     if (fragmentOrBeyondAscii.test(target)) return rejected
   }
   const mark = target.indexOf('?')
   const query = mark === -1 ? '' : target.slice(mark)
-  const canonical = canonicalPath(mark === -1 ? target : target.slice(0, mark))
+  const canonical = canonicalPath(mark === -1 ? target : target.slice(0, mark), isPlain)
   if (canonical === undefined) return rejected
   const { path, segments, encoded } = canonical
   return {
@@ -127,25 +128,27 @@ export function readAccessRequest(
  * Brings a path that begins with `/` into the one spelling: escapes of unreserved characters decoded, the hex of the
  * others in upper case, nothing else changed.
  *
+ * @param isPlain Whether every character of it is known to stand for itself.
  * @returns Undefined for a path that can be read in two ways, or has more than 256 segments.
  */
-export function canonicalPath(raw: string): CanonicalPath | undefined {
+export function canonicalPath(raw: string, isPlain = plainPath.test(raw)): CanonicalPath | undefined {
   let path = raw
   let encoded = 0
-  if (!plainPath.test(raw)) {
+  if (!isPlain) {
     const decoded = decodeUnreserved(raw)
     if (decoded === undefined) return undefined
     path = decoded.path
     encoded = decoded.encoded
   }
-  const segments = path.slice(1).split('/')
-  if (segments.length > maxSegments) return undefined
-  const last = segments.length - 1
-  for (let at = 0; at <= last; at += 1) {
-    const segment = segments[at]
-    if (segment === '.' || segment === '..' || (segment === '' && at < last)) return undefined
+  const segments: string[] = []
+  for (let from = 1; ; ) {
+    const slash = path.indexOf('/', from)
+    const segment = slash === -1 ? path.slice(from) : path.slice(from, slash)
+    if (segment === '.' || segment === '..' || (segment === '' && slash !== -1)) return undefined
+    if (segments.push(segment) > maxSegments) return undefined
+    if (slash === -1) return { path, segments, encoded }
+    from = slash + 1
   }
-  return { path, segments, encoded }
 }
 
 /**

@@ -75,7 +75,7 @@ export function createPatternTable<T>(entries: Iterable<readonly [Pattern, T]>):
     find({ host, segments, method }) {
       const judged = judgedMethod(method)
       // The host outranks the path: a less specific host is looked at only where the more specific one has nothing.
-      const exact = exactHosts.get(host)
+      const exact = exactHosts.size === 0 ? undefined : exactHosts.get(host)
       if (exact !== undefined) {
         const found = climb(exact, segments, 0, judged)
         if (found !== undefined) return found
@@ -103,7 +103,7 @@ function climb<T>(branch: Branch<T>, segments: readonly string[], depth: number,
     const found = branch.here === undefined ? undefined : pick(branch.here, method)
     if (found !== undefined) return found
   } else {
-    const literal = branch.literals.get(segment)
+    const literal = branch.literals.size === 0 ? undefined : branch.literals.get(segment)
     if (literal !== undefined) {
       const found = climb(literal, segments, depth + 1, method)
       if (found !== undefined) return found

@@ -82,6 +82,12 @@ export function createMessageWriter(socket: Socket): MessageWriter {
 /** Names and values alternating, as field lines. */
 export function formatFieldLines(lines: readonly string[]): string {
   let text = ''
-  for (let at = 0; at + 1 < lines.length; at += 2) text += `${lines[at]}: ${lines[at + 1]}\r\n`
+  for (let at = 0; at + 1 < lines.length; at += 2) {
+    // Joined like this the engine knows that these are texts; in a template it makes sure of each.
+    text += lines[at] ?? ''
+    text += ': '
+    text += lines[at + 1] ?? ''
+    text += '\r\n'
+  }
   return text
 }
