@@ -42,8 +42,16 @@ export function openExchange(
   let inTrailers: readonly string[] | 'malformed' = []
   let isPaused = false
   let isOver = false
+  let isWhole = false
 
   const stream = begin()
+  // What ends because its stream was closed had no end of its own (RST_STREAM without an error): node does not tell, but
+  // closes the stream first.
+  const push = stream.push.bind(stream)
+  stream.push = (chunk: Buffer | null, encoding?: BufferEncoding) => {
+    isWhole ||= chunk === null && !stream.closed
+    return push(chunk, encoding)
+  }
   const deadline: Deadline = { atMs: Number.POSITIVE_INFINITY, expire }
   const exchange: UpstreamExchange = { write, end, flush() {}, abort, pause, resume }
   deadlines.watch(deadline)
@@ -111,7 +119,7 @@ export function openExchange(
   function ended(): void {
     // One that was reset, or has no head, ends too: its closing tells.
     if (isOver || framing === undefined || stream.rstCode !== 0) return
-    if (inTrailers === 'malformed' || (typeof framing === 'number' && received < framing)) {
+    if (!isWhole || inTrailers === 'malformed' || (typeof framing === 'number' && received < framing)) {
       lose('reset')
       return
     }

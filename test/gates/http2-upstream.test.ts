@@ -10,6 +10,7 @@ import { createHttp2Upstream } from '../../src/gates/http2-upstream.ts'
 import { poolLimits, upstreamOptions } from '../../src/gates/options.ts'
 import type { PoolLimits } from '../../src/http1/limits.ts'
 import { createSocketOpener } from '../../src/http1/upstream-socket.ts'
+import { codes, flags, frame, headers, reset } from '../support/h2-frames.ts'
 import type { Door } from './door.ts'
 import { openDoor, openRawUpstream } from './door.ts'
 
@@ -264,6 +265,25 @@ for (const { how, end } of half) {
     await assert.rejects(pair.get('/a'))
     assert.equal(pair.door.exchanges[0]?.status, 200)
     assert.ok(pair.door.exchanges[0]?.upstreamFailure !== undefined)
+  })
+}
+
+for (const isWhole of [false, true]) {
+  const what = isWhole ? 'passes on an answer' : 'cuts the client off when an answer'
+  test(`createHttp2Upstream() ${what} of unknown length ${isWhole ? 'that has ended' : 'has no end'} before its stream is reset without an error`, async () => {
+    await using upstream = await openRawUpstream((socket) => {
+      socket.once('data', () => {
+        socket.write(frame('settings', 0, 0, ''))
+        setTimeout(() => {
+          const body = frame('data', isWhole ? flags.endStream : 0, 1, 'half')
+          socket.write(Buffer.concat([headers(1, [[':status', '200']], false), body, reset(1, codes.noError)]))
+        }, 100)
+      })
+    })
+    await using door = await openDoorTo(upstream.port)
+
+    if (isWhole) assert.equal(await ask(door, 'GET', '/a'), '200 half')
+    else await assert.rejects(ask(door, 'GET', '/a'))
   })
 }
 
