@@ -155,3 +155,36 @@ for (const { value, members } of lists) {
     assert.deepEqual(readList(value), members)
   })
 }
+
+test('readFieldLines() reads a line like the ones before it for what it is, whatever stood there last', () => {
+  const names = ['Host', 'Accept', 'User-Agent', 'Content-Length', 'X-Own']
+  const line = fc.record({
+    name: fc.constantFrom(...names),
+    // Nearly the same, so that most of one line is the beginning of another.
+    value: fc.constantFrom('a', 'ab', 'a b', 'b', ''),
+    ending: fc.constantFrom('\r\n', '\r\n', '\r\n', '\r\n', '\n', ' \r\n', '\r\r\n'),
+    colon: fc.constantFrom(': ', ': ', ': ', ':', ' : '),
+  })
+  void fc.assert(
+    fc.property(fc.array(line, { maxLength: 5 }), (lines) => {
+      const isGood = lines.every(({ ending, colon }) => /^ ?\r\n$/.test(ending) && !colon.startsWith(' '))
+      const text = lines.map(({ name, colon, value, ending }) => `${name}${colon}${value}${ending}`).join('')
+      const found = read(text)
+      if (!isGood) assert.equal(found, 'malformed')
+      else
+        assert.deepEqual(found, {
+          lines: lines.flatMap(({ name, value }) => [name, value]),
+          names: lines.map(({ name }) => name.toLowerCase()),
+        })
+    }),
+    { numRuns: 3000 },
+  )
+})
+
+test('readFieldLines() finds a line too large that was taken under a larger limit', () => {
+  const text = `Accept: ${'a'.repeat(50)}\r\n`
+  for (let times = 0; times < 5; times += 1)
+    assert.deepEqual(read(text), { lines: ['Accept', 'a'.repeat(50)], names: ['accept'] })
+
+  assert.equal(read(text, { ...roomy, one: 55 }), 'too_large')
+})

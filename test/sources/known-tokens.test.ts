@@ -56,6 +56,41 @@ test('known.find() wants every byte of the token', () => {
     assert.equal(known.find(other, undefined), undefined, other)
 })
 
+test('known.find() never takes one of two long tokens for the other, wherever they differ', () => {
+  const token = Array.from({ length: 600 }, (_, at) => 'abcdefghijkl'[at % 12]).join('')
+  for (let at = 0; at < token.length; at += 17) {
+    const { known } = setup()
+    const other = `${token.slice(0, at)}X${token.slice(at + 1)}`
+    const [one, two] = [facts('jwt'), facts('jwt')]
+    known.remember(token, one, 1000)
+    assert.equal(known.find(other, undefined), undefined, `at ${at}`)
+    known.forget(other, 'https://issuer.test')
+    assert.equal(known.find(token, undefined), one, `at ${at}`)
+
+    known.remember(other, two, 1000)
+    assert.equal(known.find(other, undefined), two, `at ${at}`)
+    assert.ok([one, undefined].includes(known.find(token, undefined)), `at ${at}`)
+  }
+})
+
+const alike = [
+  {
+    where: 'at their beginning',
+    token: (at: number) => `${at.toString().padStart(6, '0')}${'-of-all-tokens'.repeat(4)}`,
+  },
+  { where: 'at their end', token: (at: number) => `${'head.payload.'.repeat(40)}${at.toString(36)}` },
+  { where: 'in nothing but a few characters', token: (at: number) => at.toString(2) },
+]
+for (const { where, token } of alike) {
+  test(`known.find() finds each of 20,000 tokens that differ ${where}`, () => {
+    const { known } = setup()
+    const held = Array.from({ length: 20_000 }, () => facts('jwt'))
+    for (const [at, each] of held.entries()) known.remember(token(at), each, 1000)
+
+    assert.equal(held.filter((each, at) => known.find(token(at), undefined) !== each).length, 0)
+  })
+}
+
 test('known.find() finds an opaque token only at the issuer it was learned from', () => {
   const { known } = setup()
   const [one, two] = [facts('opaque', 'https://one.test'), facts('opaque', 'https://two.test')]
