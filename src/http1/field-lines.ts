@@ -21,7 +21,8 @@ type Guess = { line: KnownLine | undefined; misses: number }
 export type LinesOf = 'request' | 'response' | 'trailers'
 // Names are few and come again: finding one, with its lower-case form, is cheaper than reading it. Whole lines come again
 // behind the same names: comparing one is cheaper than finding its parts.
-const memories: Readonly<Record<LinesOf, { readonly names: Map<string, KnownName>; readonly first: Guess }>> = {
+type Memory = { readonly names: Map<string, KnownName>; readonly first: Guess }
+const memories: Readonly<Record<LinesOf, Memory>> = {
   request: { names: new Map(), first: createGuess() },
   response: { names: new Map(), first: createGuess() },
   trailers: { names: new Map(), first: createGuess() },
@@ -90,7 +91,7 @@ export function readFieldLines(
     const colon = text.indexOf(':', begin)
     if (colon === -1 || lineEnd === -1 || colon > lineEnd) return 'malformed'
     const name = text.slice(begin, colon)
-    const known = memory.names.get(name) ?? learnName(name, memory.names)
+    const known = memory.names.get(name) ?? learnName(name, memory)
     if (known === undefined) return 'malformed'
     let from = colon + 1
     let to = lineEnd
@@ -142,6 +143,13 @@ const knownLists: ReadonlyMap<string, readonly string[]> = new Map([
   ['close', ['close']],
 ])
 
+/** Guesses too: what one name leads to would live on through the others. */
+function forget({ names, first }: Memory): void {
+  for (const { after } of names.values()) after.line = undefined
+  names.clear()
+  first.line = undefined
+}
+
 function createGuess(): Guess {
   return { line: undefined, misses: 0 }
 }
@@ -153,15 +161,15 @@ function copyOf(text: string): string {
 
 /** The name of a field in lower case (§5.1), or undefined where it is none. */
 export function readName(name: string): string | undefined {
-  const { names } = memories.request
-  return (names.get(name) ?? learnName(name, names))?.lower
+  return (memories.request.names.get(name) ?? learnName(name, memories.request))?.lower
 }
 
-function learnName(name: string, names: Map<string, KnownName>): KnownName | undefined {
+function learnName(name: string, memory: Memory): KnownName | undefined {
+  const { names } = memory
   if (!token.test(name)) return undefined
   if (name.length > maxKnownLength) return { lower: name.toLowerCase(), after: createGuess() }
   // Whoever sends a thousand names makes us forget, not grow.
-  if (names.size >= maxKnownNames) names.clear()
+  if (names.size >= maxKnownNames) forget(memory)
   const own = copyOf(name)
   const known = { lower: own.toLowerCase(), after: createGuess() }
   names.set(own, known)

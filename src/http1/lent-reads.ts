@@ -12,15 +12,20 @@ const shared = Buffer.allocUnsafeSlow(readBytes)
  * answer. There are few such sockets, and each keeps one buffer at most.
  */
 export function lendReads(received: (bytes: Buffer) => void): OnReadOpts {
-  let next: Buffer | undefined = shared
+  let current: Buffer = shared
+  let next: Buffer | undefined
+  let hasRead = false
   return {
-    // Asked for after each read: undefined leaves the buffer as it is.
+    // Asked for after each read, where undefined leaves the buffer as it is; and for each handle the socket gets.
     buffer() {
-      const given = next
+      const given = hasRead ? next : current
+      hasRead = false
       next = undefined
+      current = given ?? current
       return given as Buffer // the types know nothing of undefined
     },
     callback(count, buffer) {
+      hasRead = true
       const bytes = Buffer.from(buffer.buffer, buffer.byteOffset, count)
       const isOwn = buffer.buffer !== shared.buffer
       const isLarge = count >= readBytes / 2

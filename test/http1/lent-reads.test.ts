@@ -3,7 +3,7 @@ import { once } from 'node:events'
 import { test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { copiedBytes } from '../../src/http1/exchange.ts'
-import { adoptSocket } from '../../src/http1/lent-reads.ts'
+import { adoptSocket, lendReads } from '../../src/http1/lent-reads.ts'
 import { openPair } from './pair.ts'
 
 test('adoptSocket() makes a socket that reads, writes, pauses and ends as the accepted one would', async () => {
@@ -71,4 +71,22 @@ test('adoptSocket() lends small pieces of one buffer that all sockets share', as
     [5, 5, 5],
   )
   assert.equal(new Set(lent.map(({ buffer }) => buffer)).size, 1)
+})
+
+test('lendReads() gives a buffer for every handle of a socket, and after a read only another one', () => {
+  const { buffer, callback } = lendReads(() => {})
+  const give = buffer as () => Buffer | undefined // what we make is a function
+
+  // An address is tried after another: each has a handle of its own.
+  const [first, second] = [give(), give()]
+  assert.ok(first)
+  assert.equal(second, first)
+
+  callback(10, first)
+  assert.equal(give(), undefined)
+  callback(65_536, first)
+  const own = give()
+  assert.ok(own)
+  assert.notEqual(own.buffer, first.buffer)
+  assert.equal(give(), own)
 })
