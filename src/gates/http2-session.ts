@@ -65,10 +65,16 @@ export function createUpstreamSession(
   return {
     send,
     isConnecting: () => !isReady && !isLeaving && !isClosed,
-    hasRoom: () => isReady && !isLeaving && !isClosed && streams < allowed && !socket.destroyed,
+    hasRoom,
     streams: () => streams,
     retire,
     destroy: () => socket.destroy(),
+  }
+
+  function hasRoom(): boolean {
+    // One that broke is destroyed before its socket is, and loses whatever it is still given.
+    const isBroken = session?.destroyed === true || socket.destroyed
+    return isReady && !isLeaving && !isClosed && !isBroken && streams < allowed
   }
 
   function begin(): void {

@@ -149,6 +149,29 @@ function spoilSecond(spoil: (stream: ServerHttp2Stream) => void): Handle {
   }
 }
 
+test('createHttp2Upstream() gives a request that waits for a stream to no session that is broken', async () => {
+  const one = Buffer.from('000300000001', 'hex')
+  let sessions = 0
+  await using upstream = await openRawUpstream((socket) => {
+    sessions += 1
+    const isFirst = sessions === 1
+    socket.once('data', () => {
+      socket.write(frame('settings', 0, 0, one))
+      // No frame of DATA belongs to the connection (RFC 9113 §6.1).
+      setTimeout(() => socket.write(isFirst ? frame('data', 0, 0, 'x') : headers(1, [[':status', '204']])), 300)
+    })
+  })
+  await using door = await openDoorTo(upstream.port, { connections: 1 })
+  const first = ask(door, 'GET', '/first')
+  while (door.decisions.length < 1) await sleep(5)
+  await sleep(100)
+
+  const waits = ask(door, 'POST', '/waits', 'body')
+
+  assert.equal(await first, '502 upstream_reset')
+  assert.equal(await waits, '204 ')
+})
+
 const refused = 7
 const lost = [
   { how: 'refused', spoil: (stream: ServerHttp2Stream) => stream.close(refused) },
