@@ -130,7 +130,7 @@ export function createUpstreamConnection(
   }
 
   function write(chunk: Buffer): boolean {
-    if (state === 'head') deadline.atMs = deadlines.nowMs() + limits.headMs
+    waitForMore()
     const hasRoom = writer.write(chunk)
     if (!hasRoom && state === 'raw') deadline.atMs = deadlines.nowMs() + limits.bodyMs
     return hasRoom
@@ -138,7 +138,7 @@ export function createUpstreamConnection(
 
   function end(last: readonly string[]): void {
     hasUploaded = true
-    if (state === 'head') deadline.atMs = deadlines.nowMs() + limits.headMs
+    waitForMore()
     writer.end(last)
     if (state !== 'raw') return
     writer.send()
@@ -147,9 +147,15 @@ export function createUpstreamConnection(
   }
 
   function drained(): void {
-    if (state === 'head') deadline.atMs = deadlines.nowMs() + limits.headMs
-    else if (state === 'raw' && events !== undefined) deadline.atMs = Number.POSITIVE_INFINITY
+    waitForMore()
+    if (state === 'raw' && events !== undefined) deadline.atMs = Number.POSITIVE_INFINITY
     events?.drained()
+  }
+
+  /** An upstream that still reads the request is at work, whether it has begun to answer or not. */
+  function waitForMore(): void {
+    if (state === 'head') deadline.atMs = deadlines.nowMs() + limits.headMs
+    else if (state === 'body') deadline.atMs = deadlines.nowMs() + limits.bodyMs
   }
 
   function receive(bytes: Buffer): void {
@@ -292,10 +298,10 @@ export function createUpstreamConnection(
   }
 
   function expire(): void {
-    if (state === 'body' && isPaused) deadline.atMs = deadlines.nowMs() + limits.bodyMs
+    const isAnswering = state === 'head' || state === 'body'
+    if (state === 'body' && isPaused) waitForMore()
     // The client is the one who is late, and has times of its own.
-    else if (state === 'head' && !hasUploaded && socket.writableLength === 0)
-      deadline.atMs = deadlines.nowMs() + limits.headMs
+    else if (isAnswering && !hasUploaded && socket.writableLength === 0) waitForMore()
     else if (state === 'connecting') {
       why = `not within ${limits.connectMs} ms`
       lose('connect')

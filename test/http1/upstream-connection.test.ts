@@ -520,6 +520,25 @@ test('createUpstreamConnection() counts the time for the first part of a body fr
   assert.equal(await asked.outcome, 'timeout')
 })
 
+test('createUpstreamConnection() counts no time against an upstream that has begun to answer while the request still comes', async () => {
+  await using peer = await openPeer(() => 'HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n')
+  using pool = openPool([peer.endpoint], { headMs: 1000, bodyMs: 60_000 })
+  const asked = ask(pool, { ...post, framing: 'chunked' }, { opened: ({ flush }) => flush() })
+  await until(() => asked.head() !== undefined, 'the head')
+  // A client that is slow has times of its own.
+  pool.time.pass(70_000)
+  assert.equal(asked.isOver(), false)
+  asked.exchange().write(Buffer.from('abc'))
+  pool.time.pass(59_000)
+  asked.exchange().end([])
+  pool.time.pass(59_999)
+  assert.equal(asked.isOver(), false)
+
+  pool.time.pass(1)
+
+  assert.equal(await asked.outcome, 'timeout')
+})
+
 test('createUpstreamConnection() counts no time against an upstream while it is not read', async () => {
   await using peer = await openPeer(() => 'HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\na')
   using pool = openPool([peer.endpoint], { bodyMs: 60_000 })
