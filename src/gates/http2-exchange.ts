@@ -162,8 +162,9 @@ export function openExchange(
   }
 
   function expire(): void {
-    // While we do not read, it is not the upstream that is slow.
-    if (isPaused) waitForMore()
+    // While we do not read it is not the upstream that is slow, nor while the client sends nothing, which has times of its
+    // own.
+    if (isPaused || (!hasUploaded && stream.writableLength === 0)) waitForMore()
     else lose('timeout')
   }
 

@@ -4,6 +4,7 @@ import { once } from 'node:events'
 import type { ServerHttp2Session, ServerHttp2Stream, ServerOptions } from 'node:http2'
 import { connect as connectSession, createServer } from 'node:http2'
 import type { AddressInfo } from 'node:net'
+import { text } from 'node:stream/consumers'
 import { test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { createHttp2Upstream } from '../../src/gates/http2-upstream.ts'
@@ -266,6 +267,39 @@ test('createHttp2Upstream() has an upstream that speaks HTTP/1.1 answered 502', 
 
   assert.match(await ask(door, 'GET', '/a'), /^502 upstream_/)
   assert.match(await ask(door, 'POST', '/a', 'body'), /^502 upstream_/)
+})
+
+for (const hasBegun of [false, true]) {
+  test(`createHttp2Upstream() counts no time against an upstream that waits for the client, ${hasBegun ? 'and has begun to answer' : 'nor calls it failed'}`, async () => {
+    await using pair = await openPair(
+      (stream, path, session) => {
+        if (hasBegun) stream.respond({ ':status': 200 })
+        stream.resume()
+        stream.on('end', () => {
+          if (!hasBegun) stream.respond({ ':status': 200 })
+          stream.end(`${path} ${session}`)
+        })
+      },
+      { headMs: 300, bodyMs: 300 },
+    )
+    const client = connectSession(`http://127.0.0.1:${pair.door.door.port}`)
+    client.on('error', () => {})
+    const stream = client.request({ ':path': '/slow', ':method': 'POST' })
+    stream.on('error', () => {})
+    stream.write('a')
+
+    await sleep(1200)
+    stream.end('b')
+
+    assert.equal(await text(stream), '/slow 1')
+    client.destroy()
+  })
+}
+
+test('createHttp2Upstream() times out an upstream that stops reading a request', async () => {
+  await using pair = await openPair((stream) => void stream.pause(), { headMs: 500 })
+
+  assert.equal(await pair.post('/a', 'a'.repeat(2_000_000)), '504 upstream_timeout')
 })
 
 const half: readonly { readonly how: string; readonly end: (stream: ServerHttp2Stream) => void }[] = [
