@@ -44,6 +44,8 @@ export function createUpstreamSession(
   pool: SessionEvents,
 ): UpstreamSession {
   const deadline: Deadline = { atMs: Number.POSITIVE_INFINITY, expire }
+  // For a sign of life, once an answer was too late.
+  const signOfLife: Deadline = { atMs: Number.POSITIVE_INFINITY, expire }
   const { socket, ready } = open(() => {})
   const scheme = ready === 'connect' ? 'http' : 'https'
   let session: ClientHttp2Session | undefined
@@ -56,6 +58,7 @@ export function createUpstreamSession(
   let why = 'closed'
 
   deadlines.watch(deadline)
+  deadlines.watch(signOfLife)
   deadline.atMs = deadlines.nowMs() + limits.connectMs
   socket.once(ready, begin)
   socket.on('error', (error: Error) => {
@@ -112,6 +115,7 @@ export function createUpstreamSession(
     openExchange(session, scheme, request, events, limits, deadlines, {
       answered: pool.answered,
       failed(problem, hasHeard, isRefused) {
+        if (problem === 'timeout') doubt()
         const isLost = isRefused || session?.destroyed === true || socket.destroyed
         const isUnlucky = isReused && !hasHeard && isLost && problem === 'reset'
         pool.failed(problem, { request, events, isUnlucky })
@@ -121,6 +125,15 @@ export function createUpstreamSession(
         rest()
         if (!isClosed) pool.room()
       },
+    })
+  }
+
+  /** Whether anybody is there: one that is gone without a word would swallow whatever it is still given. */
+  function doubt(): void {
+    if (signOfLife.atMs !== Number.POSITIVE_INFINITY || session === undefined || session.destroyed) return
+    signOfLife.atMs = deadlines.nowMs() + limits.connectMs
+    session.ping(() => {
+      signOfLife.atMs = Number.POSITIVE_INFINITY
     })
   }
 
@@ -149,6 +162,7 @@ export function createUpstreamSession(
     if (isClosed) return
     isClosed = true
     deadlines.unwatch(deadline)
+    deadlines.unwatch(signOfLife)
     pool.closed(isReady, why)
   }
 }

@@ -302,6 +302,32 @@ test('createHttp2Upstream() times out an upstream that stops reading a request',
   assert.equal(await pair.post('/a', 'a'.repeat(2_000_000)), '504 upstream_timeout')
 })
 
+test('createHttp2Upstream() sends nothing more on a session whose upstream is gone without a word', async () => {
+  let sessions = 0
+  await using upstream = await openRawUpstream((socket) => {
+    sessions += 1
+    const isFirst = sessions === 1
+    socket.once('data', () => {
+      socket.write(frame('settings', 0, 0, ''))
+      setTimeout(() => {
+        socket.write(headers(1, [[':status', '204']]))
+        if (isFirst) socket.pause()
+      }, 100)
+    })
+  })
+  await using door = await openDoorTo(upstream.port, { headMs: 300, connectMs: 500 })
+  assert.equal(await ask(door, 'GET', '/first'), '204 ')
+  assert.equal(await ask(door, 'GET', '/lost'), '504 upstream_timeout')
+
+  // It is not even idle while it is asked whether it is there.
+  const busy = ask(door, 'GET', '/busy')
+  await sleep(1200)
+  await busy
+
+  assert.equal(await ask(door, 'POST', '/next', 'body'), '204 ')
+  assert.equal(sessions, 2)
+})
+
 const half: readonly { readonly how: string; readonly end: (stream: ServerHttp2Stream) => void }[] = [
   { how: 'is reset', end: (stream) => stream.close(2) },
   { how: 'is shorter than it says', end: (stream) => stream.end() },
