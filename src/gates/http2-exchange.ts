@@ -13,8 +13,8 @@ export type ExchangeEvents = {
   readonly answered: () => void
   /** There was no head. `hasHeard`: but something of an answer; `isRefused`: the upstream had not begun (RFC 9113 §8.7). */
   readonly failed: (problem: UpstreamProblem, hasHeard: boolean, isRefused: boolean) => void
-  /** The stream is over, and makes room for another. */
-  readonly closed: () => void
+  /** The stream of this number is over, and makes room for another. */
+  readonly closed: (id: number) => void
 }
 
 const maxInterim = 16
@@ -76,7 +76,7 @@ export function openExchange(
   stream.on('error', () => {}) // told by its closing
   stream.on('close', () => {
     lose('reset')
-    told.closed()
+    told.closed(stream.id ?? 0)
   })
   listener.opened(exchange)
 

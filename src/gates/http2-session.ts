@@ -35,6 +35,9 @@ export type UpstreamSession = {
 
 /** So many requests share a session at most: what waits behind a lost packet or a busy process, waits together. */
 export const mostStreams = 100
+// RFC 9113 §5.1.1: numbers of streams end at 2^31 - 1, and without a new session so would our requests. More than those
+// under way may still take is left.
+const lastStreamId = 2 ** 31 - 1000
 
 /** Opens a session; `room` or `closed` tells what became of it. */
 export function createUpstreamSession(
@@ -120,8 +123,9 @@ export function createUpstreamSession(
         const isUnlucky = isReused && !hasHeard && isLost && problem === 'reset'
         pool.failed(problem, { request, events, isUnlucky })
       },
-      closed() {
+      closed(id) {
         streams -= 1
+        if (id > lastStreamId) isLeaving = true
         rest()
         if (!isClosed) pool.room()
       },

@@ -328,6 +328,23 @@ test('createHttp2Upstream() sends nothing more on a session whose upstream is go
   assert.equal(sessions, 2)
 })
 
+test('createHttp2Upstream() opens another session before the stream numbers of one are used up', async (context) => {
+  const http2 = process.getBuiltinModule('node:http2')
+  const connect = http2.connect
+  const mocked = context.mock.method(http2, 'connect', (...args: Parameters<typeof connect>) => {
+    const session = connect(...args) as ReturnType<typeof connect> & { setNextStreamID: (id: number) => void } // not typed
+    // Two are left (RFC 9113 §5.1.1).
+    if (mocked.mock.callCount() === 0) session.on('connect', () => session.setNextStreamID(2 ** 31 - 3))
+    return session
+  })
+  await using pair = await openPair(answer)
+
+  const said: string[] = []
+  for (let at = 0; at < 4; at += 1) said.push(await pair.post('/a'))
+
+  assert.deepEqual(said, ['200 /a 1', '200 /a 2', '200 /a 2', '200 /a 2'])
+})
+
 const half: readonly { readonly how: string; readonly end: (stream: ServerHttp2Stream) => void }[] = [
   { how: 'is reset', end: (stream) => stream.close(2) },
   { how: 'is shorter than it says', end: (stream) => stream.end() },
