@@ -10,7 +10,8 @@ const headTooLarge: HeadProblem = { kind: 'head_too_large' }
 const method = /^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,32}$/
 const outsideTarget = /[^!-~\x80-\xff]/
 const whiteAround = /^[\t ]|[\t ]$/
-const decimal = /^(?:0|[1-9]\d{0,15})$/
+// No more digits than numbers hold exactly.
+const decimal = /^(?:0|[1-9]\d{0,14})$/
 const status = /^[2-5]\d\d$/
 const pseudoNames: ReadonlySet<string> = new Set([':method', ':scheme', ':authority', ':path'])
 // §8.2.2. What speaks of the connection means nothing here, and much to whatever reads on behind us.

@@ -233,6 +233,16 @@ for (const { what, length, parts, want } of bodies) {
   })
 }
 
+test('serveHttp2() takes no length that numbers do not hold exactly: the upstream would be told another', async () => {
+  await using pair = await openPair()
+  using client = connectFrames(pair.port)
+
+  client.send(headers(1, requestFields('/a', [['content-length', '9007199254740993']], 'POST'), false))
+
+  assert.equal(await outcomeOf(client, 1), bad)
+  assert.deepEqual(pair.seen, [])
+})
+
 test('openFrontDoor() without HTTP/2 takes its beginning for no request', async () => {
   await using upstream = await openUpstream((_, response) => response.end('ok'))
   await using door = await openDoor(upstream.port, undefined, { http2: false })
