@@ -6,6 +6,7 @@ import { copiedBytes } from '../http1/exchange.ts'
 import type { ServerLimits } from '../http1/limits.ts'
 import type { Framing } from '../http1/request-head.ts'
 import { readTrailerFields, trailersOf } from './http2-fields.ts'
+import { withoutLength } from './proxy.ts'
 
 /** What is known of a request when its stream begins to be served. */
 export type StreamRequest = {
@@ -74,7 +75,8 @@ export function serveStream(
     },
     begin(status, _reason, lines) {
       // RFC 9110 §15: what is no status is taken for a failure.
-      head = [':status', status > 599 ? '500' : String(status), ...lines]
+      head = [':status', status > 599 ? '500' : String(status), ...(status === 205 ? withoutLength(lines) : lines)]
+      // Node sends none with these.
       if (status === 204 || status === 205 || status === 304) takesNoBody = true
     },
     write,

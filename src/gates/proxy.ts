@@ -299,6 +299,7 @@ function grpcEnd(why: CutReason | undefined): readonly string[] {
   return ['grpc-status', isAboutToken ? '16' : '14', 'grpc-message', why ?? 'internal_error']
 }
 
-function withoutLength(lines: readonly string[]): readonly string[] {
+/** Lines without the length of a body that does not follow. */
+export function withoutLength(lines: readonly string[]): readonly string[] {
   return lines.filter((_, at) => lines[at - (at % 2)]?.toLowerCase() !== 'content-length')
 }

@@ -1,5 +1,7 @@
 // The HTTP/2 front door on real sockets, spoken to in frames written by hand.
 import assert from 'node:assert/strict'
+import { once } from 'node:events'
+import { connect as connectSession } from 'node:http2'
 import { test } from 'node:test'
 import type { Field } from '../support/h2-frames.ts'
 import { connectFrames, flags, frame, headers, outcomeOf, requestFields } from '../support/h2-frames.ts'
@@ -241,6 +243,28 @@ test('serveHttp2() takes no length that numbers do not hold exactly: the upstrea
 
   assert.equal(await outcomeOf(client, 1), bad)
   assert.deepEqual(pair.seen, [])
+})
+
+test('serveHttp2() sends a 205 without the length of a body that HTTP/2 does not send', async () => {
+  await using upstream = await openUpstream((_request, response) => {
+    response.writeHead(205, { 'content-length': 5, 'x-a': 'b' })
+    response.end('hello')
+  })
+  await using door = await openDoor(upstream.port)
+  using client = connectFrames(door.door.port)
+
+  client.send(headers(1, plain))
+
+  const frames = await client.stream(1)
+  assert.deepEqual(
+    frames.map(({ type, flags: flag }) => [type, flag & flags.endStream]),
+    [['headers', flags.endStream]],
+  )
+  const session = connectSession(`http://127.0.0.1:${door.door.port}`)
+  const [fields] = await once(session.request({ ':path': '/a' }), 'response')
+  session.destroy()
+  assert.equal(fields['content-length'], undefined)
+  assert.equal(fields['x-a'], 'b')
 })
 
 test('openFrontDoor() without HTTP/2 takes its beginning for no request', async () => {
