@@ -49,7 +49,8 @@ const length = /^(?:0|[1-9]\d{0,15})$/
 const extension = `;${tchar}+(?:=(?:${tchar}+|"(?:[\\t !#-\\[\\]-~\\x80-\\xff]|\\\\[\\t -~\\x80-\\xff])*"))?`
 const plainExtensions = new RegExp(`^(?:${extension})*$`)
 // Whatever an extension says, it says it on one line.
-const chunkLine = /^([0-9A-Fa-f]{1,16})((?:[\t ]*;[\t -~\x80-\xff]*)?)$/
+// No more digits than the gateway takes (`limits.test.ts`): more would be no other size.
+const chunkLine = /^([0-9A-Fa-f]{1,12})((?:[\t ]*;[\t -~\x80-\xff]*)?)$/
 
 /** Values of a name, any case. */
 export function valuesOf({ lines }: Pick<Head, 'lines'>, name: string): readonly string[] {
