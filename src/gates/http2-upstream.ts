@@ -79,7 +79,7 @@ export function createHttp2Upstream(endpoints: Endpoints, limits: PoolLimits, de
 
   /** Finds a session for a request, or one that will be ready; false where there is none, and can be none. */
   function seat(waiting: Waiting, failed: Place | undefined): boolean {
-    const place = choose(failed)
+    const place = choose(waiting.triesLeft, failed)
     if (place === undefined) return false
     for (const session of place.sessions.keys()) {
       if (session === waiting.lostBy || !session.hasRoom()) continue
@@ -187,8 +187,11 @@ export function createHttp2Upstream(endpoints: Endpoints, limits: PoolLimits, de
     if (place.failures >= maxFailures) place.restsUntilMs = deadlines.nowMs() + restMs
   }
 
-  /** The one with the least to do of those that work, other than `failed`; of all, where none does. */
-  function choose(failed: Place | undefined): Place | undefined {
+  /**
+   * The one with the least to do of those that work, other than `failed`; of all, where none does. With no try left, one
+   * that has failed lately does not work: others find out whether it does.
+   */
+  function choose(triesLeft: number, failed: Place | undefined): Place | undefined {
     if (places.length < 2) return places[0]
     const nowMs = deadlines.nowMs()
     turn = (turn + 1) % places.length
@@ -199,7 +202,8 @@ export function createHttp2Upstream(endpoints: Endpoints, limits: PoolLimits, de
       if (place === undefined) continue
       const busy = busyOf(place)
       const isResting = place.failures >= maxFailures && (place.restsUntilMs > nowMs || busy > 0)
-      const cost = busy + (place === failed || isResting ? 1e6 : 0)
+      const isDoubtful = place === failed || (triesLeft === 0 && place.failures > 0) || isResting
+      const cost = busy + (isDoubtful ? 1e6 : 0)
       if (cost >= least) continue
       best = place
       least = cost

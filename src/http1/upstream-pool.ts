@@ -152,13 +152,13 @@ export function createUpstreamPool(endpoints: Endpoints, limits: PoolLimits, dea
       return
     }
     waiting.triesLeft -= 1
-    enter(waiting, choose(failed))
+    enter(waiting, choose(waiting.triesLeft, failed))
   }
 
   function retry(place: Place, problem: UpstreamProblem, { request, events, isUnlucky }: LostRequest): void {
     // A kept connection may be closed by the other side just as it is used again: that is nobody's failure.
     if (isUnlucky && request.repeatable) {
-      enter({ request, events, wantsNew: true, triesLeft: 0, isCancelled: false }, choose())
+      enter({ request, events, wantsNew: true, triesLeft: 0, isCancelled: false }, choose(0))
       return
     }
     if (!isUnlucky) blame(place)
@@ -188,7 +188,7 @@ export function createUpstreamPool(endpoints: Endpoints, limits: PoolLimits, dea
   function serveQueue(): void {
     while (queue.length > 0 && connections.size < limits.connections) {
       const next = queue[0]
-      const place = choose()
+      const place = choose(next?.triesLeft)
       if (next === undefined || place === undefined) return
       leaveQueue(next)
       dial(place, next)
@@ -203,8 +203,11 @@ export function createUpstreamPool(endpoints: Endpoints, limits: PoolLimits, dea
     return undefined
   }
 
-  /** The one with the least to do of those that work, other than `failed`; of all, where none does. */
-  function choose(failed?: Place): Place | undefined {
+  /**
+   * The one with the least to do of those that work, other than `failed`; of all, where none does. With no try left, one
+   * that has failed lately does not work: others find out whether it does.
+   */
+  function choose(triesLeft = 1, failed?: Place): Place | undefined {
     const only = places[0]
     if (places.length < 2) return only
     const nowMs = deadlines.nowMs()
@@ -215,7 +218,8 @@ export function createUpstreamPool(endpoints: Endpoints, limits: PoolLimits, dea
       const place = places[(turn + at) % places.length]
       if (place === undefined) continue
       const busy = place.all.size - place.idle.length
-      const cost = busy + (place === failed || isResting(place, busy, nowMs) ? 1e6 : 0)
+      const isDoubtful = place === failed || (triesLeft === 0 && place.failures > 0) || isResting(place, busy, nowMs)
+      const cost = busy + (isDoubtful ? 1e6 : 0)
       if (cost >= least) continue
       best = place
       least = cost

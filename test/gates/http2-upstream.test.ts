@@ -11,6 +11,7 @@ import { createHttp2Upstream } from '../../src/gates/http2-upstream.ts'
 import { poolLimits, upstreamOptions } from '../../src/gates/options.ts'
 import type { PoolLimits } from '../../src/http1/limits.ts'
 import { createSocketOpener } from '../../src/http1/upstream-socket.ts'
+import { closedPort } from '../http1/upstream-peer.ts'
 import { codes, flags, frame, headers, reset } from '../support/h2-frames.ts'
 import type { Door } from './door.ts'
 import { openDoor, openRawUpstream } from './door.ts'
@@ -195,6 +196,37 @@ for (const { how, spoil } of lost) {
     assert.equal(await pair.post('/third').then((said) => said.slice(0, 10)), '200 /third')
   })
 }
+
+test('createHttp2Upstream() tries no place that has failed with a request that is sent for the last time', async () => {
+  const server = createServer()
+  server.on('session', (session) => {
+    let streams = 0
+    session.on('error', () => {})
+    session.on('stream', (stream) => {
+      streams += 1
+      stream.on('error', () => {})
+      if (streams === 1) answer(stream, '/', 1)
+      else session.destroy()
+    })
+  })
+  server.unref()
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const { port } = server.address() as AddressInfo // it listens on a port
+  const nobody = await closedPort()
+  const list = [nobody, port].map((each) => ({
+    name: String(each),
+    open: createSocketOpener({ host: '127.0.0.1', port: each }, undefined, 'h2'),
+  }))
+  await using door = await openDoor(port, undefined, {
+    upstream: (deadlines) => createHttp2Upstream({ list: () => list }, usual, deadlines),
+  })
+
+  const answers: string[] = []
+  for (let at = 0; at < 8; at += 1) answers.push(await ask(door, 'GET', '/'))
+
+  assert.deepEqual([...new Set(answers)], ['200 / 1'])
+})
 
 test('createHttp2Upstream() does not repeat a GET on a new session, nor one for the second time', async () => {
   await using pair = await openPair((stream) => stream.close(refused))

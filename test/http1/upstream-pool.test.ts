@@ -278,6 +278,26 @@ test('createUpstreamPool() asks elsewhere when a place refuses, once, and tells 
   assert.ok(pool.failed.every((name) => name === nobody.name))
 })
 
+test('createUpstreamPool() tries no place that has failed with a request that is sent for the last time', async () => {
+  await using peer = await openPeer((connection) => {
+    if (connection.requests === 1) return ok
+    connection.socket.destroy()
+    return undefined
+  })
+  const nobody = await deserted()
+  using pool = openPool([nobody, peer.endpoint])
+
+  const outcomes: string[] = []
+  for (let at = 0; at < 20; at += 1) {
+    outcomes.push(...(await Promise.all([ask(pool).outcome, ask(pool).outcome, ask(pool).outcome])))
+    // Whoever rests is tried again every other time.
+    pool.time.pass(2500)
+  }
+
+  assert.deepEqual([...new Set(outcomes)], ['end'])
+  assert.ok(pool.failed.length > 3, 'it is tried again by others')
+})
+
 test('createUpstreamPool() gives up with connect after two refusals', async () => {
   const nobody = await deserted()
   using pool = openPool([nobody])
