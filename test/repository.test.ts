@@ -3,6 +3,9 @@ import { existsSync, globSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { formatReference, formatSchema } from '../src/config/reference.ts'
+import { denyReasons } from '../src/decision/decision.ts'
+import { upstreamFailures } from '../src/gates/gate.ts'
+import { localListOptions } from '../src/sources/local-list.ts'
 
 const root = join(import.meta.dirname, '..')
 const read = (path: string) => readFileSync(join(root, path), 'utf8')
@@ -67,6 +70,18 @@ test('the packages that are shipped are these, and no more', () => {
 test('config/postern.schema.json and config/README.md are what npm run docs writes', () => {
   assert.equal(read('config/postern.schema.json'), formatSchema())
   assert.equal(read('config/README.md'), formatReference())
+})
+
+test('config/README.md says what every word means that a client may be told', () => {
+  const reference = read('config/README.md')
+  const words = [...Object.keys(denyReasons), ...Object.values(upstreamFailures)]
+  for (const word of words) assert.ok(reference.includes(`<a id="${word}">`), word)
+})
+
+test('config/README.md says how the file of blacklist.local is written', () => {
+  const reference = read('config/README.md')
+  for (const key of Object.keys(localListOptions.shape)) assert.ok(reference.includes(`| \`${key}\` |`), key)
+  assert.ok(reference.includes('`entries[].kind`'))
 })
 
 test('README.md shows the two commands, and every script of package.json it names exists', () => {

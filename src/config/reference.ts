@@ -1,5 +1,7 @@
 import * as z from 'zod'
 import { denyReasons } from '../decision/decision.ts'
+import { upstreamReasons } from '../gates/respond.ts'
+import { localListOptions } from '../sources/local-list.ts'
 import { gatewayOptions } from './schema.ts'
 
 type Node = {
@@ -36,10 +38,19 @@ export function formatReference(): string {
     '|---|---|---|---|',
     ...rowsOf(describe(), ''),
     '',
+    "## The operator's own list",
+    '',
+    'The file that `blacklist.local.file` names, YAML or JSON; one that does not load is refused as a configuration is, and what was in use stays.',
+    'Times are seconds since 1970, a date, or a date and time with a zone.',
+    '',
+    '| key | what it takes | default | meaning |',
+    '|---|---|---|---|',
+    ...rowsOf(schemaOf(localListOptions), ''),
+    '',
     '## Reasons',
     '',
     'The same word is the metric label `reason`, the log field, the word in `explain`, and `reason` in the body of a denial.',
-    'Allowed requests have the reason `ok`, or `public` on a public rule.',
+    'Allowed requests have the reason `ok`, or `public` on a public rule; so has one whose upstream then failed, counted by `kind` in `postern_upstream_errors_total`.',
     '',
     '| reason | status | `error` | meaning |',
     '|---|---|---|---|',
@@ -47,14 +58,21 @@ export function formatReference(): string {
       ([reason, { status, error, help }]) =>
         `| <a id="${reason}"></a>\`${reason}\` | ${status} | ${error === null ? '' : code(error)} | ${help} |`,
     ),
+    ...Object.entries(upstreamReasons).map(
+      ([reason, { status, help }]) => `| <a id="${reason}"></a>\`${reason}\` | ${status} |  | ${help} |`,
+    ),
     '',
   ]
   return lines.join('\n')
 }
 
 function describe(): Node {
+  return schemaOf(gatewayOptions)
+}
+
+function schemaOf(options: z.ZodType): Node {
   // JSON Schema as zod writes it is the shape above, and more that is not read here.
-  return z.toJSONSchema(gatewayOptions, { target: 'draft-07', io: 'input' }) as Node
+  return z.toJSONSchema(options, { target: 'draft-07', io: 'input' }) as Node
 }
 
 function rowsOf(node: Node, prefix: string): readonly string[] {

@@ -52,7 +52,8 @@ export function bodyTooLarge(rule: Rule): Deny {
 /** What an upstream's failure looks like to the client; its decision was an allow. */
 export function respondUpstream(failure: UpstreamFailure): Denial {
   if (failure === 'overloaded') return respond(deny(failure))
-  return formatDenial(failure === 'upstream_timeout' ? 504 : 502, failure, upstreamHelp[failure])
+  const { status, help } = upstreamReasons[failure]
+  return formatDenial(status, failure, help)
 }
 
 /** Sends a denial, whole; to a gRPC call in gRPC's words. */
@@ -100,10 +101,11 @@ function grpcFields({ status, reason, headers }: Denial): readonly string[] {
   return fields
 }
 
-const upstreamHelp = {
-  upstream_connect: 'The service behind the gateway cannot be reached.',
-  upstream_reset: 'The service behind the gateway broke off, or spoke no HTTP.',
-  upstream_timeout: 'The service behind the gateway was too slow.',
+/** What an upstream's failure is called where a denial has its reason: status, and the sentence the docs print. */
+export const upstreamReasons = {
+  upstream_connect: { status: 502, help: 'The service behind the gateway cannot be reached.' },
+  upstream_reset: { status: 502, help: 'The service behind the gateway broke off, or spoke no HTTP.' },
+  upstream_timeout: { status: 504, help: 'The service behind the gateway was too slow.' },
 } as const
 
 function formatDenial(status: number, reason: string, detail: string): Denial {
