@@ -7,6 +7,16 @@ export const duration = z
   .regex(durationPattern, { error: 'expected a duration like 30s' })
   .transform((text) => parseDuration(text) ?? 0) // the pattern above is parseDuration's own
 
+/**
+ * A duration with bounds, both of them good, each written as it is in a configuration. Node takes a timer of more than
+ * 24 days for one that is due at once: what is waited for needs a bound below that.
+ */
+export function durationBetween(least: string, most: string) {
+  const [leastMs = 0, mostMs = 0] = [parseDuration(least), parseDuration(most)]
+  const error = `expected a duration from ${least} to ${most}`
+  return duration.refine((ms) => ms >= leastMs && ms <= mostMs, { error })
+}
+
 /** Where a secret is read from; never the secret itself. */
 export const secretSource = z.union([
   z.strictObject({ file: z.string().min(1).describe('Path of a file with the secret; re-read on change.') }),

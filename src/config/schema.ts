@@ -1,6 +1,6 @@
 import * as z from 'zod'
 import { nearest } from '../base/nearest.ts'
-import { duration, httpUrl, isLoopbackUrl, secretSource } from '../base/options.ts'
+import { durationBetween, httpUrl, isLoopbackUrl, secretSource } from '../base/options.ts'
 import { corsOptions, findCorsConflicts } from '../decision/cors.ts'
 import { identityHeadersOptions, keepHeadersOptions, trustedProxiesOptions } from '../decision/headers.ts'
 import { findRuleConflicts } from '../decision/rule-lint.ts'
@@ -96,12 +96,12 @@ export const gatewayOptions = z.strictObject({
   blacklist: blacklistOptions.prefault({}).describe('How lists of revoked tokens are kept, for all issuers together.'),
   drain: z
     .strictObject({
-      delay: duration.prefault('5s').describe('How long to keep serving once asked to stop.'),
-      timeout: duration.prefault('20s').describe('How long what is in flight may take after that.'),
+      delay: durationBetween('0s', '1d').prefault('5s').describe('How long to keep serving once asked to stop.'),
+      timeout: durationBetween('0s', '1d').prefault('20s').describe('How long what is in flight may take after that.'),
     })
     .prefault({})
     .describe('What happens at SIGTERM.'),
-  stream_grace: duration
+  stream_grace: durationBetween('0s', '1d')
     .prefault('0s')
     .describe('How long a WebSocket, an event stream or a gRPC call may go on once its token is no longer good.'),
   cors: corsOptions

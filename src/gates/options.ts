@@ -1,9 +1,11 @@
 // What the configuration says of front door and upstream, and the numbers of security.md §4.1 as defaults.
 import * as z from 'zod'
-import { duration } from '../base/options.ts'
+import { durationBetween } from '../base/options.ts'
 import type { PoolLimits, ServerLimits } from '../http1/limits.ts'
 
 const file = z.strictObject({ file: z.string().min(1) })
+// None is no time at all: there is no word for a wait without an end.
+const wait = durationBetween('1ms', '1d')
 const count = (most: number) => z.int().min(1).max(most)
 
 /** What requests and connections of clients may cost. */
@@ -12,13 +14,13 @@ export const limitsOptions = z.strictObject({
   headers: count(10_000).prefault(100).describe('Header lines of a request; over it 431.'),
   header: count(1_048_576).prefault(12_288).describe('One header, name and value; over it 431.'),
   target: count(65_536).prefault(8192).describe('The target of a request; over it 414.'),
-  head_timeout: duration.prefault('10s').describe('For the head of a request.'),
-  request_timeout: duration
+  head_timeout: wait.prefault('10s').describe('For the head of a request.'),
+  request_timeout: wait
     .prefault('60s')
     .describe('For a whole request; one that takes longer must keep `min_body_rate`.'),
   min_body_rate: count(1_000_000_000).prefault(1024).describe('Bytes a second, once `request_timeout` has passed.'),
-  idle_timeout: duration.prefault('65s').describe("Between two requests; longer than a load balancer's."),
-  write_timeout: duration.prefault('60s').describe('How long a client may take no byte of its answer.'),
+  idle_timeout: wait.prefault('65s').describe("Between two requests; longer than a load balancer's."),
+  write_timeout: wait.prefault('60s').describe('How long a client may take no byte of its answer.'),
   connections: count(1_000_000).prefault(10_000).describe('Over it connections are dropped, and counted.'),
   requests_per_connection: count(1_000_000_000).prefault(10_000).describe('After so many a connection is closed.'),
 })
@@ -74,17 +76,17 @@ export const upstreamOptions = z.strictObject({
     .regex(/^\/[!-~]*$/, { error: 'expected a path that begins with /' })
     .optional()
     .describe('What /upstreamz of the health listener relays.'),
-  connect_timeout: duration.prefault('2s').describe('Until a connection is there, TLS included.'),
-  head_timeout: duration.prefault('30s').describe('Until the head of an answer.'),
-  body_timeout: duration.prefault('60s').describe('Between two parts of an answer.'),
-  keep_alive: duration
+  connect_timeout: wait.prefault('2s').describe('Until a connection is there, TLS included.'),
+  head_timeout: wait.prefault('30s').describe('Until the head of an answer.'),
+  body_timeout: wait.prefault('60s').describe('Between two parts of an answer.'),
+  keep_alive: durationBetween('0s', '1d')
     .prefault('4s')
     .describe('How long a connection is kept unused; less where its `Keep-Alive: timeout` says so.'),
   max_connections: count(100_000).prefault(256).describe('Connections to all places together.'),
   queue: z
     .strictObject({
       size: z.int().min(0).max(1_000_000).prefault(1024).describe('Requests that may wait for a connection.'),
-      timeout: duration.prefault('2s').describe('How long; then 503.'),
+      timeout: durationBetween('0s', '1d').prefault('2s').describe('How long; then 503.'),
     })
     .prefault({})
     .describe('Requests that wait for one of `max_connections`.'),

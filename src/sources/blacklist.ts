@@ -1,6 +1,6 @@
 // One issuer's blacklist in memory: polled, aged, asked (product specification §6 and §7).
 import * as z from 'zod'
-import { duration } from '../base/options.ts'
+import { durationBetween } from '../base/options.ts'
 import type { Clock } from '../base/time.ts'
 import type { HttpClient } from '../io/http-client.ts'
 import type { RevocableToken, Revocation } from '../spec/revocation.ts'
@@ -11,13 +11,9 @@ import { createFeed, FeedFailed } from './blacklist-pages.ts'
 import type { BlacklistAnswer, FeedState, Held, Holding } from './held-list.ts'
 import { createHeldList, inSlices, nowS, shareCapacity } from './held-list.ts'
 
-function between(least: number, most: number, says: string) {
-  return duration.refine((ms) => ms >= least && ms <= most, { error: `expected a duration from ${says}` })
-}
-
 /** The top-level `blacklist:` section, for all issuers of a process together. */
 export const blacklistOptions = z.strictObject({
-  poll_interval: between(100, 3_600_000, '100ms to 1h')
+  poll_interval: durationBetween('100ms', '1h')
     .prefault('60s')
     .describe("How long after the start of one poll the next one starts at the latest; a revocation's delay."),
   cache_size: z
@@ -26,10 +22,10 @@ export const blacklistOptions = z.strictObject({
     .max(5_000_000)
     .prefault(10_000)
     .describe('Entries held in memory per issuer. Revoked tokens beyond it are asked for one by one, never forgotten.'),
-  purge_delay: between(0, 86_400_000, '0s to 1d')
+  purge_delay: durationBetween('0s', '1d')
     .prefault('1m')
     .describe('How long an entry is kept past its expires_at; at least the leeway.'),
-  max_staleness: between(100, 86_400_000, '100ms to 1d')
+  max_staleness: durationBetween('100ms', '1d')
     .prefault('5m')
     .describe('How long after the start of the last good poll the list is still used.'),
   on_stale: z

@@ -1,5 +1,5 @@
 import * as z from 'zod'
-import { duration } from '../base/options.ts'
+import { durationBetween } from '../base/options.ts'
 import type { Clock } from '../base/time.ts'
 import type { HttpClient } from '../io/http-client.ts'
 import type { VerificationKey } from '../spec/jwk.ts'
@@ -9,9 +9,13 @@ import { SourceFailed } from './source-failed.ts'
 
 /** How one issuer's keys are kept. */
 export const jwksOptions = z.strictObject({
-  refresh: duration.prefault('5m').describe('How often the set is fetched, in the background.'),
-  cool_down: duration.prefault('30s').describe('Least time between two fetches that unknown keys ask for.'),
-  stale_max: duration.prefault('1h').describe('How long a set is used when it cannot be fetched; then 503.'),
+  refresh: durationBetween('10ms', '1d').prefault('5m').describe('How often the set is fetched, in the background.'),
+  cool_down: durationBetween('0s', '1d')
+    .prefault('30s')
+    .describe('Least time between two fetches that unknown keys ask for.'),
+  stale_max: durationBetween('1ms', '30d')
+    .prefault('1h')
+    .describe('How long a set is used when it cannot be fetched; then 503.'),
   file: z.string().min(1).optional().describe('A file with the set instead of an address; re-read on change.'),
 })
 

@@ -35,6 +35,32 @@ const refused = [
   { what: 'a wrong type', text: good.replace('[orders:read]', '7'), says: /:15:13: .*rules\.0\.scopes/ },
   { what: 'a duplicate key', text: good.replace('drain:', 'blacklist: {}\ndrain:'), says: /:11:1: .*a second time/ },
   {
+    what: 'a wait that is none',
+    text: good.replace('leeway: 30s', 'jwks: { refresh: 0s }'),
+    says: /:7:22: .*issuers\.0\.jwks\.refresh: expected a duration from 10ms to 1d/,
+  },
+  {
+    // A timer of more than 24 days is due at once: keys would be fetched without end.
+    what: 'a wait that no timer can wait',
+    text: good.replace('leeway: 30s', 'jwks: { refresh: 25d }'),
+    says: /:7:22: .*issuers\.0\.jwks\.refresh: expected a duration from 10ms to 1d/,
+  },
+  {
+    what: 'a drain that never ends',
+    text: good.replace('delay: 0s', 'timeout: 25d'),
+    says: /:11:19: .*drain\.timeout: expected a duration from 0s to 1d/,
+  },
+  {
+    what: 'no time for a request',
+    text: good.replace('drain:', 'limits: { head_timeout: 0s }\ndrain:'),
+    says: /:11:25: .*limits\.head_timeout: expected a duration from 1ms to 1d/,
+  },
+  {
+    what: 'no time for an answer',
+    text: good.replace("9' }", "9', head_timeout: 0s }"),
+    says: /:3:54: .*upstream\.head_timeout: expected a duration from 1ms to 1d/,
+  },
+  {
     what: 'a missing audience',
     text: good.replace('    audience: orders-api\n', ''),
     says: /:5:5: .*issuers\.0\.audience: it is missing/,
