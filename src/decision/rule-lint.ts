@@ -1,3 +1,4 @@
+import { nearest } from '../base/nearest.ts'
 import { judgedMethod } from './rule-table.ts'
 import type { Rule, RuleOptions } from './rules.ts'
 import { compileRules, maskOf, readTemplate, ruleId } from './rules.ts'
@@ -59,6 +60,12 @@ export function lintRules(options: readonly RuleOptions[]): readonly RuleFinding
         path: [...here, 'insecure'],
         message: `${rule.id} needs no insecure: it is not a public rule for /**`,
       })
+    for (const [at, protocol] of rule.upgrade.entries())
+      if (protocol !== 'websocket' && nearest(protocol, ['websocket']) !== undefined)
+        found.push({
+          path: [...here, 'upgrade', at],
+          message: `${protocol} is no usual protocol, did you mean "websocket"?`,
+        })
     for (const [id, fallen] of fallThrough(rule, new Set(methods)))
       found.push({ path: here, message: `${rule.id} does not cover ${fallen.join(', ')}: the public rule ${id} does` })
     return found

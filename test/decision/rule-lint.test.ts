@@ -116,6 +116,11 @@ const warned = [
     says: [['0.insecure', /needs no insecure/]],
   },
   {
+    of: 'a protocol that is nearly websocket',
+    rules: [{ match: { path: '/a' }, scopes, upgrade: ['mqtt', 'websockets'] }],
+    says: [['0.upgrade.1', /did you mean "websocket"/]],
+  },
+  {
     of: 'a ** whose every path another rule takes',
     rules: [
       { match: { path: '/a/**' }, scopes },
