@@ -3,6 +3,7 @@ import { existsSync, globSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { formatReference, formatSchema } from '../src/config/reference.ts'
+import { gatewayOptions } from '../src/config/schema.ts'
 import { denyReasons } from '../src/decision/decision.ts'
 import { upstreamFailures } from '../src/gates/gate.ts'
 import { localListOptions } from '../src/sources/local-list.ts'
@@ -76,6 +77,11 @@ test('config/README.md says what every word means that a client may be told', ()
   const reference = read('config/README.md')
   const words = [...Object.keys(denyReasons), ...Object.values(upstreamFailures)]
   for (const word of words) assert.ok(reference.includes(`<a id="${word}">`), word)
+})
+
+test('config/full.yaml has every section of the configuration', () => {
+  const sections = [...read('config/full.yaml').matchAll(/^([a-z_0-9]+):/gm)].map(([, name]) => name)
+  assert.deepEqual(sections.toSorted(), Object.keys(gatewayOptions.shape).toSorted())
 })
 
 test('config/README.md says how the file of blacklist.local is written', () => {
