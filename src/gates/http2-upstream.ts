@@ -81,8 +81,8 @@ export function createHttp2Upstream(endpoints: Endpoints, limits: PoolLimits, de
   function seat(waiting: Waiting, failed: Place | undefined): boolean {
     const place = choose(waiting.triesLeft, failed)
     if (place === undefined) return false
-    for (const session of place.sessions.keys()) {
-      if (session === waiting.lostBy || !session.hasRoom()) continue
+    const session = roomAt(place, waiting)
+    if (session !== undefined) {
       begin(session, waiting)
       return true
     }
@@ -92,10 +92,27 @@ export function createHttp2Upstream(endpoints: Endpoints, limits: PoolLimits, de
       promised.push(waiting)
       return true
     }
-    if (sessions >= limits.connections) return false
+    if (sessions >= limits.connections) return seatElsewhere(waiting, place)
     waitings.set(waiting.events, waiting)
     dial(place, waiting)
     return true
+  }
+
+  /** There can be no session more: at another place it has company, and here it would wait for nothing. */
+  function seatElsewhere(waiting: Waiting, full: Place): boolean {
+    const others = places.filter((place) => place !== full).sort((one, two) => busyOf(one) - busyOf(two))
+    for (const place of others) {
+      const session = roomAt(place, waiting)
+      if (session === undefined) continue
+      begin(session, waiting)
+      return true
+    }
+    return false
+  }
+
+  function roomAt({ sessions: all }: Place, { lostBy }: Waiting): UpstreamSession | undefined {
+    for (const session of all.keys()) if (session !== lostBy && session.hasRoom()) return session
+    return undefined
   }
 
   function begin(session: UpstreamSession, waiting: Waiting): void {

@@ -116,6 +116,33 @@ test('createHttp2Upstream() opens as many streams as the upstream allows, and an
   assert.equal(pair.sessions.length, 3)
 })
 
+test('createHttp2Upstream() goes to a session there is when there can be none at the place with the least to do', async () => {
+  const server = createServer()
+  server.on('session', (session) => {
+    session.on('stream', (stream) => {
+      stream.on('error', () => {})
+      setTimeout(() => answer(stream, '/', 1), 50)
+    })
+  })
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  server.unref()
+  const { port } = server.address() as AddressInfo // it listens on a port
+  const list = ['a', 'b', 'c'].map((name) => ({
+    name,
+    open: createSocketOpener({ host: '127.0.0.1', port }, undefined, 'h2'),
+  }))
+  const limits = { ...usual, connections: 1, queuedMs: 500 }
+  await using door = await openDoor(port, undefined, {
+    upstream: (deadlines) => createHttp2Upstream({ list: () => list }, limits, deadlines),
+  })
+
+  const answers: string[] = []
+  for (let at = 0; at < 3; at += 1) answers.push(...(await Promise.all([1, 2, 3].map(() => ask(door, 'GET', '/')))))
+
+  assert.deepEqual([...new Set(answers)], ['200 / 1'])
+})
+
 test('createHttp2Upstream() has requests wait for a stream when there can be no session more, and turns some away', async () => {
   const waiting: ServerHttp2Stream[] = []
   await using pair = await openPair(
