@@ -144,7 +144,7 @@ export function createGateway(policy: Policy, lookups: Lookups, clock: Clock): G
     const principal = issuer === known.issuer ? known : { ...known, issuer }
     const refused = checkTimes(principal.claims, issuer, clock.wallMs()) ?? checkAudience(rule, principal)
     if (refused !== undefined) return refused
-    if (!lookups.holdsKey(principal)) return deny('key_unknown')
+    if (!lookups.holdsKey(principal)) return deny(lookups.keysAreStale(issuer) ? 'keys_unavailable' : 'key_unknown')
     const revocation = lookups.revoked(principal)
     if (revocation instanceof Promise) return revocation.then((answer) => checkStream(answer, principal))
     return checkStream(revocation, principal)

@@ -70,6 +70,14 @@ const ends = [
       it.holds = false
     },
   },
+  {
+    // Nothing is known of the key, and that is no verdict on the token.
+    reason: 'keys_unavailable',
+    end: (it: World) => {
+      it.holds = false
+      it.areStale = true
+    },
+  },
 ] as const
 for (const [at, { reason, end }] of ends.entries()) {
   test(`recheck() says ${reason} (${at}) of a token that was good`, async () => {
@@ -104,6 +112,7 @@ test('recheck() judges by the configuration it is asked of: its issuers and thei
     remember: never,
     forget: never,
     holdsKey: () => true,
+    keysAreStale: never,
     key: never,
     introspect: never,
     revoked: (principal: { readonly issuer: unknown }) => {

@@ -41,6 +41,7 @@ export function createLookups(
     },
     forget: (token, issuer) => known.forget(token, issuer.issuer),
     holdsKey: ({ issuer, key }) => key === undefined || sourcesOf(issuer).jwks.holds(key),
+    keysAreStale: (issuer) => sourcesOf(issuer).jwks.state().stale,
     key: (issuer, wanted) => sourcesOf(issuer).jwks.key(wanted),
     introspect(issuer, token, afterMs) {
       const { introspection } = sourcesOf(issuer)

@@ -44,6 +44,8 @@ export type Lookups = {
   readonly forget: (token: string, issuer: TrustedIssuer) => void
   /** Whether the key that made a signature is still in its issuer's set, and the set is not too old. */
   readonly holdsKey: (principal: Principal) => boolean
+  /** Whether an issuer has no set, or one too old to say which keys it has. */
+  readonly keysAreStale: (issuer: TrustedIssuer) => boolean
   readonly key: (issuer: TrustedIssuer, wanted: KeyWanted) => KeyAnswer | Promise<KeyAnswer>
   /** An answer to a question sent after `afterMs` (monotonic). */
   readonly introspect: (issuer: TrustedIssuer, token: string, afterMs: number) => AskedAnswer | Promise<AskedAnswer>

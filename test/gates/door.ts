@@ -41,6 +41,7 @@ const lookups: Lookups = {
   remember: never,
   forget: never,
   holdsKey: never,
+  keysAreStale: never,
   key: never,
   introspect: never,
   revoked: never,

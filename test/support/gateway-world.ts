@@ -47,6 +47,7 @@ export type World = {
   introspect: (token: string) => AskedAnswer | Promise<AskedAnswer>
   revoked: Lookups['revoked']
   holds: boolean
+  areStale: boolean
 }
 
 /** Makes one, where the first issuer may be told to be different. */
@@ -78,6 +79,7 @@ export function world(change: Partial<TrustedIssuer> = {}): World {
     introspect: () => answer({ active: true, ...accessClaims(main, startS) }),
     revoked: () => 'clear',
     holds: true,
+    areStale: false,
     gateway: createGateway(
       policy,
       {
@@ -94,6 +96,7 @@ export function world(change: Partial<TrustedIssuer> = {}): World {
           for (const key of [token, `${issuer.issuer} ${token}`]) facts.delete(key)
         },
         holdsKey: () => it.holds,
+        keysAreStale: () => it.areStale,
         key(issuer, wanted) {
           asked.push(`key ${issuer.issuer}`)
           return it.key(issuer, wanted)

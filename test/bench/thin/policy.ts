@@ -61,6 +61,7 @@ export async function createJudge(settings: NodeSettings, clock: Clock): Promise
         known.remember(token, principal, keepMs(principal, clock.wallMs(), clock.monotonicMs())),
       forget: (token, from) => known.forget(token, from.issuer),
       holdsKey: ({ key }) => key === undefined || jwks.holds(key),
+      keysAreStale: () => jwks.state().stale,
       key: (_issuer, wanted) => jwks.key(wanted),
       introspect: (_issuer, token, afterMs) => introspection.ask(token, afterMs),
       revoked: () => 'clear',
