@@ -47,7 +47,7 @@ export function createBoundedCache<V>(bounds: CacheBounds): BoundedCache<V> {
 }
 
 // Of a long key, so many characters at its end are looked at, and as many spread over the rest.
-const wholeLength = 64
+const wholeLength = 256
 const endLength = 32
 const spread = 16
 

@@ -1,17 +1,14 @@
 // RFC 9113 §8.2 and §8.3, read strictly: fields as HTTP/2 has them, in the words the rest of the house has for them.
 import type { AnswerHead } from '../http1/exchange.ts'
-import { isFieldValue, readName } from '../http1/field-lines.ts'
+import { isContentLength, isFieldValue, readMediaType, readName } from '../http1/field-lines.ts'
 import type { FieldLimits, RequestLimits } from '../http1/limits.ts'
 import type { Framing, HeadProblem, RequestHead } from '../http1/request-head.ts'
+import { isMethod, isTarget } from '../http1/request-head.ts'
 
 const malformed: HeadProblem = { kind: 'malformed' }
 const targetTooLarge: HeadProblem = { kind: 'target_too_large' }
 const headTooLarge: HeadProblem = { kind: 'head_too_large' }
-const method = /^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,32}$/
-const outsideTarget = /[^!-~\x80-\xff]/
 const whiteAround = /^[\t ]|[\t ]$/
-// No more digits than numbers hold exactly.
-const decimal = /^(?:0|[1-9]\d{0,14})$/
 const status = /^[2-5]\d\d$/
 const pseudoNames: ReadonlySet<string> = new Set([':method', ':scheme', ':authority', ':path'])
 // §8.2.2. What speaks of the connection means nothing here, and much to whatever reads on behind us.
@@ -50,10 +47,10 @@ export function readRequestFields(
   const sorted = sort(fields, limits)
   if ('kind' in sorted) return sorted
   const { method: name, scheme, path, lines } = sorted
-  if (name === undefined || !method.test(name)) return malformed
+  if (name === undefined || !isMethod(name)) return malformed
   if (scheme !== 'http' && scheme !== 'https') return malformed
   // No absolute form: it would name an authority of its own.
-  if (path?.startsWith('/') !== true || outsideTarget.test(path)) return malformed
+  if (path?.startsWith('/') !== true || !isTarget(path)) return malformed
   return understand(name, path, sorted.authority, lines, hasEnded)
 }
 
@@ -121,7 +118,7 @@ function understand(
         authorization.push(value)
         break
       case 'content-length':
-        if (length !== undefined || !decimal.test(value)) return malformed
+        if (length !== undefined || !isContentLength(value)) return malformed
         length = value
         break
       case 'expect':
@@ -178,10 +175,10 @@ export function readAnswerFields(
     bytes += name.length + value.length + aroundField
     if (!isField(name, value) || name.length + value.length > limits.one) return 'malformed'
     if (name === 'content-length') {
-      if (length !== undefined || !decimal.test(value)) return 'malformed'
+      if (length !== undefined || !isContentLength(value)) return 'malformed'
       length = value
     }
-    if (name === 'content-type') mediaType = (value.split(';', 1)[0] ?? '').trim().toLowerCase()
+    if (name === 'content-type') mediaType = readMediaType(value)
     lines.push(name, value)
   }
   if (code === '' || bytes > limits.bytes || lines.length > limits.count * 2) return 'malformed'

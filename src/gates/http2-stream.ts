@@ -3,10 +3,10 @@ import type { ServerHttp2Stream } from 'node:http2'
 import type { Deadline, Deadlines } from '../http1/deadlines.ts'
 import type { AnswerSink, RequestEvents } from '../http1/exchange.ts'
 import { copiedBytes } from '../http1/exchange.ts'
+import { withoutLength } from '../http1/field-lines.ts'
 import type { ServerLimits } from '../http1/limits.ts'
 import type { Framing } from '../http1/request-head.ts'
 import { readTrailerFields, trailersOf } from './http2-fields.ts'
-import { withoutLength } from './proxy.ts'
 
 /** What is known of a request when its stream begins to be served. */
 export type StreamRequest = {

@@ -2,21 +2,15 @@
 import type { Deadline, Deadlines } from '../http1/deadlines.ts'
 import type { AnswerEvents, Upstream, UpstreamProblem, UpstreamRequest } from '../http1/exchange.ts'
 import type { PoolLimits } from '../http1/limits.ts'
+import type { Endpoints, Place } from '../http1/places.ts'
+import { createPlaces } from '../http1/places.ts'
 import type { LostRequest } from '../http1/upstream-connection.ts'
-import type { Endpoint, Endpoints } from '../http1/upstream-pool.ts'
 import type { UpstreamSession } from './http2-session.ts'
 import { createUpstreamSession, mostStreams } from './http2-session.ts'
 
-/** What one endpoint has. */
-type Place = {
-  readonly endpoint: Endpoint
-  /** And who waits for it to be ready. */
-  readonly sessions: Map<UpstreamSession, Waiting[]>
-  /** Without an answer, in a row. */
-  failures: number
-  /** Monotonic milliseconds until which it is left alone. */
-  restsUntilMs: number
-}
+/** What is held of one place: its sessions, and who waits for each to be ready. */
+type Held = { readonly sessions: Map<UpstreamSession, Waiting[]> }
+type OwnPlace = Place<Held>
 
 /** A request that has no stream yet. */
 type Waiting = Deadline & {
@@ -28,20 +22,13 @@ type Waiting = Deadline & {
   isCancelled: boolean
 }
 
-// Passive health, as for HTTP/1.1: an endpoint that failed so often in a row is given a rest, as long as there are others.
-const maxFailures = 3
-const restMs = 5000
-
 /** Makes the pool of one upstream. */
 export function createHttp2Upstream(endpoints: Endpoints, limits: PoolLimits, deadlines: Deadlines): Upstream {
-  let listed: readonly Endpoint[] | undefined
-  let places: Place[] = []
+  const places = createPlaces<Held>(endpoints, deadlines, () => ({ sessions: new Map() }), busyOf)
   let sessions = 0
-  let turn = 0
   let isClosed = false
   const waitings = new Map<AnswerEvents, Waiting>()
   const queue: Waiting[] = []
-  arrange()
   endpoints.watch?.(changed)
   return { open, cancel, isFull, close }
 
@@ -61,8 +48,8 @@ export function createHttp2Upstream(endpoints: Endpoints, limits: PoolLimits, de
   }
 
   /** @param failed The place that was tried before. */
-  function enter(waiting: Waiting, failed: Place | undefined): void {
-    if (isClosed || (listed !== undefined && places.length === 0)) {
+  function enter(waiting: Waiting, failed: OwnPlace | undefined): void {
+    if (isClosed || (places.areKnown() && places.all().length === 0)) {
       giveUp(waiting, 'connect')
       return
     }
@@ -78,8 +65,8 @@ export function createHttp2Upstream(endpoints: Endpoints, limits: PoolLimits, de
   }
 
   /** Finds a session for a request, or one that will be ready; false where there is none, and can be none. */
-  function seat(waiting: Waiting, failed: Place | undefined): boolean {
-    const place = choose(waiting.triesLeft, failed)
+  function seat(waiting: Waiting, failed: OwnPlace | undefined): boolean {
+    const place = places.choose(waiting.triesLeft, failed)
     if (place === undefined) return false
     const session = roomAt(place, waiting)
     if (session !== undefined) {
@@ -99,8 +86,11 @@ export function createHttp2Upstream(endpoints: Endpoints, limits: PoolLimits, de
   }
 
   /** There can be no session more: at another place it has company, and here it would wait for nothing. */
-  function seatElsewhere(waiting: Waiting, full: Place): boolean {
-    const others = places.filter((place) => place !== full).sort((one, two) => busyOf(one) - busyOf(two))
+  function seatElsewhere(waiting: Waiting, full: OwnPlace): boolean {
+    const others = places
+      .all()
+      .filter((place) => place !== full)
+      .sort((one, two) => busyOf(one) - busyOf(two))
     for (const place of others) {
       const session = roomAt(place, waiting)
       if (session === undefined) continue
@@ -110,7 +100,7 @@ export function createHttp2Upstream(endpoints: Endpoints, limits: PoolLimits, de
     return false
   }
 
-  function roomAt({ sessions: all }: Place, { lostBy }: Waiting): UpstreamSession | undefined {
+  function roomAt({ sessions: all }: OwnPlace, { lostBy }: Waiting): UpstreamSession | undefined {
     for (const session of all.keys()) if (session !== lostBy && session.hasRoom()) return session
     return undefined
   }
@@ -120,7 +110,7 @@ export function createHttp2Upstream(endpoints: Endpoints, limits: PoolLimits, de
     session.send(waiting.request, waiting.events)
   }
 
-  function dial(place: Place, first: Waiting): void {
+  function dial(place: OwnPlace, first: Waiting): void {
     const promised = [first]
     const session: UpstreamSession = createUpstreamSession(place.endpoint.open, limits, deadlines, {
       room() {
@@ -128,19 +118,17 @@ export function createHttp2Upstream(endpoints: Endpoints, limits: PoolLimits, de
         for (const waiting of promised.splice(0)) {
           if (waiting.isCancelled) continue
           if (session.hasRoom()) begin(session, waiting)
-          else enqueue(waiting)
+          else enter(waiting, undefined)
         }
         serveQueue()
       },
-      answered() {
-        place.failures = 0
-      },
+      answered: () => places.answered(place),
       failed: (problem, lost) => retry(place, session, problem, lost),
       closed(wasReady, why) {
         sessions -= 1
         place.sessions.delete(session)
         if (!wasReady && !isClosed) {
-          blame(place)
+          places.blame(place)
           endpoints.failed?.(place.endpoint, why)
         }
         for (const waiting of promised.splice(0)) again(waiting, place)
@@ -151,14 +139,8 @@ export function createHttp2Upstream(endpoints: Endpoints, limits: PoolLimits, de
     place.sessions.set(session, promised)
   }
 
-  function enqueue(waiting: Waiting): void {
-    waiting.atMs = deadlines.nowMs() + limits.queuedMs
-    deadlines.watch(waiting)
-    queue.push(waiting)
-  }
-
   /** No byte of it was sent: once, on a new session, elsewhere if there is one (product.md §8). */
-  function again(waiting: Waiting, failed: Place): void {
+  function again(waiting: Waiting, failed: OwnPlace): void {
     if (waiting.isCancelled) return
     if (waiting.triesLeft === 0) {
       giveUp(waiting, 'connect')
@@ -168,14 +150,14 @@ export function createHttp2Upstream(endpoints: Endpoints, limits: PoolLimits, de
     enter(waiting, failed)
   }
 
-  function retry(place: Place, session: UpstreamSession, problem: UpstreamProblem, lost: LostRequest): void {
+  function retry(place: OwnPlace, session: UpstreamSession, problem: UpstreamProblem, lost: LostRequest): void {
     const { request, events, isUnlucky } = lost
     // Refused, or behind the last one of a GOAWAY, or lost with the session: that is nobody's failure.
     if (isUnlucky && request.repeatable) {
       enter(waitingOf({ ...request, repeatable: false }, events, session, 0), undefined)
       return
     }
-    if (!isUnlucky) blame(place)
+    if (!isUnlucky) places.blame(place)
     events.failed(problem)
   }
 
@@ -199,61 +181,17 @@ export function createHttp2Upstream(endpoints: Endpoints, limits: PoolLimits, de
     for (let next = queue[0]; next !== undefined && seat(next, undefined); next = queue[0]) leaveQueue(next)
   }
 
-  function blame(place: Place): void {
-    place.failures += 1
-    if (place.failures >= maxFailures) place.restsUntilMs = deadlines.nowMs() + restMs
-  }
-
-  /**
-   * The one with the least to do of those that work, other than `failed`; of all, where none does. With no try left, one
-   * that has failed lately does not work: others find out whether it does.
-   */
-  function choose(triesLeft: number, failed: Place | undefined): Place | undefined {
-    if (places.length < 2) return places[0]
-    const nowMs = deadlines.nowMs()
-    turn = (turn + 1) % places.length
-    let best: Place | undefined
-    let least = Number.POSITIVE_INFINITY
-    for (let at = 0; at < places.length; at += 1) {
-      const place = places[(turn + at) % places.length]
-      if (place === undefined) continue
-      const busy = busyOf(place)
-      const isResting = place.failures >= maxFailures && (place.restsUntilMs > nowMs || busy > 0)
-      const isDoubtful = place === failed || (triesLeft === 0 && place.failures > 0) || isResting
-      const cost = busy + (isDoubtful ? 1e6 : 0)
-      if (cost >= least) continue
-      best = place
-      least = cost
-    }
-    return best
-  }
-
   function changed(): void {
-    arrange()
-    if (listed === undefined) return
-    if (places.length > 0) serveQueue()
-    else
-      for (const waiting of [...queue]) {
-        leaveQueue(waiting)
-        giveUp(waiting, 'connect')
-      }
+    for (const { sessions: left } of places.arrange()) for (const session of left.keys()) session.retire()
+    if (places.all().length > 0) serveQueue()
+    else if (places.areKnown()) giveUpQueue()
   }
 
-  /** Takes up what is listed now; what is not listed any more finishes what it is at. */
-  function arrange(): void {
-    listed = endpoints.list()
-    const before = places
-    places = (listed ?? []).map(
-      (endpoint) =>
-        before.find((place) => place.endpoint === endpoint) ?? {
-          endpoint,
-          sessions: new Map(),
-          failures: 0,
-          restsUntilMs: 0,
-        },
-    )
-    for (const place of before)
-      if (!places.includes(place)) for (const session of place.sessions.keys()) session.retire()
+  function giveUpQueue(): void {
+    for (const waiting of [...queue]) {
+      leaveQueue(waiting)
+      giveUp(waiting, 'connect')
+    }
   }
 
   function cancel(events: AnswerEvents): void {
@@ -266,17 +204,17 @@ export function createHttp2Upstream(endpoints: Endpoints, limits: PoolLimits, de
 
   function isFull(): boolean {
     if (queue.length < limits.queued || sessions < limits.connections) return false
-    return !places.some((place) => [...place.sessions.keys()].some((session) => session.hasRoom()))
+    return !places.all().some((place) => [...place.sessions.keys()].some((session) => session.hasRoom()))
   }
 
   function close(): void {
     isClosed = true
-    for (const waiting of queue.splice(0)) deadlines.unwatch(waiting)
-    for (const place of places) for (const session of place.sessions.keys()) session.destroy()
+    giveUpQueue()
+    for (const place of places.all()) for (const session of place.sessions.keys()) session.destroy()
   }
 }
 
-function busyOf({ sessions }: Place): number {
+function busyOf({ sessions }: Held): number {
   let busy = 0
   for (const [session, promised] of sessions) busy += session.streams() + promised.length
   return busy

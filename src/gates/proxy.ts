@@ -13,12 +13,13 @@ import type {
   UpstreamExchange,
   UpstreamProblem,
 } from '../http1/exchange.ts'
+import { mediaTypeOf, withoutLength } from '../http1/field-lines.ts'
 import type { Framing } from '../http1/request-head.ts'
 import { closeCodes } from '../spec/websocket.ts'
 import type { Peer, UpstreamFailure } from './gate.ts'
 import { upstreamFailures } from './gate.ts'
 import type { Denial } from './respond.ts'
-import { bodyTooLarge, respond, respondUpstream, send } from './respond.ts'
+import { bodyTooLarge, isGrpcType, respond, respondUpstream, send } from './respond.ts'
 import type { CutReason, StreamKind, Streams } from './streams.ts'
 import type { Switched } from './switched.ts'
 import { joinSides } from './switched.ts'
@@ -281,25 +282,8 @@ function switchLines(lines: readonly string[], protocol: string, headers: Header
   return [...withoutLength(headers?.backward(lines) ?? []), 'Connection', 'upgrade', 'Upgrade', protocol]
 }
 
-/** The media type that lines name, lower-case, without parameters. */
-function mediaTypeOf(lines: readonly string[]): string {
-  for (let at = 0; at + 1 < lines.length; at += 2)
-    if (lines[at]?.length === 12 && lines[at]?.toLowerCase() === 'content-type')
-      return (lines[at + 1]?.split(';', 1)[0] ?? '').trim().toLowerCase()
-  return ''
-}
-
-function isGrpcType(mediaType: string): boolean {
-  return mediaType.startsWith('application/grpc')
-}
-
 /** Trailers that end a call: UNAUTHENTICATED, or UNAVAILABLE where it is not about the token. */
 function grpcEnd(why: CutReason | undefined): readonly string[] {
   const isAboutToken = why !== undefined && why !== 'shutdown' && denyReasons[why].status === 401
   return ['grpc-status', isAboutToken ? '16' : '14', 'grpc-message', why ?? 'internal_error']
-}
-
-/** Lines without the length of a body that does not follow. */
-export function withoutLength(lines: readonly string[]): readonly string[] {
-  return lines.filter((_, at) => lines[at - (at % 2)]?.toLowerCase() !== 'content-length')
 }

@@ -3,6 +3,7 @@ import type { Deny } from '../decision/decision.ts'
 import { deny, denyReasons } from '../decision/decision.ts'
 import type { Rule } from '../decision/rules.ts'
 import type { AnswerSink } from '../http1/exchange.ts'
+import { mediaTypeOf } from '../http1/field-lines.ts'
 import type { RequestHead } from '../http1/request-head.ts'
 import { formatBearerChallenge } from '../spec/authorization.ts'
 import type { UpstreamFailure } from './gate.ts'
@@ -70,14 +71,17 @@ export function send(sink: AnswerSink, denial: Denial, isGrpc: boolean): void {
   sink.end([])
 }
 
-/** Whether a request is a gRPC call: in HTTP/1.1 there is none, whatever its type says. */
-export function isGrpcCall({ version, lines }: RequestHead): boolean {
-  if (version !== '2') return false
-  const isType = (name: string, at: number) => at % 2 === 0 && name === 'content-type'
-  return lines.some((name, at) => isType(name, at) && grpcType.test(lines[at + 1] ?? ''))
+/** Whether a media type is gRPC's. */
+export function isGrpcType(mediaType: string): boolean {
+  return grpcType.test(mediaType)
 }
 
-const grpcType = /^application\/grpc(?:[+;-]|$)/i
+/** Whether a request is a gRPC call: in HTTP/1.1 there is none, whatever its type says. */
+export function isGrpcCall({ version, lines }: RequestHead): boolean {
+  return version === '2' && isGrpcType(mediaTypeOf(lines))
+}
+
+const grpcType = /^application\/grpc(?:[+-]|$)/
 
 /** Codes of gRPC by status (product.md §1); what a client sends too much of is RESOURCE_EXHAUSTED, a bug INTERNAL. */
 const grpcCodes: Readonly<Record<number, number>> = {

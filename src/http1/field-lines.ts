@@ -7,6 +7,8 @@ export type FieldProblem = 'malformed' | 'too_large'
 const token = /^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/
 // Visible characters, spaces and tabs, and obs-text (§5.5); one character stands for one byte.
 const outsideValue = /[^\t -~\x80-\xff]/
+// No more digits than numbers hold exactly, and one spelling: whatever reads on behind us must count the same bytes.
+const contentLength = /^(?:0|[1-9]\d{0,14})$/
 const maxKnownNames = 1000
 const maxKnownLength = 64
 
@@ -183,4 +185,34 @@ export function isFieldValue(value: string): boolean {
 
 function isSpace(code: number): boolean {
   return code === 32 || code === 9
+}
+
+/** Whether a value is a `Content-Length` we take (RFC 9110 §8.6). */
+export function isContentLength(value: string): boolean {
+  return contentLength.test(value)
+}
+
+// The type read last, which is nearly always the next one, too.
+let lastContentType = ''
+let lastMediaType = ''
+
+/** The media type of a `Content-Type` (RFC 9110 §8.3), lower-case, without parameters. */
+export function readMediaType(value: string): string {
+  if (value === lastContentType) return lastMediaType
+  lastMediaType = value.split(';', 1)[0]?.trim().toLowerCase() ?? ''
+  lastContentType = copyOf(value)
+  return lastMediaType
+}
+
+/** The media type that lines name, names and values alternating; empty where there is none. */
+export function mediaTypeOf(lines: readonly string[]): string {
+  for (let at = 0; at + 1 < lines.length; at += 2)
+    if (lines[at]?.length === 12 && lines[at]?.toLowerCase() === 'content-type')
+      return readMediaType(lines[at + 1] ?? '')
+  return ''
+}
+
+/** Lines, names and values alternating, without the length of a body that does not follow. */
+export function withoutLength(lines: readonly string[]): readonly string[] {
+  return lines.filter((_, at) => lines[at - (at % 2)]?.toLowerCase() !== 'content-length')
 }

@@ -1,5 +1,5 @@
 // RFC 9112 §3 and §6, read strictly.
-import { isHopeless, readFieldLines, readList } from './field-lines.ts'
+import { isContentLength, isHopeless, readFieldLines, readList } from './field-lines.ts'
 import type { RequestLimits } from './limits.ts'
 
 /** How a body is delimited: not there, in chunks, by the end of the connection (answers only), or so many bytes. */
@@ -47,8 +47,6 @@ const aroundTarget = 64
 const method = /^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,32}$/
 const knownMethods: readonly string[] = ['GET', 'POST', 'PUT', 'DELETE', 'HEAD', 'PATCH', 'OPTIONS']
 const outsideTarget = /[^!-~\x80-\xff]/
-// No more digits than numbers hold exactly.
-const decimal = /^(?:0|[1-9]\d{0,14})$/
 
 /**
  * Reads the head of a request at the beginning of what was received.
@@ -96,13 +94,14 @@ function parseHead(text: string, end: number, bytes: number, limits: RequestLimi
   if (lineEnd > limits.target + aroundTarget) return targetTooLarge
   if (space < 1 || space + 1 >= target) return malformed
   // Our own text of it, where we have one: that is found at once wherever it is looked up.
-  const name = knownMethods.find((each) => each.length === space && text.startsWith(each)) ?? text.slice(0, space)
-  if (name.length !== space || !method.test(name)) return malformed
+  const known = knownMethods.find((each) => each.length === space && text.startsWith(each))
+  const name = known ?? text.slice(0, space)
+  if (known === undefined && !isMethod(name)) return malformed
   const version = text.charCodeAt(lineEnd - 1)
   if (!text.startsWith(' HTTP/1.', target) || (version !== 49 && version !== 48)) return malformed
   const written = text.slice(space + 1, target)
   if (written.length > limits.target) return targetTooLarge
-  if (outsideTarget.test(written)) return malformed
+  if (!isTarget(written)) return malformed
   const lines: string[] = []
   const names: string[] = []
   const problem = readFieldLines('request', text, lineEnd + 2, end, limits.fields, lines, names)
@@ -147,8 +146,7 @@ function understand(
         upgrade = upgrade === undefined ? value : `${upgrade}, ${value}`
         break
       case 'content-length':
-        // One length, in its one spelling: whatever reads on behind us must count the same bytes.
-        if (length !== undefined || !decimal.test(value)) return malformed
+        if (length !== undefined || !isContentLength(value)) return malformed
         length = value
         break
       case 'transfer-encoding':
@@ -177,4 +175,14 @@ function understand(
     upgrade: mayUpgrade && options.includes('upgrade') ? upgrade?.toLowerCase() : undefined,
     bytes,
   }
+}
+
+/** Whether a word can be a method (RFC 9110 §9.1). */
+export function isMethod(word: string): boolean {
+  return method.test(word)
+}
+
+/** Whether a target holds nothing but visible characters, and bytes beyond ASCII, which are judged with the path. */
+export function isTarget(text: string): boolean {
+  return !outsideTarget.test(text)
 }

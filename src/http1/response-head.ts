@@ -1,5 +1,5 @@
 // RFC 9112 §4 and §6.3, read strictly: an answer we are not sure of is no answer.
-import { isHopeless, readFieldLines, readList } from './field-lines.ts'
+import { isContentLength, isHopeless, readFieldLines, readList, readMediaType } from './field-lines.ts'
 import type { ResponseLimits } from './limits.ts'
 import type { Framing } from './request-head.ts'
 
@@ -28,8 +28,6 @@ const firstLook = 2048
 const headEnd = Buffer.from('\r\n\r\n')
 const statusCode = /^[1-9]\d\d$/
 const outsideReason = /[^\t -~\x80-\xff]/
-// No more digits than numbers hold exactly.
-const decimal = /^(?:0|[1-9]\d{0,14})$/
 const version = 'HTTP/1.'
 
 /**
@@ -98,7 +96,7 @@ function parseHead(text: string, end: number, method: string, limits: ResponseLi
         mediaType = readMediaType(value)
         break
       case 'content-length':
-        if (length !== undefined || !decimal.test(value)) return 'malformed'
+        if (length !== undefined || !isContentLength(value)) return 'malformed'
         length = value
         break
       case 'transfer-encoding':
@@ -135,15 +133,4 @@ function framingOf(status: number, method: string, encoding: string | undefined,
 function readKeepAlive(value: string): number | undefined {
   const seconds = /(?:^|[\s,])timeout=(\d{1,6})(?:$|[\s,;])/i.exec(value)?.[1]
   return seconds === undefined ? undefined : Number(seconds) * 1000
-}
-
-// The type of the answer before, which is nearly always the type of the next one.
-let lastContentType = ''
-let lastMediaType = ''
-
-function readMediaType(value: string): string {
-  if (value === lastContentType) return lastMediaType
-  lastMediaType = value.split(';', 1)[0]?.trim().toLowerCase() ?? ''
-  lastContentType = Buffer.from(value, 'latin1').toString('latin1')
-  return lastMediaType
 }
