@@ -53,6 +53,8 @@ export type Entrance = {
   readonly waiting: () => number
   /** Shows another certificate from the next connection on. */
   readonly useTls: (material: TlsMaterial) => void
+  /** Whether one of them has not sent a byte. */
+  readonly hasSilent: () => boolean
   /** Ends those that have not sent a byte. */
   readonly closeIdle: () => void
   /** Ends what waits. */
@@ -77,6 +79,7 @@ export function createEntrance(
     enter,
     waiting: () => waiting.size,
     useTls: (material) => tls?.use(material),
+    hasSilent: () => [...waiting.keys()].some((socket) => socket.bytesRead === 0),
     closeIdle() {
       for (const socket of waiting.keys()) if (socket.bytesRead === 0) abandon(socket)
     },

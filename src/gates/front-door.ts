@@ -1,7 +1,7 @@
 // The front door: sockets that clients connect to, each brought to its first request and served in what it speaks.
 import type { Socket } from 'node:net'
 import { createServer } from 'node:net'
-import type { Deadlines } from '../http1/deadlines.ts'
+import type { Deadline, Deadlines } from '../http1/deadlines.ts'
 import { lastCall, nextTurn } from '../http1/last-call.ts'
 import type { ServerLimits } from '../http1/limits.ts'
 import type { ServerConnection } from '../http1/server-connection.ts'
@@ -54,6 +54,9 @@ type Served = Pick<ServerConnection, 'announceClose' | 'closeIdle' | 'destroy'> 
   /** Requests under way. */
   readonly inFlight: () => number
 }
+
+// A quarter of a second each, or two: a second is long for the first words of a client that has connected.
+const mostLooks = 3
 
 /** Makes a hall with nobody in it. */
 export function createHall(options: HallOptions, deps: FrontDoorDeps): Hall {
@@ -141,11 +144,30 @@ export function createHall(options: HallOptions, deps: FrontDoorDeps): Hall {
     // A request that is here already, and was not read yet, would find its connection closed.
     await nextTurn()
     await nextTurn()
+    // Who has just connected may be about to speak, and could not know.
+    for (let looks = 0; looks < mostLooks && hasSilent(); looks += 1) await nextLook()
     entrance.closeIdle()
     for (const connection of served.values()) connection.closeIdle()
     await new Promise<void>((resolve) => {
       emptied = resolve
       settle()
+    })
+  }
+
+  function hasSilent(): boolean {
+    return entrance.hasSilent() || [...served.keys()].some((socket) => socket.bytesRead === 0)
+  }
+
+  function nextLook(): Promise<void> {
+    return new Promise((resolve) => {
+      const look: Deadline = {
+        atMs: deadlines.nowMs(),
+        expire() {
+          deadlines.unwatch(look)
+          resolve()
+        },
+      }
+      deadlines.watch(look)
     })
   }
 

@@ -5,6 +5,7 @@ import { connect, createServer } from 'node:net'
 import { test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Decision } from '../../src/decision/decision.ts'
+import { until } from '../acceptance/harness.ts'
 import { openDoor, openHall, openRawUpstream, openUpstream, talk } from './door.ts'
 
 const get = (path: string, lines = '') => `GET ${path} HTTP/1.1\r\nHost: a.test\r\n${lines}Connection: close\r\n\r\n`
@@ -230,6 +231,25 @@ test('openFrontDoor().drain() still serves everybody who has connected, taken in
   await it.door.drain()
 
   assert.deepEqual([...new Set((await Promise.all(sent)).map(statusOf))], [200])
+})
+
+test('openFrontDoor().drain() still serves who has connected and speaks a moment later', async () => {
+  await using upstream = await openUpstream((_request, response) => void response.end('served'))
+  await using it = await openDoor(upstream.port)
+  const client = connect(it.door.port, '127.0.0.1')
+  let answer = ''
+  client.on('data', (bytes) => {
+    answer += bytes.toString()
+  })
+  await until(() => it.door.connections() === 1, 'the connection')
+
+  const drained = it.door.drain()
+  await sleep(100)
+  client.write('GET /a HTTP/1.1\r\nHost: a.test\r\n\r\n')
+  await drained
+
+  assert.equal(statusOf(answer), 200)
+  assert.match(answer, /\r\nConnection: close\r\n/)
 })
 
 test('createHall().drain() still answers a request that had come and was not read', async () => {
