@@ -180,12 +180,19 @@ describe('openFrontDoor() with TLS', { skip: skipWithoutOpenssl }, () => {
 
   test('lets go of who has waited longest when 1024 wait', async () => {
     await using it = await openTlsDoor(server)
-    const sockets = Array.from({ length: 1025 }, () => connect(it.port, '127.0.0.1'))
-    const closed = sockets.map((socket) => {
-      socket.resume()
-      socket.on('error', () => {})
-      return once(socket, 'close')
-    })
+    const sockets: Socket[] = []
+    const closed: Promise<unknown>[] = []
+    // Not all at once: whom the kernel's queue has no room for tries again in a second, and later.
+    while (sockets.length < 1025) {
+      const batch = Array.from({ length: Math.min(100, 1025 - sockets.length) }, () => connect(it.port, '127.0.0.1'))
+      for (const socket of batch) {
+        socket.resume()
+        socket.on('error', () => {})
+        closed.push(once(socket, 'close'))
+      }
+      sockets.push(...batch)
+      await Promise.all(batch.map((socket) => once(socket, 'connect')))
+    }
 
     await Promise.race(closed)
 
