@@ -383,3 +383,20 @@ export function checkChallenge({ status, reason, challenge, retryAfter }: Got): 
 function describe({ method = 'GET', path = '/read/x' }: Ask): string {
   return `${method} ${path}`
 }
+
+/** The world in which the table of headers is judged. */
+export const headerSetup = {
+  rules: [
+    { id: 'admin', match: { path: '/admin/**' }, scopes: ['read'] },
+    { id: 'open', match: { path: '/public/**' }, public: true },
+  ],
+  more: {
+    identity_headers: {
+      'x-user': 'sub',
+      'x-scope': 'scope',
+      'x-client-id': 'client_id',
+      'x-token-claims': 'groups',
+      'x-gw-id': 'jti',
+    },
+  },
+}

@@ -1,27 +1,11 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import type { Ask, World } from './harness.ts'
-import { allowed, checkChallenge, denied, openWorld, until } from './harness.ts'
+import { allowed, checkChallenge, denied, headerSetup, openWorld, until } from './harness.ts'
 import { testVectors } from './vectors.ts'
 
 type Line = readonly [string, string]
 type Row = { readonly id: string; readonly send: readonly Line[]; readonly expect: string }
-
-const setup = {
-  rules: [
-    { id: 'admin', match: { path: '/admin/**' }, scopes: ['read'] },
-    { id: 'open', match: { path: '/public/**' }, public: true },
-  ],
-  more: {
-    identity_headers: {
-      'x-user': 'sub',
-      'x-scope': 'scope',
-      'x-client-id': 'client_id',
-      'x-token-claims': 'groups',
-      'x-gw-id': 'jti',
-    },
-  },
-}
 const path = '/admin/x'
 const identity = ['x-user', 'x-scope', 'x-client-id', 'x-token-claims', 'x-gw-id']
 
@@ -60,7 +44,7 @@ testVectors<{ cases: readonly Row[] }>(
   'each header of the table is refused, removed or replaced',
   'examples/header_cases.json',
   async ({ cases }, t) => {
-    await using world = await openWorld(setup)
+    await using world = await openWorld(headerSetup)
     assert.ok(cases.length > 0)
     for (const { id, send, expect } of cases) {
       await t.test(`${id} ${JSON.stringify(send)}`, async () => {
@@ -101,7 +85,7 @@ function assertStripped(seen: readonly Line[], sent: readonly Line[]): void {
 const separators = [..."-_.!#$%&'*+^`|~"]
 
 test('no alias of an identity header reaches the upstream beside ours', async () => {
-  await using world = await openWorld(setup)
+  await using world = await openWorld(headerSetup)
 
   for (const name of identity)
     for (const separator of separators) {
@@ -120,7 +104,7 @@ test('no alias of an identity header reaches the upstream beside ours', async ()
 })
 
 test('a header name with a space, a control or a byte beyond ASCII is 400', async () => {
-  await using world = await openWorld(setup)
+  await using world = await openWorld(headerSetup)
 
   for (const name of [
     'X-User ',
@@ -151,7 +135,7 @@ test('a header name with a space, a control or a byte beyond ASCII is 400', asyn
 })
 
 test('an override header neither moves a request to another rule nor reaches the upstream, under any alias', async () => {
-  await using world = await openWorld(setup)
+  await using world = await openWorld(headerSetup)
   const overrides = [
     'X-Original-URL',
     'X-Rewrite-URL',
@@ -178,7 +162,7 @@ test('an override header neither moves a request to another rule nor reaches the
 })
 
 test('what a client says of where it comes from is replaced by what the connection shows', async () => {
-  await using world = await openWorld(setup)
+  await using world = await openWorld(headerSetup)
   const names = [
     'X-Forwarded-For',
     'X-Forwarded-Proto',
@@ -208,7 +192,7 @@ test('what a client says of where it comes from is replaced by what the connecti
 })
 
 test('a client cannot make the gateway drop what it sets by naming it in Connection', async () => {
-  await using world = await openWorld(setup)
+  await using world = await openWorld(headerSetup)
   const options = [
     ...identity,
     ...identity.map((name) => name.toUpperCase()),
@@ -291,7 +275,7 @@ const credentials: readonly { lines: (token: string) => readonly Line[]; status:
 ]
 
 test('the credential is taken from one Authorization line with one Bearer token68, and from nowhere else', async (t) => {
-  await using world = await openWorld(setup)
+  await using world = await openWorld(headerSetup)
   for (const { lines, status, reason } of credentials)
     await t.test(`${JSON.stringify(lines('TOKEN')).slice(0, 90)} is ${reason}`, async () => {
       await denied(world, { path, lines: lines(world.mint()) }, status, reason)
@@ -301,7 +285,7 @@ test('the credential is taken from one Authorization line with one Bearer token6
 })
 
 test('a public rule forwards Authorization untouched, two lines of it too, and tells nothing of its own', async () => {
-  await using world = await openWorld(setup)
+  await using world = await openWorld(headerSetup)
   const lines = [
     ['Authorization', 'Bearer not a token'],
     ['authorization', 'Basic eDp5'],
@@ -317,7 +301,7 @@ test('a public rule forwards Authorization untouched, two lines of it too, and t
 })
 
 test('OPTIONS, HEAD, TRACE, CONNECT and methods nobody knows are not anonymous ways in', async () => {
-  await using world = await openWorld(setup)
+  await using world = await openWorld(headerSetup)
   const preflight = [
     ['Origin', 'https://x'],
     ['Access-Control-Request-Method', 'GET'],
@@ -336,7 +320,7 @@ test('OPTIONS, HEAD, TRACE, CONNECT and methods nobody knows are not anonymous w
 
 for (const value of ['a\r\nX-User: root', 'a\nb', 'a\u0000b', 'é', '\u202e', ' a', 'a ', 'a\u007f', '', '\t'])
   test(`a claim of ${JSON.stringify(value)} never becomes a second header, nor one the upstream reads otherwise`, async () => {
-    await using world = await openWorld(setup)
+    await using world = await openWorld(headerSetup)
 
     const seen = await allowed(world, { path, token: world.mint({ claims: { sub: value, jti: value } }) })
 
@@ -345,7 +329,7 @@ for (const value of ['a\r\nX-User: root', 'a\nb', 'a\u0000b', 'é', '\u202e', ' 
   })
 
 test('a client that keeps a refused connection open is cut off', async () => {
-  await using world = await openWorld(setup)
+  await using world = await openWorld(headerSetup)
   const refused = [
     'garbage\r\n\r\n',
     'CONNECT x:1 HTTP/1.1\r\nHost: x:1\r\n\r\n',

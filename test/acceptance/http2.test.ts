@@ -4,7 +4,7 @@ import { test } from 'node:test'
 import type { Field, FrameClient } from '../support/h2-frames.ts'
 import { connectFrames, headers, readAnswer } from '../support/h2-frames.ts'
 import type { Seen, World } from './harness.ts'
-import { openWorld } from './harness.ts'
+import { headerSetup, openWorld } from './harness.ts'
 import { testVectors } from './vectors.ts'
 
 /** `forward` and what the upstream saw; `400` or another status; `reset`: nghttp2 has refused it before we saw it. */
@@ -88,21 +88,7 @@ testVectors<{ cases: readonly HeaderRow[] }>(
   'each header of the table is refused, removed or replaced over HTTP/2',
   'examples/header_cases.json',
   async ({ cases }, t) => {
-    await using world = await openWorld({
-      rules: [
-        { id: 'admin', match: { path: '/admin/**' }, scopes: ['read'] },
-        { id: 'open', match: { path: '/public/**' }, public: true },
-      ],
-      more: {
-        identity_headers: {
-          'x-user': 'sub',
-          'x-scope': 'scope',
-          'x-client-id': 'client_id',
-          'x-token-claims': 'groups',
-          'x-gw-id': 'jti',
-        },
-      },
-    })
+    await using world = await openWorld(headerSetup)
     using asker = createAsker(world)
     let forwarded = 0
     for (const { id, send, expect } of cases) {
