@@ -373,9 +373,9 @@ test('createUpstreamPool() forgets the failures of a place that answers', async 
   await using good = await openSlowPeer()
   using pool = openPool([moody.endpoint, good.endpoint])
 
-  // Busy: whatever may go to the other one does.
-  ask(pool, { target: '/x' })
-  ask(pool, { target: '/x' })
+  // Busy: whatever may go to the other one does, once that has lost its own.
+  const both = [ask(pool, { target: '/x' }), ask(pool, { target: '/x' })]
+  await Promise.race(both.map(({ outcome }) => outcome))
   await until(() => good.requests() === 1 && asked === 1, 'one each')
   for (let at = 0; at < 8; at += 1) {
     const before = asked
