@@ -10,7 +10,7 @@ import type { Principal } from '../decision/decision.ts'
 import { watchFiles } from '../io/files.ts'
 import { startHttpServer } from '../io/http-server.ts'
 import type { WriteChunk } from '../io/log.ts'
-import { createLineWriter, createLog, inWholeLines } from '../io/log.ts'
+import { createLineWriter, createLog } from '../io/log.ts'
 import { createKnownTokens } from '../sources/known-tokens.ts'
 import { createCertificates, findTlsConflicts } from './certificates.ts'
 import type { ConfigurationSource } from './configuration.ts'
@@ -71,7 +71,7 @@ export async function startApp(
   if (configuration.kind === 'refused') return configuration
   const { listen, upstream: upstreamOptions, drain: drainOptions } = configuration.options
   const workerCount = countWorkers(configuration.options)
-  const writer = createLineWriter({}, { write: workerCount === 1 ? powers.write : inWholeLines(powers.write) })
+  const writer = createLineWriter({}, { write: powers.write })
   const log = createLog({ stream: 'main' }, { writer, clock })
   const counted = createGatewayMetrics()
   const known = createKnownTokens<Principal>(clock.monotonicMs)
@@ -161,7 +161,7 @@ export async function startApp(
     const { startWorkers } = await import('./workers.ts')
     const material = () => certificates?.current()
     workers = await startWorkers(count, {
-      ...{ clock, log, failed, material },
+      ...{ clock, log, writer, failed, material },
       metrics: counted.metrics,
       running: () => running,
     })

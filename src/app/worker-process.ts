@@ -2,6 +2,8 @@
 import type { Worker } from 'node:cluster'
 import cluster from 'node:cluster'
 import type { Socket } from 'node:net'
+import type { LineWriter } from '../io/log.ts'
+import { createLineReader } from '../io/log.ts'
 import type { ToPrimary, ToWorker } from './worker-messages.ts'
 import { parseToPrimary } from './worker-messages.ts'
 
@@ -16,6 +18,8 @@ export type WorkerProcess = {
 
 /** What a worker process makes known. */
 export type WorkerProcessEvents = {
+  /** What it logs: whole lines. */
+  readonly lines: LineWriter['lines']
   readonly message: (message: ToPrimary) => void
   /** It said what is no message of ours, or reads so little of what it is told that it must be ended. */
   readonly unusable: (why: 'nonsense' | 'backlog') => void
@@ -28,8 +32,9 @@ const maxUnsentBytes = 67_108_864
 
 /** Starts a worker: this program, once more, with the command that only we give it. Throws when no process can be made. */
 export function startWorkerProcess(events: WorkerProcessEvents): WorkerProcess {
-  cluster.setupPrimary({ args: ['worker'] })
+  cluster.setupPrimary({ args: ['worker'], stdio: ['ignore', 'pipe', 'inherit', 'ipc'] })
   const worker: Worker = cluster.fork()
+  const { stdout } = worker.process
   let unsentBytes = 0
   let exited: readonly [code: number | null, signal: string | null] | undefined
   let hasEnded = false
@@ -45,16 +50,19 @@ export function startWorkerProcess(events: WorkerProcessEvents): WorkerProcess {
   })
   worker.on('exit', (code: number | null, signal: string | null) => end([code, signal]))
   worker.on('disconnect', () => end(exited))
+  stdout?.on('data', createLineReader(events.lines))
+  stdout?.on('close', () => end(exited))
   return {
     pid: worker.process.pid ?? 0,
     post,
     kill: () => void worker.process.kill('SIGKILL'),
   }
 
-  /** Both must have been told: the process is gone, and its pipe was read to the end. */
+  /** All of it must have been told: the process is gone, and what it said and logged was read to the end. */
   function end(told: typeof exited): void {
     exited = told
-    if (exited === undefined || hasEnded || (worker.isConnected() && worker.process.pid !== undefined)) return
+    const isHeard = worker.process.pid === undefined || !(worker.isConnected() || stdout?.closed === false)
+    if (exited === undefined || hasEnded || !isHeard) return
     hasEnded = true
     events.ended(...exited)
   }

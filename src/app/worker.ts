@@ -5,7 +5,7 @@ import cluster from 'node:cluster'
 import { Socket } from 'node:net'
 import type { Principal } from '../decision/decision.ts'
 import type { TlsMaterial } from '../gates/tls.ts'
-import { createLineWriter, createLog, inWholeLines } from '../io/log.ts'
+import { createLineWriter, createLog } from '../io/log.ts'
 import { createKnownTokens } from '../sources/known-tokens.ts'
 import type { Powers } from './app.ts'
 import type { Configuration, Running } from './configuration.ts'
@@ -33,7 +33,7 @@ export async function runWorker(powers: Powers, started: () => void): Promise<nu
   const self = cluster.worker
   if (self === undefined) return undefined
   const { clock, env } = powers
-  const writer = createLineWriter({}, { write: inWholeLines(powers.write) })
+  const writer = createLineWriter({}, { write: powers.write })
   const counted = createGatewayMetrics()
   const known = createKnownTokens<Principal>(clock.monotonicMs)
   const store = createReplicaStore({ clock, send: post })

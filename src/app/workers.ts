@@ -4,7 +4,7 @@ import type { Clock } from '../base/time.ts'
 import { formatDuration } from '../base/time.ts'
 import { dropCauses } from '../gates/entrance.ts'
 import type { TlsMaterial } from '../gates/tls.ts'
-import type { Log } from '../io/log.ts'
+import type { LineWriter, Log } from '../io/log.ts'
 import type { Metrics } from '../io/metrics.ts'
 import type { MetricsReport } from '../io/metrics-rows.ts'
 import { createBackOff } from './back-off.ts'
@@ -24,6 +24,8 @@ import { startWorkerProcess } from './worker-process.ts'
 export type WorkersDeps = {
   readonly clock: Clock
   readonly log: Log
+  /** Takes what workers log. */
+  readonly writer: Pick<LineWriter, 'lines'>
   readonly metrics: Metrics
   readonly failed: (error: unknown) => void
   readonly running: () => Running
@@ -184,6 +186,7 @@ export async function startWorkers(count: number, deps: WorkersDeps): Promise<Wo
 
   function startProcess(slot: Slot, resolve: () => void): void {
     const worker = startWorkerProcess({
+      lines: deps.writer.lines,
       message(message) {
         slot.unanswered = 0
         heard(slot, worker, message)
@@ -294,13 +297,7 @@ export async function startWorkers(count: number, deps: WorkersDeps): Promise<Wo
     slot.problem ??= 'it ended'
     if (isStopping) return
     const delayMs = slot.backOff.nextMs(servesSinceMs)
-    log.error('worker_exited', {
-      worker: slot.number,
-      pid,
-      code,
-      signal,
-      restart_in: formatDuration(delayMs),
-    })
+    log.error('worker_exited', { worker: slot.number, pid, code, signal, restart_in: formatDuration(delayMs) })
     slot.timer = setTimeout(() => {
       restarts.add(restartSlot)
       void start(slot)

@@ -8,6 +8,8 @@ import type { Clock } from '../base/time.ts'
 export type LineWriter = {
   /** Queues one line of ASCII, its line feed not included; drops and counts it when the buffer is full. */
   readonly line: (text: string) => void
+  /** Queues whole lines, their line feeds included, in the same way. */
+  readonly lines: (bytes: Buffer) => void
   /** Lines lost so far: to a full buffer or a failed write. */
   readonly dropped: () => number
   /** Resolves when what was queued is written, or after 1 s. */
@@ -46,19 +48,34 @@ export function createLineWriter(
   let timer: NodeJS.Timeout | undefined
   let dropped = 0
   let idle: PromiseWithResolvers<void> | undefined
-  return { line, dropped: () => dropped, flush }
+  return { line, lines, dropped: () => dropped, flush }
 
   function line(text: string): void {
     const size = text.length + 1
-    if (writingBytes + used + size > maxBytes) {
-      dropped += 1
-      return
-    }
-    if (used + size > page.length) page = enlarge(page, used + size)
+    if (!makeRoom(size, 1)) return
     page.write(text, used, 'latin1')
+    page[used + size - 1] = lineFeed
+    added(size, 1)
+  }
+
+  function lines(bytes: Buffer): void {
+    let count = 0
+    for (let at = bytes.indexOf(lineFeed); at !== -1; at = bytes.indexOf(lineFeed, at + 1)) count += 1
+    if (!makeRoom(bytes.length, count)) return
+    bytes.copy(page, used)
+    added(bytes.length, count)
+  }
+
+  function makeRoom(size: number, count: number): boolean {
+    const isFull = writingBytes + used + size > maxBytes
+    if (isFull) dropped += count
+    else if (used + size > page.length) page = enlarge(page, used + size)
+    return !isFull
+  }
+
+  function added(size: number, count: number): void {
     used += size
-    page[used - 1] = lineFeed
-    waitingLines += 1
+    waitingLines += count
     if (writingBytes > 0) return
     if (used > batchBytes) writeWaiting()
     else timer ??= setTimeout(writeWaiting, batchMs)
@@ -132,27 +149,20 @@ export function createStdoutWrite(fd: number): WriteChunk {
   }
 }
 
-// POSIX, PIPE_BUF: what is no longer than this goes into a pipe as one piece, whoever else writes to it.
-const atomicBytes = 4096
+// More than any line of ours has.
+const maxLineBytes = 65_536
 
 /**
- * Writes whole lines of up to 4096 bytes together, as one piece each: for a pipe that other processes write to as well,
- * whose lines would otherwise end up within ours. A line that is longer goes alone.
+ * Makes whole lines of what another process says piece by piece: two that wrote to one pipe would end up within each
+ * other's lines. What has no end is lost.
  */
-export function inWholeLines(write: WriteChunk): WriteChunk {
-  return (chunk, done) => {
-    rest(0)
-
-    function rest(from: number): void {
-      if (chunk.length - from <= atomicBytes) {
-        write(chunk.subarray(from), done)
-        return
-      }
-      const fitting = chunk.lastIndexOf(lineFeed, from + atomicBytes - 1)
-      const end = fitting >= from ? fitting : chunk.indexOf(lineFeed, from)
-      const to = end === -1 ? chunk.length : end + 1
-      write(chunk.subarray(from, to), (error) => (error || to === chunk.length ? done(error) : rest(to)))
-    }
+export function createLineReader(lines: LineWriter['lines']): (piece: Buffer) => void {
+  let begun: Buffer | undefined
+  return (piece) => {
+    const bytes = begun === undefined ? piece : Buffer.concat([begun, piece])
+    const end = bytes.lastIndexOf(lineFeed) + 1
+    begun = end === bytes.length || bytes.length - end > maxLineBytes ? undefined : bytes.subarray(end)
+    if (end > 0) lines(bytes.subarray(0, end))
   }
 }
 

@@ -1,5 +1,6 @@
 // A worker process as none of ours is: it does what `ODD_WORKER` says.
 import process from 'node:process'
+import { createStdoutWrite } from '../../src/io/log.ts'
 
 const send = (message: unknown) => new Promise((resolve) => process.send?.(message, resolve))
 
@@ -12,6 +13,12 @@ switch (process.env['ODD_WORKER']) {
     await send({ kind: 'hello' })
     Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0)
     break
+  case 'logging': {
+    const lines = Array.from({ length: 5000 }, (_, at) => `line ${at} ${'x'.repeat(100)}`)
+    await new Promise((resolve) => createStdoutWrite(1)(Buffer.from([...lines, 'begun, and'].join('\n')), resolve))
+    process.exit(0)
+    break
+  }
   default:
     for (let open = 0; open < 500; open += 1) void send({ kind: 'connections', taken: 500, open })
     await send({ kind: 'drained', cutOff: 7 })

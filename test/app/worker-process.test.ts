@@ -17,6 +17,7 @@ async function runOdd(kind: string, act: (worker: WorkerProcess, told: string) =
     act(worker, event)
   }
   const worker = startWorkerProcess({
+    lines: (bytes) => events.push(...bytes.toString().split('\n').slice(0, -1)),
     message: (message: ToPrimary) => tell(message.kind),
     unusable: (why) => tell(`unusable: ${why}`),
     ended(code, signal) {
@@ -33,6 +34,14 @@ test('startWorkerProcess() tells the end of a worker after everything it has sai
 
   assert.equal(events.length, 502)
   assert.deepEqual(events.slice(-2), ['drained', 'ended: 0 null'])
+})
+
+test('startWorkerProcess() tells every whole line that a worker has logged before its end, and no beginning of one', async () => {
+  const events = await runOdd('logging', () => {})
+
+  const lines = Array.from({ length: 5000 }, (_, at) => `line ${at} ${'x'.repeat(100)}`)
+  assert.deepEqual([events.length, ...events.slice(-2)], [5001, lines.at(-1), 'ended: 0 null'])
+  assert.deepEqual(events.slice(0, -1), lines)
 })
 
 test('startWorkerProcess() says once that a worker is unusable which says what is no message of ours', async () => {

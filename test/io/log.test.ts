@@ -9,6 +9,7 @@ import * as fc from 'fast-check'
 import type { AccessFields, LogFields, WriteChunk } from '../../src/io/log.ts'
 import {
   createFingerprint,
+  createLineReader,
   createLineWriter,
   createLog,
   createStdoutWrite,
@@ -249,6 +250,51 @@ test('createLineWriter() drops and counts lines while a blocked stdout fills its
   assert.deepEqual(chunks, ['1234\n', '5678\n', '9\n'])
   finish()
   await writer.flush()
+})
+
+test('createLineWriter().lines() takes whole lines as line() does one, and counts each that is lost', async () => {
+  const { chunks, write, finish } = slowWrite()
+  const writer = createLineWriter({ maxBufferedBytes: 10 }, { write })
+
+  writer.line('1')
+  writer.lines(Buffer.from('2\n34\n'))
+  writer.lines(Buffer.from('5\n6\n7\n'))
+  writer.lines(Buffer.from('8\n'))
+  await batch()
+  assert.deepEqual(chunks, ['1\n2\n34\n8\n'])
+  assert.equal(writer.dropped(), 3)
+  finish(new Error('EPIPE'))
+  await writer.flush()
+
+  assert.equal(writer.dropped(), 7)
+})
+
+test('createLineReader() makes the same lines of them, wherever they are cut', () => {
+  void fc.assert(
+    fc.property(fc.array(fc.stringMatching(/^[ -~]{0,40}$/)), fc.array(fc.nat(2000)), (texts, cuts) => {
+      const bytes = Buffer.from([...texts, 'begun'].join('\n'))
+      const told: string[] = []
+      const read = createLineReader((lines) => told.push(...lines.toString().split('\n').slice(0, -1)))
+      const places = [...cuts.filter((cut) => cut < bytes.length).sort((one, other) => one - other), bytes.length]
+      let from = 0
+      for (const to of places) {
+        read(Buffer.from(bytes.subarray(from, to)))
+        from = to
+      }
+
+      assert.deepEqual(told, texts)
+    }),
+  )
+})
+
+test('createLineReader() keeps nothing of what has no end', () => {
+  const told: string[] = []
+  const read = createLineReader((lines) => told.push(lines.toString()))
+
+  read(Buffer.alloc(70_000, 'x'))
+  read(Buffer.from('rest\nwhole\n'))
+
+  assert.deepEqual(told, ['rest\nwhole\n'])
 })
 
 test('createLineWriter() counts the lines of a failed write as lost, and survives a write that throws', async () => {
