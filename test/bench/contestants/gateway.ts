@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { run, start } from '../processes.ts'
@@ -20,12 +21,13 @@ export type GatewaySetting = {
 }
 
 const root = join(import.meta.dirname, '../../..')
+// What the image is started with: `node`, options, the program.
+const entrypoint = /^ENTRYPOINT (\[.*\])$/m.exec(readFileSync(join(root, 'Dockerfile'), 'utf8'))?.[1] ?? '[]'
+const [, ...entryArgs]: readonly string[] = JSON.parse(entrypoint)
 /** The program as `npm run build` makes it, started as in the image. */
 export const gatewayCommand: readonly string[] = [
   process.execPath,
-  '--disable-proto=delete',
-  '--no-addons',
-  join(root, 'dist/main.js'),
+  ...entryArgs.map((arg) => (arg.startsWith('-') ? arg : join(root, arg))),
 ]
 // A million entries come in a thousand pages.
 const readyMs = 120_000
