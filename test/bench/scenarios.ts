@@ -221,6 +221,17 @@ function workersGroup(): Group {
     rows: [
       row('workers-one', '1 worker', 'gateway', gateway(), 'rs256', warm),
       row('workers-two', '2 workers', 'gateway', gateway({ workers: 2 }), 'rs256', warm),
+      // What a second processor costs here, whoever uses it.
+      row('haproxy-one', 'HAProxy, bare, 1 thread', 'haproxy', haproxy({ verify: 'bare' }), 'open', warm),
+      row(
+        'haproxy-two',
+        'HAProxy, bare, 2 threads',
+        'haproxy',
+        haproxy({ verify: 'bare', threads: 2 }),
+        'open',
+        warm,
+        'haproxy-one',
+      ),
     ],
   }
 }

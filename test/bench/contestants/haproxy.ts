@@ -9,10 +9,11 @@ export type HaproxySetting = {
   readonly verify: 'bare' | 'rs256' | 'es256'
   readonly upstream?: 'answers' | 'sink'
   readonly tls?: true
+  readonly threads?: number
 }
 
-/** HAProxy with one thread, without a log. */
-export function haproxy({ verify, upstream = 'answers', tls }: HaproxySetting): Contestant {
+/** HAProxy, with one thread unless more are wanted, without a log. */
+export function haproxy({ verify, upstream = 'answers', tls, threads = 1 }: HaproxySetting): Contestant {
   return async (world, cpus) => {
     const missing = missingProgram('haproxy')
     if (missing !== undefined) return missing
@@ -29,7 +30,7 @@ export function haproxy({ verify, upstream = 'answers', tls }: HaproxySetting): 
       `haproxy-${port}.cfg`,
       `${[
         'global',
-        '  nbthread 1',
+        `  nbthread ${threads}`,
         '  maxconn 4096',
         'defaults',
         '  mode http',
