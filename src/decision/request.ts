@@ -65,6 +65,7 @@ const tooLong: Deny = { kind: 'deny', reason: 'too_large', status: 414 }
 
 // As rules spell them: to an upstream that folds case, `post` would be a POST that no rule for POST has judged.
 const methodName = /^[A-Z][A-Z0-9_-]{0,31}$/
+const plainMethods: ReadonlySet<string> = new Set(['GET', 'POST', 'PUT', 'PATCH', 'DELETE', 'HEAD', 'OPTIONS'])
 const refusedMethods: ReadonlySet<string> = new Set(['CONNECT', 'TRACE'])
 const controlOrSpace = /[^!-\xff]|\x7f/
 const absoluteForm = /^(https?):\/\/([^/?#]*)(.*)$/i
@@ -91,7 +92,7 @@ export function readAccessRequest(
 ): AccessRequest | Deny {
   const { method, authorization, arrivedMs } = raw
   if (raw.target.length > maxTargetBytes) return tooLong
-  if (!methodName.test(method) || refusedMethods.has(method)) return malformed
+  if (!plainMethods.has(method) && (!methodName.test(method) || refusedMethods.has(method))) return malformed
   const authority = raw.host[0]
   if (authority === undefined || raw.host.length !== 1) return malformed
   const named = parseAuthority(authority)

@@ -197,8 +197,8 @@ export function createHandler(client: AnswerSink, peer: Peer, deps: HandlerDeps)
     if (current === handled) current = undefined
     const { head, request: read, arrivedMs, decidedMs } = handled
     const method = head?.method ?? ''
-    const at = { arrivedMs, decidedMs }
-    finished({ method, request: read, peer: peer.address, ...at, decision, status, upstreamFailure, cut })
+    const { address } = peer
+    finished({ method, request: read, peer: address, arrivedMs, decidedMs, decision, status, upstreamFailure, cut })
   }
 }
 

@@ -1,5 +1,6 @@
 // RFC 9110 §5 and RFC 9112 §5, read strictly: what two readers could take for two things is refused.
 import type { FieldLimits } from './limits.ts'
+import { arePlain } from './plain-bytes.ts'
 
 /** Why field lines are not taken. */
 export type FieldProblem = 'malformed' | 'too_large'
@@ -56,6 +57,9 @@ const repeatedNames: ReadonlySet<string> = new Set([
 const maxRepeatedLength = 256
 // Clients that take turns do not make us forget each other's lines all the time.
 const maxMisses = 3
+// From here on it pays to look at the bytes instead of the text.
+const longValue = 64
+
 /**
  * Reads field lines into a list.
  *
@@ -64,6 +68,7 @@ const maxMisses = 3
  * @param end Where the empty line begins: every line before it, the last too, ends in CR LF.
  * @param into Receives names and values alternating, as sent, without the white space around a value.
  * @param names Receives the names, lower-case.
+ * @param bytes What the text was made of, if at hand; the text begins there at `shift`.
  * @returns What is wrong; undefined when all is well. No line is folded, and no space stands before a colon.
  */
 export function readFieldLines(
@@ -74,6 +79,8 @@ export function readFieldLines(
   limits: FieldLimits,
   into: string[],
   names: string[],
+  bytes?: Buffer,
+  shift = 0,
 ): FieldProblem | undefined {
   if (end - at > limits.bytes) return 'too_large'
   let begin = at
@@ -100,7 +107,8 @@ export function readFieldLines(
     while (from < to && isSpace(text.charCodeAt(from))) from += 1
     while (to > from && isSpace(text.charCodeAt(to - 1))) to -= 1
     const value = text.slice(from, to)
-    if (!isFieldValue(value)) return 'malformed'
+    const isPlain = bytes !== undefined && to - from >= longValue && arePlain(bytes, shift + from, shift + to)
+    if (!isPlain && !isFieldValue(value)) return 'malformed'
     if (name.length + value.length > limits.one) return 'too_large'
     into.push(name, value)
     names.push(known.lower)

@@ -26,8 +26,8 @@ export function lendReads(received: (bytes: Buffer) => void): OnReadOpts {
     },
     callback(count, buffer) {
       hasRead = true
-      const bytes = Buffer.from(buffer.buffer, buffer.byteOffset, count)
       const isOwn = buffer.buffer !== shared.buffer
+      const bytes = isOwn ? Buffer.from(buffer.buffer, buffer.byteOffset, count) : firstOf(count)
       const isLarge = count >= readBytes / 2
       if (isLarge) next = Buffer.allocUnsafeSlow(readBytes)
       else if (isOwn) next = shared
@@ -35,6 +35,14 @@ export function lendReads(received: (bytes: Buffer) => void): OnReadOpts {
       return true
     },
   }
+}
+
+// Nobody holds on to it: what is as long as the last one needs none of its own.
+let view = shared
+
+function firstOf(count: number): Buffer {
+  if (view.length !== count) view = Buffer.from(shared.buffer, shared.byteOffset, count)
+  return view
 }
 
 /** The buffer that sockets share cannot be given away: others hold on to it, and may read into it next. */
@@ -56,8 +64,8 @@ export function adoptSocket(accepted: Socket): Socket {
   shell._handle = null
   const onread: OnReadOpts = {
     buffer: shared,
-    callback(count, buffer) {
-      socket.emit('data', lentOrCopied(Buffer.from(buffer.buffer, buffer.byteOffset, count)))
+    callback(count) {
+      socket.emit('data', lentOrCopied(firstOf(count)))
       return true
     },
   }

@@ -73,7 +73,7 @@ export function readRequestHead(
   const text = bytes.toString('latin1', start, Math.min(bytes.length, start + most + headEnd.length))
   const end = text.indexOf('\r\n\r\n')
   if (end === -1) return judgeBeginning(text, limits)
-  return parseHead(text, end + 2, start + end + 4, limits)
+  return parseHead(text, end + 2, bytes, start, limits)
 }
 
 function judgeBeginning(text: string, limits: RequestLimits): HeadProblem | undefined {
@@ -86,8 +86,17 @@ function judgeBeginning(text: string, limits: RequestLimits): HeadProblem | unde
   return lineEnd !== -1 && text.length - lineEnd - 3 > limits.fields.bytes ? headTooLarge : undefined
 }
 
-/** @param end Where in the text the empty line begins. */
-function parseHead(text: string, end: number, bytes: number, limits: RequestLimits): RequestHead | HeadProblem {
+/**
+ * @param end Where in the text the empty line begins.
+ * @param start Where in the bytes the text begins.
+ */
+function parseHead(
+  text: string,
+  end: number,
+  bytes: Buffer,
+  start: number,
+  limits: RequestLimits,
+): RequestHead | HeadProblem {
   const lineEnd = text.indexOf('\r\n')
   const space = text.indexOf(' ')
   const target = lineEnd - 9 // ` HTTP/1.1`
@@ -104,9 +113,9 @@ function parseHead(text: string, end: number, bytes: number, limits: RequestLimi
   if (!isTarget(written)) return malformed
   const lines: string[] = []
   const names: string[] = []
-  const problem = readFieldLines('request', text, lineEnd + 2, end, limits.fields, lines, names)
+  const problem = readFieldLines('request', text, lineEnd + 2, end, limits.fields, lines, names, bytes, start)
   if (problem !== undefined) return problem === 'malformed' ? malformed : headTooLarge
-  return understand(name, written, version === 49 ? '1.1' : '1.0', lines, names, bytes)
+  return understand(name, written, version === 49 ? '1.1' : '1.0', lines, names, start + end + 2)
 }
 
 /** Finds what the lines say about the message itself. */

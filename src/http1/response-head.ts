@@ -72,7 +72,8 @@ function parseHead(text: string, end: number, method: string, limits: ResponseLi
   if (!text.startsWith(version) || (minor !== 49 && minor !== 48) || text.charCodeAt(8) !== 32) return 'malformed'
   if (!statusCode.test(code) || lineEnd < 12 || lineEnd > maxStatusLine) return 'malformed'
   if (lineEnd > 12 && text.charCodeAt(12) !== 32) return 'malformed'
-  const status = Number(code)
+  // Faster than making a number of the text.
+  const status = code.charCodeAt(0) * 100 + code.charCodeAt(1) * 10 + code.charCodeAt(2) - 48 * 111
   const reason = text.slice(13, lineEnd)
   if (outsideReason.test(reason)) return 'malformed'
   const lines: string[] = []

@@ -221,7 +221,7 @@ export function createUpstreamConnection(
     } else if (typeof length === 'number' && rest.length >= length) {
       // All of it came with the head, as most do.
       if (rest.length > length) keepsAlive = false
-      listener?.data(rest.subarray(0, length))
+      listener?.data(rest.length > length ? rest.subarray(0, length) : rest)
       if (events === listener) finish([])
     } else {
       trailers = undefined

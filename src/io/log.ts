@@ -233,14 +233,57 @@ export type AccessFields = {
  * @example {"timestamp":"2026-11-21T09:30:00.000Z","severity_text":"INFO","event.name":"request","http.request.method":"GET","url.path":"/orders/1","http.response.status_code":200,"decision":"allow","reason":"ok","rule":"read-orders","issuer":"https://login.example.com","token_fingerprint":"9f86d081884c7d65","client.address":"10.0.0.7","duration_us":182,"request_id":"r-1"}
  */
 export function formatAccessLine(fields: AccessFields): string {
+  const { timeMs, method, path, fingerprint, clientAddress, durationUs, requestId } = fields
   return (
-    `{"timestamp":"${timestamp(fields.timeMs)}","severity_text":"INFO","event.name":"request"` +
-    `,"http.request.method":${quoted(fields.method)},"url.path":${jsonString(fields.path)}` +
-    `,"http.response.status_code":${fields.status},"decision":"${fields.decision}","reason":${quoted(fields.reason)}` +
-    `,"rule":${quoted(fields.rule)},"issuer":${quoted(fields.issuer)}` +
-    `,"token_fingerprint":${jsonString(fields.fingerprint)},"client.address":${quoted(fields.clientAddress)}` +
-    `,"duration_us":${Math.round(fields.durationUs)},"request_id":${jsonString(fields.requestId)}}`
+    `{"timestamp":"${timestamp(timeMs)}${memberOf(methods, method, beforeMethod, beforePath)}${jsonString(path)}` +
+    `${outcomeOf(fields)}${jsonString(fingerprint)}${memberOf(clients, clientAddress, beforeClient, beforeDuration)}` +
+    `${Math.round(durationUs)},"request_id":${jsonString(requestId)}}`
   )
+}
+
+const beforeMethod = '","severity_text":"INFO","event.name":"request","http.request.method":'
+const beforePath = ',"url.path":'
+const beforeClient = ',"client.address":'
+const beforeDuration = ',"duration_us":'
+
+/** What has few values comes again: it is looked up, with what stands around it, and not looked through. */
+type Known<Of> = Map<string | undefined, Of>
+type Outcome = Pick<AccessFields, 'status' | 'decision' | 'reason' | 'issuer'> & { readonly text: string }
+
+const methods: Known<string> = new Map()
+const clients: Known<string> = new Map()
+// By rule: most of what comes under one ends in the same way.
+const outcomes: Known<Outcome> = new Map()
+const maxKnown = 1000
+
+function memberOf(known: Known<string>, value: string | undefined, before: string, behind: string): string {
+  const found = known.get(value)
+  if (found !== undefined) return found
+  const text = `${before}${jsonString(value)}${behind}`
+  remember(known, value, text)
+  return text
+}
+
+function outcomeOf({ status, decision, reason, rule, issuer }: AccessFields): string {
+  const known = outcomes.get(rule)
+  if (
+    known !== undefined &&
+    known.status === status &&
+    known.decision === decision &&
+    known.reason === reason &&
+    known.issuer === issuer
+  )
+    return known.text
+  const text =
+    `,"http.response.status_code":${status},"decision":"${decision}","reason":${jsonString(reason)}` +
+    `,"rule":${jsonString(rule)},"issuer":${jsonString(issuer)},"token_fingerprint":`
+  remember(outcomes, rule, { status, decision, reason, issuer, text })
+  return text
+}
+
+function remember<Of>(known: Known<Of>, key: string | undefined, value: Of): void {
+  if (known.size >= maxKnown) known.clear()
+  if ((key ?? '').length <= maxValueLength) known.set(key, value)
 }
 
 /**
@@ -272,20 +315,6 @@ function timestamp(wallMs: number): string {
 
 const plain = /^[ !#-[\]-~]*$/
 const special = /[^ !#-[\]-~]/g
-
-const maxQuoted = 1000
-const known = new Map<string, string>()
-
-/** What has few values comes again: it is looked up, not looked through. */
-function quoted(text: string | undefined): string {
-  if (text === undefined) return 'null'
-  const found = known.get(text)
-  if (found !== undefined) return found
-  const made = jsonString(text)
-  if (known.size >= maxQuoted) known.clear()
-  if (text.length <= maxValueLength) known.set(text, made)
-  return made
-}
 
 function jsonString(text: string | undefined): string {
   if (text === undefined) return 'null'

@@ -1,0 +1,41 @@
+// A long value looked through four bytes at a time: for a token an expression takes four times as long.
+
+let viewed: ArrayBufferLike | undefined
+let words: Int32Array = new Int32Array(0)
+
+/**
+ * Whether all bytes of a part are visible characters, spaces, or above ASCII (RFC 9110 §5.5, without the tab). A no may
+ * be a tab: whoever has to know looks closer.
+ */
+export function arePlain(bytes: Buffer, from: number, to: number): boolean {
+  const { buffer } = bytes
+  if (buffer !== viewed) {
+    viewed = buffer
+    words = new Int32Array(buffer, 0, buffer.byteLength >> 2)
+  }
+  const begin = bytes.byteOffset + from
+  const end = bytes.byteOffset + to
+  const firstWord = Math.min((begin + 3) >> 2, end >> 2)
+  const lastWord = end >> 2
+  let found = 0
+  for (let at = firstWord; at < lastWord; at += 1) {
+    const word = words[at] ?? 0
+    // The highest bit of a byte is set where it is below 0x20, or where it is 0x7f; a borrow only ever adds one behind it.
+    const low = (word - 0x20202020) & ~word
+    const delete7f = word ^ 0x7f7f7f7f
+    found |= (low | ((delete7f - 0x01010101) & ~delete7f)) & 0x80808080
+  }
+  return (
+    found === 0 &&
+    areAllPlain(bytes, from, firstWord * 4 - bytes.byteOffset) &&
+    areAllPlain(bytes, Math.max(from, lastWord * 4 - bytes.byteOffset), to)
+  )
+}
+
+function areAllPlain(bytes: Buffer, from: number, to: number): boolean {
+  for (let at = from; at < to; at += 1) {
+    const byte = bytes[at] ?? 0
+    if (byte < 0x20 || byte === 0x7f) return false
+  }
+  return true
+}

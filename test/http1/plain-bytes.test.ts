@@ -1,0 +1,34 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import * as fc from 'fast-check'
+import { arePlain } from '../../src/http1/plain-bytes.ts'
+
+const plain = /^[ -~\x80-\xff]*$/
+
+test('arePlain() says what the expression says, of every part of every buffer', () => {
+  const byte = fc.oneof(fc.nat(255), fc.constantFrom(0, 9, 10, 13, 0x1f, 0x20, 0x7e, 0x7f, 0x80, 0xff), fc.constant(65))
+  const bytes = fc
+    .uint8Array({ maxLength: 40 })
+    .chain(({ length }) => fc.array(byte, { minLength: length, maxLength: length }))
+  void fc.assert(
+    fc.property(bytes, fc.nat(9), fc.nat(40), fc.nat(40), (all, offset, one, other) => {
+      const buffer = Buffer.from(new ArrayBuffer(offset + all.length), offset)
+      buffer.set(all)
+      const from = Math.min(one, other, all.length)
+      const to = Math.min(Math.max(one, other), all.length)
+
+      assert.equal(arePlain(buffer, from, to), plain.test(buffer.toString('latin1', from, to)))
+    }),
+    { numRuns: 3000 },
+  )
+})
+
+for (const at of [0, 1, 2, 3, 4, 97, 98, 99]) {
+  test(`arePlain() finds every control character at ${at} of 100, and nothing where there is none`, () => {
+    const bytes = Buffer.alloc(100, 'a')
+    for (let code = 0; code < 256; code += 1) {
+      bytes[at] = code
+      assert.equal(arePlain(bytes, 0, 100), code >= 0x20 && code !== 0x7f, `0x${code.toString(16)}`)
+    }
+  })
+}
