@@ -48,9 +48,13 @@ export type Looked = { readonly method: string; readonly host: string; readonly 
 /** Finds the most specific entry for a request (product.md §2, "Which rule decides"). */
 export type PatternTable<T> = { readonly find: (looked: Looked) => T | undefined }
 
+// By a number: a text fresh from the wire would be interned before a map finds it, and that costs more than the rest of a
+// look-up. Whoever shares a number stands together.
+type Literals<T> = Map<number, { readonly literal: string; readonly branch: Branch<T> }[]>
 type ByMethod<T> = { readonly named: Map<string, T>; any: T | undefined }
 type Branch<T> = {
-  readonly literals: Map<string, Branch<T>>
+  /** Undefined where there is none: most branches are the last of a path. */
+  literals: Literals<T> | undefined
   name: Branch<T> | undefined
   here: ByMethod<T> | undefined
   rest: ByMethod<T> | undefined
@@ -94,6 +98,33 @@ export function createPatternTable<T>(entries: Iterable<readonly [Pattern, T]>):
     if (host === undefined) return everyHost
     return host.startsWith('*.') ? child(oneLabelHosts, host.slice(1)) : child(exactHosts, host)
   }
+
+  function child(branches: Map<string, Branch<T>>, name: string): Branch<T> {
+    const known = branches.get(name)
+    if (known !== undefined) return known
+    const made = emptyBranch<T>()
+    branches.set(name, made)
+    return made
+  }
+}
+
+function branchOf<T>(literals: Literals<T>, segment: string): Branch<T> | undefined {
+  for (const { literal, branch } of literals.get(numberOf(segment)) ?? []) if (literal === segment) return branch
+  return undefined
+}
+
+function addBranch<T>(literals: Literals<T>, literal: string): Branch<T> {
+  const branch = emptyBranch<T>()
+  const number = numberOf(literal)
+  literals.set(number, [...(literals.get(number) ?? []), { literal, branch }])
+  return branch
+}
+
+/** 30 bits of a segment. */
+function numberOf(segment: string): number {
+  let number = segment.length
+  for (let at = 0; at < segment.length; at += 1) number = Math.imul(number ^ segment.charCodeAt(at), 0x01000193)
+  return (number ^ (number >>> 15)) & 0x3fffffff
 }
 
 /** Literal before name before rest, left to right. Each branch is met at most once, since it has one way to it. */
@@ -103,7 +134,7 @@ function climb<T>(branch: Branch<T>, segments: readonly string[], depth: number,
     const found = branch.here === undefined ? undefined : pick(branch.here, method)
     if (found !== undefined) return found
   } else {
-    const literal = branch.literals.size === 0 ? undefined : branch.literals.get(segment)
+    const literal = branch.literals === undefined ? undefined : branchOf(branch.literals, segment)
     if (literal !== undefined) {
       const found = climb(literal, segments, depth + 1, method)
       if (found !== undefined) return found
@@ -128,7 +159,10 @@ function plant<T>(root: Branch<T>, { parts, methods }: Pattern, entry: T): void 
     else if (part === '{}') {
       branch.name ??= emptyBranch()
       branch = branch.name
-    } else branch = child(branch.literals, part)
+    } else {
+      branch.literals ??= new Map()
+      branch = branchOf(branch.literals, part) ?? addBranch(branch.literals, part)
+    }
   }
   const held: ByMethod<T> = branch[place] ?? { named: new Map(), any: undefined }
   branch[place] = held
@@ -139,14 +173,6 @@ function plant<T>(root: Branch<T>, { parts, methods }: Pattern, entry: T): void 
   for (const method of new Set(methods.map(judgedMethod))) if (!held.named.has(method)) held.named.set(method, entry)
 }
 
-function child<T>(branches: Map<string, Branch<T>>, name: string): Branch<T> {
-  const known = branches.get(name)
-  if (known !== undefined) return known
-  const made = emptyBranch<T>()
-  branches.set(name, made)
-  return made
-}
-
 function emptyBranch<T>(): Branch<T> {
-  return { literals: new Map(), name: undefined, here: undefined, rest: undefined }
+  return { literals: undefined, name: undefined, here: undefined, rest: undefined }
 }

@@ -255,12 +255,14 @@ const clients: Known<string> = new Map()
 // By rule: most of what comes under one ends in the same way.
 const outcomes: Known<Outcome> = new Map()
 const maxKnown = 1000
+// All rules of a large configuration: those asked for in turn would push each other out. 400 bytes each.
+const maxOutcomes = 20_000
 
 function memberOf(known: Known<string>, value: string | undefined, before: string, behind: string): string {
   const found = known.get(value)
   if (found !== undefined) return found
   const text = `${before}${jsonString(value)}${behind}`
-  remember(known, value, text)
+  remember(known, value, text, maxKnown)
   return text
 }
 
@@ -277,12 +279,12 @@ function outcomeOf({ status, decision, reason, rule, issuer }: AccessFields): st
   const text =
     `,"http.response.status_code":${status},"decision":"${decision}","reason":${jsonString(reason)}` +
     `,"rule":${jsonString(rule)},"issuer":${jsonString(issuer)},"token_fingerprint":`
-  remember(outcomes, rule, { status, decision, reason, issuer, text })
+  remember(outcomes, rule, { status, decision, reason, issuer, text }, maxOutcomes)
   return text
 }
 
-function remember<Of>(known: Known<Of>, key: string | undefined, value: Of): void {
-  if (known.size >= maxKnown) known.clear()
+function remember<Of>(known: Known<Of>, key: string | undefined, value: Of, most: number): void {
+  if (known.size >= most) known.clear()
   if ((key ?? '').length <= maxValueLength) known.set(key, value)
 }
 
