@@ -135,6 +135,34 @@ const request: AccessFields = {
   requestId: 'r-1',
 }
 
+test('formatAccessLine() says of each request what it was, whatever was said of the ones before', () => {
+  const some = fc.record({
+    method: fc.constantFrom('GET', 'POST', 'get', ''),
+    status: fc.constantFrom(200, 401, 403),
+    decision: fc.constantFrom('allow' as const, 'deny' as const),
+    reason: fc.constantFrom('ok', 'token_expired', 'no_rule'),
+    rule: fc.constantFrom('read', 'write', '', undefined),
+    issuer: fc.constantFrom('https://a.example', 'https://b.example', undefined),
+    clientAddress: fc.constantFrom('10.0.0.7', '::1', '', undefined),
+  })
+  void fc.assert(
+    fc.property(fc.array(some, { minLength: 2, maxLength: 30 }), (all) => {
+      for (const fields of all) {
+        const said = JSON.parse(formatAccessLine({ ...request, ...fields }))
+
+        assert.deepEqual(
+          [said['http.request.method'], said['http.response.status_code'], said.decision, said.reason],
+          [fields.method, fields.status, fields.decision, fields.reason],
+        )
+        assert.deepEqual(
+          [said.rule, said.issuer, said['client.address']],
+          [fields.rule ?? null, fields.issuer ?? null, fields.clientAddress ?? null],
+        )
+      }
+    }),
+  )
+})
+
 test('formatAccessLine() has the same members for every request, null where there is nothing', () => {
   const bare = {
     ...request,
