@@ -10,7 +10,7 @@ export type Deadline = {
 
 /** Watches deadlines. */
 export type Deadlines = {
-  /** Monotonic milliseconds, as of the last look: never more than one interval old while anything is watched. */
+  /** Monotonic milliseconds, as of the last look or `watch`: never more than one interval old while anything is watched. */
   readonly nowMs: () => number
   readonly watch: (deadline: Deadline) => void
   readonly unwatch: (deadline: Deadline) => void
@@ -29,8 +29,9 @@ export function createDeadlines(clock: { readonly monotonicMs: () => number }): 
   return {
     nowMs: () => lookedMs,
     watch(deadline) {
+      // The process may have stood still since the last look: what begins now must not be late at once.
+      lookedMs = clock.monotonicMs()
       if (timer === undefined) {
-        lookedMs = clock.monotonicMs()
         timer = setInterval(look, everyMs)
         timer.unref()
       }

@@ -158,3 +158,19 @@ test('createDeadlines() ends thousands that are due together in many turns, and 
   await new Promise((resolve) => setTimeout(resolve, 20))
   assert.equal(told, 1998)
 })
+
+test('createDeadlines() does not take what begins after a stall for late', (t) => {
+  const { deadlines, clock, pass } = createWatch(t)
+  const told: string[] = []
+  deadlines.watch(within(deadlines, 60_000, () => told.push('other')))
+  // Nobody looks meanwhile.
+  clock.pass(30_000)
+  const fresh: Deadline = { atMs: Number.POSITIVE_INFINITY, expire: () => told.push('fresh') }
+  deadlines.watch(fresh)
+  fresh.atMs = deadlines.nowMs() + 10_000
+
+  pass(9_750)
+  assert.deepEqual(told, [])
+  pass(2 * everyMs)
+  assert.deepEqual(told.slice(0, 1), ['fresh'])
+})
