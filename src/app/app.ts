@@ -71,7 +71,8 @@ export async function startApp(
   if (configuration.kind === 'refused') return configuration
   const { listen, upstream: upstreamOptions, drain: drainOptions } = configuration.options
   const workerCount = countWorkers(configuration.options)
-  const writer = createLineWriter({}, { write: powers.write })
+  // Room for what each worker has written while this process was busy.
+  const writer = createLineWriter({ maxBufferedBytes: workerCount * 1_048_576 }, { write: powers.write })
   const log = createLog({ stream: 'main' }, { writer, clock })
   const counted = createGatewayMetrics()
   const known = createKnownTokens<Principal>(clock.monotonicMs)

@@ -110,7 +110,7 @@ export function createLineWriter(
       writingBytes = 0
       spare = written
       // Never at once: a write that calls back before it returns would otherwise recurse.
-      if (idle === undefined) timer ??= setTimeout(writeWaiting, batchMs)
+      if (idle === undefined && used <= batchBytes) timer ??= setTimeout(writeWaiting, batchMs)
       else setImmediate(writeWaiting)
     }
   }

@@ -325,6 +325,23 @@ test('createLineReader() keeps nothing of what has no end', () => {
   assert.deepEqual(told, ['rest\nwhole\n'])
 })
 
+test('createLineWriter() goes on at once after a write, where as much has come meanwhile as it writes at once', async () => {
+  const { chunks, write, finish } = slowWrite()
+  const writer = createLineWriter({}, { write })
+  const some = () => {
+    for (let at = 0; at < 300; at += 1) writer.line('x'.repeat(1000))
+  }
+
+  some()
+  some()
+  assert.equal(chunks.length, 1)
+  finish()
+  await new Promise(setImmediate)
+  await new Promise(setImmediate)
+
+  assert.equal(chunks.length, 2)
+})
+
 test('createLineWriter() counts the lines of a failed write as lost, and survives a write that throws', async () => {
   const { write, finish } = slowWrite()
   let broken = false
