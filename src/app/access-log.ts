@@ -39,7 +39,8 @@ export function createAccessLog(
         fingerprint: principal === null ? printOf(exchange) : printOfPrincipal(principal, exchange),
         clientAddress: peer,
         durationUs: lasted * 1000,
-        requestId: `${run}-${count}`,
+        run,
+        count,
       }),
     )
   }

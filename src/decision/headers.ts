@@ -134,8 +134,12 @@ export type HeaderFilter = {
   readonly forward: (rawHeaders: readonly string[], context: ForwardContext) => string[]
   /** Whether the client came by https: as a trusted proxy says, else as it came to us. */
   readonly cameByHttps: (rawHeaders: readonly string[], client: Pick<ForwardContext, 'peer' | 'proto'>) => boolean
-  /** The upstream's lines for the client: without those of its connection, with its `Content-Length`. */
-  readonly backward: (rawHeaders: readonly string[]) => string[]
+  /**
+   * The upstream's lines for the client: without those of its connection, with its `Content-Length`.
+   *
+   * @param isKnown Whether the very same list will come again, and may be kept.
+   */
+  readonly backward: (rawHeaders: readonly string[], isKnown?: boolean) => readonly string[]
   /** Of what stands behind a body, what may pass (RFC 9110 §6.5.1), to the upstream and back. */
   readonly forwardTrailers: (lines: readonly string[]) => string[]
   readonly backwardTrailers: (lines: readonly string[]) => string[]
@@ -161,6 +165,7 @@ export function createHeaderFilter(options: HeaderOptions, { isTrustedProxy }: H
   const names = new Map<string, Name>()
   // Keyed by the facts themselves: they live as long as the cache that holds them.
   const rendered = new WeakMap<Facts, readonly string[]>()
+  let lastAnswer: { readonly given: readonly string[]; readonly passed: readonly string[] } = { given: [], passed: [] }
   return {
     forward,
     cameByHttps,
@@ -218,7 +223,8 @@ export function createHeaderFilter(options: HeaderOptions, { isTrustedProxy }: H
       .every((each) => each.trim().toLowerCase() === 'https')
   }
 
-  function backward(rawHeaders: readonly string[]): string[] {
+  function backward(rawHeaders: readonly string[], isKnown = false): readonly string[] {
+    if (rawHeaders === lastAnswer.given) return lastAnswer.passed
     const listed = connectionOptions(rawHeaders)
     const lines: string[] = []
     for (let at = 0; at + 1 < rawHeaders.length; at += 2) {
@@ -227,6 +233,7 @@ export function createHeaderFilter(options: HeaderOptions, { isTrustedProxy }: H
       if (fate === 'connection' && lower !== 'content-length') continue
       if (!listed?.has(lower)) lines.push(raw, rawHeaders[at + 1] ?? '')
     }
+    if (isKnown) lastAnswer = { given: rawHeaders, passed: lines }
     return lines
   }
 

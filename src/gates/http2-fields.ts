@@ -186,7 +186,7 @@ export function readAnswerFields(
   if (hasEnded && !isBodiless && length !== undefined && length !== '0') return 'malformed'
   // One that has ended and tells no length: whoever is told in chunks learns that there are none.
   const framing: Framing = isBodiless ? 'none' : length === undefined ? 'chunked' : Number(length)
-  return { status: Number(code), reason: '', lines, framing, mediaType }
+  return { status: Number(code), reason: '', lines, framing, mediaType, isKnown: false }
 }
 
 /** The trailers as lines; `malformed` for what may not stand there, or too much of it. */

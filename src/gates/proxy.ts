@@ -170,13 +170,13 @@ export function createForwarder(sink: AnswerSink, upstream: Upstream, streams: P
     )
   }
 
-  function head({ status: found, reason, lines, framing, mediaType }: AnswerHead): void {
+  function head({ status: found, reason, lines, framing, mediaType, isKnown }: AnswerHead): void {
     status = found
     // RFC 9931 §5: what the client may have sent after its head was meant for the other protocol.
     if (upgrade !== undefined) sink.closeAfter()
     if (mediaType === 'text/event-stream') watch('event_stream')
     else if (isGrpcType(mediaType)) watch('grpc')
-    const passed = headers?.backward(lines) ?? []
+    const passed = headers?.backward(lines, isKnown) ?? []
     // RFC 9110 §8.6: a 204 has no length, whatever its head says.
     sink.begin(found, reason, found === 204 ? withoutLength(passed) : passed, framing)
   }

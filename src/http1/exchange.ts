@@ -92,6 +92,8 @@ export type AnswerHead = {
   readonly lines: readonly string[]
   readonly framing: Framing
   readonly mediaType: string
+  /** Whether its lines are the very ones that were told before, none of which holds a secret. */
+  readonly isKnown: boolean
 }
 
 /** One request to an upstream. */

@@ -37,11 +37,14 @@ export function lendReads(received: (bytes: Buffer) => void): OnReadOpts {
   }
 }
 
-// Nobody holds on to it: what is as long as the last one needs none of its own.
-let view = shared
+// Nobody holds on to a view of what is lent: one for each length will do, 120 bytes each.
+const views: (Buffer | undefined)[] = new Array(copiedBytes + 1).fill(undefined)
 
 function firstOf(count: number): Buffer {
-  if (view.length !== count) view = Buffer.from(shared.buffer, shared.byteOffset, count)
+  const known = views[count]
+  if (known !== undefined) return known
+  const view = Buffer.from(shared.buffer, shared.byteOffset, count)
+  if (count <= copiedBytes) views[count] = view
   return view
 }
 

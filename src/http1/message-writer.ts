@@ -1,6 +1,7 @@
 // RFC 9112 §6 and §7.1, the writing half: a head and its body to a socket, in as few writes as there are.
 import type { Socket } from 'node:net'
 import { copiedBytes } from './exchange.ts'
+import { createLineFormatter } from './field-lines.ts'
 import { atTurnsEnd } from './turn.ts'
 
 /** Writes one message after another to a socket. What is small waits for company until the end of the turn. */
@@ -21,6 +22,7 @@ export type MessageWriter = {
 }
 
 const maxJoinedBytes = 65_536
+const formatTrailers = createLineFormatter()
 
 /** Makes the writer of one socket. */
 export function createMessageWriter(socket: Socket): MessageWriter {
@@ -56,7 +58,7 @@ export function createMessageWriter(socket: Socket): MessageWriter {
   }
 
   function end(trailers: readonly string[]): void {
-    if (chunked) out += trailers.length === 0 ? '0\r\n\r\n' : `0\r\n${formatFieldLines(trailers)}\r\n`
+    if (chunked) out += trailers.length === 0 ? '0\r\n\r\n' : `0\r\n${formatTrailers(trailers)}\r\n`
     flush()
   }
 
@@ -77,17 +79,4 @@ export function createMessageWriter(socket: Socket): MessageWriter {
     out = ''
     if (!socket.destroyed) socket.write(text, 'latin1')
   }
-}
-
-/** Names and values alternating, as field lines. */
-export function formatFieldLines(lines: readonly string[]): string {
-  let text = ''
-  for (let at = 0; at + 1 < lines.length; at += 2) {
-    // Joined like this the engine knows that these are texts; in a template it makes sure of each.
-    text += lines[at] ?? ''
-    text += ': '
-    text += lines[at + 1] ?? ''
-    text += '\r\n'
-  }
-  return text
 }

@@ -103,7 +103,7 @@ function parseHead(
   if (lineEnd > limits.target + aroundTarget) return targetTooLarge
   if (space < 1 || space + 1 >= target) return malformed
   // Our own text of it, where we have one: that is found at once wherever it is looked up.
-  const known = knownMethods.find((each) => each.length === space && text.startsWith(each))
+  const known = knownMethod(text, space)
   const name = known ?? text.slice(0, space)
   if (known === undefined && !isMethod(name)) return malformed
   const version = text.charCodeAt(lineEnd - 1)
@@ -116,6 +116,11 @@ function parseHead(
   const problem = readFieldLines('request', text, lineEnd + 2, end, limits.fields, lines, names, bytes, start)
   if (problem !== undefined) return problem === 'malformed' ? malformed : headTooLarge
   return understand(name, written, version === 49 ? '1.1' : '1.0', lines, names, start + end + 2)
+}
+
+function knownMethod(text: string, length: number): string | undefined {
+  for (const method of knownMethods) if (method.length === length && text.startsWith(method)) return method
+  return undefined
 }
 
 /** Finds what the lines say about the message itself. */

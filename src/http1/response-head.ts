@@ -1,6 +1,16 @@
 // RFC 9112 §4 and §6.3, read strictly: an answer we are not sure of is no answer.
-import { isContentLength, isHopeless, readFieldLines, readList, readMediaType } from './field-lines.ts'
+import {
+  isContentLength,
+  isHopeless,
+  mayBeRemembered,
+  readFieldLines,
+  readList,
+  readMediaType,
+  stands,
+} from './field-lines.ts'
 import type { ResponseLimits } from './limits.ts'
+import type { Beginning } from './plain-bytes.ts'
+import { beginWith, copyBeginning } from './plain-bytes.ts'
 import type { Framing } from './request-head.ts'
 
 /** The head of one answer. Strings hold one character per byte (latin1). */
@@ -17,6 +27,8 @@ export type ResponseHead = {
   readonly keepAliveMs: number | undefined
   /** `text/event-stream` and the like: the media type, lower-case, without parameters; empty where there is none. */
   readonly mediaType: string
+  /** Whether it is the very head that was read before, which is none that holds a secret. */
+  readonly isKnown: boolean
   /** Bytes of the head, its empty line included. */
   readonly bytes: number
 }
@@ -29,6 +41,29 @@ const headEnd = Buffer.from('\r\n\r\n')
 const statusCode = /^[1-9]\d\d$/
 const outsideReason = /[^\t -~\x80-\xff]/
 const version = 'HTTP/1.'
+
+// A whole head, where all of it may be remembered: what an upstream says in one second is often the same, byte for byte.
+type KnownHead = {
+  readonly written: Beginning
+  readonly isHead: boolean
+  readonly limits: ResponseLimits
+  readonly head: ResponseHead
+}
+let known: KnownHead | undefined
+let misses = 0
+// Upstreams that take turns, or say something new each time, cost little.
+const maxMisses = 8
+const maxKnownBytes = 1024
+
+/** A status line, its CR LF included. */
+type StatusLine = {
+  readonly written: string
+  readonly status: number
+  readonly reason: string
+  readonly isVersion10: boolean
+}
+// The one read last, which is nearly always the next one, too.
+let lastStatusLine: StatusLine = { written: 'HTTP/1.1 200 OK\r\n', status: 200, reason: 'OK', isVersion10: false }
 
 /**
  * Reads the head of an answer at the beginning of what was received.
@@ -43,6 +78,9 @@ export function readResponseHead(
   method: string,
   limits: ResponseLimits,
 ): ResponseHead | 'malformed' | undefined {
+  if (searched === 0 && known !== undefined && known.limits === limits && beginWith(bytes, known.written)) {
+    if (known.isHead === (method === 'HEAD')) return known.head
+  }
   const most = limits.fields.bytes + maxStatusLine + headEnd.length
   if (searched > 0 && bytes.indexOf(headEnd, Math.max(0, searched - 3)) === -1)
     return judgeBeginning(bytes, searched, most)
@@ -65,20 +103,13 @@ function judgeBeginning(bytes: Buffer, searched: number, most: number): 'malform
 
 /** @param end Where in the text the empty line begins. */
 function parseHead(text: string, end: number, method: string, limits: ResponseLimits): ResponseHead | 'malformed' {
-  const lineEnd = text.indexOf('\r\n')
-  // RFC 9112 §4. The space before a reason that is not there is often left out, and nothing is lost.
-  const minor = text.charCodeAt(7)
-  const code = text.slice(9, 12)
-  if (!text.startsWith(version) || (minor !== 49 && minor !== 48) || text.charCodeAt(8) !== 32) return 'malformed'
-  if (!statusCode.test(code) || lineEnd < 12 || lineEnd > maxStatusLine) return 'malformed'
-  if (lineEnd > 12 && text.charCodeAt(12) !== 32) return 'malformed'
-  // Faster than making a number of the text.
-  const status = code.charCodeAt(0) * 100 + code.charCodeAt(1) * 10 + code.charCodeAt(2) - 48 * 111
-  const reason = text.slice(13, lineEnd)
-  if (outsideReason.test(reason)) return 'malformed'
+  const statusLine = stands(lastStatusLine.written, text, 0) ? lastStatusLine : readStatusLine(text)
+  if (statusLine === undefined) return 'malformed'
+  const { status, reason, isVersion10 } = statusLine
   const lines: string[] = []
   const names: string[] = []
-  if (readFieldLines('response', text, lineEnd + 2, end, limits.fields, lines, names) !== undefined) return 'malformed'
+  if (readFieldLines('response', text, statusLine.written.length, end, limits.fields, lines, names) !== undefined)
+    return 'malformed'
   let encoding: string | undefined
   let length: string | undefined
   let options = none
@@ -108,10 +139,10 @@ function parseHead(text: string, end: number, method: string, limits: ResponseLi
     }
   }
   // Two framings are two answers (RFC 9112 §6.1), and HTTP/1.0 knows no chunks.
-  if (encoding !== undefined && (length !== undefined || minor === 48)) return 'malformed'
-  const closes = options.includes('close') || (minor === 48 && !options.includes('keep-alive'))
+  if (encoding !== undefined && (length !== undefined || isVersion10)) return 'malformed'
+  const closes = options.includes('close') || (isVersion10 && !options.includes('keep-alive'))
   const framing = framingOf(status, method, encoding, length)
-  return {
+  const head: ResponseHead = {
     kind: 'head',
     status,
     reason,
@@ -120,8 +151,42 @@ function parseHead(text: string, end: number, method: string, limits: ResponseLi
     keepAlive: !closes && framing !== 'close',
     keepAliveMs,
     mediaType,
+    isKnown: false,
     bytes: end + 2,
   }
+  learnHead(text, head, names, method, limits)
+  return head
+}
+
+function learnHead(
+  text: string,
+  head: ResponseHead,
+  names: readonly string[],
+  method: string,
+  limits: ResponseLimits,
+): void {
+  misses += 1
+  if (misses <= maxMisses) return
+  misses = 0
+  if (head.bytes > maxKnownBytes || !mayBeRemembered(names)) return
+  const written = copyBeginning(text.slice(0, head.bytes))
+  known = { written, isHead: method === 'HEAD', limits, head: { ...head, isKnown: true } }
+}
+
+/** RFC 9112 §4. The space before a reason that is not there is often left out, and nothing is lost. */
+function readStatusLine(text: string): StatusLine | undefined {
+  const lineEnd = text.indexOf('\r\n')
+  const minor = text.charCodeAt(7)
+  const code = text.slice(9, 12)
+  if (!text.startsWith(version) || (minor !== 49 && minor !== 48) || text.charCodeAt(8) !== 32) return undefined
+  if (!statusCode.test(code) || lineEnd < 12 || lineEnd > maxStatusLine) return undefined
+  if (lineEnd > 12 && text.charCodeAt(12) !== 32) return undefined
+  // Copied: a slice would keep the whole head it was cut from.
+  const written = Buffer.from(text.slice(0, lineEnd + 2), 'latin1').toString('latin1')
+  const reason = written.slice(13, lineEnd)
+  if (outsideReason.test(reason)) return undefined
+  lastStatusLine = { written, status: Number(code), reason, isVersion10: minor === 48 }
+  return lastStatusLine
 }
 
 /** RFC 9112 §6.3. */

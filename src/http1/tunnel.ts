@@ -2,8 +2,9 @@
 import type { Socket } from 'node:net'
 import type { Deadline, Deadlines } from './deadlines.ts'
 import type { AnswerSink, RequestEvents } from './exchange.ts'
+import { createLineFormatter } from './field-lines.ts'
 import type { ServerLimits } from './limits.ts'
-import { createMessageWriter, formatFieldLines } from './message-writer.ts'
+import { createMessageWriter } from './message-writer.ts'
 
 /** The client's half of it. */
 export type Tunnel = Pick<AnswerSink, 'write' | 'end' | 'flush' | 'pause' | 'resume'>
@@ -19,6 +20,7 @@ export type TunnelStart = {
 
 // A peer that is gone without a word: nothing else would ever tell.
 const probeMs = 60_000
+const formatLines = createLineFormatter()
 
 /** Takes over a socket that nobody listens to any more. Nothing is told before `resume`. */
 export function openTunnel(
@@ -49,7 +51,7 @@ export function openTunnel(
     tellEnd()
   })
   socket.on('close', leave)
-  writer.begin(`HTTP/1.1 101 Switching Protocols\r\n${formatFieldLines(start.lines)}\r\n`, false)
+  writer.begin(`HTTP/1.1 101 Switching Protocols\r\n${formatLines(start.lines)}\r\n`, false)
   writer.flush()
   return { write, end, flush: writer.flush, pause: () => void socket.pause(), resume }
 

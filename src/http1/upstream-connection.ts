@@ -4,8 +4,9 @@ import type { BodyReader } from './body.ts'
 import { createBodyReader } from './body.ts'
 import type { Deadline, Deadlines } from './deadlines.ts'
 import type { AnswerEvents, UpstreamExchange, UpstreamProblem, UpstreamRequest } from './exchange.ts'
+import { createLineFormatter } from './field-lines.ts'
 import type { UpstreamLimits } from './limits.ts'
-import { createMessageWriter, formatFieldLines } from './message-writer.ts'
+import { createMessageWriter } from './message-writer.ts'
 import type { Framing } from './request-head.ts'
 import type { ResponseHead } from './response-head.ts'
 import { readResponseHead } from './response-head.ts'
@@ -48,6 +49,7 @@ export type OpenSocket = (received: (bytes: Buffer) => void) => {
 type State = 'connecting' | 'idle' | 'head' | 'body' | 'raw' | 'closed'
 
 const maxInterim = 16
+const formatLines = createLineFormatter()
 // Less than an upstream promises: its clock began before ours, and ours may be a little late (`Deadlines.nowMs`).
 const keepAliveMarginMs = 1000
 
@@ -119,7 +121,7 @@ export function createUpstreamConnection(
     isPaused = false
     const { method, target, lines, framing, upgrade } = given
     hasUploaded = framing === 'none' || framing === 0
-    let head = `${method} ${target} HTTP/1.1\r\n${formatFieldLines(lines)}`
+    let head = `${method} ${target} HTTP/1.1\r\n${formatLines(lines)}`
     if (framing === 'chunked') head += 'Transfer-Encoding: chunked\r\n'
     else if (framing !== 'none') head += `Content-Length: ${framing}\r\n`
     if (upgrade !== undefined) head += `Connection: upgrade\r\nUpgrade: ${upgrade}\r\n`

@@ -224,20 +224,22 @@ export type AccessFields = {
   readonly fingerprint: string | undefined
   readonly clientAddress: string | undefined
   readonly durationUs: number
-  readonly requestId: string | undefined
+  /** The id of the request is `run-count`; `run` is the same for all requests of a process. */
+  readonly run: string
+  readonly count: number
 }
 
 /**
  * The access line of one request, without its line feed.
  *
- * @example {"timestamp":"2026-11-21T09:30:00.000Z","severity_text":"INFO","event.name":"request","http.request.method":"GET","url.path":"/orders/1","http.response.status_code":200,"decision":"allow","reason":"ok","rule":"read-orders","issuer":"https://login.example.com","token_fingerprint":"9f86d081884c7d65","client.address":"10.0.0.7","duration_us":182,"request_id":"r-1"}
+ * @example {"timestamp":"2026-11-21T09:30:00.000Z","severity_text":"INFO","event.name":"request","http.request.method":"GET","url.path":"/orders/1","http.response.status_code":200,"decision":"allow","reason":"ok","rule":"read-orders","issuer":"https://login.example.com","token_fingerprint":"9f86d081884c7d65","client.address":"10.0.0.7","duration_us":182,"request_id":"5f1c9a02-1"}
  */
 export function formatAccessLine(fields: AccessFields): string {
-  const { timeMs, method, path, fingerprint, clientAddress, durationUs, requestId } = fields
+  const { timeMs, method, path, fingerprint, clientAddress, durationUs, run, count } = fields
   return (
     `{"timestamp":"${timestamp(timeMs)}${memberOf(methods, method, beforeMethod, beforePath)}${jsonString(path)}` +
     `${outcomeOf(fields)}${jsonString(fingerprint)}${memberOf(clients, clientAddress, beforeClient, beforeDuration)}` +
-    `${Math.round(durationUs)},"request_id":${jsonString(requestId)}}`
+    `${Math.round(durationUs)}${runOf(run)}${Math.round(count)}"}`
   )
 }
 
@@ -252,6 +254,7 @@ type Outcome = Pick<AccessFields, 'status' | 'decision' | 'reason' | 'issuer'> &
 
 const methods: Known<string> = new Map()
 const clients: Known<string> = new Map()
+const runs: Known<string> = new Map()
 // By rule: most of what comes under one ends in the same way.
 const outcomes: Known<Outcome> = new Map()
 const maxKnown = 1000
@@ -263,6 +266,14 @@ function memberOf(known: Known<string>, value: string | undefined, before: strin
   if (found !== undefined) return found
   const text = `${before}${jsonString(value)}${behind}`
   remember(known, value, text, maxKnown)
+  return text
+}
+
+function runOf(run: string): string {
+  const found = runs.get(run)
+  if (found !== undefined) return found
+  const text = `,"request_id":${jsonString(run).slice(0, -1)}-`
+  remember(runs, run, text, maxKnown)
   return text
 }
 
@@ -315,14 +326,22 @@ function timestamp(wallMs: number): string {
   return `${knownText}${ms < 10 ? '00' : ms < 100 ? '0' : ''}${ms}Z`
 }
 
-const plain = /^[ !#-[\]-~]*$/
 const special = /[^ !#-[\]-~]/g
 
 function jsonString(text: string | undefined): string {
   if (text === undefined) return 'null'
-  if (text.length <= maxValueLength && plain.test(text)) return `"${text}"`
+  if (text.length <= maxValueLength && isPlain(text)) return `"${text}"`
   const kept = text.length <= maxValueLength ? text : `${text.slice(0, maxValueLength - 1)}…`
   return `"${kept.replace(special, escapeUnit)}"`
+}
+
+/** Whether it stands in JSON as it is. Such texts are short: an expression takes longer to begin than this to end. */
+function isPlain(text: string): boolean {
+  for (let at = 0; at < text.length; at += 1) {
+    const code = text.charCodeAt(at)
+    if (code < 0x20 || code > 0x7e || code === 0x22 || code === 0x5c) return false
+  }
+  return true
 }
 
 function escapeUnit(unit: string): string {

@@ -31,6 +31,10 @@ const textLimits = { iss: 512, sub: 1024, jti: 256, sid: 256, client_id: 256, az
 const maxNumericDate = 253_402_300_799
 
 const noScopes: ReadonlySet<string> = new Set()
+// Tokens are many, and what they may do is one of few things: they share it, so that it is near when it is asked for.
+const knownScopes = new Map<string, ReadonlySet<string>>()
+const maxKnownScopes = 1000
+const maxKnownLength = 512
 
 /**
  * Reads the claims of one token.
@@ -79,9 +83,16 @@ function readStrings(value: Json | undefined): readonly string[] | undefined {
 
 function readScopes(value: Json | undefined): ReadonlySet<string> | undefined {
   if (value === undefined) return noScopes
+  // In JSON a text is never a list, and a list with a space in a member not one of two members.
+  const key = JSON.stringify(value)
+  const known = knownScopes.get(key)
+  if (known !== undefined) return known
   const names = typeof value === 'string' ? value.split(' ') : readStrings(value)
   if (names === undefined) return undefined
   const scopes = new Set(names)
   scopes.delete('')
+  // Whoever is given a thousand combinations makes us forget, not grow.
+  if (knownScopes.size >= maxKnownScopes) knownScopes.clear()
+  if (key.length <= maxKnownLength) knownScopes.set(key, scopes)
   return scopes
 }

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import * as fc from 'fast-check'
-import { isHopeless, readFieldLines, readList } from '../../src/http1/field-lines.ts'
+import { createLineFormatter, isHopeless, readFieldLines, readList } from '../../src/http1/field-lines.ts'
 import type { FieldLimits } from '../../src/http1/limits.ts'
 
 const roomy: FieldLimits = { bytes: 100_000, count: 1000, one: 50_000 }
@@ -187,4 +187,34 @@ test('readFieldLines() finds a line too large that was taken under a larger limi
     assert.deepEqual(read(text), { lines: ['Accept', 'a'.repeat(50)], names: ['accept'] })
 
   assert.equal(read(text, { ...roomy, one: 55 }), 'too_large')
+})
+
+test('createLineFormatter() writes names and values alternating, whatever it wrote before', () => {
+  const formatLines = createLineFormatter()
+  const name = fc.constantFrom(
+    'Server',
+    'server',
+    'Date',
+    'Content-Type',
+    'Set-Cookie',
+    'X-Auth-Subject',
+    'Host',
+    '1',
+    '__proto__',
+  )
+  const value = fc.constantFrom('', 'a', 'b', '1024', '__proto__', 'x'.repeat(300))
+  const line = fc.tuple(name, value)
+  const lists = fc.array(fc.array(line, { maxLength: 70 }), { minLength: 1, maxLength: 20 })
+  void fc.assert(
+    fc.property(lists, fc.nat(10), (all, times) => {
+      for (const each of all) {
+        const lines = each.flat()
+        const wanted = each.map(([written, said]) => `${written}: ${said}\r\n`).join('')
+        for (let count = 0; count <= times; count += 1) assert.equal(formatLines([...lines]), wanted)
+        // The very same list, too.
+        for (let count = 0; count <= times; count += 1) assert.equal(formatLines(lines), wanted)
+      }
+    }),
+    { numRuns: 500 },
+  )
 })

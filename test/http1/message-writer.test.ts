@@ -5,12 +5,14 @@ import { test } from 'node:test'
 import * as fc from 'fast-check'
 import { createBodyReader } from '../../src/http1/body.ts'
 import { copiedBytes } from '../../src/http1/exchange.ts'
-import { createMessageWriter, formatFieldLines } from '../../src/http1/message-writer.ts'
+import { createLineFormatter } from '../../src/http1/field-lines.ts'
+import { createMessageWriter } from '../../src/http1/message-writer.ts'
 import type { Framing } from '../../src/http1/request-head.ts'
 import { readRequestHead } from '../../src/http1/request-head.ts'
 import { readResponseHead } from '../../src/http1/response-head.ts'
 import { openPair } from './pair.ts'
 
+const formatLines = createLineFormatter()
 const fields = { bytes: 16_384, count: 100, one: 12_288 }
 
 const turnsEnd = () => new Promise(setImmediate)
@@ -236,11 +238,6 @@ test('createMessageWriter().write() says when the socket has enough, and drain c
   assert.equal(writer.write(Buffer.alloc(0)), true)
 })
 
-test('formatFieldLines() writes names and values alternating', () => {
-  assert.equal(formatFieldLines([]), '')
-  assert.equal(formatFieldLines(['A', 'b', 'a', '']), 'A: b\r\na: \r\n')
-})
-
 const name = fc.string({ unit: fc.constantFrom(..."aZ9!#$%&'*+-.^_`|~"), minLength: 1, maxLength: 12 })
 const value = fc
   .string({ unit: fc.constantFrom(...'aZ9 \t:;,"\x80\xff'), maxLength: 12 })
@@ -275,7 +272,7 @@ test('createMessageWriter() writes requests that readRequestHead() and createBod
     fc.asyncProperty(messages, async ({ lines: sent, parts, trailers, isChunked, flushes }) => {
       const content = Buffer.concat(parts)
       const framing = isChunked ? 'Transfer-Encoding: chunked\r\n' : `Content-Length: ${content.length}\r\n`
-      const head = `PUT /a HTTP/1.1\r\n${formatFieldLines(sent)}${framing}\r\n`
+      const head = `PUT /a HTTP/1.1\r\n${formatLines(sent)}${framing}\r\n`
       const received = receiver.next()
 
       writer.begin(head, isChunked)
@@ -308,7 +305,7 @@ test('createMessageWriter() writes answers that readResponseHead() and createBod
     fc.asyncProperty(messages, async ({ lines: sent, parts, trailers, isChunked, flushes }) => {
       const content = Buffer.concat(parts)
       const framing = isChunked ? 'Transfer-Encoding: chunked\r\n' : `Content-Length: ${content.length}\r\n`
-      const head = `HTTP/1.1 200 OK\r\n${formatFieldLines(sent)}${framing}\r\n`
+      const head = `HTTP/1.1 200 OK\r\n${formatLines(sent)}${framing}\r\n`
       const received = receiver.next()
 
       writer.begin(head, isChunked)

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import * as fc from 'fast-check'
-import { arePlain } from '../../src/http1/plain-bytes.ts'
+import { arePlain, beginWith, copyBeginning } from '../../src/http1/plain-bytes.ts'
 
 const plain = /^[ -~\x80-\xff]*$/
 
@@ -32,3 +32,21 @@ for (const at of [0, 1, 2, 3, 4, 97, 98, 99]) {
     }
   })
 }
+
+test('beginWith() says yes where bytes begin so, if they begin at a word, and never where they do not', () => {
+  const letters = fc.string({ unit: fc.constantFrom('a', 'b', '\xff'), maxLength: 12 })
+  let found = 0
+  void fc.assert(
+    fc.property(letters, letters, fc.nat(8), (wanted, text, offset) => {
+      const bytes = Buffer.from(new ArrayBuffer(offset + text.length), offset)
+      bytes.write(text, 'latin1')
+
+      const begins = beginWith(bytes, copyBeginning(wanted))
+
+      if (begins) found += 1
+      assert.equal(begins, offset % 4 === 0 && text.startsWith(wanted), JSON.stringify({ wanted, text, offset }))
+    }),
+    { numRuns: 20_000 },
+  )
+  assert.ok(found > 100, `${found} did`)
+})

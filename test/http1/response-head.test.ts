@@ -22,6 +22,25 @@ function readParts(parts: readonly Buffer[], limits = roomy): ResponseHead | 'ma
   return readGrowing(parts, (bytes, searched) => readResponseHead(bytes, searched, 'GET', limits))
 }
 
+/** Read letter by letter: what does not begin at a word of memory is not compared with what was read before. */
+function readAnew(text: string, method: string, limits: ResponseLimits): ResponseHead | 'malformed' | undefined {
+  const bytes = Buffer.from(new ArrayBuffer(text.length + 1), 1)
+  bytes.write(text, 'latin1')
+  return readResponseHead(bytes, 0, method, limits)
+}
+
+/** Without the mark of one that was read before. */
+function unmarked(found: ReturnType<typeof read>): ReturnType<typeof read> {
+  return typeof found === 'object' ? { ...found, isKnown: false } : found
+}
+
+/** Each text in memory of its own, beginning at a word. */
+function readAligned(text: string, method = 'GET', limits = roomy): ResponseHead | 'malformed' | undefined {
+  const bytes = Buffer.allocUnsafeSlow(text.length)
+  bytes.write(text, 'latin1')
+  return readResponseHead(bytes, 0, method, limits)
+}
+
 const ok = (lines: string) => `HTTP/1.1 200 OK\r\n${lines}\r\n`
 
 test('readResponseHead() reads everything of a head, and how many bytes it has', () => {
@@ -36,6 +55,7 @@ test('readResponseHead() reads everything of a head, and how many bytes it has',
     keepAlive: true,
     keepAliveMs: undefined,
     mediaType: 'text/event-stream',
+    isKnown: false,
     bytes: text.length,
   })
 })
@@ -303,9 +323,91 @@ test('readResponseHead() finds the same however the bytes are cut', () => {
     fc.property(anything, cuts, (text, shares) => {
       const bytes = Buffer.from(text, 'latin1')
 
-      assert.deepEqual(readParts(cutUp(bytes, shares)), read(text))
-      assert.deepEqual(readParts(crumble(bytes)), read(text))
+      const whole = unmarked(read(text))
+      assert.deepEqual(unmarked(readParts(cutUp(bytes, shares))), whole)
+      assert.deepEqual(unmarked(readParts(crumble(bytes))), whole)
     }),
     { numRuns: 3000 },
   )
+})
+
+const often = 'HTTP/1.1 200 OK\r\nServer: nginx\r\nContent-Type: text/plain\r\nContent-Length: 5\r\n\r\n'
+
+test('readResponseHead() gives the same object for a head that came again and again, and reads on behind it', () => {
+  for (let count = 0; count < 20; count += 1) readAligned(`${often}hello`)
+
+  const [one, other] = [readAligned(`${often}hello`), readAligned(`${often}world, and more`)]
+
+  assert.ok(typeof one === 'object' && one === other && one.isKnown)
+  assert.deepEqual(unmarked(one), readAnew(often, 'GET', roomy))
+})
+
+const secrets = [
+  { line: 'Set-Cookie: session=secret', because: 'a cookie' },
+  { line: 'Location: https://a.test/?code=secret', because: 'a code in a location' },
+  { line: 'X-Anything: secret', because: 'a line of unknown meaning' },
+  { line: `Server: ${'x'.repeat(250)}\r\nVary: ${'y'.repeat(250)}\r\nPragma: ${'z'.repeat(530)}`, because: 'length' },
+]
+for (const { line, because } of secrets) {
+  test(`readResponseHead() never keeps a head because of ${because}`, () => {
+    for (let count = 0; count < 100; count += 1) {
+      const head = readAligned(`HTTP/1.1 200 OK\r\nContent-Length: 0\r\n${line}\r\n\r\n`)
+      assert.ok(typeof head === 'object' && !head.isKnown)
+    }
+  })
+}
+
+test('readResponseHead() takes no head for the one before because of one byte, its length, its method or its limits', () => {
+  for (let count = 0; count < 20; count += 1) readAligned(often)
+  const tight: ResponseLimits = { fields: { bytes: 59, count: 100, one: 12_288 } }
+  const like = [
+    ...Array.from(often, (_, at) => often.slice(0, at)),
+    ...Array.from(
+      often,
+      (letter, at) => often.slice(0, at) + String.fromCharCode(letter.charCodeAt(0) ^ 1) + often.slice(at + 1),
+    ),
+    `${often.slice(0, -2)}Set-Cookie: a=b\r\n\r\n`,
+    often.replace('5', '55'),
+  ]
+
+  for (const text of like) assert.deepEqual(unmarked(readAligned(text)), readAnew(text, 'GET', roomy), text)
+  assert.deepEqual(unmarked(readAligned(often, 'HEAD')), readAnew(often, 'HEAD', roomy))
+  assert.equal(readAligned(often, 'GET', tight), 'malformed')
+})
+
+test('readResponseHead() finds in a head what is in it, whatever was read before, and how often', () => {
+  const lines = fc.constantFrom(
+    'Server: a\r\n',
+    'Server: b\r\n',
+    'Date: Sat, 28 Nov 2026 13:05:45 GMT\r\n',
+    'Date: Sat, 28 Nov 2026 13:05:46 GMT\r\n',
+    'Content-Length: 5\r\n',
+    'Content-Length: 50\r\n',
+    'Transfer-Encoding: chunked\r\n',
+    'Connection: close\r\n',
+    'Set-Cookie: a=b\r\n',
+    'Bad Name: x\r\n',
+  )
+  const status = fc.constantFrom('HTTP/1.1 200 OK', 'HTTP/1.0 200 OK', 'HTTP/1.1 204 No Content', 'HTTP/1.1 200 Ok')
+  const message = fc.record({
+    text: fc
+      .tuple(status, fc.array(lines, { maxLength: 3 }))
+      .map(([first, rest]) => `${first}\r\n${rest.join('')}\r\n`),
+    method: fc.constantFrom('GET', 'HEAD'),
+    times: fc.nat(20),
+  })
+  let known = 0
+  void fc.assert(
+    fc.property(fc.array(message, { minLength: 1, maxLength: 8 }), (messages) => {
+      for (const { text, method, times } of messages) {
+        for (let count = 0; count < times; count += 1) readAligned(text, method)
+        const found = readAligned(text, method)
+        if (typeof found === 'object' && found.isKnown) known += 1
+
+        assert.deepEqual(unmarked(found), readAnew(text, method, roomy))
+      }
+    }),
+    { numRuns: 1000 },
+  )
+  assert.ok(known > 300, `${known} were known`)
 })

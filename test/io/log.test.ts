@@ -80,14 +80,14 @@ for (const { value, because } of injections) {
     const { lines, log } = recordedLog()
 
     log.info(value, { [`x${value}`]: value })
-    lines.push(formatAccessLine({ ...request, path: value, method: value, requestId: value }))
+    lines.push(formatAccessLine({ ...request, path: value, method: value, run: value }))
 
     for (const line of lines) assert.match(line, /^[ -~]+$/)
     const [main, access] = lines.map((line) => JSON.parse(line))
     assert.equal(main['event.name'], value)
     assert.equal(main[`x${value}`], value)
     assert.equal(access['url.path'], value)
-    assert.equal(access.request_id, value)
+    assert.equal(access.request_id, `${value}-1`)
   })
 }
 
@@ -132,7 +132,8 @@ const request: AccessFields = {
   fingerprint: '9f86d081884c7d65',
   clientAddress: '10.0.0.7',
   durationUs: 182.4,
-  requestId: 'r-1',
+  run: 'r',
+  count: 1,
 }
 
 test('formatAccessLine() says of each request what it was, whatever was said of the ones before', () => {
@@ -170,7 +171,6 @@ test('formatAccessLine() has the same members for every request, null where ther
     issuer: undefined,
     fingerprint: undefined,
     clientAddress: undefined,
-    requestId: undefined,
   }
 
   const [full, empty] = [formatAccessLine(request), formatAccessLine(bare)]

@@ -118,7 +118,9 @@ function forward({ message, response, peer }: Handled, allow: Allow, request: Ac
       },
       onResponseStart(started, status) {
         if (status < 200) return
-        response.writeHead(status, judge.headers.backward(started.rawHeaders.map((part) => part.toString('latin1'))))
+        response.writeHead(status, [
+          ...judge.headers.backward(started.rawHeaders.map((part) => part.toString('latin1'))),
+        ])
       },
       onResponseData(started, chunk) {
         // As text a small part joins the head in one write; as bytes it would be a second piece of a gathered one.

@@ -51,7 +51,8 @@ export function createRecord(clock: Clock): (exchange: Exchange) => void {
         fingerprint: principal === null ? undefined : printOf(principal, request?.authorization[0] ?? ''),
         clientAddress: peer,
         durationUs: (nowMs - arrivedMs) * 1000,
-        requestId: `bench-${count.toString(36)}`,
+        run: 'bench',
+        count,
       }),
     )
   }
