@@ -65,6 +65,9 @@ function printOf(key: string): number {
     for (; at < end; at += step) mix(key.charCodeAt(at))
     at = end
   }
+  // Letters are bytes: three at a time.
+  for (; at + 2 < key.length; at += 3)
+    mix(key.charCodeAt(at) | (key.charCodeAt(at + 1) << 8) | (key.charCodeAt(at + 2) << 16))
   for (; at < key.length; at += 1) mix(key.charCodeAt(at))
   return (high >>> 0) * 0x200000 + (low >>> 11)
 

@@ -125,13 +125,19 @@ export type ForwardContext = {
 
 type Facts = Pick<Principal, 'claims'>
 
+/** What an upstream is told: the lines first, then whose request it is. */
+export type Forwarding = { readonly lines: readonly string[]; readonly identity: IdentityLines }
+
+/** The lines of one principal, and their text, made once: they come again with each of its requests. */
+export type IdentityLines = { readonly lines: readonly string[]; readonly text: string }
+
 /** Removes and adds headers, on the way to the upstream and back. */
 export type HeaderFilter = {
   /**
    * The lines for the upstream: `Host`, what of the client's may pass, identity, `X-Forwarded-*`. Framing is the
    * caller's to add.
    */
-  readonly forward: (rawHeaders: readonly string[], context: ForwardContext) => string[]
+  readonly forward: (rawHeaders: readonly string[], context: ForwardContext) => Forwarding
   /** Whether the client came by https: as a trusted proxy says, else as it came to us. */
   readonly cameByHttps: (rawHeaders: readonly string[], client: Pick<ForwardContext, 'peer' | 'proto'>) => boolean
   /**
@@ -158,13 +164,15 @@ const token = /^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/
 // Visible ASCII, spaces only inside: nothing else survives every server and every log.
 const sendable = /^[!-~](?:[ -~]*[!-~])?$/
 
+const nobody: IdentityLines = { lines: [], text: '' }
+
 /** Makes the filter of one configuration. */
 export function createHeaderFilter(options: HeaderOptions, { isTrustedProxy }: HeaderDeps): HeaderFilter {
   const identityNames = new Set([...options.identityHeaders.keys()].map(fold))
   const kept = new Set(options.keepHeaders)
   const names = new Map<string, Name>()
   // Keyed by the facts themselves: they live as long as the cache that holds them.
-  const rendered = new WeakMap<Facts, readonly string[]>()
+  const rendered = new WeakMap<Facts, IdentityLines>()
   let lastAnswer: { readonly given: readonly string[]; readonly passed: readonly string[] } = { given: [], passed: [] }
   return {
     forward,
@@ -174,7 +182,7 @@ export function createHeaderFilter(options: HeaderOptions, { isTrustedProxy }: H
     backwardTrailers: (lines) => keepTrailers(lines, (fate) => fate !== 'connection'),
   }
 
-  function forward(rawHeaders: readonly string[], { peer, proto, request, allow }: ForwardContext): string[] {
+  function forward(rawHeaders: readonly string[], { peer, proto, request, allow }: ForwardContext): Forwarding {
     const ip = plainAddress(peer)
     const trusted = isTrustedProxy(ip)
     const credentials = allow.rule.public || allow.rule.forwardAuthorization
@@ -202,8 +210,7 @@ export function createHeaderFilter(options: HeaderOptions, { isTrustedProxy }: H
     else if (forwardedFor !== '') lines.push('X-Forwarded-For', forwardedFor.slice(0, -2))
     if (!hasProto) lines.push('X-Forwarded-Proto', proto)
     if (!hasHost) lines.push('X-Forwarded-Host', request.authority)
-    if (allow.principal !== null && !allow.rule.public) for (const line of identityOf(allow.principal)) lines.push(line)
-    return lines
+    return { lines, identity: allow.principal === null || allow.rule.public ? nobody : identityOf(allow.principal) }
   }
 
   function cameByHttps(
@@ -273,16 +280,20 @@ export function createHeaderFilter(options: HeaderOptions, { isTrustedProxy }: H
     return 'pass'
   }
 
-  function identityOf(principal: Facts): readonly string[] {
+  function identityOf(principal: Facts): IdentityLines {
     const known = rendered.get(principal)
     if (known !== undefined) return known
     const lines: string[] = []
+    let text = ''
     for (const [header, claim] of options.identityHeaders) {
       const value = renderClaim(principal, claim)
-      if (value !== undefined && sendable.test(value)) lines.push(header, value)
+      if (value === undefined || !sendable.test(value)) continue
+      lines.push(header, value)
+      text += `${header}: ${value}\r\n`
     }
-    rendered.set(principal, lines)
-    return lines
+    const made = { lines, text: Buffer.from(text, 'latin1').toString('latin1') }
+    rendered.set(principal, made)
+    return made
   }
 }
 

@@ -161,7 +161,7 @@ export function createForwarder(sink: AnswerSink, upstream: Upstream, streams: P
         method: request.method,
         target: request.path + request.query,
         authority: request.authority,
-        lines: filter.forward(lines, { peer: address, proto, request, allow }),
+        ...filter.forward(lines, { peer: address, proto, request, allow }),
         framing,
         upgrade,
         repeatable: !hasBody && idempotent.has(request.method),

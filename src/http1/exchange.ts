@@ -104,6 +104,8 @@ export type UpstreamRequest = {
   readonly authority: string
   /** Names and values alternating, `Host` first, without framing and hop-by-hop lines. */
   readonly lines: readonly string[]
+  /** Lines that follow those, and their text as HTTP/1.1 has it: each ends in CR LF. */
+  readonly identity?: { readonly lines: readonly string[]; readonly text: string } | undefined
   readonly framing: Framing
   /** The protocols to switch to, where the rule lets that pass. */
   readonly upgrade: string | undefined

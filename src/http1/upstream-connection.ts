@@ -119,9 +119,10 @@ export function createUpstreamConnection(
     interim = 0
     hasAnswered = false
     isPaused = false
-    const { method, target, lines, framing, upgrade } = given
+    const { method, target, lines, identity, framing, upgrade } = given
     hasUploaded = framing === 'none' || framing === 0
     let head = `${method} ${target} HTTP/1.1\r\n${formatLines(lines)}`
+    if (identity !== undefined) head += identity.text
     if (framing === 'chunked') head += 'Transfer-Encoding: chunked\r\n'
     else if (framing !== 'none') head += `Content-Length: ${framing}\r\n`
     if (upgrade !== undefined) head += `Connection: upgrade\r\nUpgrade: ${upgrade}\r\n`

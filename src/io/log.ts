@@ -195,7 +195,8 @@ export function createLog(
   }
 
   function put(severity: string, event: string, fields: LogFields = {}): void {
-    let text = `{"timestamp":"${timestamp(clock.wallMs())}","severity_text":"${severity}"`
+    const wallMs = clock.wallMs()
+    let text = `${secondOf(wallMs)}${digits[millisecondsOf(wallMs)]}Z","severity_text":"${severity}"`
     text += `,"event.name":${jsonString(event)},"stream":${stream}`
     for (const [name, value] of Object.entries(fields)) {
       // A second member of the same name would let readers disagree on what the line says.
@@ -236,15 +237,17 @@ export type AccessFields = {
  */
 export function formatAccessLine(fields: AccessFields): string {
   const { timeMs, method, path, fingerprint, clientAddress, durationUs, run, count } = fields
+  // Of few pieces, which are put together once more when they are written.
   return (
-    `{"timestamp":"${timestamp(timeMs)}${memberOf(methods, method, beforeMethod, beforePath)}${jsonString(path)}` +
-    `${outcomeOf(fields)}${jsonString(fingerprint)}${memberOf(clients, clientAddress, beforeClient, beforeDuration)}` +
-    `${Math.round(durationUs)}${runOf(run)}${Math.round(count)}"}`
+    `${secondOf(timeMs)}${digits[millisecondsOf(timeMs)]}${memberOf(methods, method, beforeMethod, beforePath)}` +
+    `${escaped(path)}${outcomeOf(fields)}${jsonString(fingerprint)}` +
+    `${memberOf(clients, clientAddress, beforeClient, beforeDuration)}${Math.round(durationUs)}` +
+    `${idOf(run, Math.floor(count / 1000))}${count < 1000 ? count : digits[count % 1000]}"}`
   )
 }
 
-const beforeMethod = '","severity_text":"INFO","event.name":"request","http.request.method":'
-const beforePath = ',"url.path":'
+const beforeMethod = 'Z","severity_text":"INFO","event.name":"request","http.request.method":'
+const beforePath = ',"url.path":"'
 const beforeClient = ',"client.address":'
 const beforeDuration = ',"duration_us":'
 
@@ -254,7 +257,6 @@ type Outcome = Pick<AccessFields, 'status' | 'decision' | 'reason' | 'issuer'> &
 
 const methods: Known<string> = new Map()
 const clients: Known<string> = new Map()
-const runs: Known<string> = new Map()
 // By rule: most of what comes under one ends in the same way.
 const outcomes: Known<Outcome> = new Map()
 const maxKnown = 1000
@@ -269,12 +271,16 @@ function memberOf(known: Known<string>, value: string | undefined, before: strin
   return text
 }
 
-function runOf(run: string): string {
-  const found = runs.get(run)
-  if (found !== undefined) return found
-  const text = `,"request_id":${jsonString(run).slice(0, -1)}-`
-  remember(runs, run, text, maxKnown)
-  return text
+// Requests are counted: all but the last three digits stay the same for a while.
+let knownId = { run: '', thousands: 0, text: idText('', 0) }
+
+function idOf(run: string, thousands: number): string {
+  if (run !== knownId.run || thousands !== knownId.thousands) knownId = { run, thousands, text: idText(run, thousands) }
+  return knownId.text
+}
+
+function idText(run: string, thousands: number): string {
+  return `,"request_id":"${escaped(run)}-${thousands === 0 ? '' : thousands}`
 }
 
 function outcomeOf({ status, decision, reason, rule, issuer }: AccessFields): string {
@@ -288,7 +294,7 @@ function outcomeOf({ status, decision, reason, rule, issuer }: AccessFields): st
   )
     return known.text
   const text =
-    `,"http.response.status_code":${status},"decision":"${decision}","reason":${jsonString(reason)}` +
+    `","http.response.status_code":${status},"decision":"${decision}","reason":${jsonString(reason)}` +
     `,"rule":${jsonString(rule)},"issuer":${jsonString(issuer)},"token_fingerprint":`
   remember(outcomes, rule, { status, decision, reason, issuer, text }, maxOutcomes)
   return text
@@ -311,28 +317,35 @@ export function createFingerprint(key: Buffer): (token: string) => string {
   return (token) => createHmac('sha256', secret).update(token).digest('hex').slice(0, 16)
 }
 
-// The last second written: making it anew costs as much as the rest of an access line.
-let knownSecond = Number.NaN
-let knownText = ''
+// What a number below a thousand is written as with three digits.
+const digits: readonly string[] = Array.from({ length: 1000 }, (_, number) => String(number).padStart(3, '0'))
 
-/** RFC 3339 in UTC, to the millisecond. */
-function timestamp(wallMs: number): string {
+// The last second written: making it anew costs as much as the rest of an access line.
+let knownSecond = { second: Number.NaN, text: '' }
+
+/** The beginning of a line: a time in UTC (RFC 3339), as far as its milliseconds. */
+function secondOf(wallMs: number): string {
   const second = Math.floor(wallMs / 1000)
-  if (second !== knownSecond) {
-    knownText = new Date(second * 1000).toISOString().slice(0, 20)
-    knownSecond = second
-  }
-  const ms = Math.floor(wallMs - second * 1000)
-  return `${knownText}${ms < 10 ? '00' : ms < 100 ? '0' : ''}${ms}Z`
+  if (second !== knownSecond.second)
+    knownSecond = { second, text: `{"timestamp":"${new Date(second * 1000).toISOString().slice(0, 20)}` }
+  return knownSecond.text
+}
+
+function millisecondsOf(wallMs: number): number {
+  return Math.floor(wallMs - Math.floor(wallMs / 1000) * 1000)
 }
 
 const special = /[^ !#-[\]-~]/g
 
 function jsonString(text: string | undefined): string {
-  if (text === undefined) return 'null'
-  if (text.length <= maxValueLength && isPlain(text)) return `"${text}"`
+  return text === undefined ? 'null' : `"${escaped(text)}"`
+}
+
+/** What stands between the quotes of a JSON string. */
+function escaped(text: string): string {
+  if (text.length <= maxValueLength && isPlain(text)) return text
   const kept = text.length <= maxValueLength ? text : `${text.slice(0, maxValueLength - 1)}…`
-  return `"${kept.replace(special, escapeUnit)}"`
+  return kept.replace(special, escapeUnit)
 }
 
 /** Whether it stands in JSON as it is. Such texts are short: an expression takes longer to begin than this to end. */

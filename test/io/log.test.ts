@@ -164,6 +164,12 @@ test('formatAccessLine() says of each request what it was, whatever was said of 
   )
 })
 
+test('formatAccessLine() counts requests, each run from its own beginning', () => {
+  for (const run of ['r', 's', 'r'])
+    for (const count of [1, 999, 1000, 1001, 1999, 2000, 10_001, 1_234_567, 1])
+      assert.equal(JSON.parse(formatAccessLine({ ...request, run, count })).request_id, `${run}-${count}`)
+})
+
 test('formatAccessLine() has the same members for every request, null where there is nothing', () => {
   const bare = {
     ...request,

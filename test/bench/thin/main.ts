@@ -98,7 +98,8 @@ function act(handled: Handled, decision: Decision): void {
 }
 
 function forward({ message, response, peer }: Handled, allow: Allow, request: AccessRequest, head: Head): void {
-  const headers = judge.headers.forward(message.rawHeaders, { peer, proto: 'http', request, allow })
+  const { lines, identity } = judge.headers.forward(message.rawHeaders, { peer, proto: 'http', request, allow })
+  const headers = [...lines, ...identity.lines]
   if (head.contentLength !== undefined && head.hasBody) headers.push('Content-Length', head.contentLength)
   let begun = false
   let controller: Controller | undefined
