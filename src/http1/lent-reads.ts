@@ -74,5 +74,15 @@ export function adoptSocket(accepted: Socket): Socket {
   }
   const options = { handle, onread, allowHalfOpen: accepted.allowHalfOpen }
   const socket = new Socket(options as SocketConstructorOpts) // `handle` is what node:net itself makes sockets with
-  return socket
+  return letGoWhenClosed(socket)
 }
+
+/**
+ * Has nobody listen to a socket that is closed. It lives on until a long collection of garbage: of each, Node's streams
+ * hold a function that V8 puts among what lives long, and that reaches it. What listens is larger than the socket.
+ */
+export function letGoWhenClosed(socket: Socket): Socket {
+  return socket.on('close', () => socket.removeAllListeners().on('error', ignore))
+}
+
+function ignore(): void {}

@@ -1,5 +1,6 @@
 // RFC 9112 §6 and §7.1, the writing half: a head and its body to a socket, in as few writes as there are.
 import type { Socket } from 'node:net'
+import { createDirectWrite } from './direct-write.ts'
 import { copiedBytes } from './exchange.ts'
 import { createLineFormatter } from './field-lines.ts'
 import { atTurnsEnd } from './turn.ts'
@@ -26,6 +27,7 @@ const formatTrailers = createLineFormatter()
 
 /** Makes the writer of one socket. */
 export function createMessageWriter(socket: Socket): MessageWriter {
+  const directWrite = createDirectWrite(socket)
   let out = ''
   let chunked = false
   let isDue = false
@@ -77,6 +79,6 @@ export function createMessageWriter(socket: Socket): MessageWriter {
     if (out === '') return
     const text = out
     out = ''
-    if (!socket.destroyed) socket.write(text, 'latin1')
+    if (!socket.destroyed && directWrite?.(text) !== true) socket.write(text, 'latin1')
   }
 }

@@ -1,7 +1,7 @@
 // Sockets to an upstream: of TCP or a path, plain or under TLS.
 import { connect, isIP } from 'node:net'
 import type { SecureContext, TLSSocket } from 'node:tls'
-import { lendReads } from './lent-reads.ts'
+import { lendReads, letGoWhenClosed } from './lent-reads.ts'
 import type { OpenSocket } from './upstream-connection.ts'
 
 /** Where a connection goes: a port of an address, or a socket's path. */
@@ -29,7 +29,7 @@ export function createSocketOpener(
 
 function openPlain(address: SocketAddress, received: (bytes: Buffer) => void): ReturnType<OpenSocket> {
   const socket = connect({ ...address, noDelay: true, onread: lendReads(received) })
-  return { socket, ready: 'connect' }
+  return { socket: letGoWhenClosed(socket), ready: 'connect' }
 }
 
 /** Keeps the last session, so that the next handshake is a short one (RFC 8446 §2.2). */

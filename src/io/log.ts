@@ -43,7 +43,6 @@ export function createLineWriter(
   let page: Buffer = Buffer.alloc(0)
   let spare = page
   let used = 0
-  let waitingLines = 0
   let writingBytes = 0
   let timer: NodeJS.Timeout | undefined
   let dropped = 0
@@ -52,30 +51,32 @@ export function createLineWriter(
 
   function line(text: string): void {
     const size = text.length + 1
-    if (!makeRoom(size, 1)) return
+    if (!makeRoom(size)) {
+      dropped += 1
+      return
+    }
     page.write(text, used, 'latin1')
     page[used + size - 1] = lineFeed
-    added(size, 1)
+    added(size)
   }
 
   function lines(bytes: Buffer): void {
-    let count = 0
-    for (let at = bytes.indexOf(lineFeed); at !== -1; at = bytes.indexOf(lineFeed, at + 1)) count += 1
-    if (!makeRoom(bytes.length, count)) return
+    if (!makeRoom(bytes.length)) {
+      dropped += countLines(bytes)
+      return
+    }
     bytes.copy(page, used)
-    added(bytes.length, count)
+    added(bytes.length)
   }
 
-  function makeRoom(size: number, count: number): boolean {
-    const isFull = writingBytes + used + size > maxBytes
-    if (isFull) dropped += count
-    else if (used + size > page.length) page = enlarge(page, used + size)
-    return !isFull
+  function makeRoom(size: number): boolean {
+    if (writingBytes + used + size > maxBytes) return false
+    if (used + size > page.length) page = enlarge(page, used + size)
+    return true
   }
 
-  function added(size: number, count: number): void {
+  function added(size: number): void {
     used += size
-    waitingLines += count
     if (writingBytes > 0) return
     if (used > batchBytes) writeWaiting()
     else timer ??= setTimeout(writeWaiting, batchMs)
@@ -91,11 +92,9 @@ export function createLineWriter(
       return
     }
     const written = page
-    const lines = waitingLines
     writingBytes = used
     page = spare
     used = 0
-    waitingLines = 0
     let reported = false
     try {
       write(written.subarray(0, writingBytes), done)
@@ -106,7 +105,7 @@ export function createLineWriter(
     function done(error?: Error | null): void {
       if (reported) return
       reported = true
-      if (error) dropped += lines
+      if (error) dropped += countLines(written.subarray(0, writingBytes))
       writingBytes = 0
       spare = written
       // Never at once: a write that calls back before it returns would otherwise recurse.
@@ -124,6 +123,12 @@ export function createLineWriter(
     await Promise.race([idle.promise, late.promise])
     clearTimeout(patience)
   }
+}
+
+function countLines(bytes: Buffer): number {
+  let count = 0
+  for (let at = bytes.indexOf(lineFeed); at !== -1; at = bytes.indexOf(lineFeed, at + 1)) count += 1
+  return count
 }
 
 function enlarge(page: Buffer, wanted: number): Buffer {

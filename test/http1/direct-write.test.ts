@@ -1,0 +1,109 @@
+import assert from 'node:assert/strict'
+import { once } from 'node:events'
+import type { Socket } from 'node:net'
+import { test } from 'node:test'
+import { setTimeout as wait } from 'node:timers/promises'
+import { TLSSocket } from 'node:tls'
+import { createDirectWrite } from '../../src/http1/direct-write.ts'
+import { openPair } from './pair.ts'
+
+async function readAll(socket: Socket): Promise<string> {
+  const parts: Buffer[] = []
+  socket.on('data', (chunk: Buffer) => parts.push(chunk))
+  await once(socket, 'end')
+  return Buffer.concat(parts).toString('latin1')
+}
+
+/** Writes to an end whose other end does not read, until the system takes no more of it at once. */
+function fill(near: Socket): { readonly writes: (text: string) => boolean; readonly sent: string } {
+  const writes = createDirectWrite(near)
+  assert.ok(writes !== undefined)
+  let sent = ''
+  for (let count = 0; count < 10_000; count += 1) {
+    const text = `${count}:${'x'.repeat(10_000)}\xff`
+    if (!writes(text)) return { writes, sent }
+    sent += text
+  }
+  throw new Error('The system takes a hundred megabytes')
+}
+
+test('createDirectWrite() writes every byte as it is, past the stream', async () => {
+  await using pair = await openPair()
+  const writes = createDirectWrite(pair.near)
+  const text = Array.from({ length: 256 }, (_, code) => String.fromCharCode(code)).join('')
+
+  assert.equal(writes?.(text), true)
+  assert.equal(pair.near.writableLength, 0)
+  assert.equal(pair.near.bytesWritten, 256)
+  pair.near.end()
+
+  assert.equal(await readAll(pair.far), text)
+})
+
+test('createDirectWrite() loses and reorders nothing where the other side reads late', async () => {
+  await using pair = await openPair()
+  const { sent } = fill(pair.near)
+
+  pair.near.write('then a text,', 'latin1')
+  pair.near.write(Buffer.alloc(100_000, 'b'))
+  assert.ok(pair.near.writableNeedDrain)
+  const all = readAll(pair.far)
+  await once(pair.near, 'drain')
+  const writes = createDirectWrite(pair.near)
+  assert.equal(writes?.('and the last'), true)
+  pair.near.end()
+
+  assert.ok((await all) === `${sent}then a text,${'b'.repeat(100_000)}and the last`)
+})
+
+test('createDirectWrite() takes nothing while something waits to be written, nor after the end', async () => {
+  await using pair = await openPair()
+  const { writes, sent } = fill(pair.near)
+
+  assert.equal(writes('a'), false)
+  pair.near.end()
+  assert.equal(writes('b'), false)
+
+  assert.ok((await readAll(pair.far)) === sent)
+  assert.equal(writes('c'), false)
+})
+
+test('createDirectWrite() leaves a long text to the stream, and what goes through TLS', async () => {
+  await using pair = await openPair()
+
+  assert.equal(createDirectWrite(pair.near)?.('x'.repeat(16_001)), false)
+  assert.equal(createDirectWrite(new TLSSocket(pair.far)), undefined)
+})
+
+test('createDirectWrite() closes a socket whose other side is gone, and tells it as an error', async () => {
+  await using pair = await openPair()
+  const writes = createDirectWrite(pair.near)
+  const errors: Error[] = []
+  pair.near.on('error', (error) => errors.push(error))
+  const closed = new Promise((resolve) => pair.near.once('close', resolve))
+  // Reading would tell first.
+  const { _handle: handle } = pair.near as Socket & { _handle?: { readStop: () => void } } // node:net's own
+  handle?.readStop()
+  pair.far.resetAndDestroy()
+  await wait(20)
+
+  assert.equal(writes?.('a'), true)
+  await closed
+
+  assert.deepEqual([errors.length, errors[0]?.message.startsWith('Cannot write')], [1, true])
+  assert.equal(writes?.('b'), false)
+})
+
+test('createDirectWrite() survives a socket that is destroyed while a write waits', async () => {
+  for (const side of ['near', 'far'] as const) {
+    await using pair = await openPair()
+    const { writes } = fill(pair.near)
+    const closed = new Promise((resolve) => pair.near.once('close', resolve))
+
+    if (side === 'near') pair.near.destroy()
+    else pair.far.resetAndDestroy()
+    await closed
+
+    assert.equal(writes('a'), false)
+  }
+})
