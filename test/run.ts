@@ -24,11 +24,10 @@ const all = dist ? ['test/cli/*.test.ts', 'test/shows/*.test.ts', 'test/app/work
 const files = globSync(patterns.length > 0 ? patterns : all, { exclude: ['**/node_modules/**'] }).sort()
 let failed = 0
 let skipped = 0
-// A file that fails may leave a server behind, and would never end: then what it has told is enough.
-const execArgv = ['--test-force-exit']
-// One that never ends must not keep everybody waiting, nor all of them together.
+// A file that fails may leave a server behind, and would never end; it must not keep everybody waiting, nor all of them
+// together. No --test-force-exit: with it the last tests of a file were run and not told of.
 const bounds = { timeout: 180_000, signal: AbortSignal.timeout(840_000) }
-const tests = run({ files, execArgv, concurrency: Math.min(2, availableParallelism()), ...bounds })
+const tests = run({ files, concurrency: Math.min(2, availableParallelism()), ...bounds })
 tests.on('test:fail', () => {
   failed += 1
 })
