@@ -156,12 +156,14 @@ export function createForwarder(sink: AnswerSink, upstream: Upstream, streams: P
     isGrpc = forwarded.isGrpc
     hasBody = framing !== 'none' && framing !== 0
     if (request.method === 'POST' && isGrpcType(mediaTypeOf(lines))) watch('grpc')
+    const told = filter.forward(lines, { peer: address, proto, request, allow })
     upstream.open(
       {
         method: request.method,
         target: request.path + request.query,
         authority: request.authority,
-        ...filter.forward(lines, { peer: address, proto, request, allow }),
+        lines: told.lines,
+        identity: told.identity,
         framing,
         upgrade,
         repeatable: !hasBody && idempotent.has(request.method),
