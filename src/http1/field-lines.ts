@@ -165,8 +165,13 @@ export function isHopeless(text: string): boolean {
 /** A line that was written before, its CR LF included. */
 type WrittenLine = { readonly name: string; readonly value: string; readonly text: string; misses: number }
 
-/** Makes texts of field lines, names and values alternating. */
-export type LineFormatter = (lines: readonly string[]) => string
+/** Makes texts of field lines. */
+export type LineFormatter = {
+  /** @param lines Names and values alternating. */
+  readonly format: (lines: readonly string[]) => string
+  /** Whether this very list was the last of which all is remembered. */
+  readonly isKnown: (lines: readonly string[]) => boolean
+}
 
 /**
  * Makes a formatter that remembers what stood in each place last, as far as lines may be remembered: one text that is
@@ -175,7 +180,9 @@ export type LineFormatter = (lines: readonly string[]) => string
 export function createLineFormatter(): LineFormatter {
   const places: (WrittenLine | undefined)[] = new Array(maxPlaces).fill(undefined)
   let last: { readonly lines: readonly string[]; readonly text: string } = { lines: [], text: '' }
-  return (lines) => {
+  return { format, isKnown: (lines) => lines === last.lines }
+
+  function format(lines: readonly string[]): string {
     if (lines === last.lines) return last.text
     let text = ''
     let areKnown = true

@@ -26,7 +26,7 @@ export function lendReads(received: (bytes: Buffer) => void): OnReadOpts {
     },
     callback(count, buffer) {
       hasRead = true
-      const isOwn = buffer.buffer !== shared.buffer
+      const isOwn = buffer !== shared
       const bytes = isOwn ? Buffer.from(buffer.buffer, buffer.byteOffset, count) : firstOf(count)
       const isLarge = count >= readBytes / 2
       if (isLarge) next = Buffer.allocUnsafeSlow(readBytes)

@@ -23,7 +23,25 @@ export type MessageWriter = {
 }
 
 const maxJoinedBytes = 65_536
-const formatTrailers = createLineFormatter()
+const trailerLines = createLineFormatter()
+
+const lines = createLineFormatter()
+let last = { status: 0, reason: '', lines: [] as readonly string[], ours: '', text: '' }
+
+/**
+ * The whole head of an answer.
+ *
+ * @param passed Names and values alternating.
+ * @param ours Lines of this connection, each with its end.
+ */
+export function formatAnswerHead(status: number, reason: string, passed: readonly string[], ours: string): string {
+  if (passed === last.lines && status === last.status && reason === last.reason && ours === last.ours) return last.text
+  const text = `HTTP/1.1 ${status} ${reason}\r\n${lines.format(passed)}${ours}\r\n`
+  // Copied: in one piece it joins what follows.
+  if (lines.isKnown(passed))
+    last = { status, reason, lines: passed, ours, text: Buffer.from(text, 'latin1').toString('latin1') }
+  return text
+}
 
 /** Makes the writer of one socket. */
 export function createMessageWriter(socket: Socket): MessageWriter {
@@ -60,7 +78,7 @@ export function createMessageWriter(socket: Socket): MessageWriter {
   }
 
   function end(trailers: readonly string[]): void {
-    if (chunked) out += trailers.length === 0 ? '0\r\n\r\n' : `0\r\n${formatTrailers(trailers)}\r\n`
+    if (chunked) out += trailers.length === 0 ? '0\r\n\r\n' : `0\r\n${trailerLines.format(trailers)}\r\n`
     flush()
   }
 

@@ -5,9 +5,8 @@ import { createBodyReader } from './body.ts'
 import type { Deadline, Deadlines } from './deadlines.ts'
 import type { AnswerSink, ServerEvents } from './exchange.ts'
 import { copiedBytes } from './exchange.ts'
-import { createLineFormatter } from './field-lines.ts'
 import type { ServerLimits } from './limits.ts'
-import { createMessageWriter } from './message-writer.ts'
+import { createMessageWriter, formatAnswerHead } from './message-writer.ts'
 import type { Framing, HeadProblem, RequestHead } from './request-head.ts'
 import { readRequestHead } from './request-head.ts'
 import { openTunnel } from './tunnel.ts'
@@ -29,7 +28,6 @@ const lingerMs = 1000
 const maxUnreadBytes = 65_536
 // A client that has closed its side may still read; one that is gone must not hold an upstream.
 const halfClosedMs = 500
-const formatLines = createLineFormatter()
 const preface = Buffer.from('PRI * HTTP/2.0\r\n\r\n')
 
 /**
@@ -224,7 +222,7 @@ export function createServerConnection(
     if (announcesClose || isUnread) keepsAlive = false
     const isChunked = (framing === 'chunked' || framing === 'close') && isVersion11 && !isHead
     const ours = (isChunked ? 'Transfer-Encoding: chunked\r\n' : '') + (keepsAlive ? '' : 'Connection: close\r\n')
-    writer.begin(`HTTP/1.1 ${status} ${reason}\r\n${formatLines(lines)}${ours}\r\n`, isChunked)
+    writer.begin(formatAnswerHead(status, reason, lines, ours), isChunked)
   }
 
   function say(head: string): void {

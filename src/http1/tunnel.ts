@@ -20,7 +20,7 @@ export type TunnelStart = {
 
 // A peer that is gone without a word: nothing else would ever tell.
 const probeMs = 60_000
-const formatLines = createLineFormatter()
+const answerLines = createLineFormatter()
 
 /** Takes over a socket that nobody listens to any more. Nothing is told before `resume`. */
 export function openTunnel(
@@ -51,7 +51,7 @@ export function openTunnel(
     tellEnd()
   })
   socket.on('close', leave)
-  writer.begin(`HTTP/1.1 101 Switching Protocols\r\n${formatLines(start.lines)}\r\n`, false)
+  writer.begin(`HTTP/1.1 101 Switching Protocols\r\n${answerLines.format(start.lines)}\r\n`, false)
   writer.flush()
   return { write, end, flush: writer.flush, pause: () => void socket.pause(), resume }
 

@@ -49,7 +49,7 @@ export type OpenSocket = (received: (bytes: Buffer) => void) => {
 type State = 'connecting' | 'idle' | 'head' | 'body' | 'raw' | 'closed'
 
 const maxInterim = 16
-const formatLines = createLineFormatter()
+const requestLines = createLineFormatter()
 // Less than an upstream promises: its clock began before ours, and ours may be a little late (`Deadlines.nowMs`).
 const keepAliveMarginMs = 1000
 
@@ -121,7 +121,7 @@ export function createUpstreamConnection(
     isPaused = false
     const { method, target, lines, identity, framing, upgrade } = given
     hasUploaded = framing === 'none' || framing === 0
-    let head = `${method} ${target} HTTP/1.1\r\n${formatLines(lines)}`
+    let head = `${method} ${target} HTTP/1.1\r\n${requestLines.format(lines)}`
     if (identity !== undefined) head += identity.text
     if (framing === 'chunked') head += 'Transfer-Encoding: chunked\r\n'
     else if (framing !== 'none') head += `Content-Length: ${framing}\r\n`

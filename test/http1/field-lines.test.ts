@@ -190,7 +190,7 @@ test('readFieldLines() finds a line too large that was taken under a larger limi
 })
 
 test('createLineFormatter() writes names and values alternating, whatever it wrote before', () => {
-  const formatLines = createLineFormatter()
+  const { format, isKnown } = createLineFormatter()
   const name = fc.constantFrom(
     'Server',
     'server',
@@ -210,9 +210,11 @@ test('createLineFormatter() writes names and values alternating, whatever it wro
       for (const each of all) {
         const lines = each.flat()
         const wanted = each.map(([written, said]) => `${written}: ${said}\r\n`).join('')
-        for (let count = 0; count <= times; count += 1) assert.equal(formatLines([...lines]), wanted)
+        for (let count = 0; count <= times; count += 1) assert.equal(format([...lines]), wanted)
         // The very same list, too.
-        for (let count = 0; count <= times; count += 1) assert.equal(formatLines(lines), wanted)
+        for (let count = 0; count <= times; count += 1) assert.equal(format(lines), wanted)
+        const mayBeKnown = each.every(([written]) => /^(?:server|date|content-type|host)$/i.test(written))
+        assert.ok(mayBeKnown || !isKnown(lines), wanted)
       }
     }),
     { numRuns: 500 },

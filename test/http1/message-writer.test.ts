@@ -6,13 +6,13 @@ import * as fc from 'fast-check'
 import { createBodyReader } from '../../src/http1/body.ts'
 import { copiedBytes } from '../../src/http1/exchange.ts'
 import { createLineFormatter } from '../../src/http1/field-lines.ts'
-import { createMessageWriter } from '../../src/http1/message-writer.ts'
+import { createMessageWriter, formatAnswerHead } from '../../src/http1/message-writer.ts'
 import type { Framing } from '../../src/http1/request-head.ts'
 import { readRequestHead } from '../../src/http1/request-head.ts'
 import { readResponseHead } from '../../src/http1/response-head.ts'
 import { openPair } from './pair.ts'
 
-const formatLines = createLineFormatter()
+const { format: formatLines } = createLineFormatter()
 const fields = { bytes: 16_384, count: 100, one: 12_288 }
 
 const turnsEnd = () => new Promise(setImmediate)
@@ -236,6 +236,29 @@ test('createMessageWriter().write() says when the socket has enough, and drain c
   assert.ok(parts < 1000)
   assert.equal(isFull, false)
   assert.equal(writer.write(Buffer.alloc(0)), true)
+})
+
+test('formatAnswerHead() says of each answer what it is, whatever was said of the ones before', () => {
+  const lists = [['Server', 'a'], ['Server', 'b', 'Date', 'c'], ['Set-Cookie', 'a=b'], []]
+  const some = fc.record({
+    status: fc.constantFrom(200, 201, 404),
+    reason: fc.constantFrom('OK', '', 'Not Found'),
+    lines: fc.constantFrom(...lists),
+    ours: fc.constantFrom('', 'Connection: close\r\n', 'Transfer-Encoding: chunked\r\n'),
+    times: fc.nat(8),
+  })
+  void fc.assert(
+    fc.property(fc.array(some, { maxLength: 10 }), (heads) => {
+      for (const { status, reason, lines, ours, times } of heads) {
+        const passed = lines.map((text, at) => (at % 2 === 0 ? `${text}: ` : `${text}\r\n`)).join('')
+        for (let count = 0; count <= times; count += 1)
+          assert.equal(
+            formatAnswerHead(status, reason, lines, ours),
+            `HTTP/1.1 ${status} ${reason}\r\n${passed}${ours}\r\n`,
+          )
+      }
+    }),
+  )
 })
 
 const name = fc.string({ unit: fc.constantFrom(..."aZ9!#$%&'*+-.^_`|~"), minLength: 1, maxLength: 12 })
