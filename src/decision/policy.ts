@@ -15,11 +15,11 @@ export type Policy = {
 
 /** Puts rules and issuers together. */
 export function createPolicy(rules: RuleTable, issuers: readonly TrustedIssuer[]): Policy {
-  const opaque = new Map(rules.rules.map((rule) => [rule, findOpaqueIssuer(rule.issuers, issuers)]))
+  const opaque = new Map(rules.rules.map((rule) => [rule.issuers, findOpaqueIssuer(rule.issuers, issuers)]))
   return {
     rules,
     issuers: new Map(issuers.map((issuer) => [issuer.issuer, issuer])),
-    opaqueIssuer: (rule) => opaque.get(rule),
+    opaqueIssuer: (rule) => opaque.get(rule.issuers),
   }
 }
 

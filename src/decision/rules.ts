@@ -146,7 +146,8 @@ const pathRejected = deny('path_rejected')
  * @throws RangeError for a path that is no template.
  */
 export function compileRules(options: readonly RuleOptions[]): RuleTable {
-  const rules = options.map(compileRule)
+  const share = createSharing()
+  const rules = options.map((each, index) => compileRule(each, index, share))
   const table = createPatternTable(
     rules.map((rule) => {
       return [{ methods: rule.methods, host: rule.host, parts: readTemplate(rule.path).parts }, rule] as const
@@ -189,23 +190,44 @@ export function maskOf(names: RuleOptions['allow_encoded']): number {
   return names.reduce((mask, name) => mask | encodedBits[name], 0)
 }
 
-function compileRule(options: RuleOptions, index: number): Rule {
+type Share = <T>(value: T) => T
+
+/**
+ * Keeps one of all equal values: thousands of rules want the same few things, which are then near when they are looked
+ * at.
+ */
+function createSharing(): Share {
+  const kept = new Map<string, unknown>()
+  return <T>(value: T): T => {
+    const key = value instanceof Set ? `set ${JSON.stringify([...value])}` : JSON.stringify(value)
+    if (key === undefined) return value
+    if (!kept.has(key)) kept.set(key, value)
+    return kept.get(key) as T // what has the same key is the same value
+  }
+}
+
+function compileRule(options: RuleOptions, index: number, share: Share): Rule {
   const { match, scopes, claims, issuers, audience, freshness } = options
+  const conditions = Object.entries(claims).map(([name, value]) => {
+    return { name, oneOf: Array.isArray(value) ? value : [value] }
+  })
   return {
     kind: 'rule',
     id: ruleId(options, index),
     index,
-    methods: match.methods,
+    methods: share(match.methods),
     host: match.host,
     path: match.path,
     public: options.public,
-    scopes: Array.isArray(scopes) ? { all: scopes, any: [] } : scopes,
-    claims: Object.entries(claims).map(([name, value]) => ({ name, oneOf: Array.isArray(value) ? value : [value] })),
-    issuers: issuers === undefined ? undefined : new Set(issuers),
-    audience: typeof audience === 'string' ? [audience] : audience,
-    freshness: typeof freshness === 'string' ? { kind: freshness } : { kind: 'max_age', maxAgeMs: freshness.max_age },
+    scopes: share(Array.isArray(scopes) ? { all: scopes, any: [] } : scopes),
+    claims: share(conditions),
+    issuers: issuers === undefined ? undefined : share(new Set(issuers)),
+    audience: share(typeof audience === 'string' ? [audience] : audience),
+    freshness: share(
+      typeof freshness === 'string' ? { kind: freshness } : { kind: 'max_age', maxAgeMs: freshness.max_age },
+    ),
     allowEncoded: maskOf(options.allow_encoded),
-    upgrade: options.upgrade,
+    upgrade: share(options.upgrade),
     forwardAuthorization: options.forward_authorization,
     maxBody: options.max_body,
   }

@@ -241,11 +241,12 @@ export type AccessFields = {
  * @example {"timestamp":"2026-11-21T09:30:00.000Z","severity_text":"INFO","event.name":"request","http.request.method":"GET","url.path":"/orders/1","http.response.status_code":200,"decision":"allow","reason":"ok","rule":"read-orders","issuer":"https://login.example.com","token_fingerprint":"9f86d081884c7d65","client.address":"10.0.0.7","duration_us":182,"request_id":"5f1c9a02-1"}
  */
 export function formatAccessLine(fields: AccessFields): string {
-  const { timeMs, method, path, fingerprint, clientAddress, durationUs, run, count } = fields
+  const { timeMs, method, path, rule, fingerprint, clientAddress, durationUs, run, count } = fields
+  const { before, behind } = outcomeOf(fields)
   // Of few pieces, which are put together once more when they are written.
   return (
     `${secondOf(timeMs)}${digits[millisecondsOf(timeMs)]}${memberOf(methods, method, beforeMethod, beforePath)}` +
-    `${escaped(path)}${outcomeOf(fields)}${jsonString(fingerprint)}` +
+    `${escaped(path)}${before}${jsonString(rule)}${behind}${jsonString(fingerprint)}` +
     `${memberOf(clients, clientAddress, beforeClient, beforeDuration)}${Math.round(durationUs)}` +
     `${idOf(run, Math.floor(count / 1000))}${count < 1000 ? count : digits[count % 1000]}"}`
   )
@@ -257,22 +258,25 @@ const beforeClient = ',"client.address":'
 const beforeDuration = ',"duration_us":'
 
 /** What has few values comes again: it is looked up, with what stands around it, and not looked through. */
-type Known<Of> = Map<string | undefined, Of>
-type Outcome = Pick<AccessFields, 'status' | 'decision' | 'reason' | 'issuer'> & { readonly text: string }
+type Known = Map<string | undefined, string>
+/** What stands around the rule, for one reason. */
+type Outcome = Pick<AccessFields, 'status' | 'decision' | 'issuer'> & {
+  readonly before: string
+  readonly behind: string
+}
 
-const methods: Known<string> = new Map()
-const clients: Known<string> = new Map()
-// By rule: most of what comes under one ends in the same way.
-const outcomes: Known<Outcome> = new Map()
+const methods: Known = new Map()
+const clients: Known = new Map()
+const outcomes = new Map<string, Outcome[]>()
 const maxKnown = 1000
-// All rules of a large configuration: those asked for in turn would push each other out. 400 bytes each.
-const maxOutcomes = 20_000
+const maxOutcomes = 32
 
-function memberOf(known: Known<string>, value: string | undefined, before: string, behind: string): string {
+function memberOf(known: Known, value: string | undefined, before: string, behind: string): string {
   const found = known.get(value)
   if (found !== undefined) return found
   const text = `${before}${jsonString(value)}${behind}`
-  remember(known, value, text, maxKnown)
+  if (known.size >= maxKnown) known.clear()
+  if ((value ?? '').length <= maxValueLength) known.set(value, text)
   return text
 }
 
@@ -288,26 +292,20 @@ function idText(run: string, thousands: number): string {
   return `,"request_id":"${escaped(run)}-${thousands === 0 ? '' : thousands}`
 }
 
-function outcomeOf({ status, decision, reason, rule, issuer }: AccessFields): string {
-  const known = outcomes.get(rule)
-  if (
-    known !== undefined &&
-    known.status === status &&
-    known.decision === decision &&
-    known.reason === reason &&
-    known.issuer === issuer
-  )
-    return known.text
-  const text =
-    `","http.response.status_code":${status},"decision":"${decision}","reason":${jsonString(reason)}` +
-    `,"rule":${jsonString(rule)},"issuer":${jsonString(issuer)},"token_fingerprint":`
-  remember(outcomes, rule, { status, decision, reason, issuer, text }, maxOutcomes)
-  return text
-}
-
-function remember<Of>(known: Known<Of>, key: string | undefined, value: Of, most: number): void {
-  if (known.size >= most) known.clear()
-  if ((key ?? '').length <= maxValueLength) known.set(key, value)
+function outcomeOf({ status, decision, reason, issuer }: AccessFields): Outcome {
+  let known = outcomes.get(reason)
+  if (known === undefined) {
+    if (outcomes.size >= maxKnown) outcomes.clear()
+    known = []
+    outcomes.set(reason, known)
+  }
+  for (const each of known)
+    if (each.status === status && each.decision === decision && each.issuer === issuer) return each
+  const before = `","http.response.status_code":${status},"decision":"${decision}","reason":${jsonString(reason)},"rule":`
+  const made = { status, decision, issuer, before, behind: `,"issuer":${jsonString(issuer)},"token_fingerprint":` }
+  if (known.length >= maxOutcomes) known.length = 0
+  known.push(made)
+  return made
 }
 
 /**
