@@ -143,7 +143,7 @@ export type HeaderFilter = {
   /**
    * The upstream's lines for the client: without those of its connection, with its `Content-Length`.
    *
-   * @param isKnown Whether the very same list will come again, and may be kept.
+   * @param isKnown Whether the very same list will come again, and may be kept; what is returned is frozen then.
    */
   readonly backward: (rawHeaders: readonly string[], isKnown?: boolean) => readonly string[]
   /** Of what stands behind a body, what may pass (RFC 9110 §6.5.1), to the upstream and back. */
@@ -240,7 +240,7 @@ export function createHeaderFilter(options: HeaderOptions, { isTrustedProxy }: H
       if (fate === 'connection' && lower !== 'content-length') continue
       if (!listed?.has(lower)) lines.push(raw, rawHeaders[at + 1] ?? '')
     }
-    if (isKnown) lastAnswer = { given: rawHeaders, passed: lines }
+    if (isKnown) lastAnswer = { given: rawHeaders, passed: Object.freeze(lines) }
     return lines
   }
 

@@ -3,7 +3,7 @@
 import { Socket } from 'node:net'
 
 type Request = { oncomplete?: (status: number) => void }
-type Handle = { readonly writeLatin1String: (request: Request, text: string) => number }
+type Handle = { readonly writeLatin1String?: (request: Request, text: string) => number }
 type StreamWrap = {
   readonly WriteWrap: new () => Request
   readonly streamBaseState: Int32Array
@@ -28,7 +28,7 @@ export function createDirectWrite(socket: Socket): ((text: string) => boolean) |
   const own = socket as Socket & { readonly _handle?: Handle | null } // not documented, and there since the first versions
   return (text) => {
     const handle = own._handle
-    if (text.length > maxBytes || handle === undefined || handle === null || request === undefined) return false
+    if (text.length > maxBytes || handle?.writeLatin1String === undefined || request === undefined) return false
     if (socket.writableLength > 0 || socket.writableCorked > 0 || socket.connecting || !socket.writable) return false
     const status = handle.writeLatin1String(request, text)
     if (status !== 0) fail(status)
@@ -53,7 +53,12 @@ export function createDirectWrite(socket: Socket): ((text: string) => boolean) |
 
 function findStreamWrap(): StreamWrap | undefined {
   const { binding } = process as unknown as { binding?: (name: string) => Partial<StreamWrap> } // nor is this
-  const found = binding?.('stream_wrap')
+  let found: Partial<StreamWrap> | undefined
+  try {
+    found = binding?.('stream_wrap')
+  } catch {
+    return undefined // so it is under --permission, and where the name is not known any more
+  }
   const isWhole = [found?.WriteWrap, found?.streamBaseState, found?.kLastWriteWasAsync].every(
     (each) => each !== undefined,
   )

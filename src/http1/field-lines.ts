@@ -169,7 +169,7 @@ type WrittenLine = { readonly name: string; readonly value: string; readonly tex
 export type LineFormatter = {
   /** @param lines Names and values alternating. */
   readonly format: (lines: readonly string[]) => string
-  /** Whether this very list was the last of which all is remembered. */
+  /** Whether this very list was the last of which all is remembered: a frozen one, which may come again. */
   readonly isKnown: (lines: readonly string[]) => boolean
 }
 
@@ -203,7 +203,8 @@ export function createLineFormatter(): LineFormatter {
         if (repeatedNames.has(name) && name.length + value.length < maxRepeatedLength) learnPlace(at >> 1, name, value)
       }
     }
-    if (areKnown) last = { lines, text }
+    // Others are slices of what they came with, which may hold a secret, and do not come again.
+    if (areKnown && Object.isFrozen(lines)) last = { lines, text }
     return text
   }
 
@@ -248,7 +249,7 @@ function createGuess(): Guess {
 }
 
 /** Copied: a slice would keep the whole head it was cut from. */
-function copyOf(text: string): string {
+export function copyOf(text: string): string {
   return Buffer.from(text, 'latin1').toString('latin1')
 }
 
@@ -299,8 +300,8 @@ let lastMediaType = ''
 /** The media type of a `Content-Type` (RFC 9110 §8.3), lower-case, without parameters. */
 export function readMediaType(value: string): string {
   if (value === lastContentType) return lastMediaType
-  lastMediaType = value.split(';', 1)[0]?.trim().toLowerCase() ?? ''
   lastContentType = copyOf(value)
+  lastMediaType = lastContentType.split(';', 1)[0]?.trim().toLowerCase() ?? ''
   return lastMediaType
 }
 

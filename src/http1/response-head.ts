@@ -1,5 +1,6 @@
 // RFC 9112 §4 and §6.3, read strictly: an answer we are not sure of is no answer.
 import {
+  copyOf,
   isContentLength,
   isHopeless,
   mayBeRemembered,
@@ -27,7 +28,7 @@ export type ResponseHead = {
   readonly keepAliveMs: number | undefined
   /** `text/event-stream` and the like: the media type, lower-case, without parameters; empty where there is none. */
   readonly mediaType: string
-  /** Whether it is the very head that was read before, which is none that holds a secret. */
+  /** Whether it is the very head that was read before, which is none that holds a secret; its lines are frozen. */
   readonly isKnown: boolean
   /** Bytes of the head, its empty line included. */
   readonly bytes: number
@@ -170,7 +171,9 @@ function learnHead(
   misses = 0
   if (head.bytes > maxKnownBytes || !mayBeRemembered(names)) return
   const written = copyBeginning(text.slice(0, head.bytes))
-  known = { written, isHead: method === 'HEAD', limits, head: { ...head, isKnown: true } }
+  // Copied: a slice would keep all that came with the head, the beginning of a body too.
+  const lines = Object.freeze(head.lines.map(copyOf))
+  known = { written, isHead: method === 'HEAD', limits, head: { ...head, lines, isKnown: true } }
 }
 
 /** RFC 9112 §4. The space before a reason that is not there is often left out, and nothing is lost. */

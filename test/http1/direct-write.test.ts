@@ -1,9 +1,11 @@
 import assert from 'node:assert/strict'
+import { execFile } from 'node:child_process'
 import { once } from 'node:events'
-import type { Socket } from 'node:net'
+import { Socket } from 'node:net'
 import { test } from 'node:test'
 import { setTimeout as wait } from 'node:timers/promises'
 import { TLSSocket } from 'node:tls'
+import { promisify } from 'node:util'
 import { createDirectWrite } from '../../src/http1/direct-write.ts'
 import { openPair } from './pair.ts'
 
@@ -56,6 +58,32 @@ test('createDirectWrite() loses and reorders nothing where the other side reads 
   assert.ok((await all) === `${sent}then a text,${'b'.repeat(100_000)}and the last`)
 })
 
+test('createDirectWrite() goes before nothing that the stream holds back', async () => {
+  await using pair = await openPair()
+  const writes = createDirectWrite(pair.near)
+  const first = Buffer.alloc(20_000_000, 'a') // more than the system takes
+
+  pair.near.write(first)
+  pair.near.write('b'.repeat(1000), 'latin1')
+  assert.equal(writes?.('c'), false)
+  pair.near.write('c', 'latin1')
+  pair.near.end()
+
+  assert.ok((await readAll(pair.far)) === `${first.toString('latin1')}${'b'.repeat(1000)}c`)
+})
+
+test('createDirectWrite() lets several sockets wait at a time', async () => {
+  await using one = await openPair()
+  await using other = await openPair()
+  const [first, second] = [fill(one.near), fill(other.near)]
+
+  one.near.end()
+  other.near.end()
+
+  assert.ok((await readAll(one.far)) === first.sent)
+  assert.ok((await readAll(other.far)) === second.sent)
+})
+
 test('createDirectWrite() takes nothing while something waits to be written, nor after the end', async () => {
   await using pair = await openPair()
   const { writes, sent } = fill(pair.near)
@@ -92,6 +120,18 @@ test('createDirectWrite() closes a socket whose other side is gone, and tells it
 
   assert.deepEqual([errors.length, errors[0]?.message.startsWith('Cannot write')], [1, true])
   assert.equal(writes?.('b'), false)
+})
+
+test("createDirectWrite() leaves all to the stream where Node's permission model is on, or has nothing to write with", async () => {
+  const program = `
+    import { Socket } from 'node:net'
+    const { createDirectWrite } = await import('./src/http1/direct-write.ts')
+    process.stdout.write(String(createDirectWrite(new Socket())))
+  `
+  const args = ['--permission', '--allow-fs-read=*', '--input-type=module', '-e', program]
+
+  assert.equal((await promisify(execFile)(process.execPath, args)).stdout, 'undefined')
+  assert.equal(createDirectWrite(new Socket())?.('a'), false)
 })
 
 test('createDirectWrite() survives a socket that is destroyed while a write waits', async () => {

@@ -1,5 +1,8 @@
 import assert from 'node:assert/strict'
 import { execFile } from 'node:child_process'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { test } from 'node:test'
 import { promisify } from 'node:util'
 
@@ -36,4 +39,58 @@ test('readFieldLines() holds no more the longer somebody tries to have it rememb
   const { stdout } = await execute(process.execPath, ['--expose-gc', '--input-type=module', '-e', program])
 
   assert.ok(Number(stdout) < room, `${stdout} bytes more`)
+})
+
+// Texts cut out of a head keep all of it: what is remembered must be copies. The marks are put together as they are
+// sent, so that they are nowhere else.
+// What is said anew each time is cut out, what is said again is copied already.
+const keeper = `
+  const { writeHeapSnapshot } = await import('node:v8')
+  const { readFileSync } = await import('node:fs')
+  const { createLineFormatter } = await import('./src/http1/field-lines.ts')
+  const { formatAnswerHead } = await import('./src/http1/message-writer.ts')
+  const { readRequestHead } = await import('./src/http1/request-head.ts')
+  const { readResponseHead } = await import('./src/http1/response-head.ts')
+  const limits = { target: 8000, fields: { bytes: 32768, count: 100, one: 8192 } }
+  const { format } = createLineFormatter()
+  const mark = (what, at) => ['mark', what, at].join('-')
+  const bytesOf = (text) => {
+    const bytes = Buffer.allocUnsafeSlow(text.length)
+    bytes.write(text, 'latin1')
+    return bytes
+  }
+  const told = []
+  const round = (at) => {
+    const body = mark('body', at)
+    const answer = bytesOf('HTTP/1.1 200 OK\\r\\nContent-Type: application/json; charset=utf-8\\r\\nServer: a-server-with-a-long-name/' + Math.max(at, 20) + '\\r\\nContent-Length: 7\\r\\n\\r\\n' + body)
+    const head = readResponseHead(answer, 0, 'GET', limits)
+    formatAnswerHead(head.status, head.reason, head.lines, '')
+    answer.fill(0)
+    const request = bytesOf('GET / HTTP/1.1\\r\\nX-Way-' + (at < 39 ? 1 : 99) + ': 1\\r\\nHost: www.a-host-with-a-long-name.test\\r\\nAuthorization: Bearer ' + mark('token', at) + '\\r\\nAccept: text/html,application/xhtml+xml\\r\\nCookie: a=' + mark('cookie', at) + '\\r\\n\\r\\n')
+    const { lines } = readRequestHead(request, 0, limits)
+    format([...lines.slice(2, 4), ...lines.slice(6, 8)])
+    format(lines)
+    request.fill(0)
+    told.push(head.isKnown)
+  }
+  for (let at = 0; at < 40; at += 1) round(at)
+  gc()
+  gc()
+  const file = writeHeapSnapshot(process.argv[1])
+  const held = readFileSync(file, 'latin1').match(/mark-(?:body|token|cookie)-\\d+/g) ?? []
+  process.stdout.write(JSON.stringify({ held, known: told.filter(Boolean).length }))
+`
+
+test('what is remembered of heads keeps nothing else of them', { timeout: 60_000 }, async () => {
+  const directory = mkdtempSync(join(tmpdir(), 'postern-heap-'))
+  try {
+    const args = ['--expose-gc', '--input-type=module', '-e', keeper, join(directory, 'a.heapsnapshot')]
+    const { stdout } = await execute(process.execPath, args)
+
+    const { held, known } = JSON.parse(stdout)
+    assert.deepEqual(held, [])
+    assert.ok(known > 10, `${known} heads were known again`)
+  } finally {
+    rmSync(directory, { recursive: true })
+  }
 })

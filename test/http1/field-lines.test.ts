@@ -190,6 +190,7 @@ test('readFieldLines() finds a line too large that was taken under a larger limi
 })
 
 test('createLineFormatter() writes names and values alternating, whatever it wrote before', () => {
+  let known = 0
   const { format, isKnown } = createLineFormatter()
   const name = fc.constantFrom(
     'Server',
@@ -214,9 +215,14 @@ test('createLineFormatter() writes names and values alternating, whatever it wro
         // The very same list, too.
         for (let count = 0; count <= times; count += 1) assert.equal(format(lines), wanted)
         const mayBeKnown = each.every(([written]) => /^(?:server|date|content-type|host)$/i.test(written))
+        assert.equal(isKnown(lines) && lines.length > 0, false, 'one that is not frozen is kept')
+        Object.freeze(lines)
+        for (let count = 0; count <= times; count += 1) assert.equal(format(lines), wanted)
+        if (isKnown(lines)) known += 1
         assert.ok(mayBeKnown || !isKnown(lines), wanted)
       }
     }),
     { numRuns: 500 },
   )
+  assert.ok(known > 100, `${known} were known`)
 })

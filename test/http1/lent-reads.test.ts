@@ -90,3 +90,20 @@ test('lendReads() gives a buffer for every handle of a socket, and after a read 
   assert.notEqual(own.buffer, first.buffer)
   assert.equal(give(), own)
 })
+
+test('adoptSocket() has nobody listen once the socket is closed, after all have heard of it, and survives a late error', async () => {
+  await using pair = await openPair()
+  const socket = adoptSocket(pair.near)
+  let heard = 0
+  const listener = () => {
+    heard += 1
+  }
+  for (const event of ['data', 'drain', 'end', 'close', 'close']) socket.on(event, listener)
+
+  socket.destroy()
+  await new Promise((resolve) => socket.once('close', resolve))
+
+  assert.equal(heard, 2)
+  assert.deepEqual(socket.eventNames(), ['error'])
+  socket.emit('error', new Error('late'))
+})
