@@ -1,5 +1,5 @@
 // Writing past a stream's bookkeeping: a small text that the system takes at once needs none. That saves 0.5 of 23 µs a
-// request. What Node's own streams do it with is not documented; where any of it is missing, they do it.
+// request. What Node's own streams do it with is not documented; where any of it is missing or forbidden, they do it.
 import { Socket } from 'node:net'
 
 type Request = { oncomplete?: (status: number) => void }
