@@ -17,7 +17,8 @@ const wrap = findStreamWrap()
 let request = wrap && new wrap.WriteWrap()
 
 /**
- * Makes what writes a text to a socket at once; undefined where the socket must do it, as under TLS.
+ * Makes what writes a text (Latin-1) to a socket at once; undefined where the socket must do it, as under TLS. A write
+ * that fails destroys the socket, with an error.
  *
  * @returns Whether it took the text: not while something else waits to be written, or when it is long. What the system
  *   does not take at once goes before all that is written later.

@@ -248,7 +248,7 @@ function createGuess(): Guess {
   return { line: undefined, name: undefined, misses: 0 }
 }
 
-/** Copied: a slice would keep the whole head it was cut from. */
+/** The same text (Latin-1), copied: a slice would keep the whole head it was cut from. */
 export function copyOf(text: string): string {
   return Buffer.from(text, 'latin1').toString('latin1')
 }

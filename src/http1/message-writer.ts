@@ -2,7 +2,7 @@
 import type { Socket } from 'node:net'
 import { createDirectWrite } from './direct-write.ts'
 import { copiedBytes } from './exchange.ts'
-import { createLineFormatter } from './field-lines.ts'
+import { copyOf, createLineFormatter } from './field-lines.ts'
 import { atTurnsEnd } from './turn.ts'
 
 /** Writes one message after another to a socket. What is small waits for company until the end of the turn. */
@@ -24,8 +24,8 @@ export type MessageWriter = {
 
 const maxJoinedBytes = 65_536
 const trailerLines = createLineFormatter()
-
-const lines = createLineFormatter()
+const answerLines = createLineFormatter()
+// The head said last, where all of its lines are remembered.
 let last = { status: 0, reason: '', lines: [] as readonly string[], ours: '', text: '' }
 
 /**
@@ -36,10 +36,9 @@ let last = { status: 0, reason: '', lines: [] as readonly string[], ours: '', te
  */
 export function formatAnswerHead(status: number, reason: string, passed: readonly string[], ours: string): string {
   if (passed === last.lines && status === last.status && reason === last.reason && ours === last.ours) return last.text
-  const text = `HTTP/1.1 ${status} ${reason}\r\n${lines.format(passed)}${ours}\r\n`
+  const text = `HTTP/1.1 ${status} ${reason}\r\n${answerLines.format(passed)}${ours}\r\n`
   // Copied: in one piece it joins what follows.
-  if (lines.isKnown(passed))
-    last = { status, reason, lines: passed, ours, text: Buffer.from(text, 'latin1').toString('latin1') }
+  if (answerLines.isKnown(passed)) last = { status, reason, lines: passed, ours, text: copyOf(text) }
   return text
 }
 

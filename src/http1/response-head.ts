@@ -79,9 +79,8 @@ export function readResponseHead(
   method: string,
   limits: ResponseLimits,
 ): ResponseHead | 'malformed' | undefined {
-  if (searched === 0 && known !== undefined && known.limits === limits && beginWith(bytes, known.written)) {
-    if (known.isHead === (method === 'HEAD')) return known.head
-  }
+  if (searched === 0 && known?.limits === limits && known.isHead === (method === 'HEAD'))
+    if (beginWith(bytes, known.written)) return known.head
   const most = limits.fields.bytes + maxStatusLine + headEnd.length
   if (searched > 0 && bytes.indexOf(headEnd, Math.max(0, searched - 3)) === -1)
     return judgeBeginning(bytes, searched, most)
@@ -184,8 +183,7 @@ function readStatusLine(text: string): StatusLine | undefined {
   if (!text.startsWith(version) || (minor !== 49 && minor !== 48) || text.charCodeAt(8) !== 32) return undefined
   if (!statusCode.test(code) || lineEnd < 12 || lineEnd > maxStatusLine) return undefined
   if (lineEnd > 12 && text.charCodeAt(12) !== 32) return undefined
-  // Copied: a slice would keep the whole head it was cut from.
-  const written = Buffer.from(text.slice(0, lineEnd + 2), 'latin1').toString('latin1')
+  const written = copyOf(text.slice(0, lineEnd + 2))
   const reason = written.slice(13, lineEnd)
   if (outsideReason.test(reason)) return undefined
   lastStatusLine = { written, status: Number(code), reason, isVersion10: minor === 48 }

@@ -335,3 +335,34 @@ test('match() asks no more maps among ten thousand rules than among ten', (t) =>
 
   assert.equal(asked(10_000), asked(10))
 })
+
+test('compileRules() gives every rule what it would have alone, and rules that want alike the same of it', () => {
+  const texts = fc.constantFrom('a', 'b', '1', 'true', 'GET')
+  const values = fc.oneof(texts, fc.constantFrom(1, 0, true, false))
+  const wanted = fc.record(
+    {
+      scopes: fc.oneof(
+        fc.array(texts, { maxLength: 2 }),
+        fc.record({ any: fc.array(texts, { minLength: 1, maxLength: 2 }) }),
+      ),
+      claims: fc.dictionary(texts, fc.oneof(values, fc.array(values, { minLength: 1, maxLength: 2 })), { maxKeys: 2 }),
+      issuers: fc.array(texts, { minLength: 1, maxLength: 2 }),
+      audience: fc.oneof(texts, fc.array(texts, { minLength: 1, maxLength: 2 })),
+    },
+    { requiredKeys: [] },
+  )
+  void fc.assert(
+    fc.property(fc.array(wanted, { minLength: 1, maxLength: 20 }), (all) => {
+      const options = rulesOptions.parse(all.map((each, at) => ({ id: `r${at}`, match: { path: `/r${at}` }, ...each })))
+      const { rules } = compileRules(options)
+
+      for (const [at, rule] of rules.entries()) {
+        const [alone] = compileRules(options.slice(at, at + 1)).rules
+        assert.deepEqual({ ...rule, index: 0 }, alone)
+      }
+    }),
+  )
+  const alike = [1, 2].map((at) => ({ match: { path: `/r${at}` }, scopes: ['a'], issuers: ['https://a.test'] }))
+  const [one, other] = compileRules(rulesOptions.parse(alike)).rules
+  assert.ok(one !== undefined && one.scopes === other?.scopes && one.issuers === other.issuers)
+})
