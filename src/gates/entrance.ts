@@ -2,7 +2,7 @@
 import type { Socket } from 'node:net'
 import { unixAddress } from '../decision/headers.ts'
 import type { Deadline, Deadlines } from '../http1/deadlines.ts'
-import { adoptSocket } from '../http1/lent-reads.ts'
+import { lendAcceptedReads } from '../http1/lent-reads.ts'
 import type { ProxyHeader } from '../http1/proxy-protocol.ts'
 import { readProxyHeader } from '../http1/proxy-protocol.ts'
 import type { Peer } from './gate.ts'
@@ -93,7 +93,7 @@ export function createEntrance(
     const own = isUnix ? unixAddress : (socket.remoteAddress ?? '')
     if (tls === undefined && !proxyProtocol) {
       const peer = { address: own, proto: 'http' } as const
-      entered({ socket: adoptSocket(socket), peer, protocol: undefined, acceptedMs: undefined })
+      entered({ socket: lendAcceptedReads(socket), peer, protocol: undefined, acceptedMs: undefined })
       return
     }
     // Handed over, and gone meanwhile: it would never close again.

@@ -1,6 +1,8 @@
 // The front door: sockets that clients connect to, each brought to its first request and served in what it speaks.
 import type { Socket } from 'node:net'
 import { createServer } from 'node:net'
+import type { Bagged } from '../base/bag.ts'
+import { createBag } from '../base/bag.ts'
 import type { Deadline, Deadlines } from '../http1/deadlines.ts'
 import { lastCall, nextTurn } from '../http1/last-call.ts'
 import type { ServerLimits } from '../http1/limits.ts'
@@ -55,21 +57,24 @@ type Served = Pick<ServerConnection, 'announceClose' | 'closeIdle' | 'destroy'> 
   readonly inFlight: () => number
 }
 
+/** Somebody who was let in; who serves them is another once HTTP/2 is spoken without having been agreed on. */
+type Client = Bagged & { readonly socket: Socket; served: Served }
+
 // A quarter of a second each, or two: a second is long for the first words of a client that has connected.
 const mostLooks = 3
 
 /** Makes a hall with nobody in it. */
 export function createHall(options: HallOptions, deps: FrontDoorDeps): Hall {
   const { deadlines } = deps
-  const served = new Map<Socket, Served>()
+  const clients = createBag<Client>()
   const dropped = new Map(dropCauses.map((cause) => [cause, 0]))
   const entrance = createEntrance(options, options.limits.headMs, { deadlines, drop })
   let isClosing = false
   let emptied: (() => void) | undefined
   return {
     take,
-    inFlight: () => [...served.values()].reduce((sum, each) => sum + each.inFlight(), 0),
-    connections: () => served.size + entrance.waiting(),
+    inFlight: () => clients.all().reduce((sum, { served }) => sum + served.inFlight(), 0),
+    connections: () => clients.size() + entrance.waiting(),
     dropped: () => dropped,
     useTls: entrance.useTls,
     announceClose,
@@ -78,7 +83,7 @@ export function createHall(options: HallOptions, deps: FrontDoorDeps): Hall {
   }
 
   function take(socket: Socket, left: () => void = () => {}): void {
-    if (served.size + entrance.waiting() >= options.maxConnections) {
+    if (clients.size() + entrance.waiting() >= options.maxConnections) {
       drop('limit')
       socket.destroy()
       return
@@ -96,14 +101,14 @@ export function createHall(options: HallOptions, deps: FrontDoorDeps): Hall {
 
   function welcome({ socket, peer, protocol, acceptedMs }: Entered, gone: () => void): void {
     // Who has agreed on it has agreed on nothing else.
-    if (protocol === 'h2') beginHttp2()
-    else beginHttp1()
+    const client: Client = { socket, served: announced(protocol === 'h2' ? overHttp2() : overHttp1()) }
+    clients.add(client)
     socket.on('close', () => {
-      served.delete(socket)
+      clients.delete(client)
       gone()
     })
 
-    function beginHttp1(): void {
+    function overHttp1(): Served {
       let handler: Handler | undefined
       const listen = (made: ServerConnection) => {
         handler = createHandler(made, peer, deps)
@@ -111,32 +116,32 @@ export function createHall(options: HallOptions, deps: FrontDoorDeps): Hall {
         return options.http2 && protocol === undefined ? { ...events, preface } : events
       }
       const connection = createServerConnection(socket, options.limits, deadlines, listen, acceptedMs)
-      serve(socket, { ...connection, inFlight: () => (handler?.isBusy() === true ? 1 : 0) })
+      return { ...connection, inFlight: () => (handler?.isBusy() === true ? 1 : 0) }
     }
 
     /** What came is the beginning of an HTTP/2 session, and is read again as that. */
     function preface(bytes: Buffer): void {
       socket.unshift(bytes)
-      beginHttp2()
+      client.served = announced(overHttp2())
     }
 
-    function beginHttp2(): void {
-      serve(socket, serveHttp2(socket, { limits: options.limits, peer, acceptedMs }, deps))
+    function overHttp2(): Served {
+      return serveHttp2(socket, { limits: options.limits, peer, acceptedMs }, deps)
     }
+  }
+
+  function announced(served: Served): Served {
+    if (isClosing) served.announceClose()
+    return served
   }
 
   function settle(): void {
-    if (served.size + entrance.waiting() === 0) emptied?.()
-  }
-
-  function serve(socket: Socket, connection: Served): void {
-    if (isClosing) connection.announceClose()
-    served.set(socket, connection)
+    if (clients.size() + entrance.waiting() === 0) emptied?.()
   }
 
   function announceClose(): void {
     isClosing = true
-    for (const connection of served.values()) connection.announceClose()
+    for (const { served } of clients.all()) served.announceClose()
   }
 
   async function drain(): Promise<void> {
@@ -147,7 +152,7 @@ export function createHall(options: HallOptions, deps: FrontDoorDeps): Hall {
     // Who has just connected may be about to speak, and could not know.
     for (let looks = 0; looks < mostLooks && hasSilent(); looks += 1) await nextLook()
     entrance.closeIdle()
-    for (const connection of served.values()) connection.closeIdle()
+    for (const { served } of clients.all()) served.closeIdle()
     await new Promise<void>((resolve) => {
       emptied = resolve
       settle()
@@ -155,7 +160,7 @@ export function createHall(options: HallOptions, deps: FrontDoorDeps): Hall {
   }
 
   function hasSilent(): boolean {
-    return entrance.hasSilent() || [...served.keys()].some((socket) => socket.bytesRead === 0)
+    return entrance.hasSilent() || clients.all().some(({ socket }) => socket.bytesRead === 0)
   }
 
   function nextLook(): Promise<void> {
@@ -173,7 +178,7 @@ export function createHall(options: HallOptions, deps: FrontDoorDeps): Hall {
 
   function close(): void {
     entrance.close()
-    for (const connection of served.values()) connection.destroy()
+    for (const { served } of clients.all()) served.destroy()
   }
 }
 

@@ -1,4 +1,5 @@
 // One client's requests, one at a time: read, decided, and done what the decision says. The same for every protocol.
+import type { Bagged } from '../base/bag.ts'
 import type { Clock } from '../base/time.ts'
 import type { Cors } from '../decision/cors.ts'
 import { preflightAllow } from '../decision/cors.ts'
@@ -23,7 +24,7 @@ export type HandlerDeps = GateReports & {
 }
 
 /** Serves the requests of one client. */
-export type Handler = {
+export type Handler = Bagged & {
   /** A request; the one before is over. */
   readonly request: (head: RequestHead) => void
   /** Something that is no request we read: answered, and counted, all the same. */

@@ -1,6 +1,8 @@
 // The HTTP/2 front door, RFC 9113: sessions of clients on the same decision and the same canonicaliser.
+
 import type { ServerHttp2Stream, ServerOptions } from 'node:http2'
 import type { Socket } from 'node:net'
+import { createBag } from '../base/bag.ts'
 import type { Deadline, Deadlines } from '../http1/deadlines.ts'
 import type { ServerLimits } from '../http1/limits.ts'
 import type { Peer } from './gate.ts'
@@ -58,7 +60,7 @@ export function serveHttp2(
   // In HTTP/2 nobody closes one side to go on listening.
   socket.allowHalfOpen = false
   const session = performServerHandshake(socket, sessionOptions(limits))
-  const handlers = new Set<Handler>()
+  const handlers = createBag<Handler>()
   const deadline: Deadline = { atMs: Number.POSITIVE_INFINITY, expire }
   let requests = 0
   let spoiled = 0
@@ -87,7 +89,7 @@ export function serveHttp2(
     announceClose: announce,
     closeIdle: leave,
     destroy: () => socket.destroy(),
-    inFlight: () => [...handlers].filter((handler) => handler.isBusy()).length,
+    inFlight: () => handlers.all().filter((handler) => handler.isBusy()).length,
   }
 
   function begin(stream: ServerHttp2Stream, fields: readonly string[]): void {
@@ -100,7 +102,7 @@ export function serveHttp2(
     }
     requests += 1
     if (requests >= limits.requestsPerConnection) leave()
-    if (handlers.size === 0) deadline.atMs = deadlines.nowMs() + limits.idleMs
+    if (handlers.size() === 0) deadline.atMs = deadlines.nowMs() + limits.idleMs
     const head = readRequestFields(fields, stream.endAfterHeaders, limits.request)
     const isHead = head.kind === 'head' && head.method === 'HEAD'
     const unread = stream.endAfterHeaders ? 'none' : 'chunked'
@@ -139,7 +141,7 @@ export function serveHttp2(
 
   /** Nothing is under way: it may wait for the next request, for a time. */
   function rest(): void {
-    if (handlers.size > 0 || !hasGreeted) return
+    if (handlers.size() > 0 || !hasGreeted) return
     deadline.atMs = deadlines.nowMs() + (isLeaving ? lingerMs : limits.idleMs)
   }
 
@@ -155,7 +157,7 @@ export function serveHttp2(
     if (isLeaving || session.destroyed) return
     isLeaving = true
     announce()
-    if (handlers.size === 0) deadline.atMs = deadlines.nowMs() + lingerMs
+    if (handlers.size() === 0) deadline.atMs = deadlines.nowMs() + lingerMs
     if (!session.ping(close)) close()
   }
 
@@ -164,7 +166,7 @@ export function serveHttp2(
   }
 
   function expire(): void {
-    if (handlers.size > 0) {
+    if (handlers.size() > 0) {
       ask()
       return
     }

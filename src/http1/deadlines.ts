@@ -1,7 +1,9 @@
 // One timer for every wait of every connection: a timer each would cost more than the request it guards.
+import type { Bagged } from '../base/bag.ts'
+import { createBag } from '../base/bag.ts'
 
 /** Something that must have happened by a time. */
-export type Deadline = {
+export type Deadline = Bagged & {
   /** Monotonic milliseconds; `Infinity` while nothing is waited for. Set by its owner, at any time. */
   atMs: number
   /** Called once it has passed: never earlier, and at most two intervals later. */
@@ -23,7 +25,7 @@ const maxAtOnce = 100
 
 /** Makes the watch of one process; it keeps no process alive. */
 export function createDeadlines(clock: { readonly monotonicMs: () => number }): Deadlines {
-  const watched = new Set<Deadline>()
+  const watched = createBag<Deadline>()
   let timer: NodeJS.Timeout | undefined
   let lookedMs = clock.monotonicMs()
   return {
@@ -45,9 +47,9 @@ export function createDeadlines(clock: { readonly monotonicMs: () => number }): 
   function look(): void {
     lookedMs = clock.monotonicMs()
     const due: Deadline[] = []
-    for (const deadline of watched) if (hasPassed(deadline)) due.push(deadline)
+    for (const deadline of watched.all()) if (hasPassed(deadline)) due.push(deadline)
     expireSome(due, 0)
-    if (watched.size > 0 || timer === undefined) return
+    if (watched.size() > 0 || timer === undefined) return
     clearInterval(timer)
     timer = undefined
   }

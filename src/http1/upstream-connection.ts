@@ -1,5 +1,6 @@
 // A connection to an upstream: one request at a time, and discarded on any oddity, so that nobody gets another's answer.
 import type { Socket } from 'node:net'
+import type { Bagged } from '../base/bag.ts'
 import type { BodyReader } from './body.ts'
 import { createBodyReader } from './body.ts'
 import type { Deadline, Deadlines } from './deadlines.ts'
@@ -33,7 +34,7 @@ export type LostRequest = {
 }
 
 /** A connection, given to one request at a time. */
-export type UpstreamConnection = {
+export type UpstreamConnection = Bagged & {
   readonly send: (request: UpstreamRequest, events: AnswerEvents) => void
   /** Whether it may be used, as far as one can tell without using it. */
   readonly isUsable: () => boolean

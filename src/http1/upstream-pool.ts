@@ -1,4 +1,6 @@
 // The connections to an upstream: kept, counted, waited for, and never more than allowed.
+import type { Bagged } from '../base/bag.ts'
+import { createBag } from '../base/bag.ts'
 import type { Deadline, Deadlines } from './deadlines.ts'
 import type { AnswerEvents, Upstream, UpstreamProblem, UpstreamRequest } from './exchange.ts'
 import type { PoolLimits } from './limits.ts'
@@ -11,28 +13,31 @@ import { createUpstreamConnection } from './upstream-connection.ts'
 type Held = {
   /** Connections nobody uses; the one used last is used next, so that the others can end. */
   readonly idle: UpstreamConnection[]
-  readonly all: Set<UpstreamConnection>
+  /** How many there are, with those. */
+  open: number
 }
 type OwnPlace = Place<Held>
 
 /** A request that has no connection yet. */
-type Waiting = {
+type Waiting = Bagged & {
   readonly request: UpstreamRequest
   readonly events: AnswerEvents
   /** Whether a kept connection will not do: one was lost before. */
   readonly wantsNew: boolean
   triesLeft: number
   isCancelled: boolean
+  /** How long it may wait in the queue; undefined while it is not in it. */
+  deadline: Deadline | undefined
 }
 
 /** Makes the pool of one upstream. */
 export function createUpstreamPool(endpoints: Endpoints, limits: PoolLimits, deadlines: Deadlines): Upstream {
-  const hold = () => ({ idle: [], all: new Set<UpstreamConnection>() })
-  const places = createPlaces<Held>(endpoints, deadlines, hold, ({ all, idle }) => all.size - idle.length)
+  const hold = () => ({ idle: [], open: 0 })
+  const places = createPlaces<Held>(endpoints, deadlines, hold, ({ open, idle }) => open - idle.length)
   let isClosed = false
-  const connections = new Set<UpstreamConnection>()
-  const waitings = new Map<AnswerEvents, Waiting>()
-  const queue: (Waiting & Deadline)[] = []
+  const connections = createBag<UpstreamConnection>()
+  const waitings = createBag<Waiting>()
+  const queue: Waiting[] = []
   endpoints.watch?.(changed)
   return { open, cancel, isFull, close }
 
@@ -40,7 +45,7 @@ export function createUpstreamPool(endpoints: Endpoints, limits: PoolLimits, dea
     const place = places.choose()
     const connection = place === undefined ? undefined : takeIdle(place)
     if (connection !== undefined) connection.send(request, events)
-    else enter({ request, events, wantsNew: false, triesLeft: 1, isCancelled: false }, place)
+    else enter({ request, events, wantsNew: false, triesLeft: 1, isCancelled: false, deadline: undefined }, place)
   }
 
   /** A request for which no connection is free: a new one, or the queue. */
@@ -50,23 +55,23 @@ export function createUpstreamPool(endpoints: Endpoints, limits: PoolLimits, dea
       return
     }
     // One that is kept at another place is in the way of the one that is wanted here.
-    if (place !== undefined && connections.size >= limits.connections) longestIdle()?.destroy()
-    if (place !== undefined && connections.size < limits.connections) dial(place, waiting)
+    if (place !== undefined && connections.size() >= limits.connections) longestIdle()?.destroy()
+    if (place !== undefined && connections.size() < limits.connections) dial(place, waiting)
     else if (queue.length >= limits.queued) giveUp(waiting, 'overloaded')
     else enqueue(waiting)
   }
 
   function enqueue(waiting: Waiting): void {
-    const queued = Object.assign(waiting, {
+    waiting.deadline = {
       atMs: deadlines.nowMs() + limits.queuedMs,
       expire() {
-        leaveQueue(queued)
-        giveUp(queued, connections.size < limits.connections ? 'connect' : 'overloaded')
+        leaveQueue(waiting)
+        giveUp(waiting, connections.size() < limits.connections ? 'connect' : 'overloaded')
       },
-    })
-    waitings.set(waiting.events, waiting)
-    deadlines.watch(queued)
-    queue.push(queued)
+    }
+    waitings.add(waiting)
+    deadlines.watch(waiting.deadline)
+    queue.push(waiting)
   }
 
   function longestIdle(): UpstreamConnection | undefined {
@@ -74,23 +79,25 @@ export function createUpstreamPool(endpoints: Endpoints, limits: PoolLimits, dea
   }
 
   function giveUp(waiting: Waiting, problem: UpstreamProblem): void {
-    waitings.delete(waiting.events)
+    waitings.delete(waiting)
     waiting.events.failed(problem)
   }
 
   function begin(connection: UpstreamConnection, waiting: Waiting): void {
-    waitings.delete(waiting.events)
+    waitings.delete(waiting)
     connection.send(waiting.request, waiting.events)
   }
 
-  function leaveQueue(queued: Waiting & Deadline): void {
-    deadlines.unwatch(queued)
-    const at = queue.indexOf(queued)
+  function leaveQueue(waiting: Waiting): void {
+    if (waiting.deadline === undefined) return
+    deadlines.unwatch(waiting.deadline)
+    waiting.deadline = undefined
+    const at = queue.indexOf(waiting)
     if (at !== -1) queue.splice(at, 1)
   }
 
   function dial(place: OwnPlace, waiting: Waiting): void {
-    waitings.set(waiting.events, waiting)
+    waitings.add(waiting)
     let first: Waiting | undefined = waiting
     const connection = createUpstreamConnection(place.endpoint.open, limits, deadlines, {
       connected() {
@@ -105,7 +112,7 @@ export function createUpstreamPool(endpoints: Endpoints, limits: PoolLimits, dea
       failed: (problem, lost) => retry(place, problem, lost),
       closed(why) {
         connections.delete(connection)
-        place.all.delete(connection)
+        place.open -= 1
         const at = place.idle.indexOf(connection)
         if (at !== -1) place.idle.splice(at, 1)
         const unserved = first
@@ -119,7 +126,7 @@ export function createUpstreamPool(endpoints: Endpoints, limits: PoolLimits, dea
       },
     })
     connections.add(connection)
-    place.all.add(connection)
+    place.open += 1
   }
 
   /** No byte of it was sent: once, on a new connection, elsewhere if there is one (product.md §8). */
@@ -135,7 +142,10 @@ export function createUpstreamPool(endpoints: Endpoints, limits: PoolLimits, dea
   function retry(place: OwnPlace, problem: UpstreamProblem, { request, events, isUnlucky }: LostRequest): void {
     // A kept connection may be closed by the other side just as it is used again: that is nobody's failure.
     if (isUnlucky && request.repeatable) {
-      enter({ request, events, wantsNew: true, triesLeft: 0, isCancelled: false }, places.choose(0))
+      enter(
+        { request, events, wantsNew: true, triesLeft: 0, isCancelled: false, deadline: undefined },
+        places.choose(0),
+      )
       return
     }
     if (!isUnlucky) places.blame(place)
@@ -158,7 +168,7 @@ export function createUpstreamPool(endpoints: Endpoints, limits: PoolLimits, dea
   }
 
   function serveQueue(): void {
-    while (queue.length > 0 && connections.size < limits.connections) {
+    while (queue.length > 0 && connections.size() < limits.connections) {
       const next = queue[0]
       const place = places.choose(next?.triesLeft)
       if (next === undefined || place === undefined) return
@@ -186,24 +196,24 @@ export function createUpstreamPool(endpoints: Endpoints, limits: PoolLimits, dea
   }
 
   function cancel(events: AnswerEvents): void {
-    const waiting = waitings.get(events)
+    // Only who breaks off is looked for.
+    const waiting = waitings.all().find((each) => each.events === events)
     if (waiting === undefined) return
     waiting.isCancelled = true
-    waitings.delete(events)
-    const queued = queue.find((each) => each.events === events)
-    if (queued !== undefined) leaveQueue(queued)
+    waitings.delete(waiting)
+    leaveQueue(waiting)
   }
 
   function isFull(): boolean {
-    return queue.length >= limits.queued && connections.size >= limits.connections && longestIdle() === undefined
+    return queue.length >= limits.queued && connections.size() >= limits.connections && longestIdle() === undefined
   }
 
   function close(): void {
     isClosed = true
-    for (const queued of queue.splice(0)) {
-      deadlines.unwatch(queued)
+    for (const queued of [...queue]) {
+      leaveQueue(queued)
       giveUp(queued, 'connect')
     }
-    for (const connection of connections) connection.destroy()
+    for (const connection of connections.all()) connection.destroy()
   }
 }

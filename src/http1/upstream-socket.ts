@@ -28,8 +28,9 @@ export function createSocketOpener(
 }
 
 function openPlain(address: SocketAddress, received: (bytes: Buffer) => void): ReturnType<OpenSocket> {
-  const socket = connect({ ...address, noDelay: true, onread: lendReads(received) })
-  return { socket: letGoWhenClosed(socket), ready: 'connect' }
+  const reads = lendReads(received)
+  const socket = connect({ ...address, noDelay: true, onread: reads })
+  return { socket: letGoWhenClosed(socket).once('close', reads.letGo), ready: 'connect' }
 }
 
 /** Keeps the last session, so that the next handshake is a short one (RFC 8446 §2.2). */

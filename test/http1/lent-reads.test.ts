@@ -3,12 +3,12 @@ import { once } from 'node:events'
 import { test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { copiedBytes } from '../../src/http1/exchange.ts'
-import { adoptSocket, lendReads } from '../../src/http1/lent-reads.ts'
+import { lendAcceptedReads, lendReads } from '../../src/http1/lent-reads.ts'
 import { openPair } from './pair.ts'
 
-test('adoptSocket() makes a socket that reads, writes, pauses and ends as the accepted one would', async () => {
+test('lendAcceptedReads() makes a socket that reads, writes, pauses and ends as the accepted one would', async () => {
   await using pair = await openPair()
-  const socket = adoptSocket(pair.near)
+  const socket = lendAcceptedReads(pair.near)
   let received = ''
   assert.equal(socket.remoteAddress, '127.0.0.1')
   socket.on('data', (chunk: Buffer) => {
@@ -32,13 +32,13 @@ test('adoptSocket() makes a socket that reads, writes, pauses and ends as the ac
   assert.equal(answer, 'bye')
 })
 
-test('adoptSocket() gives large pieces away for good: nobody else reads into them', async () => {
+test('lendAcceptedReads() gives large pieces away for good: nobody else reads into them', async () => {
   await using one = await openPair()
   await using other = await openPair()
   const kept: Buffer[] = []
   let read = 0
-  adoptSocket(one.near).on('data', (chunk: Buffer) => void kept.push(chunk))
-  adoptSocket(other.near).on('data', (chunk: Buffer) => {
+  lendAcceptedReads(one.near).on('data', (chunk: Buffer) => void kept.push(chunk))
+  lendAcceptedReads(other.near).on('data', (chunk: Buffer) => {
     read += chunk.length
   })
 
@@ -55,11 +55,11 @@ test('adoptSocket() gives large pieces away for good: nobody else reads into the
   assert.match(Buffer.concat(kept).toString('latin1'), /^x{8194}$/)
 })
 
-test('adoptSocket() lends small pieces of one buffer that all sockets share', async () => {
+test('lendAcceptedReads() lends small pieces of one buffer that all sockets share', async () => {
   await using one = await openPair()
   await using other = await openPair()
   const lent: Buffer[] = []
-  for (const { near } of [one, other]) adoptSocket(near).on('data', (chunk: Buffer) => void lent.push(chunk))
+  for (const { near } of [one, other]) lendAcceptedReads(near).on('data', (chunk: Buffer) => void lent.push(chunk))
 
   for (const { far } of [one, other, one]) {
     far.write('small')
@@ -91,9 +91,9 @@ test('lendReads() gives a buffer for every handle of a socket, and after a read 
   assert.equal(give(), own)
 })
 
-test('adoptSocket() has nobody listen once the socket is closed, after all have heard of it, and survives a late error', async () => {
+test('lendAcceptedReads() has nobody listen once the socket is closed, after all have heard of it, and survives a late error', async () => {
   await using pair = await openPair()
-  const socket = adoptSocket(pair.near)
+  const socket = lendAcceptedReads(pair.near)
   let heard = 0
   const listener = () => {
     heard += 1

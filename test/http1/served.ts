@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import type { Socket } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Deadline, Deadlines } from '../../src/http1/deadlines.ts'
-import { adoptSocket } from '../../src/http1/lent-reads.ts'
+import { lendAcceptedReads } from '../../src/http1/lent-reads.ts'
 import type { ServerLimits } from '../../src/http1/limits.ts'
 import type { RequestHead } from '../../src/http1/request-head.ts'
 import type { ServerConnection } from '../../src/http1/server-connection.ts'
@@ -112,7 +112,7 @@ export async function serve(
     hears?.(what, connection)
   }
   const { far } = pair
-  const near = lends ? adoptSocket(pair.near) : pair.near
+  const near = lends ? lendAcceptedReads(pair.near) : pair.near
   const connection = createServerConnection(near, { ...limits, ...changed }, deadlines, (made) => ({
     request(head) {
       tell(`request ${head.method} ${head.target}`)
