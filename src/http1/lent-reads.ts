@@ -6,51 +6,103 @@ import { copiedBytes } from './exchange.ts'
 const readBytes = 65_536
 const shared = Buffer.allocUnsafeSlow(readBytes)
 
-/** An `onread`; after `letGo` nobody is told of what is read. */
+// Buffers that nobody needs, to read large pieces into: a new one for each would be a long collection of garbage for
+// every few megabytes.
+const spare: Buffer[] = []
+const maxSpare = 16
+
+// The buffer of the large piece that is being told of, and how much of that nobody needs any more.
+let given: ArrayBufferLike | undefined
+let givenBack = 0
+
+/**
+ * Says of bytes, while they are being told of, that nobody needs so many of them any more. Only when all of a large piece
+ * is given back its buffer is read into again.
+ */
+export function giveBack(bytes: Buffer, count: number): void {
+  if (given !== undefined && bytes.buffer === given) givenBack += count
+}
+
+/** An `onread`; after `letGo`, which is for a closed socket, nobody is told of anything. */
 export type LentReads = OnReadOpts & { readonly letGo: () => void }
 
 /**
  * The `onread` of a socket to an upstream: what is read goes to `received`, lent up to `copiedBytes`, a larger piece given
- * away. While reads are large the socket reads into buffers of its own, which need no copy: that saves a tenth of a long
+ * away. While reads are large the socket reads into a buffer of its own, which needs no copy: that saves a tenth of a long
  * answer. There are few such sockets, and each keeps one buffer at most.
  */
 export function lendReads(received: (bytes: Buffer) => void): LentReads {
   let receive: ((bytes: Buffer) => void) | undefined = received
   let current: Buffer = shared
   let next: Buffer | undefined
+  // Whether nobody else holds on to the current one.
+  let isFree = true
   let hasRead = false
   return {
     // Asked for after each read, where undefined leaves the buffer as it is; and for each handle the socket gets.
     buffer() {
-      const given = hasRead ? next : current
+      const asked = hasRead ? next : current
       hasRead = false
       next = undefined
-      current = given ?? current
-      return given as Buffer // the types know nothing of undefined
+      if (asked !== undefined && asked !== current) {
+        if (isFree) putAway(current)
+        current = asked
+        isFree = true
+      }
+      return asked as Buffer // the types know nothing of undefined
     },
     callback(count, buffer) {
       hasRead = true
       const isOwn = buffer !== shared
-      const bytes = isOwn ? Buffer.from(buffer.buffer, buffer.byteOffset, count) : firstOf(count)
-      const isLarge = count >= readBytes / 2
-      if (isLarge) next = Buffer.allocUnsafeSlow(readBytes)
-      else if (isOwn) next = shared
-      receive?.(isLarge && isOwn ? bytes : lentOrCopied(bytes))
+      if (count >= readBytes / 2) tellLarge(count)
+      else {
+        if (isOwn) next = shared
+        receive?.(lentOrCopied(isOwn ? firstOf(current, count) : firstOfShared(count)))
+      }
       return true
     },
     letGo() {
       receive = undefined
+      if (next === undefined && isFree) putAway(current)
+      else if (next !== undefined) putAway(next)
     },
   }
+
+  function tellLarge(count: number): void {
+    const own = current === shared ? takeBuffer() : current
+    if (current === shared) shared.copy(own, 0, 0, count)
+    given = own.buffer
+    givenBack = 0
+    receive?.(firstOf(own, count))
+    const isBack = givenBack === count
+    given = undefined
+    if (current === shared) next = isBack ? own : takeBuffer()
+    else if (!isBack) {
+      isFree = false
+      next = takeBuffer()
+    }
+  }
+}
+
+function takeBuffer(): Buffer {
+  return spare.pop() ?? Buffer.allocUnsafeSlow(readBytes)
+}
+
+function putAway(buffer: Buffer): void {
+  if (buffer !== shared && spare.length < maxSpare) spare.push(buffer)
+}
+
+function firstOf(buffer: Buffer, count: number): Buffer {
+  return Buffer.from(buffer.buffer, buffer.byteOffset, count)
 }
 
 // Nobody holds on to a view of what is lent: one for each length will do, 120 bytes each.
 const views: (Buffer | undefined)[] = new Array(copiedBytes + 1).fill(undefined)
 
-function firstOf(count: number): Buffer {
+function firstOfShared(count: number): Buffer {
   const known = views[count]
   if (known !== undefined) return known
-  const view = Buffer.from(shared.buffer, shared.byteOffset, count)
+  const view = firstOf(shared, count)
   if (count <= copiedBytes) views[count] = view
   return view
 }
@@ -65,7 +117,7 @@ const names = findNames()
 
 /**
  * Has the `data` of an accepted socket lent in the same way: a server's sockets cannot be told to when they are made. That
- * saves 2 of 29 µs a request. A socket of another kind, as under TLS, is served as it is.
+ * saves 2 of 29 µs a request. Its reading begins; a socket of another kind, as under TLS, is served as it is.
  *
  * @returns The socket itself.
  */
@@ -77,9 +129,11 @@ export function lendAcceptedReads(accepted: Socket): Socket {
   handle.useUserBuffer(shared)
   socket[names.buffer] = shared
   socket[names.callback] = (count: number) => {
-    socket.emit('data', lentOrCopied(firstOf(count)))
+    socket.emit('data', lentOrCopied(firstOfShared(count)))
     return true
   }
+  // As one is that was handed over from another process.
+  if (socket.isPaused()) socket.resume()
   return letGoWhenClosed(socket)
 }
 

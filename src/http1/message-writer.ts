@@ -3,6 +3,7 @@ import type { Socket } from 'node:net'
 import { createDirectWrite } from './direct-write.ts'
 import { copiedBytes } from './exchange.ts'
 import { copyOf, createLineFormatter } from './field-lines.ts'
+import { giveBack } from './lent-reads.ts'
 import { atTurnsEnd } from './turn.ts'
 
 /** Writes one message after another to a socket. What is small waits for company until the end of the turn. */
@@ -10,7 +11,7 @@ export type MessageWriter = {
   /** @param head The whole head, its empty line included. */
   readonly begin: (head: string, isChunked: boolean) => void
   /**
-   * @param chunk Of up to `copiedBytes`: copied; a larger one is kept until it is written.
+   * @param chunk Of up to `copiedBytes`: copied; a larger one is kept until it is written, or given back at once.
    * @returns Whether the socket wants more; if not, it emits `drain` when it does.
    */
   readonly write: (chunk: Buffer) => boolean
@@ -66,14 +67,21 @@ export function createMessageWriter(socket: Socket): MessageWriter {
       if (chunked) out += '\r\n'
       if (out.length > maxJoinedBytes) send()
     } else {
-      socket.cork()
-      if (out !== '') socket.write(out, 'latin1')
-      socket.write(chunk)
-      socket.uncork()
+      writeNow(chunk)
       // The chunk's end goes with whatever comes next.
       out = chunked ? '\r\n' : ''
     }
     return !socket.writableNeedDrain
+  }
+
+  function writeNow(chunk: Buffer): void {
+    const became = socket.destroyed ? 'refused' : (directWrite?.bytes(out, chunk) ?? 'refused')
+    if (became === 'written') giveBack(chunk, chunk.length)
+    if (became !== 'refused') return
+    socket.cork()
+    if (out !== '') socket.write(out, 'latin1')
+    socket.write(chunk)
+    socket.uncork()
   }
 
   function end(trailers: readonly string[]): void {
@@ -96,6 +104,6 @@ export function createMessageWriter(socket: Socket): MessageWriter {
     if (out === '') return
     const text = out
     out = ''
-    if (!socket.destroyed && directWrite?.(text) !== true) socket.write(text, 'latin1')
+    if (!socket.destroyed && directWrite?.text(text) !== true) socket.write(text, 'latin1')
   }
 }

@@ -6,6 +6,7 @@ import { createBodyReader } from './body.ts'
 import type { Deadline, Deadlines } from './deadlines.ts'
 import type { AnswerEvents, UpstreamExchange, UpstreamProblem, UpstreamRequest } from './exchange.ts'
 import { createLineFormatter } from './field-lines.ts'
+import { giveBack } from './lent-reads.ts'
 import type { UpstreamLimits } from './limits.ts'
 import { createMessageWriter } from './message-writer.ts'
 import type { Framing } from './request-head.ts'
@@ -188,6 +189,7 @@ export function createUpstreamConnection(
         lose('reset')
         return
       }
+      giveBack(rest, head.bytes)
       rest = rest.subarray(head.bytes)
       if (head.status >= 200) {
         beginAnswer(head, rest)

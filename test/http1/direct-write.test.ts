@@ -18,8 +18,9 @@ async function readAll(socket: Socket): Promise<string> {
 
 /** Writes to an end whose other end does not read, until the system takes no more of it at once. */
 function fill(near: Socket): { readonly writes: (text: string) => boolean; readonly sent: string } {
-  const writes = createDirectWrite(near)
-  assert.ok(writes !== undefined)
+  const direct = createDirectWrite(near)
+  assert.ok(direct !== undefined)
+  const writes = direct.text
   let sent = ''
   for (let count = 0; count < 10_000; count += 1) {
     const text = `${count}:${'x'.repeat(10_000)}\xff`
@@ -31,7 +32,7 @@ function fill(near: Socket): { readonly writes: (text: string) => boolean; reado
 
 test('createDirectWrite() writes every byte as it is, past the stream', async () => {
   await using pair = await openPair()
-  const writes = createDirectWrite(pair.near)
+  const writes = createDirectWrite(pair.near)?.text
   const text = Array.from({ length: 256 }, (_, code) => String.fromCharCode(code)).join('')
 
   assert.equal(writes?.(text), true)
@@ -51,7 +52,7 @@ test('createDirectWrite() loses and reorders nothing where the other side reads 
   assert.ok(pair.near.writableNeedDrain)
   const all = readAll(pair.far)
   await once(pair.near, 'drain')
-  const writes = createDirectWrite(pair.near)
+  const writes = createDirectWrite(pair.near)?.text
   assert.equal(writes?.('and the last'), true)
   pair.near.end()
 
@@ -60,7 +61,7 @@ test('createDirectWrite() loses and reorders nothing where the other side reads 
 
 test('createDirectWrite() goes before nothing that the stream holds back', async () => {
   await using pair = await openPair()
-  const writes = createDirectWrite(pair.near)
+  const writes = createDirectWrite(pair.near)?.text
   const first = Buffer.alloc(20_000_000, 'a') // more than the system takes
 
   pair.near.write(first)
@@ -99,13 +100,13 @@ test('createDirectWrite() takes nothing while something waits to be written, nor
 test('createDirectWrite() leaves a long text to the stream, and what goes through TLS', async () => {
   await using pair = await openPair()
 
-  assert.equal(createDirectWrite(pair.near)?.('x'.repeat(16_001)), false)
+  assert.equal(createDirectWrite(pair.near)?.text('x'.repeat(16_001)), false)
   assert.equal(createDirectWrite(new TLSSocket(pair.far)), undefined)
 })
 
 test('createDirectWrite() closes a socket whose other side is gone, and tells it as an error', async () => {
   await using pair = await openPair()
-  const writes = createDirectWrite(pair.near)
+  const writes = createDirectWrite(pair.near)?.text
   const errors: Error[] = []
   pair.near.on('error', (error) => errors.push(error))
   const closed = new Promise((resolve) => pair.near.once('close', resolve))
@@ -131,7 +132,7 @@ test("createDirectWrite() leaves all to the stream where Node's permission model
   const args = ['--permission', '--allow-fs-read=*', '--input-type=module', '-e', program]
 
   assert.equal((await promisify(execFile)(process.execPath, args)).stdout, 'undefined')
-  assert.equal(createDirectWrite(new Socket())?.('a'), false)
+  assert.equal(createDirectWrite(new Socket())?.text('a'), false)
 })
 
 test('createDirectWrite() survives a socket that is destroyed while a write waits', async () => {

@@ -8,7 +8,11 @@ import { connect } from 'node:net'
 import { setTimeout as wait } from 'node:timers/promises'
 import { createRandom, seedOfRun } from '../support/random.ts'
 
-const gibibyte = 1_073_741_824
+/** Long answers of the service, by their paths. */
+const lengths: ReadonlyMap<string, number> = new Map([
+  ['/open/mebibyte', 1_048_576],
+  ['/open/gibibyte', 1_073_741_824],
+])
 const head = (method: string, target: string, lines = '') =>
   `${method} ${target} HTTP/1.1\r\nHost: api.test\r\n${lines}\r\n`
 
@@ -50,23 +54,24 @@ function say(line: string): void {
   process.stdout.write(`${line}\n`)
 }
 
-/** The service: a gibibyte where that is asked for, and else two bytes once the request has ended. */
+/** The service: a long answer where that is asked for, and else two bytes once the request has ended. */
 async function serve(): Promise<void> {
   const part = Buffer.alloc(65_536, 'x')
   const server = createServer({ keepAliveTimeout: 60_000, requestTimeout: 0 }, (request, response) => {
     request.on('error', () => {})
-    if (request.url !== '/open/gibibyte') {
+    const length = lengths.get(request.url ?? '')
+    if (length === undefined) {
       request.resume().on('end', () => response.writeHead(200, { 'content-length': 2 }).end('ok'))
       return
     }
-    let left = gibibyte
+    let left = length
     const more = () => {
       if (left === 0 || response.destroyed) return void response.end()
       left -= part.length
       // One at a time: the others' answers are to come from here, too.
       response.write(part, more)
     }
-    response.writeHead(200, { 'content-length': gibibyte })
+    response.writeHead(200, { 'content-length': length })
     more()
   })
   server.listen({ port: 0, host: '127.0.0.1', backlog: 4096 })
@@ -122,8 +127,8 @@ async function abortAll(): Promise<void> {
     head('GET', '/open/a').repeat(5),
     head('GET', '/closed', 'Authorization: Bearer x\r\n'),
   ]
-  // Seldom: a download at full speed is no small thing by itself, whole or not.
-  const download = head('GET', '/open/gibibyte')
+  // Seldom, and of a length that most get in a moment: a download at full speed is no small thing by itself, whole or not.
+  const download = head('GET', '/open/mebibyte')
   let left = count
   say('ready')
   await Promise.all(Array.from({ length: 10 }, lane))
