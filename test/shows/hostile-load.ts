@@ -4,11 +4,13 @@ import { spawnSync } from 'node:child_process'
 import { loadavg } from 'node:os'
 import { setTimeout as wait } from 'node:timers/promises'
 import type { Attack, Cost, HostileScene, Others } from './hostile-scene.ts'
-import { attacks, openHostileScene, roomyFlags, untilBaseline } from './hostile-scene.ts'
+import { attacks, openHostileScene, politeFlags, untilBaseline } from './hostile-scene.ts'
 
 // Those who measure are clients, too.
-if (!roomyFlags.every((flag) => process.execArgv.includes(flag)))
-  process.exit(spawnSync(process.execPath, [...roomyFlags, ...process.argv.slice(1)], { stdio: 'inherit' }).status ?? 1)
+if (!politeFlags.every((flag) => process.execArgv.includes(flag)))
+  process.exit(
+    spawnSync(process.execPath, [...politeFlags, ...process.argv.slice(1)], { stdio: 'inherit' }).status ?? 1,
+  )
 
 const counts: Readonly<Record<Attack, number>> = {
   'slow heads': 2000,

@@ -43,13 +43,19 @@ export type HostileScene = AsyncDisposable & {
   readonly attack: (kind: Attack, count: number) => Promise<AsyncDisposable & { readonly done: Promise<void> }>
 }
 
+const support = (file: string) => pathToFileURL(join(import.meta.dirname, '../support', file)).href
 /**
- * For clients and services: room enough to collect no garbage while they are looked at. They stand for other machines, and
- * their collectors would take the gateway's processor.
+ * For clients and services, who stand for other machines: they must not take the gateway's processor by collecting or
+ * compiling.
  */
-export const roomyFlags = ['--min-semi-space-size=64', '--max-semi-space-size=64', '--initial-old-space-size=512']
+export const politeFlags = [
+  '--min-semi-space-size=64',
+  '--max-semi-space-size=64',
+  '--initial-old-space-size=512',
+  `--import=${support('yield-helpers.ts')}`,
+]
 const program = join(import.meta.dirname, 'hostile-attacker.ts')
-const collects = `--expose-gc --import ${pathToFileURL(join(import.meta.dirname, '../support/collect-on-signal.ts')).href}`
+const collects = `--expose-gc --import ${support('collect-on-signal.ts')}`
 
 /** Starts the gateway and the service behind it, with these members of its sections. */
 export async function openHostileScene({
@@ -112,7 +118,7 @@ async function run(
   port: number,
   count: number,
 ): Promise<AsyncDisposable & { readonly said: string; readonly done: Promise<void> }> {
-  const child = spawn(process.execPath, [...roomyFlags, program, kind, String(port), String(count)], {
+  const child = spawn(process.execPath, [...politeFlags, program, kind, String(port), String(count)], {
     stdio: ['pipe', 'pipe', 'inherit'],
   })
   const lines = createInterface(child.stdout)
