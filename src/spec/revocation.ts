@@ -1,5 +1,6 @@
 // Product specification §6: what the entries of a blacklist mean, held in memory. Pure. It stands here, and not with the
 // decisions, because the feed and the operator's own list both hold one.
+import { createCountingFilter } from '../base/counting-filter.ts'
 import type { BlacklistCause, BlacklistKind } from './blacklist-feed.ts'
 import { blacklistCauses } from './blacklist-feed.ts'
 import type { Claims } from './claims.ts'
@@ -66,6 +67,8 @@ const maxRanges = 8
 export function createRevocationIndex(options: { readonly capacity: number }): RevocationIndex {
   // A million of these is a size somebody configures: a number is until × 8 + cause, and costs a third of an object.
   const tokens = new Map<string, number | Range>()
+  // Asked first: it can only say of a value that it is not among the tokens.
+  const filter = createCountingFilter(() => tokens.keys())
   // Walked through once and never restarted: skipping the deleted beginning of a Map anew for each eviction is quadratic.
   let oldest = tokens.keys()
   const ranges = {
@@ -94,7 +97,7 @@ export function createRevocationIndex(options: { readonly capacity: number }): R
 
   function find({ claims, kid }: RevocableToken, nowS: number): RevocationHit | undefined {
     const issuedS = claims.iat === undefined ? 0 : Math.floor(claims.iat)
-    if (claims.jti !== undefined && tokens.size > 0) {
+    if (claims.jti !== undefined && tokens.size > 0 && filter.mayHave(claims.jti)) {
       const held = tokens.get(claims.jti)
       const cause = held === undefined ? undefined : names(asRange(held), issuedS, nowS)
       if (cause !== undefined) return { kind: 'jti', cause }
@@ -138,6 +141,7 @@ export function createRevocationIndex(options: { readonly capacity: number }): R
       const held = tokens.get(value)
       // A jti names one token, so there is nothing to keep apart. Deleted first: set alone would leave it among the old.
       if (held !== undefined) tokens.delete(value)
+      else filter.add(value)
       const range = held === undefined ? added : widen(asRange(held), added)
       tokens.set(value, range.issued_before === Number.POSITIVE_INFINITY ? pack(range) : range)
     }
@@ -153,9 +157,13 @@ export function createRevocationIndex(options: { readonly capacity: number }): R
       }
       if (next.done === true) return
       const held = tokens.get(next.value)
-      tokens.delete(next.value)
+      forget(next.value)
       if (held !== undefined) noteLeftOut(asRange(held).until)
     }
+  }
+
+  function forget(value: string): void {
+    if (tokens.delete(value)) filter.delete(value)
   }
 
   function covers(entry: Revocation): boolean {
@@ -184,7 +192,7 @@ export function createRevocationIndex(options: { readonly capacity: number }): R
   /** Deletes as it goes; each step is one value looked at. */
   function* expire(nowS: number): Iterator<undefined> {
     for (const [value, held] of tokens) {
-      if (asRange(held).until <= nowS) tokens.delete(value)
+      if (asRange(held).until <= nowS) forget(value)
       yield
     }
     for (const kind of rangeKinds) {
