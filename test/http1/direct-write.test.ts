@@ -73,6 +73,39 @@ test('createDirectWrite() goes before nothing that the stream holds back', async
   assert.ok((await readAll(pair.far)) === `${first.toString('latin1')}${'b'.repeat(1000)}c`)
 })
 
+test('createDirectWrite().bytes() writes a text and bytes behind it, and says that nobody needs them any more', async () => {
+  await using pair = await openPair()
+  const direct = createDirectWrite(pair.near)
+  const bytes = Buffer.alloc(20_000, 'b')
+
+  assert.equal(direct?.bytes('head,\xff', bytes), 'written')
+  assert.equal(direct?.bytes('', bytes), 'written')
+  bytes.fill('!')
+  assert.equal(pair.near.writableLength, 0)
+  pair.near.end()
+
+  assert.ok((await readAll(pair.far)) === `head,\xff${'b'.repeat(40_000)}`)
+})
+
+test('createDirectWrite().bytes() says of bytes that have to wait that it holds on to them, and sends all of them', async () => {
+  await using pair = await openPair()
+  const direct = createDirectWrite(pair.near)
+  let sent = ''
+  let became: string | undefined = 'written'
+  for (let count = 0; count < 1000 && became === 'written'; count += 1) {
+    const [text, bytes] = [`${count}:`, Buffer.alloc(100_000, 97 + (count % 26))]
+    became = direct?.bytes(text, bytes)
+    sent += text + bytes.toString('latin1')
+  }
+
+  assert.equal(became, 'held')
+  assert.equal(direct?.bytes('', Buffer.alloc(10)), 'refused')
+  pair.near.write('the last')
+  pair.near.end()
+
+  assert.ok((await readAll(pair.far)) === `${sent}the last`)
+})
+
 test('createDirectWrite() lets several sockets wait at a time', async () => {
   await using one = await openPair()
   await using other = await openPair()

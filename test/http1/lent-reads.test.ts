@@ -3,7 +3,7 @@ import { once } from 'node:events'
 import { test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { copiedBytes } from '../../src/http1/exchange.ts'
-import { lendAcceptedReads, lendReads } from '../../src/http1/lent-reads.ts'
+import { giveBack, lendAcceptedReads, lendReads } from '../../src/http1/lent-reads.ts'
 import { openPair } from './pair.ts'
 
 test('lendAcceptedReads() makes a socket that reads, writes, pauses and ends as the accepted one would', async () => {
@@ -89,6 +89,96 @@ test('lendReads() gives a buffer for every handle of a socket, and after a read 
   assert.ok(own)
   assert.notEqual(own.buffer, first.buffer)
   assert.equal(give(), own)
+})
+
+/** What a socket does with an `onread`: reads of so many bytes, each of another letter. */
+function createReader(received: (bytes: Buffer) => void) {
+  const reads = lendReads(received)
+  const give = reads.buffer as () => Buffer | undefined // what we make is a function
+  let current = give() ?? Buffer.alloc(0)
+  return {
+    read(count: number, letter: string) {
+      const into = current
+      into.fill(letter, 0, count)
+      reads.callback(count, into)
+      current = give() ?? current
+      return into.buffer
+    },
+    letGo: reads.letGo,
+  }
+}
+
+test('lendReads() reads into the same buffer again where all of a large piece is given back', () => {
+  const told: string[] = []
+  const reader = createReader((bytes) => {
+    told.push(`${bytes.length}${bytes.toString('latin1', 0, 1)}`)
+    giveBack(bytes, bytes.length)
+  })
+  reader.read(65_536, 'a')
+
+  const [one, other] = [reader.read(65_536, 'b'), reader.read(40_000, 'c')]
+
+  assert.equal(one, other)
+  assert.deepEqual(told, ['65536a', '65536b', '40000c'])
+})
+
+test('lendReads() reads into another buffer while anybody holds on to a part of a large piece', () => {
+  const kept: Buffer[] = []
+  const reader = createReader((bytes) => {
+    kept.push(bytes)
+    // A head, say.
+    giveBack(bytes, 100)
+  })
+  for (const letter of ['a', 'b', 'c', 'd']) reader.read(65_536, letter)
+  // The next of them might get a buffer that was put away.
+  reader.letGo()
+  const next = createReader((bytes) => giveBack(bytes, bytes.length))
+  for (const letter of ['x', 'y', 'z']) next.read(65_536, letter)
+
+  assert.equal(new Set(kept.map(({ buffer }) => buffer)).size, 4)
+  assert.deepEqual(
+    kept.map((bytes) => bytes.toString('latin1')),
+    ['a', 'b', 'c', 'd'].map((letter) => letter.repeat(65_536)),
+  )
+})
+
+test('giveBack() does nothing for bytes of another buffer, nor when nothing is being told of', () => {
+  let last: Buffer = Buffer.alloc(0)
+  const reader = createReader((bytes) => {
+    last = bytes
+    giveBack(Buffer.alloc(65_536), 65_536)
+  })
+  reader.read(65_536, 'a')
+  const into = reader.read(65_536, 'b')
+  giveBack(last, last.length)
+
+  assert.notEqual(reader.read(65_536, 'c'), into)
+  assert.equal(last.toString('latin1'), 'c'.repeat(65_536))
+})
+
+test('lendReads() puts a buffer of its own away for others, once it is closed or its reads are small', () => {
+  const first = createReader((bytes) => giveBack(bytes, bytes.length))
+  const got: ArrayBufferLike[] = []
+  const others = [1, 2].map(() => createReader(({ buffer }) => void got.push(buffer)))
+  first.read(65_536, 'a')
+  const own = first.read(65_536, 'b')
+  first.read(10, 'c')
+  first.letGo()
+
+  for (const other of others) other.read(65_536, 'd')
+
+  assert.equal(got[0], own)
+  assert.notEqual(got[1], own)
+})
+
+test('lendAcceptedReads() reads from a socket that was handed over paused', async () => {
+  await using pair = await openPair()
+  pair.near.pause()
+  const data = once(lendAcceptedReads(pair.near), 'data')
+
+  pair.far.write('hello')
+
+  assert.equal(String(await data), 'hello')
 })
 
 test('lendAcceptedReads() has nobody listen once the socket is closed, after all have heard of it, and survives a late error', async () => {
