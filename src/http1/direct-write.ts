@@ -16,7 +16,9 @@ type StreamWrap = {
 }
 
 // Node copies no more than this to where it can be written from at once.
-const maxBytes = 16_000
+const maxTextBytes = 16_000
+// What waits here is not counted as the stream's: one piece as it is read, and no more.
+const maxBytes = 65_536
 const wrap = findStreamWrap()
 // Of no use until a write has to wait: one does for all that do not.
 let request = wrap && new wrap.WriteWrap()
@@ -26,7 +28,7 @@ export type DirectWrite = {
   /** @returns Whether it took the text (Latin-1); not when it is long. */
   readonly text: (text: string) => boolean
   /**
-   * A text, and bytes behind it.
+   * A text, and bytes behind it, up to 64 KiB.
    *
    * @returns Whether it took them: `held` until the bytes are written, which must not change before.
    */
@@ -44,7 +46,7 @@ export function createDirectWrite(socket: Socket): DirectWrite | undefined {
   return {
     text(text) {
       const handle = own._handle
-      if (text.length > maxBytes || handle?.writeLatin1String === undefined || request === undefined) return false
+      if (text.length > maxTextBytes || handle?.writeLatin1String === undefined || request === undefined) return false
       if (hasToWait()) return false
       hasLeft(handle.writeLatin1String(request, text), undefined)
       return true
@@ -52,7 +54,7 @@ export function createDirectWrite(socket: Socket): DirectWrite | undefined {
     bytes(text, bytes) {
       const handle = own._handle
       if (handle?.writeBuffer === undefined || handle.writev === undefined || request === undefined) return 'refused'
-      if (hasToWait()) return 'refused'
+      if (bytes.length > maxBytes || hasToWait()) return 'refused'
       const status =
         text === ''
           ? handle.writeBuffer(request, bytes)

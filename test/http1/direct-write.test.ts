@@ -80,6 +80,7 @@ test('createDirectWrite().bytes() writes a text and bytes behind it, and says th
 
   assert.equal(direct?.bytes('head,\xff', bytes), 'written')
   assert.equal(direct?.bytes('', bytes), 'written')
+  assert.equal(direct?.bytes('', Buffer.alloc(65_537)), 'refused')
   bytes.fill('!')
   assert.equal(pair.near.writableLength, 0)
   pair.near.end()
@@ -93,7 +94,7 @@ test('createDirectWrite().bytes() says of bytes that have to wait that it holds 
   let sent = ''
   let became: string | undefined = 'written'
   for (let count = 0; count < 1000 && became === 'written'; count += 1) {
-    const [text, bytes] = [`${count}:`, Buffer.alloc(100_000, 97 + (count % 26))]
+    const [text, bytes] = [`${count}:`, Buffer.alloc(65_536, 97 + (count % 26))]
     became = direct?.bytes(text, bytes)
     sent += text + bytes.toString('latin1')
   }
