@@ -17,7 +17,7 @@ type StreamWrap = {
 
 // Node copies no more than this to where it can be written from at once.
 const maxTextBytes = 16_000
-// What waits here is not counted as the stream's: one piece as it is read, and no more.
+// One piece as it is read: as much as a stream holds before it wants a pause.
 const maxBytes = 65_536
 const wrap = findStreamWrap()
 // Of no use until a write has to wait: one does for all that do not.
@@ -33,6 +33,8 @@ export type DirectWrite = {
    * @returns Whether it took them: `held` until the bytes are written, which must not change before.
    */
   readonly bytes: (text: string, bytes: Buffer) => 'written' | 'held' | 'refused'
+  /** Whether what was taken last still waits; the stream does not count it. Then the socket emits `drain`. */
+  readonly isHolding: () => boolean
 }
 
 /**
@@ -42,6 +44,7 @@ export type DirectWrite = {
 export function createDirectWrite(socket: Socket): DirectWrite | undefined {
   if (wrap === undefined || Object.getPrototypeOf(socket) !== Socket.prototype) return undefined
   const { WriteWrap, streamBaseState, kLastWriteWasAsync } = wrap
+  let isHolding = false
   const own = socket as Socket & { readonly _handle?: Handle | null } // not documented, and there since the first versions
   return {
     text(text) {
@@ -61,6 +64,7 @@ export function createDirectWrite(socket: Socket): DirectWrite | undefined {
           : handle.writev(request, [text, 'latin1', bytes, 'buffer'], false)
       return hasLeft(status, bytes) ? 'written' : 'held'
     },
+    isHolding: () => isHolding,
   }
 
   function hasToWait(): boolean {
@@ -73,6 +77,7 @@ export function createDirectWrite(socket: Socket): DirectWrite | undefined {
     if (status !== 0 || streamBaseState[kLastWriteWasAsync] === 0 || request === undefined) return true
     // The stream keeps what comes next until this has gone.
     socket.cork()
+    isHolding = true
     request.oncomplete = written
     if (bytes !== undefined) request.held = bytes
     request = new WriteWrap()
@@ -80,8 +85,11 @@ export function createDirectWrite(socket: Socket): DirectWrite | undefined {
   }
 
   function written(status: number): void {
+    isHolding = false
     socket.uncork()
     if (status !== 0) fail(status)
+    // Else the stream says so, once it has written what came meanwhile.
+    else if (socket.writableLength === 0 && !socket.destroyed) socket.emit('drain')
   }
 
   function fail(status: number): void {

@@ -132,7 +132,7 @@ export function lendAcceptedReads(accepted: Socket): Socket {
     socket.emit('data', lentOrCopied(firstOfShared(count)))
     return true
   }
-  // As one is that was handed over from another process.
+  // A server may have paused it to hand it over.
   if (socket.isPaused()) socket.resume()
   return letGoWhenClosed(socket)
 }

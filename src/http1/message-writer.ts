@@ -15,6 +15,10 @@ export type MessageWriter = {
    * @returns Whether the socket wants more; if not, it emits `drain` when it does.
    */
   readonly write: (chunk: Buffer) => boolean
+  /** Whether the socket wants more; if not, it emits `drain` when it does. */
+  readonly hasRoom: () => boolean
+  /** Whether something that was written has not left. */
+  readonly isWaiting: () => boolean
   /** @param trailers Names and values alternating; sent where the body is in chunks. */
   readonly end: (trailers: readonly string[]) => void
   /** Waits for nothing more: what is there leaves at the end of this turn. */
@@ -49,7 +53,7 @@ export function createMessageWriter(socket: Socket): MessageWriter {
   let out = ''
   let chunked = false
   let isDue = false
-  return { begin, write, end, flush, send }
+  return { begin, write, hasRoom, isWaiting, end, flush, send }
 
   function begin(head: string, isChunked: boolean): void {
     out += head
@@ -59,7 +63,7 @@ export function createMessageWriter(socket: Socket): MessageWriter {
 
   function write(chunk: Buffer): boolean {
     // An empty chunk would be the last one.
-    if (chunk.length === 0) return !socket.writableNeedDrain
+    if (chunk.length === 0) return hasRoom()
     if (chunked) out += `${chunk.length.toString(16)}\r\n`
     // As text a small part joins what is before it; as bytes it would be a piece of a gathered write.
     if (chunk.length <= copiedBytes) {
@@ -71,7 +75,15 @@ export function createMessageWriter(socket: Socket): MessageWriter {
       // The chunk's end goes with whatever comes next.
       out = chunked ? '\r\n' : ''
     }
-    return !socket.writableNeedDrain
+    return hasRoom()
+  }
+
+  function hasRoom(): boolean {
+    return !socket.writableNeedDrain && directWrite?.isHolding() !== true
+  }
+
+  function isWaiting(): boolean {
+    return socket.writableLength > 0 || directWrite?.isHolding() === true
   }
 
   function writeNow(chunk: Buffer): void {

@@ -95,7 +95,7 @@ export function createServerConnection(
     },
     end(trailers: readonly string[]) {
       // Unless it is the answer that is waited for, or a client that closed its side.
-      if (!socket.writableNeedDrain && !hasPeerEnded) deadline.atMs = Number.POSITIVE_INFINITY
+      if (writer.hasRoom() && !hasPeerEnded) deadline.atMs = Number.POSITIVE_INFINITY
       if (!hasEnded) events.end(trailers)
     },
   }
@@ -253,7 +253,7 @@ export function createServerConnection(
   }
 
   function hasRoom(): boolean {
-    if (!socket.writableNeedDrain) return true
+    if (writer.hasRoom()) return true
     deadline.atMs = deadlines.nowMs() + limits.writeMs
     return false
   }
@@ -261,7 +261,7 @@ export function createServerConnection(
   /** The exchange is over: the next request may be read once the answer has left. */
   function complete(): void {
     if (phase !== 'busy' && phase !== 'flushing') return
-    if (socket.writableNeedDrain && keepsAlive) {
+    if (!writer.hasRoom() && keepsAlive) {
       phase = 'flushing'
       return
     }
@@ -301,7 +301,7 @@ export function createServerConnection(
   function expire(): void {
     // One that closed its side is there if it takes what is sent.
     const isGone = hasPeerEnded && socket.bytesWritten === writtenBefore
-    if (phase !== 'busy' || socket.writableNeedDrain || isGone) {
+    if (phase !== 'busy' || !writer.hasRoom() || isGone) {
       destroy()
       return
     }

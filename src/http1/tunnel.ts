@@ -94,7 +94,7 @@ export function openTunnel(
 
   /** One that is open may be silent; one that has ended on one side has an end. */
   function touch(): void {
-    if (socket.writableNeedDrain) return
+    if (!writer.hasRoom()) return
     deadline.atMs = hasEnded || hasToldEnd ? deadlines.nowMs() + limits.idleMs : Number.POSITIVE_INFINITY
   }
 }

@@ -307,7 +307,7 @@ export function createUpstreamConnection(
     const isAnswering = state === 'head' || state === 'body'
     if (state === 'body' && isPaused) waitForMore()
     // The client is the one who is late, and has times of its own.
-    else if (isAnswering && !hasUploaded && socket.writableLength === 0) waitForMore()
+    else if (isAnswering && !hasUploaded && !writer.isWaiting()) waitForMore()
     else if (state === 'connecting') {
       why = `not within ${limits.connectMs} ms`
       lose('connect')
