@@ -16,7 +16,8 @@ const growth = 16
 const mostCounters = 4_194_304
 // One that has got there stays: how many texts it counts is not known any more.
 const full = 255
-// Of a longer text the end: a UUID all but four letters, and what numbers count.
+// Of a longer text the end: a UUID all but four letters, and what numbers count. Texts that end alike for longer than that
+// are told from nothing: then the Map is asked, as without a filter.
 const hashedLength = 32
 
 /** Makes an empty one; `all` lists the texts that are there, and is asked when it has to grow. */
