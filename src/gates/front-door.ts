@@ -130,6 +130,7 @@ export function createHall(options: HallOptions, deps: FrontDoorDeps): Hall {
     }
   }
 
+  /** Who comes while we are closing is told so with the first answer. */
   function announced(served: Served): Served {
     if (isClosing) served.announceClose()
     return served

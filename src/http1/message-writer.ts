@@ -87,7 +87,7 @@ export function createMessageWriter(socket: Socket): MessageWriter {
   }
 
   function writeNow(chunk: Buffer): void {
-    const became = socket.destroyed ? 'refused' : (directWrite?.bytes(out, chunk) ?? 'refused')
+    const became = directWrite?.bytes(out, chunk) ?? 'refused'
     if (became === 'written') giveBack(chunk, chunk.length)
     if (became !== 'refused') return
     socket.cork()

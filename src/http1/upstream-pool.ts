@@ -45,7 +45,12 @@ export function createUpstreamPool(endpoints: Endpoints, limits: PoolLimits, dea
     const place = places.choose()
     const connection = place === undefined ? undefined : takeIdle(place)
     if (connection !== undefined) connection.send(request, events)
-    else enter({ request, events, wantsNew: false, triesLeft: 1, isCancelled: false, deadline: undefined }, place)
+    else enter(waitingOf(request, events, false), place)
+  }
+
+  /** @param wantsNew Then there is no try but the one on that. */
+  function waitingOf(request: UpstreamRequest, events: AnswerEvents, wantsNew: boolean): Waiting {
+    return { request, events, wantsNew, triesLeft: wantsNew ? 0 : 1, isCancelled: false, deadline: undefined }
   }
 
   /** A request for which no connection is free: a new one, or the queue. */
@@ -142,10 +147,7 @@ export function createUpstreamPool(endpoints: Endpoints, limits: PoolLimits, dea
   function retry(place: OwnPlace, problem: UpstreamProblem, { request, events, isUnlucky }: LostRequest): void {
     // A kept connection may be closed by the other side just as it is used again: that is nobody's failure.
     if (isUnlucky && request.repeatable) {
-      enter(
-        { request, events, wantsNew: true, triesLeft: 0, isCancelled: false, deadline: undefined },
-        places.choose(0),
-      )
+      enter(waitingOf(request, events, true), places.choose(0))
       return
     }
     if (!isUnlucky) places.blame(place)

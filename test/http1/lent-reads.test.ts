@@ -171,6 +171,22 @@ test('lendReads() puts a buffer of its own away for others, once it is closed or
   assert.notEqual(got[1], own)
 })
 
+test('lendReads() keeps no more than sixteen buffers that nobody reads into', () => {
+  const readAll = (count: number) => {
+    const readers = Array.from({ length: count }, () => createReader((bytes) => giveBack(bytes, bytes.length)))
+    for (const reader of readers) reader.read(65_536, 'a')
+    const into = readers.map((reader) => reader.read(65_536, 'b'))
+    for (const reader of readers) reader.letGo()
+    return new Set(into)
+  }
+  const before = readAll(20)
+  assert.equal(before.size, 20)
+
+  const after = readAll(20)
+
+  assert.equal([...after].filter((buffer) => before.has(buffer)).length, 16)
+})
+
 test('lendReads() tells nobody of anything once it is let go of', () => {
   let told = 0
   const reader = createReader(() => {
@@ -182,6 +198,17 @@ test('lendReads() tells nobody of anything once it is let go of', () => {
   for (const count of [10, 20_000, 65_536]) reader.read(count, 'b')
 
   assert.equal(told, 1)
+})
+
+test('lendAcceptedReads() leaves a socket as it is where Node cannot be told', async () => {
+  await using pair = await openPair()
+  const { _handle: handle } = pair.near as unknown as { _handle: object } // as in src
+  Object.defineProperty(handle, 'useUserBuffer', { value: undefined })
+  const data = once(lendAcceptedReads(pair.near), 'data')
+
+  pair.far.write('hello')
+
+  assert.equal(String(await data), 'hello')
 })
 
 test('lendAcceptedReads() has nobody listen once the socket is closed, after all have heard of it, and survives a late error', async () => {

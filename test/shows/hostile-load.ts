@@ -23,7 +23,7 @@ const counts: Readonly<Record<Attack, number>> = {
 const perSecond = 1000
 // Longer than a head may take.
 const forMs = 12_000
-// What fills buffers at first is no slow client yet; and who breaks off, without an end, compiles what it does it with.
+// What fills buffers at first is no slow client yet; and a process that breaks off without an end is to be warm itself.
 const settleMs: Readonly<Partial<Record<Attack, number>>> = { aborts: 15_000 }
 const usualSettleMs = 3000
 // Until what the attack asks of the program has been compiled: a minute of it, at more than the rate that is measured.
