@@ -59,6 +59,7 @@ export function lendReads(received: (bytes: Buffer) => void): LentReads {
     },
     letGo() {
       receive = undefined
+      // Where there is a next one, somebody may hold on to the current one.
       putAway(next ?? current)
     },
   }

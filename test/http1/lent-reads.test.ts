@@ -171,6 +171,23 @@ test('lendReads() puts a buffer of its own away for others, once it is closed or
   assert.notEqual(got[1], own)
 })
 
+test('lendReads() lets nobody read into a piece that is held on to, when it is let go of before the next read', () => {
+  const kept: Buffer[] = []
+  const reads = lendReads((bytes) => void kept.push(bytes))
+  const give = reads.buffer as () => Buffer | undefined // what we make is a function
+  reads.callback(65_536, give() ?? Buffer.alloc(0))
+  const own = give() ?? Buffer.alloc(0)
+  own.fill('a')
+  reads.callback(65_536, own)
+  reads.letGo()
+
+  const other = createReader((bytes) => giveBack(bytes, bytes.length))
+  for (let count = 0; count < 20; count += 1) other.read(65_536, 'b')
+  for (let count = 0; count < 20; count += 1) createReader(() => {}).read(65_536, 'c')
+
+  assert.equal(kept[1]?.toString('latin1'), 'a'.repeat(65_536))
+})
+
 test('lendReads() keeps no more than sixteen buffers that nobody reads into', () => {
   const readAll = (count: number) => {
     const readers = Array.from({ length: count }, () => createReader((bytes) => giveBack(bytes, bytes.length)))
