@@ -1,7 +1,8 @@
 // One worker process as its primary sees it.
 import type { Worker } from 'node:cluster'
 import cluster from 'node:cluster'
-import type { Socket } from 'node:net'
+import { Socket } from 'node:net'
+import { lendAllReads } from '../http1/lent-reads.ts'
 import type { LineWriter } from '../io/log.ts'
 import { createLineReader } from '../io/log.ts'
 import type { ToPrimary, ToWorker } from './worker-messages.ts'
@@ -50,6 +51,8 @@ export function startWorkerProcess(events: WorkerProcessEvents): WorkerProcess {
   })
   worker.on('exit', (code: number | null, signal: string | null) => end([code, signal]))
   worker.on('disconnect', () => end(exited))
+  // A new buffer for each piece would cost more than the lines: collections of garbage, at every load.
+  if (stdout instanceof Socket) lendAllReads(stdout)
   stdout?.on('data', createLineReader(events.lines))
   stdout?.on('close', () => end(exited))
   return {

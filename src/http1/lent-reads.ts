@@ -116,19 +116,30 @@ const names = findNames()
  * @returns The socket itself.
  */
 export function lendAcceptedReads(accepted: Socket): Socket {
-  const socket = accepted as Socket & { readonly _handle?: Handle | null } & Record<symbol, unknown>
+  if (!readIntoShared(accepted, lentOrCopied)) return accepted
+  // A server may have paused it to hand it over.
+  if (accepted.isPaused()) accepted.resume()
+  return letGoWhenClosed(accepted)
+}
+
+/** Has every `data` of a socket lent, however large it is, where Node has that; for who holds on to nothing. */
+export function lendAllReads(socket: Socket): void {
+  readIntoShared(socket, (bytes) => bytes)
+}
+
+/** Whether it can be told to. */
+function readIntoShared(it: Socket, told: (bytes: Buffer) => Buffer): boolean {
+  const socket = it as Socket & { readonly _handle?: Handle | null } & Record<symbol, unknown>
   const handle = socket._handle // there since the first versions
-  if (Object.getPrototypeOf(socket) !== Socket.prototype || names === undefined) return socket
-  if (handle?.useUserBuffer === undefined) return socket
+  if (Object.getPrototypeOf(socket) !== Socket.prototype || names === undefined) return false
+  if (handle?.useUserBuffer === undefined) return false
   handle.useUserBuffer(shared)
   socket[names.buffer] = shared
   socket[names.callback] = (count: number) => {
-    socket.emit('data', lentOrCopied(firstOfShared(count)))
+    socket.emit('data', told(firstOfShared(count)))
     return true
   }
-  // A server may have paused it to hand it over.
-  if (socket.isPaused()) socket.resume()
-  return letGoWhenClosed(socket)
+  return true
 }
 
 type Handle = { readonly useUserBuffer?: (buffer: Buffer) => void }

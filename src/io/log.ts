@@ -159,16 +159,24 @@ const maxLineBytes = 65_536
 
 /**
  * Makes whole lines of what another process says piece by piece: two that wrote to one pipe would end up within each
- * other's lines. What has no end is lost.
+ * other's lines. What has no end is lost. A piece is not held on to.
  */
 export function createLineReader(lines: LineWriter['lines']): (piece: Buffer) => void {
   let begun: Buffer | undefined
   return (piece) => {
-    const bytes = begun === undefined ? piece : Buffer.concat([begun, piece])
-    const end = bytes.lastIndexOf(lineFeed) + 1
-    begun = end === bytes.length || bytes.length - end > maxLineBytes ? undefined : bytes.subarray(end)
-    if (end > 0) lines(bytes.subarray(0, end))
+    // The line that was begun by itself: the others, which are many, are not copied to be told.
+    const first = begun === undefined ? 0 : piece.indexOf(lineFeed) + 1
+    const end = piece.lastIndexOf(lineFeed) + 1
+    if (first > 0) lines(join(begun, piece.subarray(0, first)))
+    if (end > first) lines(piece.subarray(first, end))
+    const rest = join(end === 0 ? begun : undefined, piece.subarray(end))
+    begun = rest.length === 0 || rest.length > maxLineBytes ? undefined : rest
   }
+}
+
+/** A copy: a piece is not held on to. */
+function join(begun: Buffer | undefined, bytes: Buffer): Buffer {
+  return begun === undefined ? Buffer.from(bytes) : Buffer.concat([begun, bytes])
 }
 
 /** What a log line may hold; undefined members are left out. Never a token, a secret or a claim's value. */

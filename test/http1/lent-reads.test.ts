@@ -3,7 +3,7 @@ import { once } from 'node:events'
 import { test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { copiedBytes } from '../../src/http1/exchange.ts'
-import { giveBack, lendAcceptedReads, lendReads } from '../../src/http1/lent-reads.ts'
+import { giveBack, lendAcceptedReads, lendAllReads, lendReads } from '../../src/http1/lent-reads.ts'
 import { openPair } from './pair.ts'
 
 test('lendAcceptedReads() makes a socket that reads, writes, pauses and ends as the accepted one would', async () => {
@@ -53,6 +53,29 @@ test('lendAcceptedReads() gives large pieces away for good: nobody else reads in
 
   assert.equal(read, 20_027)
   assert.match(Buffer.concat(kept).toString('latin1'), /^x{8194}$/)
+})
+
+test('lendAllReads() lends every piece, however large, and reads on, pauses and ends as the socket would', async () => {
+  await using pair = await openPair()
+  const kept: Buffer[] = []
+  let received = ''
+  lendAllReads(pair.near)
+  pair.near.on('data', (piece: Buffer) => {
+    kept.push(piece)
+    received += piece.toString('latin1')
+  })
+
+  pair.far.write('x'.repeat(20_000))
+  await sleep(20)
+  pair.near.pause()
+  pair.far.end('y'.repeat(20_000))
+  await sleep(20)
+  assert.equal(received, 'x'.repeat(20_000))
+  pair.near.resume()
+  await once(pair.near, 'end')
+
+  assert.equal(received, 'x'.repeat(20_000) + 'y'.repeat(20_000))
+  assert.equal(new Set(kept.map(({ buffer }) => buffer)).size, 1)
 })
 
 test('lendAcceptedReads() lends small pieces of one buffer that all sockets share', async () => {
