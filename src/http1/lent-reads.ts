@@ -135,10 +135,12 @@ function readIntoShared(it: Socket, told: (bytes: Buffer) => Buffer): boolean {
   if (handle?.useUserBuffer === undefined) return false
   handle.useUserBuffer(shared)
   socket[names.buffer] = shared
-  socket[names.callback] = (count: number) => {
+  // Not written where it is assigned: V8 makes such a function among what lives long, and the socket lives with it.
+  const tell = (count: number) => {
     socket.emit('data', told(firstOfShared(count)))
     return true
   }
+  socket[names.callback] = tell
   return true
 }
 
