@@ -48,16 +48,27 @@ export type Looked = { readonly method: string; readonly host: string; readonly 
 /** Finds the most specific entry for a request (product.md §2, "Which rule decides"). */
 export type PatternTable<T> = { readonly find: (looked: Looked) => T | undefined }
 
-// By a number: a text fresh from the wire would be interned before a map finds it, and that costs more than the rest of a
-// look-up. Whoever shares a number stands together.
-type Literals<T> = Map<number, { readonly literal: string; readonly branch: Branch<T> }[]>
-type ByMethod<T> = { readonly named: Map<string, T>; any: T | undefined }
+// Of ten thousand rules most are not in the processor's caches: a look-up costs what it touches. So a branch is one object,
+// and an entry another.
 type Branch<T> = {
-  /** Undefined where there is none: most branches are the last of a path. */
-  literals: Literals<T> | undefined
+  /** Empty where it does not stand for one. */
+  readonly literal: string
+  /**
+   * By a number: a text fresh from the wire would be interned before a map finds it, and that costs more than the rest of
+   * a look-up. Undefined where there is none: most branches are the last of a path.
+   */
+  literals: Map<number, Branch<T>> | undefined
+  /** The next literal of the same number. */
+  next: Branch<T> | undefined
   name: Branch<T> | undefined
-  here: ByMethod<T> | undefined
-  rest: ByMethod<T> | undefined
+  here: Entry<T> | undefined
+  rest: Entry<T> | undefined
+}
+type Entry<T> = {
+  /** Undefined: every method; that is the last one. */
+  readonly method: string | undefined
+  readonly found: T
+  next: Entry<T> | undefined
 }
 
 /** The method whose rules judge this one: HEAD is GET without the body (RFC 9110 §9.3.2). */
@@ -70,7 +81,7 @@ export function judgedMethod(method: string): string {
  * Of two entries with the same pattern and method the first counts.
  */
 export function createPatternTable<T>(entries: Iterable<readonly [Pattern, T]>): PatternTable<T> {
-  const everyHost: Branch<T> = emptyBranch()
+  const everyHost: Branch<T> = emptyBranch('')
   const exactHosts = new Map<string, Branch<T>>()
   const oneLabelHosts = new Map<string, Branch<T>>() // by what follows the label, dot included
   for (const [pattern, entry] of entries) plant(rootOf(pattern.host), pattern, entry)
@@ -102,21 +113,22 @@ export function createPatternTable<T>(entries: Iterable<readonly [Pattern, T]>):
   function child(branches: Map<string, Branch<T>>, name: string): Branch<T> {
     const known = branches.get(name)
     if (known !== undefined) return known
-    const made = emptyBranch<T>()
+    const made = emptyBranch<T>('')
     branches.set(name, made)
     return made
   }
 }
 
-function branchOf<T>(literals: Literals<T>, segment: string): Branch<T> | undefined {
-  for (const { literal, branch } of literals.get(numberOf(segment)) ?? []) if (literal === segment) return branch
+function branchOf<T>(literals: Map<number, Branch<T>>, segment: string): Branch<T> | undefined {
+  for (let branch = literals.get(numberOf(segment)); branch !== undefined; branch = branch.next)
+    if (branch.literal === segment) return branch
   return undefined
 }
 
-function addBranch<T>(literals: Literals<T>, literal: string): Branch<T> {
-  const branch = emptyBranch<T>()
+function addBranch<T>(literals: Map<number, Branch<T>>, literal: string): Branch<T> {
   const number = numberOf(literal)
-  literals.set(number, [...(literals.get(number) ?? []), { literal, branch }])
+  const branch = emptyBranch<T>(literal, literals.get(number))
+  literals.set(number, branch)
   return branch
 }
 
@@ -131,7 +143,7 @@ function numberOf(segment: string): number {
 function climb<T>(branch: Branch<T>, segments: readonly string[], depth: number, method: string): T | undefined {
   const segment = segments[depth]
   if (segment === undefined) {
-    const found = branch.here === undefined ? undefined : pick(branch.here, method)
+    const found = pick(branch.here, method)
     if (found !== undefined) return found
   } else {
     const literal = branch.literals === undefined ? undefined : branchOf(branch.literals, segment)
@@ -144,11 +156,13 @@ function climb<T>(branch: Branch<T>, segments: readonly string[], depth: number,
       if (found !== undefined) return found
     }
   }
-  return branch.rest === undefined ? undefined : pick(branch.rest, method)
+  return pick(branch.rest, method)
 }
 
-function pick<T>(methods: ByMethod<T>, method: string): T | undefined {
-  return methods.named.get(method) ?? methods.any
+function pick<T>(first: Entry<T> | undefined, method: string): T | undefined {
+  for (let entry = first; entry !== undefined; entry = entry.next)
+    if (entry.method === method || entry.method === undefined) return entry.found
+  return undefined
 }
 
 function plant<T>(root: Branch<T>, { parts, methods }: Pattern, entry: T): void {
@@ -157,22 +171,24 @@ function plant<T>(root: Branch<T>, { parts, methods }: Pattern, entry: T): void 
   for (const part of parts) {
     if (part === '**') place = 'rest'
     else if (part === '{}') {
-      branch.name ??= emptyBranch()
+      branch.name ??= emptyBranch('')
       branch = branch.name
     } else {
       branch.literals ??= new Map()
       branch = branchOf(branch.literals, part) ?? addBranch(branch.literals, part)
     }
   }
-  const held: ByMethod<T> = branch[place] ?? { named: new Map(), any: undefined }
-  branch[place] = held
-  if (methods === undefined) {
-    held.any ??= entry
-    return
-  }
-  for (const method of new Set(methods.map(judgedMethod))) if (!held.named.has(method)) held.named.set(method, entry)
+  const judged = methods === undefined ? [undefined] : methods.map(judgedMethod)
+  for (const method of judged) branch[place] = withEntry(branch[place], method, entry)
 }
 
-function emptyBranch<T>(): Branch<T> {
-  return { literals: undefined, name: undefined, here: undefined, rest: undefined }
+/** Of two for one method the first counts, and one for every method comes behind those for some. */
+function withEntry<T>(first: Entry<T> | undefined, method: string | undefined, found: T): Entry<T> {
+  if (first === undefined || (first.method === undefined && method !== undefined)) return { method, found, next: first }
+  if (first.method !== method) first.next = withEntry(first.next, method, found)
+  return first
+}
+
+function emptyBranch<T>(literal: string, next?: Branch<T>): Branch<T> {
+  return { literal, literals: undefined, next, name: undefined, here: undefined, rest: undefined }
 }
