@@ -88,7 +88,8 @@ export function createGatewayMetrics(): GatewayMetrics {
     for (const reason of ['finished', 'shutdown', 'token_expired', 'token_revoked']) streamsEnded.slot(kind, reason)
   for (const result of ['success', 'failure']) reloads.slot(result)
 
-  const ruleSlots = new WeakMap<Rule, { readonly allow: number; readonly deny: number }>()
+  // By place: among ten thousand rules a map of objects touches more memory than the count itself.
+  const ruleSlots: (RuleSlots | undefined)[] = []
   const ruleNames = new Set<string>()
   // Facts of one issuer, by reason and form: found with two look-ups, and no string made.
   const issuerSlots = new WeakMap<TrustedIssuer, Map<string, Map<TokenForm, number>>>()
@@ -148,16 +149,23 @@ export function createGatewayMetrics(): GatewayMetrics {
     return kept(byForm, form, () => decisions.slot(kind, reason, issuer.issuer, form))
   }
 
-  function slotsOfRule(rule: Rule): { readonly allow: number; readonly deny: number } {
-    const known = ruleSlots.get(rule)
-    if (known !== undefined) return known
+  function slotsOfRule(rule: Rule): RuleSlots {
+    // The rule of preflights stands before the first.
+    const place = rule.index + 1
+    const known = ruleSlots[place]
+    // After a reload another one stands there.
+    if (known?.id === rule.id) return known
     const name = ruleNames.has(rule.id) || ruleNames.size < maxRules ? rule.id : 'other'
     ruleNames.add(name)
-    const slots = { allow: byRule.slot(name, 'allow'), deny: byRule.slot(name, 'deny') }
-    ruleSlots.set(rule, slots)
+    const slots = { id: rule.id, allow: byRule.slot(name, 'allow'), deny: byRule.slot(name, 'deny') }
+    while (ruleSlots.length <= place) ruleSlots.push(undefined)
+    ruleSlots[place] = slots
     return slots
   }
 }
+
+/** Of a rule, by its id. */
+type RuleSlots = { readonly id: string; readonly allow: number; readonly deny: number }
 
 /** What a map holds for a key, made first where it holds nothing. */
 function kept<K, V>(held: { get(key: K): V | undefined; set(key: K, value: V): unknown }, key: K, make: () => V): V {

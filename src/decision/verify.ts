@@ -275,10 +275,16 @@ export function checkAudience(rule: Rule, principal: Principal, trail?: Trail): 
   const accepted = rule.audience ?? issuer.audience
   // An issuer may say that its introspection names no audience; a JWT that names none is for nobody.
   const unnamed = claims.aud.length === 0 && form !== 'jwt' && !issuer.requireAud
-  const shell = wrapper === undefined || wrapper.aud.length === 0 || wrapper.aud.some((name) => accepted.includes(name))
-  const passed = shell && (unnamed || claims.aud.some((name) => accepted.includes(name)))
+  const shell = wrapper === undefined || wrapper.aud.length === 0 || isFor(wrapper.aud, accepted)
+  const passed = shell && (unnamed || isFor(claims.aud, accepted))
   trail?.({ stage: 'verify.aud', passed, is: claims.aud.join(', ') || 'none', wanted: `one of ${accepted.join(', ')}` })
   return passed ? undefined : deny('audience_mismatch')
+}
+
+/** Whether one of the names is accepted; most often there is one of each. */
+function isFor(names: readonly string[], accepted: readonly string[]): boolean {
+  for (const name of names) for (const each of accepted) if (name === each) return true
+  return false
 }
 
 function at(seconds: number | undefined, now: number): string {

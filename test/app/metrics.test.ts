@@ -1,0 +1,55 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { createGatewayMetrics } from '../../src/app/metrics.ts'
+import { preflightAllow } from '../../src/decision/cors.ts'
+import type { Decision } from '../../src/decision/decision.ts'
+import type { Rule } from '../../src/decision/rules.ts'
+import { compileRules, rulesOptions } from '../../src/decision/rules.ts'
+
+const rulesOf = (ids: readonly string[]) =>
+  compileRules(rulesOptions.parse(ids.map((id) => ({ id, match: { path: `/${id}` } })))).rules
+const allow = (rule: Rule): Decision => ({ kind: 'allow', reason: 'ok', rule, principal: null, path: 'jwt_cached' })
+const deny = (rule: Rule): Decision => ({ kind: 'deny', reason: 'scope_missing', rule })
+
+function countedBy(decisions: readonly Decision[]): Readonly<Record<string, number>> {
+  const { metrics, decided } = createGatewayMetrics()
+  for (const decision of decisions) decided(decision, 0)
+  const wanted = /^postern_rule_decisions_total\{rule="(.*)",decision="(.*)"\}$/
+  return Object.fromEntries(
+    [...metrics.snapshot()].flatMap(([series, count]) => {
+      const [, rule, decision] = wanted.exec(series) ?? []
+      return rule === undefined || count === 0 ? [] : [[`${rule} ${decision}`, count]]
+    }),
+  )
+}
+
+test('decided() counts by the rule and what was decided, also of rules that a reload has moved', () => {
+  const [orders, users] = rulesOf(['orders', 'users']) as [Rule, Rule] // one for each id
+  const [movedUsers, movedOrders, added] = rulesOf(['users', 'orders', 'added']) as [Rule, Rule, Rule] // the same
+  const before = [allow(users), deny(users), allow(orders)]
+  // A request may end under the rules it began with.
+  const after = [allow(movedUsers), allow(movedOrders), allow(users), deny(added), deny(movedOrders)]
+
+  assert.deepEqual(countedBy([...before, ...after]), {
+    'users allow': 3,
+    'users deny': 1,
+    'orders allow': 2,
+    'orders deny': 1,
+    'added deny': 1,
+  })
+})
+
+test('decided() counts a preflight by itself, whatever stands first among the rules', () => {
+  const [first] = rulesOf(['first']) as [Rule] // one for the id
+
+  assert.deepEqual(countedBy([allow(first), preflightAllow, preflightAllow]), { 'first allow': 1, 'cors allow': 2 })
+})
+
+test('decided() counts by name for a thousand rules, and the others together (cardinality attack)', () => {
+  const rules = rulesOf(Array.from({ length: 1002 }, (_, at) => `r${at}`))
+  const counted = countedBy([...rules, ...rules].map(allow))
+
+  assert.equal(Object.keys(counted).length, 1001)
+  assert.equal(counted['r999 allow'], 2)
+  assert.equal(counted['other other'], 4)
+})
