@@ -154,7 +154,8 @@ function findNames(): { readonly buffer: symbol; readonly callback: symbol } | u
 
 /**
  * Has nobody listen to a socket that is closed. It lives on until a long collection of garbage: of each, Node's streams
- * hold a function that V8 puts among what lives long, and that reaches it. What listens is larger than the socket.
+ * hold a function that V8 puts among what lives long, until its last compiler has seen tens of thousands, and that reaches
+ * the socket. What listens is larger than that.
  */
 export function letGoWhenClosed(socket: Socket): Socket {
   return socket.on('close', () => socket.removeAllListeners().on('error', ignore))

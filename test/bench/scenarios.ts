@@ -84,7 +84,15 @@ function warmGroup(): Group {
       row('self-open', 'node:http + undici, public rule', 'self', thin, 'open', open),
       row('haproxy-rs256', 'HAProxy jwt_verify, RS256', 'haproxy', haproxy({ verify: 'rs256' }), 'rs256', warm),
       row('haproxy-es256', 'HAProxy jwt_verify, ES256', 'haproxy', haproxy({ verify: 'es256' }), 'es256', es256),
-      row('envoy-cache', 'Envoy jwt_authn with its cache, RS256', 'envoy', envoy('cache'), 'rs256', warm),
+      row('envoy-cache', 'Envoy jwt_authn with its cache, RS256', 'envoy', envoy({ verify: 'cache' }), 'rs256', warm),
+      row(
+        'envoy-cache-log',
+        'Envoy jwt_authn with its cache, RS256, and a log',
+        'envoy',
+        envoy({ verify: 'cache', log: true }),
+        'rs256',
+        warm,
+      ),
       row('apache-oidc', 'Apache mod_auth_openidc, RS256', 'apache', apache, 'rs256', warm),
       row(
         'fastify',
@@ -103,8 +111,16 @@ function warmGroup(): Group {
         warm,
       ),
       row('haproxy-bare', 'HAProxy, bare', 'haproxy', haproxy({ verify: 'bare' }), 'open', warm),
+      row(
+        'haproxy-bare-log',
+        'HAProxy, bare, and a log',
+        'haproxy',
+        haproxy({ verify: 'bare', log: true }),
+        'open',
+        warm,
+      ),
       row('nginx-bare', 'nginx, bare', 'nginx', nginx, 'open', warm),
-      row('envoy-bare', 'Envoy, bare', 'envoy', envoy('bare'), 'open', warm),
+      row('envoy-bare', 'Envoy, bare', 'envoy', envoy({ verify: 'bare' }), 'open', warm),
     ],
   }
 }

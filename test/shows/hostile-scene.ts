@@ -57,21 +57,26 @@ export const politeFlags = [
 const program = join(import.meta.dirname, 'hostile-attacker.ts')
 const collects = `--expose-gc --import ${support('collect-on-signal.ts')}`
 
-/** Starts the gateway and the service behind it, with these members of its sections. */
+/** Starts the gateway, with these members of its sections, and the service behind it, which listens on `port`. */
 export async function openHostileScene({
   limits = {},
   upstream = {},
+  startService = async () => {
+    const service = await run('service', 0, 0)
+    return { ...service, port: Number(service.said) }
+  },
 }: {
   readonly limits?: Readonly<Record<string, unknown>>
   readonly upstream?: Readonly<Record<string, unknown>>
+  readonly startService?: () => Promise<AsyncDisposable & { readonly port: number }>
 } = {}): Promise<HostileScene> {
   await using stack = new AsyncDisposableStack()
-  const service = stack.use(await run('service', 0, 0))
+  const service = stack.use(await startService())
   const gateway = stack.use(
     await startGatewayProcess(
       {
         // Slow bodies hold a connection each: the service's, not the others'.
-        upstream: { url: `http://127.0.0.1:${service.said}`, max_connections: 4096, ...upstream },
+        upstream: { url: `http://127.0.0.1:${service.port}`, max_connections: 4096, ...upstream },
         limits,
         rules: [
           { id: 'open', match: { path: '/open/**' }, public: true },

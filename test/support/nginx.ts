@@ -1,4 +1,4 @@
-// nginx as the upstream that gateways are fooled in front of: it decodes paths, merges slashes, takes `X_User` for `X-User`.
+// nginx, in one process, on free ports.
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
@@ -15,18 +15,22 @@ const program = ['/usr/sbin/nginx', '/usr/bin/nginx', '/usr/local/bin/nginx'].fi
 export const nginxIsMissing =
   program === undefined && process.env['CI'] !== 'true' ? 'nginx is not installed (apt-get install nginx-light)' : false
 
-/** What it answers for anything below /admin, in any spelling. */
-export const secret = 'the secret below admin'
-
 export type Nginx = AsyncDisposable & { readonly port: number }
 
-/** Starts it on free ports: one server that decodes once, and one behind it that decodes again. */
-export async function startNginx(): Promise<Nginx> {
+/** What a configuration says of its servers: directives of `http`, for a directory of their own. */
+export type Servers = {
+  readonly connections: number
+  /** @param inner The port of a server behind the first, where one is wanted. */
+  readonly format: (directory: string, port: number, inner: number) => readonly string[]
+}
+
+/** Starts it; once it listens, its files are in place. */
+export async function startNginx(servers: Servers): Promise<Nginx> {
   assert.ok(program !== undefined, 'Cannot start nginx: it is not installed')
   const directory = mkdtempSync(join(tmpdir(), 'postern-nginx-'))
   const [port, inner] = [await freePort(), await freePort()]
   const file = join(directory, 'nginx.conf')
-  writeFileSync(file, configurationOf(directory, port, inner))
+  writeFileSync(file, configurationOf(directory, servers.connections, servers.format(directory, port, inner)))
   const child = spawn(program, ['-e', 'stderr', '-p', directory, '-c', file], {
     stdio: ['ignore', 'ignore', 'inherit'],
   })
@@ -43,6 +47,7 @@ export async function startNginx(): Promise<Nginx> {
       process.off('exit', kill)
       if (child.exitCode === null && child.signalCode === null) {
         const exited = once(child, 'exit')
+        child.ref()
         kill()
         await exited
       }
@@ -51,43 +56,16 @@ export async function startNginx(): Promise<Nginx> {
   }
 }
 
-// What a lax service reads besides the path and the identity it is told.
-const overrides = [
-  'x_original_url',
-  'x_rewrite_url',
-  'x_original_uri',
-  'x_original_method',
-  'x_forwarded_uri',
-  'x_forwarded_path',
-  'x_forwarded_method',
-  'x_forwarded_prefix',
-  'x_envoy_original_path',
-  'x_http_method_override',
-  'x_method_override',
-  'x_http_method',
-]
-const identity = ['x_user', 'x_scope', 'x_client_id', 'x_token_claims', 'x_gw_id']
-
-function configurationOf(directory: string, port: number, inner: number): string {
+function configurationOf(directory: string, connections: number, servers: readonly string[]): string {
   const temporary = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi']
-  const told = identity.map((name) => `$http_${name}`).join(',')
-  const lax = [
-    'underscores_in_headers on; ignore_invalid_headers off; merge_slashes on;',
-    `location ~* ^/+admin { return 200 "${secret}"; }`,
-  ]
   return [
     ...(process.getuid?.() === 0 ? ['user root;'] : []),
     'daemon off; master_process off;',
     `pid ${join(directory, 'pid')}; error_log stderr emerg;`,
-    'events { worker_connections 256; }',
-    'http { access_log off; large_client_header_buffers 4 32k; default_type text/plain;',
+    `events { worker_connections ${connections}; }`,
+    'http { access_log off; default_type text/plain;',
     ...temporary.map((name) => `${name}_temp_path ${join(directory, name)};`),
-    `server { listen 127.0.0.1:${port}; ${lax.join('\n')}`,
-    `location = /told { return 200 "${told};${overrides.map((name) => `$http_${name}`).join('')}"; }`,
-    // With a variable the path goes on as it was decoded.
-    `location / { proxy_pass http://127.0.0.1:${inner}$uri; } }`,
-    `server { listen 127.0.0.1:${inner}; rewrite "^([^;]*);[^/]*(.*)$" $1$2; ${lax.join('\n')}`,
-    'location / { return 200 "open $uri"; } }',
+    ...servers,
     '}',
   ].join('\n')
 }
