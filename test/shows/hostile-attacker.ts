@@ -89,7 +89,8 @@ async function behave({ first, goesOn, everyMs = 10_000, reads }: Manner): Promi
   }
   await wait(200)
   say('ready')
-  const slices = 20
+  // They know nothing of each other: each has a time of its own.
+  const slices = 500
   for (let slice = 0; goesOn !== undefined; slice = (slice + 1) % slices) {
     await wait(everyMs / slices)
     let at = 0

@@ -67,11 +67,17 @@ for (const attack of chosen) {
   report(attack, measured, { before, peak, backMs: await untilBaseline(scene, before), after: await scene.cost() })
 }
 
-/** Does something while a gateway is attacked. */
+/** Does something while a gateway is attacked, and waits until that is over. */
 async function beside<T>(attacked: HostileScene, attack: Attack, act: () => Promise<T>): Promise<T> {
-  await using _ = await attacked.attack(attack, counts[attack])
-  await wait(settleMs[attack] ?? usualSettleMs)
-  return await act()
+  const done = await attackedWhile()
+  await wait(usualSettleMs)
+  return done
+
+  async function attackedWhile(): Promise<T> {
+    await using _ = await attacked.attack(attack, counts[attack])
+    await wait(settleMs[attack] ?? usualSettleMs)
+    return await act()
+  }
 }
 
 /** What is measured is the attack, not the first time of everything. */
