@@ -184,8 +184,17 @@ function plant<T>(root: Branch<T>, { parts, methods }: Pattern, entry: T): void 
 
 /** Of two for one method the first counts, and one for every method comes behind those for some. */
 function withEntry<T>(first: Entry<T> | undefined, method: string | undefined, found: T): Entry<T> {
-  if (first === undefined || (first.method === undefined && method !== undefined)) return { method, found, next: first }
-  if (first.method !== method) first.next = withEntry(first.next, method, found)
+  let before: Entry<T> | undefined
+  let next = first
+  // Not by itself again for each: a rule may name thousands.
+  for (; next !== undefined && (method === undefined || next.method !== undefined); next = next.next) {
+    if (next.method === method) break
+    before = next
+  }
+  if (first !== undefined && next !== undefined && next.method === method) return first
+  const made = { method, found, next }
+  if (before === undefined || first === undefined) return made
+  before.next = made
   return first
 }
 

@@ -70,6 +70,15 @@ for (const { rules, sent, by } of decided) {
   })
 }
 
+test('match() finds each of twelve thousand methods of a rule', () => {
+  const letters = 'ABCDEFGHIJKLMNOPQRSTUVWXYZ'
+  const names = Array.from({ length: 12_000 }, (_, at) => `M-${at}-${letters[at % 26]}`)
+  const rule = `${names.join(',')} /a`
+
+  assert.equal(decide([rule], `${names.at(-1)} /a`), rule)
+  assert.equal(decide([rule], 'GET /a'), 'no_rule')
+})
+
 const covered = [
   {
     rule: '* /orders/**',

@@ -159,6 +159,28 @@ test('createDeadlines() ends thousands that are due together in many turns, and 
   assert.equal(told, 1998)
 })
 
+test('createDeadlines() ends ten thousand within two seconds, also where each turn takes long, and those that come after', async (t) => {
+  const { deadlines, clock, pass } = createWatch(t)
+  const [dueMs, laterMs] = [clock.monotonicMs() + 1000, clock.monotonicMs() + 1010]
+  const lateMs: number[] = []
+  const watchAt = (atMs: number, count: number) => {
+    for (let made = 0; made < count; made += 1)
+      deadlines.watch(within(deadlines, atMs - deadlines.nowMs(), () => lateMs.push(clock.monotonicMs() - atMs)))
+  }
+  watchAt(dueMs, 10_000)
+  watchAt(laterMs, 10_000)
+
+  pass(1000 + everyMs)
+  for (let turns = 0; lateMs.length < 20_000 && turns < 1000; turns += 1) {
+    await new Promise((resolve) => setImmediate(resolve))
+    clock.pass(10)
+    t.mock.timers.tick(10)
+  }
+
+  assert.equal(lateMs.length, 20_000)
+  assert.ok(Math.max(...lateMs) <= 2000, `${Math.max(...lateMs)} ms late`)
+})
+
 test('createDeadlines() does not take what begins after a stall for late', (t) => {
   const { deadlines, clock, pass } = createWatch(t)
   const told: string[] = []
