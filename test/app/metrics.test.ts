@@ -53,3 +53,11 @@ test('decided() counts by name for a thousand rules, and the others together (ca
   assert.equal(counted['r999 allow'], 2)
   assert.equal(counted['other other'], 4)
 })
+
+test('decided() counts by name what had one among the thousand, where a reload moves it', () => {
+  const ids = Array.from({ length: 1002 }, (_, at) => `r${at}`)
+  const counted = countedBy([...rulesOf(ids), ...rulesOf(ids.toReversed())].map(allow))
+
+  assert.equal(counted['r0 allow'], 2)
+  assert.equal(counted['r999 allow'], 2)
+})

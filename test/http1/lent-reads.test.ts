@@ -75,7 +75,8 @@ test('lendAllReads() lends every piece, however large, and reads on, pauses and 
   await once(pair.near, 'end')
 
   assert.equal(received, 'x'.repeat(20_000) + 'y'.repeat(20_000))
-  assert.equal(new Set(kept.map(({ buffer }) => buffer)).size, 1)
+  // A copy would have come from a pool, which is one buffer, too.
+  assert.match(kept[0]?.toString('latin1') ?? '', /^y+$/)
 })
 
 test('lendAcceptedReads() lends small pieces of one buffer that all sockets share', async () => {
