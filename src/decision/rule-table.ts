@@ -48,10 +48,10 @@ export type Looked = { readonly method: string; readonly host: string; readonly 
 /** Finds the most specific entry for a request (product.md §2, "Which rule decides"). */
 export type PatternTable<T> = { readonly find: (looked: Looked) => T | undefined }
 
-// Of ten thousand rules most are not in the processor's caches: a look-up costs what it touches. So a branch is one object,
-// and an entry another.
+// Of ten thousand rules most are not in the processor's caches, and a look-up costs what it touches: so there are no lists
+// and maps for what is one most often.
 type Branch<T> = {
-  /** Empty where it does not stand for one. */
+  /** Also empty where the branch stands for no literal. */
   readonly literal: string
   /**
    * By a number: a text fresh from the wire would be interned before a map finds it, and that costs more than the rest of
@@ -65,7 +65,7 @@ type Branch<T> = {
   rest: Entry<T> | undefined
 }
 type Entry<T> = {
-  /** Undefined: every method; that is the last one. */
+  /** Undefined: every method; such an entry is the last. */
   readonly method: string | undefined
   readonly found: T
   next: Entry<T> | undefined
@@ -186,16 +186,15 @@ function plant<T>(root: Branch<T>, { parts, methods }: Pattern, entry: T): void 
 function withEntry<T>(first: Entry<T> | undefined, method: string | undefined, found: T): Entry<T> {
   let before: Entry<T> | undefined
   let next = first
-  // Not by itself again for each: a rule may name thousands.
-  for (; next !== undefined && (method === undefined || next.method !== undefined); next = next.next) {
-    if (next.method === method) break
+  for (; next !== undefined && next.method !== method; next = next.next) {
+    if (next.method === undefined) break
     before = next
   }
   if (first !== undefined && next !== undefined && next.method === method) return first
   const made = { method, found, next }
-  if (before === undefined || first === undefined) return made
+  if (before === undefined) return made
   before.next = made
-  return first
+  return first ?? made
 }
 
 function emptyBranch<T>(literal: string, next?: Branch<T>): Branch<T> {

@@ -6,10 +6,7 @@ import { createBag } from '../base/bag.ts'
 export type Deadline = Bagged & {
   /** Monotonic milliseconds; `Infinity` while nothing is waited for. Set by its owner, at any time. */
   atMs: number
-  /**
-   * Called once it has passed: never earlier, and within two intervals, or a
-   * second more where thousands have passed at once.
-   */
+  /** Called once it has passed: never earlier, at most two intervals later, or a second more where thousands have passed. */
   readonly expire: () => void
 }
 
@@ -23,9 +20,9 @@ export type Deadlines = {
 
 // security.md §4.1 wants at most 2 s between looks.
 const everyMs = 250
-// In one turn of the event loop: a millisecond of closing.
+// In one turn of the event loop that has nothing else to do: a millisecond of closing.
 const fewAtOnce = 16
-// More where turns are long: with one of what is due under way when the next is, nobody is 2 s late.
+// More where turns are long: what falls due meanwhile waits for the next look, and is not to be 2 s late either.
 const allWithinMs = 500
 
 /** Makes the watch of one process; it keeps no process alive. */

@@ -135,7 +135,8 @@ function readIntoShared(it: Socket, told: (bytes: Buffer) => Buffer): boolean {
   if (handle?.useUserBuffer === undefined) return false
   handle.useUserBuffer(shared)
   socket[names.buffer] = shared
-  // Not written where it is assigned: V8 makes such a function among what lives long, and the socket lives with it.
+  // By a name of its own: V8 makes a function that is written where a property is assigned among what lives long, and what
+  // it reaches, the socket, lives with it.
   const tell = (count: number) => {
     socket.emit('data', told(firstOfShared(count)))
     return true
@@ -154,8 +155,8 @@ function findNames(): { readonly buffer: symbol; readonly callback: symbol } | u
 
 /**
  * Has nobody listen to a socket that is closed. It lives on until a long collection of garbage: of each, Node's streams
- * hold a function that V8 puts among what lives long, until its last compiler has seen tens of thousands, and that reaches
- * the socket. What listens is larger than that.
+ * hold such a function that reaches the socket, until many thousands of connections have had that code optimized. What
+ * listens is larger than the socket.
  */
 export function letGoWhenClosed(socket: Socket): Socket {
   return socket.on('close', () => socket.removeAllListeners().on('error', ignore))

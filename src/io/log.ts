@@ -164,7 +164,7 @@ const maxLineBytes = 65_536
 export function createLineReader(lines: LineWriter['lines']): (piece: Buffer) => void {
   let begun: Buffer | undefined
   return (piece) => {
-    // The line that was begun by itself: the others, which are many, are not copied to be told.
+    // The begun line is joined and told alone, so that the many whole ones behind it are not copied.
     const first = begun === undefined ? 0 : piece.indexOf(lineFeed) + 1
     const end = piece.lastIndexOf(lineFeed) + 1
     if (first > 0) lines(join(begun, piece.subarray(0, first)))

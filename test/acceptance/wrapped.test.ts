@@ -106,6 +106,20 @@ test('what a wrapper claims itself never widens access', async () => {
   assert.deepEqual(seen.all('x-auth-scope'), ['read'])
 })
 
+test('a wrapper for another audience is refused, also where its issuer names none', async () => {
+  await using world = await openWorld({ a: { require_aud: false, audience: ['api', 'second'] } })
+
+  await denied(
+    world,
+    { token: wrap(world, { claims: { aud: 'other' } }, { aud: undefined }) },
+    401,
+    'audience_mismatch',
+  )
+  for (const aud of [undefined, 'api', 'second', ['other', 'second']])
+    await allowed(world, { token: wrap(world, { claims: { aud } }, { aud: undefined }) })
+  await allowed(world, { token: wrap(world, {}, { aud: 'second' }) })
+})
+
 test('a wrapper that names an unknown issuer causes no connection at all', async () => {
   await using world = await openWorld()
   let connections = 0

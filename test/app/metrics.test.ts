@@ -45,19 +45,19 @@ test('decided() counts a preflight by itself, whatever stands first among the ru
   assert.deepEqual(countedBy([allow(first), preflightAllow, preflightAllow]), { 'first allow': 1, 'cors allow': 2 })
 })
 
-test('decided() counts by name for a thousand rules, and the others together (cardinality attack)', () => {
+test('decided() counts by name for 999 rules, and the others together (cardinality attack)', () => {
   const rules = rulesOf(Array.from({ length: 1002 }, (_, at) => `r${at}`))
   const counted = countedBy([...rules, ...rules].map(allow))
 
-  assert.equal(Object.keys(counted).length, 1001)
-  assert.equal(counted['r999 allow'], 2)
-  assert.equal(counted['other other'], 4)
+  assert.equal(Object.keys(counted).length, 1000)
+  assert.equal(counted['r998 allow'], 2)
+  assert.equal(counted['other allow'], 6)
 })
 
-test('decided() counts by name what had one among the thousand, where a reload moves it', () => {
+test('decided() counts by name what had one among the first, where a reload moves it', () => {
   const ids = Array.from({ length: 1002 }, (_, at) => `r${at}`)
   const counted = countedBy([...rulesOf(ids), ...rulesOf(ids.toReversed())].map(allow))
 
   assert.equal(counted['r0 allow'], 2)
-  assert.equal(counted['r999 allow'], 2)
+  assert.equal(counted['r998 allow'], 2)
 })

@@ -98,7 +98,7 @@ function report(
   const lines = [
     `${counts[attack]} ${attack}, ${perSecond} requests/s beside them: without, with them elsewhere, with them here`,
     ...(['p50', 'p99', 'typicalP99'] as const).map((figure) => `  ${titles[figure]}: ${row(measured, figure)}`),
-    `  its ratio here : without ${ratios(measured, 'during', 'quiet')}; here : elsewhere ${ratios(measured, 'during', 'aside')}`,
+    `  ratio of the last, here : without ${ratios(measured, 'during', 'quiet')}; here : elsewhere ${ratios(measured, 'during', 'aside')}`,
     `  statuses: ${JSON.stringify(measured.map(({ during }) => during.statuses))}`,
     `  held: ${before.heldMib} MiB before, ${peak.heldMib} with${each}, ${after.heldMib} after`,
     `  resident: ${before.residentMib} MiB before, ${peak.residentMib} with, ${after.residentMib} after`,
