@@ -190,7 +190,7 @@ function withEntry<T>(first: Entry<T> | undefined, method: string | undefined, f
     if (next.method === undefined) break
     before = next
   }
-  if (first !== undefined && next !== undefined && next.method === method) return first
+  if (next !== undefined && next.method === method) return first ?? next
   const made = { method, found, next }
   if (before === undefined) return made
   before.next = made

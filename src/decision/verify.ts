@@ -281,7 +281,7 @@ export function checkAudience(rule: Rule, principal: Principal, trail?: Trail): 
   return passed ? undefined : deny('audience_mismatch')
 }
 
-/** Whether one of the names is accepted; most often there is one of each. */
+/** Whether one of the names is accepted. Every request comes by here: two loops, and nothing is made. */
 function isFor(names: readonly string[], accepted: readonly string[]): boolean {
   for (const name of names) for (const each of accepted) if (name === each) return true
   return false

@@ -1,8 +1,9 @@
 // The services behind the contestants, on the load's processor: nginx for answers, a sink for bodies that come in.
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { freePort } from '../support/free-port.ts'
 import type { Started } from './processes.ts'
-import { freePort, start } from './processes.ts'
+import { start } from './processes.ts'
 
 /** Bodies that are asked for and sent. */
 export const bodySizes = { '1 KB': 1024, '100 KB': 102_400, '10 MB': 10_485_760 } as const

@@ -5,7 +5,8 @@ import type { AddressInfo } from 'node:net'
 import { connect, createServer } from 'node:net'
 import { test } from 'node:test'
 import { runCommand } from '../../src/cli/program.ts'
-import { directory, fakeShell, freePort, runToEnd } from './process.ts'
+import { freePort } from '../support/free-port.ts'
+import { directory, fakeShell, runToEnd } from './process.ts'
 
 const good = `version: 1
 listen: { proxy: '127.0.0.1:0', health: '127.0.0.1:0', admin: '127.0.0.1:0' }

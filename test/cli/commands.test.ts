@@ -6,7 +6,8 @@ import { test } from 'node:test'
 import { runCommand } from '../../src/cli/program.ts'
 import { formatReference, formatSchema } from '../../src/config/reference.ts'
 import { mint, startWorld } from '../issuer/realms.ts'
-import { directory, fakeShell, freePort, runToEnd, start } from './process.ts'
+import { freePort } from '../support/free-port.ts'
+import { directory, fakeShell, runToEnd, start } from './process.ts'
 
 const root = join(import.meta.dirname, '../..')
 const nowS = () => Math.floor(Date.now() / 1000)

@@ -1,10 +1,10 @@
 // The PROXY protocol at the front door, spoken by these tests and by HAProxy.
+
 import assert from 'node:assert/strict'
 import { spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
-import type { AddressInfo } from 'node:net'
-import { connect, createServer } from 'node:net'
+import { connect } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
@@ -12,6 +12,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { FrontDoorOptions } from '../../src/gates/front-door.ts'
 import { limitsOptions, serverLimits } from '../../src/gates/options.ts'
 import { createAuthority, skipWithoutOpenssl } from '../support/certificates.ts'
+import { freePort } from '../support/free-port.ts'
 import { until } from '../support/gateway-process.ts'
 import { header2, ipv4 } from '../support/proxy-header.ts'
 import { askTls } from '../support/tls-client.ts'
@@ -236,15 +237,6 @@ async function startHaproxy(to: number, send: string): Promise<AsyncDisposable &
       rmSync(directory, { recursive: true, force: true })
     },
   }
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const { port } = server.address() as AddressInfo // it listens on a port
-  server.close()
-  await once(server, 'close')
-  return port
 }
 
 async function ask(port: number, localAddress: string): Promise<string> {

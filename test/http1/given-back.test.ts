@@ -2,12 +2,13 @@ import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { test } from 'node:test'
 import { poolLimits, upstreamOptions } from '../../src/gates/options.ts'
-import type { AnswerEvents, UpstreamRequest } from '../../src/http1/exchange.ts'
+import type { AnswerEvents } from '../../src/http1/exchange.ts'
 import { giveBack, lendReads } from '../../src/http1/lent-reads.ts'
 import { createMessageWriter } from '../../src/http1/message-writer.ts'
 import { createUpstreamConnection } from '../../src/http1/upstream-connection.ts'
 import { openPair } from './pair.ts'
 import { limits, serve } from './served.ts'
+import { plain } from './upstream-peer.ts'
 
 const pieceBytes = 65_536
 const piece = (letter: string) => Buffer.alloc(pieceBytes, letter)
@@ -123,18 +124,9 @@ for (const { keeps, back } of [
       failed: assert.fail,
       switched: nothing,
     }
-    const request: UpstreamRequest = {
-      method: 'GET',
-      target: '/',
-      authority: 'a.test',
-      lines: ['Host', 'a.test'],
-      framing: 'none',
-      upgrade: undefined,
-      repeatable: true,
-    }
 
     const into = ['a', 'b', 'c'].map((letter) => {
-      connection.send(request, events)
+      connection.send(plain, events)
       return reader?.read(Buffer.from(`HTTP/1.1 200 OK\r\nContent-Length: 60000\r\n\r\n${letter.repeat(60_000)}`))
     })
 

@@ -125,7 +125,8 @@ export type Asked = {
   readonly isOver: () => boolean
 }
 
-const plain: UpstreamRequest = {
+/** A request without a body, of the most usual kind. */
+export const plain: UpstreamRequest = {
   method: 'GET',
   target: '/a',
   authority: 'a.test',

@@ -1,4 +1,5 @@
 // The gateway as a process of its own, so that whoever loads it does not share its event loop.
+
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
@@ -6,6 +7,7 @@ import { closeSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync }
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as wait } from 'node:timers/promises'
+import { endChild } from './processes.ts'
 import { program } from './program.ts'
 
 /** A gateway that serves, until disposed of. */
@@ -103,12 +105,7 @@ export async function startGatewayProcess(
 
   async function stop(): Promise<void> {
     process.off('exit', kill)
-    if (child.exitCode === null && child.signalCode === null) {
-      const exited = once(child, 'exit')
-      child.ref()
-      kill()
-      await exited
-    }
+    await endChild(child)
     rmSync(directory, { recursive: true, force: true })
   }
 }

@@ -1,13 +1,15 @@
 // nginx, in one process, on free ports.
+
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
-import type { AddressInfo } from 'node:net'
-import { connect, createServer } from 'node:net'
+import { connect } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as wait } from 'node:timers/promises'
+import { freePort } from './free-port.ts'
+import { endChild } from './processes.ts'
 
 const program = ['/usr/sbin/nginx', '/usr/bin/nginx', '/usr/local/bin/nginx'].find((path) => existsSync(path))
 
@@ -45,12 +47,7 @@ export async function startNginx(servers: Servers): Promise<Nginx> {
     port,
     async [Symbol.asyncDispose]() {
       process.off('exit', kill)
-      if (child.exitCode === null && child.signalCode === null) {
-        const exited = once(child, 'exit')
-        child.ref()
-        kill()
-        await exited
-      }
+      await endChild(child)
       rmSync(directory, { recursive: true, force: true })
     },
   }
@@ -68,15 +65,6 @@ function configurationOf(directory: string, connections: number, servers: readon
     ...servers,
     '}',
   ].join('\n')
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const { port } = server.address() as AddressInfo // it listens on a port
-  server.close()
-  await once(server, 'close')
-  return port
 }
 
 async function answers(port: number): Promise<boolean> {

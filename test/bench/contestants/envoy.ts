@@ -1,6 +1,7 @@
 import { existsSync, globSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { freePort, start } from '../processes.ts'
+import { freePort } from '../../support/free-port.ts'
+import { start } from '../processes.ts'
 import { warmTokens } from '../requests.ts'
 import { audience, issuer } from '../tokens.ts'
 import type { World } from '../world.ts'

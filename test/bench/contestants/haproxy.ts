@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs'
-import { freePort, start } from '../processes.ts'
+import { freePort } from '../../support/free-port.ts'
+import { start } from '../processes.ts'
 import { audience, issuer } from '../tokens.ts'
 import type { Contestant } from './contestant.ts'
 import { answering, missingProgram } from './contestant.ts'

@@ -1,4 +1,5 @@
-import { freePort, start } from '../processes.ts'
+import { freePort } from '../../support/free-port.ts'
+import { start } from '../processes.ts'
 import { nginxHead } from '../upstream.ts'
 import type { Contestant } from './contestant.ts'
 import { answering, missingProgram } from './contestant.ts'

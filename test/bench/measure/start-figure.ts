@@ -1,8 +1,9 @@
 // How long the built gateway takes to be ready beside its own issuer, and what it holds then.
 import { setTimeout as sleep } from 'node:timers/promises'
+import { freePort } from '../../support/free-port.ts'
 import { gatewayCommand } from '../contestants/gateway.ts'
 import type { Started } from '../processes.ts'
-import { freePort, start } from '../processes.ts'
+import { start } from '../processes.ts'
 import type { StartFigure } from '../report/report.ts'
 import { residentMib } from './cpu.ts'
 
