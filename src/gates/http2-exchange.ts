@@ -2,7 +2,7 @@
 import type { ClientHttp2Session, ClientHttp2Stream } from 'node:http2'
 import type { Deadline, Deadlines } from '../http1/deadlines.ts'
 import type { AnswerEvents, UpstreamExchange, UpstreamProblem, UpstreamRequest } from '../http1/exchange.ts'
-import { copiedBytes } from '../http1/exchange.ts'
+import { keep } from '../http1/lent-reads.ts'
 import type { UpstreamLimits } from '../http1/limits.ts'
 import type { Framing } from '../http1/request-head.ts'
 import { readAnswerFields, readTrailerFields, trailersOf } from './http2-fields.ts'
@@ -132,7 +132,7 @@ export function openExchange(
   function write(chunk: Buffer): boolean {
     if (isOver) return true
     waitForMore()
-    return stream.write(chunk.length <= copiedBytes ? Buffer.from(chunk) : chunk)
+    return stream.write(keep(chunk))
   }
 
   function end(trailers: readonly string[]): void {

@@ -2,8 +2,8 @@
 import type { ServerHttp2Stream } from 'node:http2'
 import type { Deadline, Deadlines } from '../http1/deadlines.ts'
 import type { AnswerSink, RequestEvents } from '../http1/exchange.ts'
-import { copiedBytes } from '../http1/exchange.ts'
 import { withoutLength } from '../http1/field-lines.ts'
+import { keep } from '../http1/lent-reads.ts'
 import type { ServerLimits } from '../http1/limits.ts'
 import type { Framing } from '../http1/request-head.ts'
 import { readTrailerFields, trailersOf } from './http2-fields.ts'
@@ -157,7 +157,7 @@ export function serveStream(
 
   function write(chunk: Buffer): boolean {
     if (takesNoBody || chunk.length === 0 || !isLive()) return true
-    held.push(chunk.length <= copiedBytes ? Buffer.from(chunk) : chunk)
+    held.push(keep(chunk))
     heldBytes += chunk.length
     if (heldBytes >= maxHeldBytes) send()
     return hasRoom()

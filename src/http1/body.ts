@@ -1,5 +1,6 @@
 // RFC 9112 §6 and §7.1: where a body ends. Checked as it passes, and never gathered.
 import { isHopeless, readFieldLines } from './field-lines.ts'
+import { giveBack } from './lent-reads.ts'
 import type { FieldLimits } from './limits.ts'
 import type { Framing } from './request-head.ts'
 
@@ -66,8 +67,10 @@ function createChunkedReader(sink: BodySink): BodyReader {
   function feed(bytes: Buffer): number | 'malformed' {
     let at = 0
     while (at < bytes.length && state !== 'done') {
-      const used = state === 'data' ? takeData(bytes, at) : takeLine(bytes, at)
+      const isData = state === 'data'
+      const used = isData ? takeData(bytes, at) : takeLine(bytes, at)
       if (used === 'malformed') return 'malformed'
+      if (!isData) giveBack(bytes, used)
       at += used
     }
     return at

@@ -2,8 +2,9 @@
 // a long answer tells whether its bytes are still needed. What Node's own streams do it with is not documented; where any
 // of it is missing or forbidden, they do it.
 import { Socket } from 'node:net'
+import { giveBackLater } from './lent-reads.ts'
 
-type Request = { oncomplete?: (status: number) => void; held?: Buffer }
+type Request = { oncomplete?: (status: number) => void }
 type Handle = {
   readonly writeLatin1String?: (request: Request, text: string) => number
   readonly writeBuffer?: (request: Request, bytes: Buffer) => number
@@ -78,14 +79,16 @@ export function createDirectWrite(socket: Socket): DirectWrite | undefined {
     // The stream keeps what comes next until this has gone.
     socket.cork()
     isHolding = true
-    request.oncomplete = written
-    if (bytes !== undefined) request.held = bytes
+    // By a name of its own, as in lent-reads.ts.
+    const tell = (code: number) => written(code, bytes)
+    request.oncomplete = tell
     request = new WriteWrap()
     return false
   }
 
-  function written(status: number): void {
+  function written(status: number, bytes: Buffer | undefined): void {
     isHolding = false
+    if (bytes !== undefined) giveBackLater(bytes)
     socket.uncork()
     if (status !== 0) fail(status)
     // Else the stream says so, once it has written what came meanwhile.

@@ -4,16 +4,23 @@ import { Socket } from 'node:net'
 import { copiedBytes } from './exchange.ts'
 
 const readBytes = 65_536
+const largeBytes = readBytes / 2
 const shared = Buffer.allocUnsafeSlow(readBytes)
 
-// Buffers that nobody needs, to read large pieces into: a new one for each would be a long collection of garbage for
-// every few megabytes.
+// Buffers that nobody needs, for large pieces: a new one for each would be a long collection of garbage for every few
+// megabytes.
 const spare: Buffer[] = []
 const maxSpare = 16
+
+// Sockets that read into a buffer of their own, which they keep while nothing comes: not every one may have one.
+const maxOwn = 256
+let own = 0
 
 // The buffer of the large piece that is being told of, and how much of that nobody needs any more.
 let given: ArrayBufferLike | undefined
 let givenBack = 0
+// How much of what was told before somebody still needs.
+const kept = new WeakMap<ArrayBufferLike, number>()
 
 /**
  * Says of bytes, while they are being told of, that nobody needs so many of them any more. Only when all of a large piece
@@ -23,13 +30,41 @@ export function giveBack(bytes: Buffer, count: number): void {
   if (given !== undefined && bytes.buffer === given) givenBack += count
 }
 
+/** Says of bytes, at any time, that nobody needs them any more. */
+export function giveBackLater(bytes: Buffer): void {
+  const { buffer } = bytes
+  if (buffer === given) {
+    givenBack += bytes.length
+    return
+  }
+  const left = kept.get(buffer)
+  if (left === undefined) return
+  if (left !== bytes.length) {
+    kept.set(buffer, left - bytes.length)
+    return
+  }
+  kept.delete(buffer)
+  putAway(Buffer.from(buffer))
+}
+
+/**
+ * The same bytes, to be held on to. What is small beside the buffer it is in is copied: it would keep all of that.
+ *
+ * @param bytes Such as are being told of.
+ */
+export function keep(bytes: Buffer): Buffer {
+  if (bytes.length >= largeBytes || (bytes.length > copiedBytes && bytes.buffer !== given)) return bytes
+  giveBack(bytes, bytes.length)
+  return Buffer.from(bytes)
+}
+
 /** An `onread`; after `letGo`, which is for a closed socket, nobody is told of anything. */
 export type LentReads = OnReadOpts & { readonly letGo: () => void }
 
 /**
- * The `onread` of a socket to an upstream: what is read goes to `received`, lent up to `copiedBytes`, a larger piece given
- * away. While reads are large the socket reads into a buffer of its own, which needs no copy: that saves a tenth of a long
- * answer. There are few such sockets, and each keeps one buffer at most.
+ * The `onread` of a socket: what is read goes to `received`, lent up to `copiedBytes`, a larger piece given away. While
+ * reads are large, and nobody holds on to them, the socket reads into a buffer of its own, which needs no copy: that saves
+ * a tenth of a long answer.
  */
 export function lendReads(received: (bytes: Buffer) => void): LentReads {
   let receive: ((bytes: Buffer) => void) | undefined = received
@@ -42,38 +77,53 @@ export function lendReads(received: (bytes: Buffer) => void): LentReads {
       const asked = hasRead ? next : current
       hasRead = false
       next = undefined
-      // Of what was small or copied nobody holds on to anything.
-      if (asked === shared) putAway(current)
       current = asked ?? current
       return asked as Buffer // the types know nothing of undefined
     },
     callback(count) {
+      if (receive === undefined) return true
       hasRead = true
-      if (count >= readBytes / 2) tellLarge(count)
-      else if (current === shared) receive?.(lentOrCopied(firstOfShared(count)))
+      if (count > copiedBytes) tellGiven(count, receive)
+      else if (current === shared) receive(firstOfShared(count))
       else {
-        next = shared
-        receive?.(lentOrCopied(firstOf(current, count)))
+        receive(firstOf(current, count))
+        // Of what was lent nobody holds on to anything.
+        putAway(current)
+        readIntoSharedNext()
       }
       return true
     },
     letGo() {
       receive = undefined
       // Where there is a next one, somebody may hold on to the current one.
-      putAway(next ?? current)
+      const last = next ?? current
+      if (last === shared) return
+      putAway(last)
+      readIntoSharedNext()
     },
   }
 
-  function tellLarge(count: number): void {
-    const own = current === shared ? takeBuffer() : current
-    if (own !== current) shared.copy(own, 0, 0, count)
-    given = own.buffer
+  function tellGiven(count: number, tell: (bytes: Buffer) => void): void {
+    const isOwn = current !== shared
+    const into = isOwn ? current : takeBuffer()
+    if (!isOwn) shared.copy(into, 0, 0, count)
+    given = into.buffer
     givenBack = 0
-    receive?.(firstOf(own, count))
+    tell(firstOf(into, count))
     given = undefined
     // Given back exactly: whatever else was counted, somebody may hold on to it.
-    if (givenBack !== count) next = takeBuffer()
-    else if (own !== current) next = own
+    if (givenBack !== count) {
+      kept.set(into.buffer, count - givenBack)
+      if (isOwn) readIntoSharedNext()
+    } else if (!isOwn && count >= largeBytes && own < maxOwn) {
+      own += 1
+      next = into
+    } else if (!isOwn) putAway(into)
+  }
+
+  function readIntoSharedNext(): void {
+    own -= 1
+    next = shared
   }
 }
 
@@ -82,7 +132,7 @@ function takeBuffer(): Buffer {
 }
 
 function putAway(buffer: Buffer): void {
-  if (buffer !== shared && spare.length < maxSpare) spare.push(buffer)
+  if (spare.length < maxSpare) spare.push(buffer)
 }
 
 function firstOf(buffer: Buffer, count: number): Buffer {
@@ -100,11 +150,6 @@ function firstOfShared(count: number): Buffer {
   return view
 }
 
-/** The buffer that sockets share cannot be given away: others hold on to it, and may read into it next. */
-function lentOrCopied(bytes: Buffer): Buffer {
-  return bytes.length > copiedBytes ? Buffer.from(bytes) : bytes
-}
-
 // By which names Node keeps in a socket what its option `onread` says: not documented, so they are looked up in one.
 const names = findNames()
 
@@ -116,7 +161,7 @@ const names = findNames()
  * @returns The socket itself.
  */
 export function lendAcceptedReads(accepted: Socket): Socket {
-  if (!readIntoShared(accepted, lentOrCopied)) return accepted
+  if (!readIntoShared(accepted, true)) return accepted
   // A server may have paused it to hand it over.
   if (accepted.isPaused()) accepted.resume()
   return letGoWhenClosed(accepted)
@@ -124,11 +169,11 @@ export function lendAcceptedReads(accepted: Socket): Socket {
 
 /** Has every `data` of a socket lent, however large it is, where Node has that; for who holds on to nothing. */
 export function lendAllReads(socket: Socket): void {
-  readIntoShared(socket, (bytes) => bytes)
+  readIntoShared(socket, false)
 }
 
 /** Whether it can be told to. */
-function readIntoShared(it: Socket, told: (bytes: Buffer) => Buffer): boolean {
+function readIntoShared(it: Socket, givesAway: boolean): boolean {
   const socket = it as Socket & { readonly _handle?: Handle | null } & Record<symbol, unknown>
   const handle = socket._handle // there since the first versions
   if (Object.getPrototypeOf(socket) !== Socket.prototype || names === undefined) return false
@@ -137,20 +182,32 @@ function readIntoShared(it: Socket, told: (bytes: Buffer) => Buffer): boolean {
   socket[names.buffer] = shared
   // By a name of its own: V8 makes a function that is written where a property is assigned among what lives long, and what
   // it reaches, the socket, lives with it.
+  const { generate, callback } = names
   const tell = (count: number) => {
-    socket.emit('data', told(firstOfShared(count)))
+    if (count <= copiedBytes || !givesAway) socket.emit('data', firstOfShared(count))
+    else {
+      const reads = lendReads((bytes) => void socket.emit('data', bytes))
+      socket[generate] = reads.buffer
+      socket[callback] = reads.callback
+      socket.once('close', reads.letGo)
+      reads.callback(count, shared)
+    }
     return true
   }
-  socket[names.callback] = tell
+  socket[callback] = tell
   return true
 }
 
 type Handle = { readonly useUserBuffer?: (buffer: Buffer) => void }
 
-function findNames(): { readonly buffer: symbol; readonly callback: symbol } | undefined {
+type Names = Readonly<Record<'buffer' | 'generate' | 'callback', symbol>>
+
+function findNames(): Names | undefined {
   const all = Object.getOwnPropertySymbols(new Socket())
-  const [buffer, callback] = ['kBuffer', 'kBufferCb'].map((name) => all.find(({ description }) => description === name))
-  return buffer === undefined || callback === undefined ? undefined : { buffer, callback }
+  const find = (name: string) => all.find(({ description }) => description === name)
+  const [buffer, generate, callback] = [find('kBuffer'), find('kBufferGen'), find('kBufferCb')]
+  if (buffer === undefined || generate === undefined || callback === undefined) return undefined
+  return { buffer, generate, callback }
 }
 
 /**

@@ -3,7 +3,7 @@ import type { Socket } from 'node:net'
 import { createDirectWrite } from './direct-write.ts'
 import { copiedBytes } from './exchange.ts'
 import { copyOf, createLineFormatter } from './field-lines.ts'
-import { giveBack } from './lent-reads.ts'
+import { giveBack, giveBackLater } from './lent-reads.ts'
 import { atTurnsEnd } from './turn.ts'
 
 /** Writes one message after another to a socket. What is small waits for company until the end of the turn. */
@@ -68,6 +68,7 @@ export function createMessageWriter(socket: Socket): MessageWriter {
     // As text a small part joins what is before it; as bytes it would be a piece of a gathered write.
     if (chunk.length <= copiedBytes) {
       out += chunk.toString('latin1')
+      giveBack(chunk, chunk.length)
       if (chunked) out += '\r\n'
       if (out.length > maxJoinedBytes) send()
     } else {
@@ -88,11 +89,11 @@ export function createMessageWriter(socket: Socket): MessageWriter {
 
   function writeNow(chunk: Buffer): void {
     const became = directWrite?.bytes(out, chunk) ?? 'refused'
-    if (became === 'written') giveBack(chunk, chunk.length)
+    if (became === 'written') giveBackLater(chunk)
     if (became !== 'refused') return
     socket.cork()
     if (out !== '') socket.write(out, 'latin1')
-    socket.write(chunk)
+    socket.write(chunk, () => giveBackLater(chunk))
     socket.uncork()
   }
 

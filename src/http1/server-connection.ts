@@ -4,7 +4,7 @@ import type { BodyReader } from './body.ts'
 import { createBodyReader } from './body.ts'
 import type { Deadline, Deadlines } from './deadlines.ts'
 import type { AnswerSink, ServerEvents } from './exchange.ts'
-import { copiedBytes } from './exchange.ts'
+import { giveBack, keep } from './lent-reads.ts'
 import type { ServerLimits } from './limits.ts'
 import { createMessageWriter, formatAnswerHead } from './message-writer.ts'
 import type { Framing, HeadProblem, RequestHead } from './request-head.ts'
@@ -110,8 +110,7 @@ export function createServerConnection(
 
   function receive(chunk: Buffer): void {
     take(chunk)
-    // Lent, where it is small: what is kept is copied.
-    if (chunk.length <= copiedBytes && pending?.buffer === chunk.buffer) pending = Buffer.from(pending)
+    if (pending?.buffer === chunk.buffer) pending = keep(pending)
   }
 
   function take(chunk: Buffer): void {
@@ -144,6 +143,7 @@ export function createServerConnection(
       }
       searched = 0
       if (head.kind === 'head') {
+        giveBack(pending, head.bytes)
         pending = pending.length === head.bytes ? undefined : pending.subarray(head.bytes)
         start(head)
       } else refuse(head, pending)

@@ -3,11 +3,13 @@ import { once } from 'node:events'
 import { test } from 'node:test'
 import { poolLimits, upstreamOptions } from '../../src/gates/options.ts'
 import type { AnswerEvents } from '../../src/http1/exchange.ts'
+import { copiedBytes } from '../../src/http1/exchange.ts'
 import { giveBack, lendReads } from '../../src/http1/lent-reads.ts'
 import { createMessageWriter } from '../../src/http1/message-writer.ts'
+import { createServerConnection } from '../../src/http1/server-connection.ts'
 import { createUpstreamConnection } from '../../src/http1/upstream-connection.ts'
 import { openPair } from './pair.ts'
-import { limits, serve } from './served.ts'
+import { limits, serve, until } from './served.ts'
 import { plain } from './upstream-peer.ts'
 
 const pieceBytes = 65_536
@@ -95,14 +97,21 @@ test('createServerConnection() gives a client time to take the last piece of an 
   assert.equal(it.deadlines.nextMs(), limits.writeMs)
 })
 
-for (const { keeps, back } of [
-  { keeps: false, back: 'the same buffer' },
-  { keeps: true, back: 'another' },
-])
-  test(`createUpstreamConnection() reads an answer into ${back} when its listener ${keeps ? 'keeps' : 'gives back'} the body`, async () => {
+const heads = {
+  'content-length': (body: string) => `Content-Length: ${body.length}\r\n\r\n${body}`,
+  chunked: (body: string) =>
+    `Transfer-Encoding: chunked\r\n\r\n6000\r\n${body.slice(0, 0x6000)}\r\n${(body.length - 0x6000).toString(16)};a=b\r\n${body.slice(0x6000)}\r\n0\r\nA: b\r\n\r\n`,
+} as const
+const bodies = ['a', 'b', 'c'].map((letter) => letter.repeat(60_000))
+const nothing = () => {}
+const rows = Object.values(heads).flatMap((format, at) =>
+  [true, false].map((keeps) => ({ format, framing: Object.keys(heads)[at] ?? '', keeps })),
+)
+
+for (const { format, framing, keeps } of rows)
+  test(`createUpstreamConnection() reads an answer (${framing}) into ${keeps ? 'the buffer of all' : 'one of its own'} when its listener ${keeps ? 'keeps' : 'gives back'} the body`, async () => {
     await using pair = await openPair()
     let reader: ReturnType<typeof createReader> | undefined
-    const nothing = () => {}
     const connection = createUpstreamConnection(
       (received) => {
         reader = createReader(received)
@@ -125,12 +134,116 @@ for (const { keeps, back } of [
       switched: nothing,
     }
 
-    const into = ['a', 'b', 'c'].map((letter) => {
+    const into = bodies.map((body) => {
       connection.send(plain, events)
-      return reader?.read(Buffer.from(`HTTP/1.1 200 OK\r\nContent-Length: 60000\r\n\r\n${letter.repeat(60_000)}`))
+      return reader?.read(Buffer.from(`HTTP/1.1 200 OK\r\n${format(body)}`))
     })
 
-    assert.equal(into[2] === into[1], !keeps)
-    if (keeps) assert.equal(kept.map(String).join(''), ['a', 'b', 'c'].map((letter) => letter.repeat(60_000)).join(''))
+    assert.deepEqual([into[1] === into[0], into[2] === into[1]], [keeps, true])
+    if (keeps) assert.equal(kept.map(String).join(''), bodies.join(''))
     connection.destroy()
   })
+
+for (const { format, framing, keeps } of rows)
+  test(`createServerConnection() reads a request (${framing}) into ${keeps ? 'the buffer of all' : 'one of its own'} when its listener ${keeps ? 'keeps' : 'gives back'} the body`, async () => {
+    await using pair = await openPair()
+    const kept: Buffer[] = []
+    const deadlines = { nowMs: () => 0, watch: nothing, unwatch: nothing }
+    createServerConnection(pair.near, limits, deadlines, (connection) => ({
+      request: () => connection.resume(),
+      refused: ({ kind }) => assert.fail(kind),
+      data: (bytes) => (keeps ? void kept.push(bytes) : all(bytes)),
+      end() {
+        connection.begin(204, 'No Content', [], 'none')
+        connection.end([])
+      },
+      broken: assert.fail,
+      drained: nothing,
+      gone: nothing,
+    }))
+    const reader = createReader((bytes) => void pair.near.emit('data', bytes))
+
+    const into = bodies.map((body) => reader.read(Buffer.from(`POST / HTTP/1.1\r\nHost: a.test\r\n${format(body)}`)))
+
+    assert.deepEqual([into[1] === into[0], into[2] === into[1]], [keeps, true])
+    if (keeps) assert.equal(kept.map(String).join(''), bodies.join(''))
+  })
+
+test('createServerConnection() copies what it keeps of a piece that is small beside its buffer, and gives the rest back', async () => {
+  await using pair = await openPair()
+  const heard: string[] = []
+  const deadlines = { nowMs: () => 0, watch: nothing, unwatch: nothing }
+  createServerConnection(pair.near, limits, deadlines, (connection) => ({
+    request({ target }) {
+      heard.push(target)
+      connection.begin(204, 'No Content', [], 'none')
+      connection.end([])
+    },
+    refused: ({ kind }) => assert.fail(kind),
+    data: nothing,
+    end: nothing,
+    broken: assert.fail,
+    drained: nothing,
+    gone: nothing,
+  }))
+  const reader = createReader((bytes) => void pair.near.emit('data', bytes))
+  const head = (letter: string) => `GET /${letter.repeat(6000)} HTTP/1.1\r\nHost: a.test\r\n\r\n`
+  // Six heads, and half of one.
+  const first = Buffer.from('abcdefg'.split('').map(head).join('').slice(0, 40_000))
+
+  const into = [reader.read(first), reader.read(Buffer.from(head('g').slice(40_000 - 6 * head('a').length)))]
+
+  // All of the first piece was given back, so it became the socket's own.
+  assert.notEqual(into[1], into[0])
+  assert.deepEqual(
+    heard,
+    'abcdefg'.split('').map((letter) => `/${letter.repeat(6000)}`),
+  )
+})
+
+test('createMessageWriter() gives back the small parts of a large piece, which it has copied', async () => {
+  await using pair = await openPair()
+  const writer = createMessageWriter(pair.near)
+  const reader = createReader((bytes) => {
+    for (let at = 0; at < bytes.length; at += copiedBytes) writer.write(bytes.subarray(at, at + copiedBytes))
+  })
+  pair.far.resume()
+  writer.begin('', true)
+
+  const into = [reader.read(piece('a')), reader.read(piece('b'))]
+
+  assert.notEqual(into[1], into[0])
+})
+
+test('createMessageWriter() gives back what the stream has to write, once that has left', async () => {
+  await using pair = await openPair()
+  const writer = createMessageWriter(pair.near)
+  const into: ArrayBufferLike[] = []
+  const reader = createReader((bytes) => {
+    into.push(bytes.buffer)
+    writer.write(bytes)
+  })
+  writer.begin('', false)
+  while (writer.hasRoom()) reader.read(piece('a'))
+  // Nobody knows yet that there is no room: the first is held, the second left to the stream.
+  reader.read(piece('b'))
+  const [held, left] = into.slice(-2)
+  assert.ok(pair.near.writableLength > 0)
+  const sent = into.length * pieceBytes
+
+  let received = 0
+  pair.far.on('data', (bytes: Buffer) => {
+    received += bytes.length
+  })
+  await until(
+    () => received === sent && pair.near.writableLength === 0,
+    () => `${sent} bytes`,
+  )
+  const next: ArrayBufferLike[] = []
+  for (let count = 0; count < 16; count += 1) createReader(({ buffer }) => void next.push(buffer)).read(piece('c'))
+
+  assert.deepEqual(
+    [held, left].map((buffer) => buffer !== undefined && next.includes(buffer)),
+    [true, true],
+  )
+})

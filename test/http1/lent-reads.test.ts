@@ -1,9 +1,16 @@
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
-import { test } from 'node:test'
+import { afterEach, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { copiedBytes } from '../../src/http1/exchange.ts'
-import { giveBack, lendAcceptedReads, lendAllReads, lendReads } from '../../src/http1/lent-reads.ts'
+import {
+  giveBack,
+  giveBackLater,
+  keep,
+  lendAcceptedReads,
+  lendAllReads,
+  lendReads,
+} from '../../src/http1/lent-reads.ts'
 import { openPair } from './pair.ts'
 
 test('lendAcceptedReads() makes a socket that reads, writes, pauses and ends as the accepted one would', async () => {
@@ -55,6 +62,35 @@ test('lendAcceptedReads() gives large pieces away for good: nobody else reads in
   assert.match(Buffer.concat(kept).toString('latin1'), /^x{8194}$/)
 })
 
+test('lendAcceptedReads() reads large pieces into a buffer of the socket while they are given back', async () => {
+  await using one = await openPair()
+  await using other = await openPair()
+  const buffers = new Map<ArrayBufferLike, number>()
+  const received = { one: '', other: '' }
+  for (const [name, { near }] of [
+    ['one', one],
+    ['other', other],
+  ] as const)
+    lendAcceptedReads(near).on('data', (chunk: Buffer) => {
+      received[name] += chunk.toString('latin1')
+      if (chunk.length > 32_768) buffers.set(chunk.buffer, (buffers.get(chunk.buffer) ?? 0) + 1)
+      giveBack(chunk, chunk.length)
+    })
+
+  for (const { far } of [one, other, one, other]) {
+    far.write(Buffer.alloc(2_000_000, far === one.far ? 'x' : 'y'))
+    await sleep(20)
+  }
+  const ends = [one, other].map(({ near }) => once(near, 'end'))
+  for (const { far } of [one, other]) far.end()
+  await Promise.all(ends)
+
+  assert.match(received.one, /^x{4000000}$/)
+  assert.match(received.other, /^y{4000000}$/)
+  assert.ok(buffers.size <= 4, `large pieces were in ${buffers.size} buffers`)
+  assert.ok(Math.max(...buffers.values()) >= 3)
+})
+
 test('lendAllReads() lends every piece, however large, and reads on, pauses and ends as the socket would', async () => {
   await using pair = await openPair()
   const kept: Buffer[] = []
@@ -98,7 +134,7 @@ test('lendAcceptedReads() lends small pieces of one buffer that all sockets shar
 })
 
 test('lendReads() gives a buffer for every handle of a socket, and after a read only another one', () => {
-  const { buffer, callback } = lendReads(() => {})
+  const { buffer, callback, letGo } = lendReads(all)
   const give = buffer as () => Buffer | undefined // what we make is a function
 
   // An address is tried after another: each has a handle of its own.
@@ -113,11 +149,20 @@ test('lendReads() gives a buffer for every handle of a socket, and after a read 
   assert.ok(own)
   assert.notEqual(own.buffer, first.buffer)
   assert.equal(give(), own)
+  letGo()
+})
+
+const all = (bytes: Buffer) => giveBack(bytes, bytes.length)
+const readers: { readonly letGo: () => void }[] = []
+// How many sockets have a buffer of their own is counted.
+afterEach(() => {
+  for (const reader of readers.splice(0)) reader.letGo()
 })
 
 /** What a socket does with an `onread`: reads of so many bytes, each of another letter. */
 function createReader(received: (bytes: Buffer) => void) {
   const reads = lendReads(received)
+  readers.push(reads)
   const give = reads.buffer as () => Buffer | undefined // what we make is a function
   let current = give() ?? Buffer.alloc(0)
   return {
@@ -156,7 +201,7 @@ test('lendReads() reads into another buffer while anybody holds on to a part of 
   for (const letter of ['a', 'b', 'c', 'd']) reader.read(65_536, letter)
   // The next of them might get a buffer that was put away.
   reader.letGo()
-  const next = createReader((bytes) => giveBack(bytes, bytes.length))
+  const next = createReader(all)
   for (const letter of ['x', 'y', 'z']) next.read(65_536, letter)
 
   assert.equal(new Set(kept.map(({ buffer }) => buffer)).size, 4)
@@ -167,21 +212,150 @@ test('lendReads() reads into another buffer while anybody holds on to a part of 
 })
 
 test('giveBack() does nothing for bytes of another buffer, nor when nothing is being told of', () => {
-  let last: Buffer = Buffer.alloc(0)
+  const kept: Buffer[] = []
   const reader = createReader((bytes) => {
-    last = bytes
+    kept.push(bytes)
     giveBack(Buffer.alloc(65_536), 65_536)
   })
   reader.read(65_536, 'a')
-  const into = reader.read(65_536, 'b')
-  giveBack(last, last.length)
+  for (const bytes of kept) all(bytes)
+  reader.read(65_536, 'b')
+  for (let count = 0; count < 20; count += 1) createReader(all).read(65_536, 'c')
 
-  assert.notEqual(reader.read(65_536, 'c'), into)
-  assert.equal(last.toString('latin1'), 'c'.repeat(65_536))
+  assert.deepEqual(
+    kept.map((bytes) => bytes.toString('latin1')),
+    ['a', 'b'].map((letter) => letter.repeat(65_536)),
+  )
+})
+
+test('giveBackLater() has a buffer read into again once every byte of its piece is given back, and no sooner', () => {
+  const kept: Buffer[] = []
+  createReader((bytes) => {
+    // A head, say.
+    giveBack(bytes, 100)
+    kept.push(bytes.subarray(100))
+  }).read(65_536, 'a')
+  const [piece] = kept
+  assert.ok(piece)
+  const takes = (bytes: Buffer) => {
+    const got: ArrayBufferLike[] = []
+    giveBackLater(bytes)
+    createReader(({ buffer }) => void got.push(buffer)).read(65_536, 'b')
+    return got[0] === piece.buffer
+  }
+
+  assert.equal(takes(Buffer.alloc(piece.length)), false)
+  assert.equal(takes(piece.subarray(0, 30_000)), false)
+  assert.equal(piece.toString('latin1'), 'a'.repeat(65_436))
+  assert.equal(takes(piece.subarray(30_000)), true)
+  assert.equal(takes(piece), false)
+})
+
+test('giveBackLater() gives a buffer to nobody twice', () => {
+  const kept: Buffer[] = []
+  createReader((bytes) => void kept.push(bytes)).read(65_536, 'a')
+  const [piece = Buffer.alloc(0)] = kept
+  giveBackLater(piece)
+  giveBackLater(piece)
+
+  const got = [1, 2].map(() => {
+    let buffer: ArrayBufferLike | undefined
+    createReader((bytes) => {
+      buffer = bytes.buffer
+    }).read(65_536, 'b')
+    return buffer
+  })
+
+  assert.deepEqual([got[0] === piece.buffer, got[1] === piece.buffer], [true, false])
+})
+
+test('giveBackLater() gives back at once what is being told of', () => {
+  const told: string[] = []
+  const reader = createReader((bytes) => {
+    told.push(bytes.toString('latin1', 0, 1))
+    giveBackLater(bytes.subarray(0, 1000))
+    giveBackLater(bytes.subarray(1000))
+  })
+  const [shared, own, again] = ['a', 'b', 'c'].map((letter) => reader.read(65_536, letter))
+
+  assert.notEqual(own, shared)
+  assert.equal(again, own)
+  assert.deepEqual(told, ['a', 'b', 'c'])
+})
+
+for (const { bytes, copied, why } of [
+  { bytes: 10, copied: true, why: 'lent' },
+  { bytes: copiedBytes, copied: true, why: 'lent' },
+  { bytes: copiedBytes + 1, copied: true, why: 'small beside its buffer' },
+  { bytes: 32_767, copied: true, why: 'small beside its buffer' },
+  { bytes: 32_768, copied: false, why: 'large' },
+])
+  test(`keep() ${copied ? 'copies' : 'does not copy'} ${bytes} bytes, which are ${why}`, () => {
+    const kept: Buffer[] = []
+    let told: Buffer | undefined
+    const reader = createReader((piece) => {
+      told = piece
+      kept.push(keep(piece))
+    })
+    reader.read(bytes, 'a')
+    const buffer = told?.buffer
+    reader.read(bytes, 'b')
+    for (let count = 0; count < 20; count += 1) createReader(all).read(65_536, 'c')
+
+    assert.equal(kept[0]?.buffer === buffer, !copied)
+    assert.deepEqual(
+      kept.map((each) => each.toString('latin1')),
+      ['a'.repeat(bytes), 'b'.repeat(bytes)],
+    )
+  })
+
+test('keep() gives back what it copies, and leaves what is of no such buffer where it is', () => {
+  const got: ArrayBufferLike[] = []
+  const read = () => createReader(({ buffer }) => void got.push(buffer)).read(10_000, 'b')
+  let told: Buffer | undefined
+  createReader((piece) => {
+    told = piece
+    keep(piece)
+  }).read(10_000, 'a')
+  const foreign = Buffer.alloc(10_000)
+  read()
+
+  assert.equal(got[0], told?.buffer)
+  assert.equal(keep(foreign), foreign)
+})
+
+test('lendReads() gives no more than 256 sockets a buffer of their own, and the next when one is let go of', () => {
+  const hasOwn = (reader: ReturnType<typeof createReader>) => {
+    const shared = reader.read(65_536, 'a')
+    return reader.read(65_536, 'b') !== shared
+  }
+  const many = Array.from({ length: 300 }, () => createReader(all))
+  const told: string[] = []
+
+  assert.equal(many.map(hasOwn).lastIndexOf(true), 255)
+  const late = createReader((bytes) => void told.push(bytes.toString('latin1')))
+  assert.equal(hasOwn(late), false)
+  assert.deepEqual(told, ['a'.repeat(65_536), 'b'.repeat(65_536)])
+  many[0]?.letGo()
+  // What has become small leaves its buffer to others, too.
+  many[1]?.read(10, 'c')
+  assert.deepEqual(
+    [1, 2, 3].map(() => hasOwn(createReader(all))),
+    [true, true, false],
+  )
+})
+
+test('lendReads() reads into the buffer that all share when a piece is smaller than half of one, and gives that away', () => {
+  const kept: Buffer[] = []
+  const reader = createReader((bytes) => void kept.push(bytes))
+  const into = new Set(['a', 'b', 'c'].map((letter) => reader.read(32_767, letter)))
+
+  assert.equal(into.size, 1)
+  assert.equal(kept.map(String).join(''), ['a', 'b', 'c'].map((letter) => letter.repeat(32_767)).join(''))
 })
 
 test('lendReads() puts a buffer of its own away for others, once it is closed or its reads are small', () => {
-  const first = createReader((bytes) => giveBack(bytes, bytes.length))
+  const first = createReader(all)
   const got: ArrayBufferLike[] = []
   const others = [1, 2].map(() => createReader(({ buffer }) => void got.push(buffer)))
   first.read(65_536, 'a')
@@ -197,24 +371,26 @@ test('lendReads() puts a buffer of its own away for others, once it is closed or
 
 test('lendReads() lets nobody read into a piece that is held on to, when it is let go of before the next read', () => {
   const kept: Buffer[] = []
-  const reads = lendReads((bytes) => void kept.push(bytes))
+  let keeps = false
+  const reads = lendReads((bytes) => (keeps ? void kept.push(bytes) : all(bytes)))
   const give = reads.buffer as () => Buffer | undefined // what we make is a function
   reads.callback(65_536, give() ?? Buffer.alloc(0))
   const own = give() ?? Buffer.alloc(0)
   own.fill('a')
+  keeps = true
   reads.callback(65_536, own)
   reads.letGo()
 
-  const other = createReader((bytes) => giveBack(bytes, bytes.length))
+  const other = createReader(all)
   for (let count = 0; count < 20; count += 1) other.read(65_536, 'b')
   for (let count = 0; count < 20; count += 1) createReader(() => {}).read(65_536, 'c')
 
-  assert.equal(kept[1]?.toString('latin1'), 'a'.repeat(65_536))
+  assert.equal(kept[0]?.toString('latin1'), 'a'.repeat(65_536))
 })
 
 test('lendReads() keeps no more than sixteen buffers that nobody reads into', () => {
   const readAll = (count: number) => {
-    const readers = Array.from({ length: count }, () => createReader((bytes) => giveBack(bytes, bytes.length)))
+    const readers = Array.from({ length: count }, () => createReader(all))
     for (const reader of readers) reader.read(65_536, 'a')
     const into = readers.map((reader) => reader.read(65_536, 'b'))
     for (const reader of readers) reader.letGo()
