@@ -39,16 +39,21 @@ export type DirectWrite = {
 }
 
 /**
- * Makes what writes to a socket directly; undefined where the socket must do it, as under TLS. A write that fails destroys
- * the socket, with an error. What the system does not take at once goes before all that is written later.
+ * Makes what writes to a socket directly; undefined where the socket must do it, as under TLS. What the system does not
+ * take at once goes before all that is written later.
+ *
+ * @param failed Told when a write fails; whatever is written afterwards is dropped. Absent: the socket is destroyed, with
+ *   the error.
  */
-export function createDirectWrite(socket: Socket): DirectWrite | undefined {
+export function createDirectWrite(socket: Socket, failed?: (error: Error) => void): DirectWrite | undefined {
   if (wrap === undefined || Object.getPrototypeOf(socket) !== Socket.prototype) return undefined
   const { WriteWrap, streamBaseState, kLastWriteWasAsync } = wrap
   let isHolding = false
+  let hasFailed = false
   const own = socket as Socket & { readonly _handle?: Handle | null } // not documented, and there since the first versions
   return {
     text(text) {
+      if (hasFailed) return true
       const handle = own._handle
       if (text.length > maxTextBytes || handle?.writeLatin1String === undefined || request === undefined) return false
       if (hasToWait()) return false
@@ -56,6 +61,7 @@ export function createDirectWrite(socket: Socket): DirectWrite | undefined {
       return true
     },
     bytes(text, bytes) {
+      if (hasFailed) return 'written'
       const handle = own._handle
       if (handle?.writeBuffer === undefined || handle.writev === undefined || request === undefined) return 'refused'
       if (bytes.length > maxBytes || hasToWait()) return 'refused'
@@ -89,14 +95,19 @@ export function createDirectWrite(socket: Socket): DirectWrite | undefined {
   function written(status: number, bytes: Buffer | undefined): void {
     isHolding = false
     if (bytes !== undefined) giveBackLater(bytes)
-    socket.uncork()
+    // Before the stream tries, too, and fails.
     if (status !== 0) fail(status)
+    if (hasFailed) return
+    socket.uncork()
     // Else the stream says so, once it has written what came meanwhile.
-    else if (socket.writableLength === 0 && !socket.destroyed) socket.emit('drain')
+    if (socket.writableLength === 0 && !socket.destroyed) socket.emit('drain')
   }
 
   function fail(status: number): void {
-    socket.destroy(new Error(`Cannot write: the system says ${status}`))
+    const error = new Error(`Cannot write: the system says ${status}`)
+    hasFailed = failed !== undefined
+    if (failed === undefined) socket.destroy(error)
+    else failed(error)
   }
 }
 

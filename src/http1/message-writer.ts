@@ -19,6 +19,8 @@ export type MessageWriter = {
   readonly hasRoom: () => boolean
   /** Whether something that was written has not left. */
   readonly isWaiting: () => boolean
+  /** Whether any of the last message has been written. */
+  readonly hasBegun: () => boolean
   /** @param trailers Names and values alternating; sent where the body is in chunks. */
   readonly end: (trailers: readonly string[]) => void
   /** Waits for nothing more: what is there leaves at the end of this turn. */
@@ -47,16 +49,18 @@ export function formatAnswerHead(status: number, reason: string, passed: readonl
   return text
 }
 
-/** Makes the writer of one socket. */
-export function createMessageWriter(socket: Socket): MessageWriter {
-  const directWrite = createDirectWrite(socket)
+/** Makes the writer of one socket. `failed` is as for `createDirectWrite`; where the socket itself writes, it is destroyed. */
+export function createMessageWriter(socket: Socket, failed?: (error: Error) => void): MessageWriter {
+  const directWrite = createDirectWrite(socket, failed)
   let out = ''
   let chunked = false
   let isDue = false
-  return { begin, write, hasRoom, isWaiting, end, flush, send }
+  let hasBegun = false
+  return { begin, write, hasRoom, isWaiting, hasBegun: () => hasBegun, end, flush, send }
 
   function begin(head: string, isChunked: boolean): void {
     out += head
+    hasBegun = false
     chunked = isChunked
     if (out.length > maxJoinedBytes) send()
   }
@@ -88,6 +92,7 @@ export function createMessageWriter(socket: Socket): MessageWriter {
   }
 
   function writeNow(chunk: Buffer): void {
+    hasBegun = true
     const became = directWrite?.bytes(out, chunk) ?? 'refused'
     if (became === 'written') giveBackLater(chunk)
     if (became !== 'refused') return
@@ -117,6 +122,7 @@ export function createMessageWriter(socket: Socket): MessageWriter {
     if (out === '') return
     const text = out
     out = ''
+    hasBegun = true
     if (!socket.destroyed && directWrite?.text(text) !== true) socket.write(text, 'latin1')
   }
 }

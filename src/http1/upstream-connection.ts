@@ -79,11 +79,12 @@ export function createUpstreamConnection(
   let keepsAlive = true
   let keepAliveMs = limits.keepAliveMs
   let isPaused = false
+  let isDeaf = false
   let why = 'closed'
 
   const deadline: Deadline = { atMs: Number.POSITIVE_INFINITY, expire }
   const { socket, ready } = open(receive)
-  const writer = createMessageWriter(socket)
+  const writer = createMessageWriter(socket, cannotWrite)
   const exchange: UpstreamExchange = { write, end, flush: writer.flush, abort: destroy, pause, resume }
   const bodySink = {
     data(chunk: Buffer) {
@@ -135,7 +136,7 @@ export function createUpstreamConnection(
   }
 
   function write(chunk: Buffer): boolean {
-    waitForMore()
+    if (!isDeaf) waitForMore()
     const hasRoom = writer.write(chunk)
     if (!hasRoom && state === 'raw') deadline.atMs = deadlines.nowMs() + limits.bodyMs
     return hasRoom
@@ -157,6 +158,17 @@ export function createUpstreamConnection(
     events?.drained()
   }
 
+  /**
+   * It reads no more. One that did not want all of a body may have said so, and what it said may be here already, unread
+   * (RFC 9112 §9.5). If it is not, reading on tells that it is gone.
+   */
+  function cannotWrite(error: Error): void {
+    isDeaf = true
+    const { framing = 'none' } = request ?? {}
+    if ((state === 'head' || state === 'body') && framing !== 'none' && framing !== 0) why = error.message
+    else socket.destroy(error)
+  }
+
   /** An upstream that still reads the request is at work, whether it has begun to answer or not. */
   function waitForMore(): void {
     if (state === 'head') deadline.atMs = deadlines.nowMs() + limits.headMs
@@ -164,11 +176,11 @@ export function createUpstreamConnection(
   }
 
   function receive(bytes: Buffer): void {
-    if (state === 'head') readHeads(bytes)
+    if (state === 'head' && writer.hasBegun()) readHeads(bytes)
     else if (state === 'body') readBody(bytes)
     else if (state === 'raw') events?.data(bytes)
-    // Bytes that nobody asked for: whoever sent them may mean them for the next request.
-    else destroy()
+    // Bytes that nobody asked for: whoever sent them may mean them for the next request, even if that is here already.
+    else lose('reset')
     events?.flush()
   }
 
@@ -258,7 +270,7 @@ export function createUpstreamConnection(
     request = undefined
     body = undefined
     // An answer before the end of the request: what is left of that would be read as another.
-    if (!keepsAlive || !hasUploaded) {
+    if (!keepsAlive || !hasUploaded || isDeaf) {
       state = 'closed'
       leave()
     } else {
@@ -287,8 +299,9 @@ export function createUpstreamConnection(
   }
 
   function ended(): void {
-    // The end of the connection is the end of such a body (RFC 9112 §6.3).
-    if (state === 'body' && framing === 'close') finish([])
+    // The end of the connection is the end of such a body (RFC 9112 §6.3), unless it broke: the write that failed was told
+    // of that, and then reading is not.
+    if (state === 'body' && framing === 'close' && !isDeaf) finish([])
     else if (state === 'raw') {
       hasDownloaded = true
       const listener = events

@@ -157,6 +157,40 @@ test('createDirectWrite() closes a socket whose other side is gone, and tells it
   assert.equal(writes?.('b'), false)
 })
 
+test('createDirectWrite() tells whoever wants to know that the other side is gone, drops what comes then, and lets it be read to its end', async () => {
+  await using pair = await openPair()
+  const errors: Error[] = []
+  const direct = createDirectWrite(pair.near, (error) => errors.push(error))
+  await wait(20)
+  pair.far.write('the last of it')
+  pair.far.resetAndDestroy()
+
+  assert.deepEqual(
+    [direct?.text('a'), direct?.text('b'), direct?.bytes('c', Buffer.alloc(10_000))],
+    [true, true, 'written'],
+  )
+  assert.equal(await readAll(pair.near), 'the last of it')
+
+  assert.deepEqual([errors.length, errors[0]?.message.startsWith('Cannot write')], [1, true])
+})
+
+test('createDirectWrite() tells it, too, of what had to wait, and writes nothing that the stream was given behind it', async () => {
+  await using pair = await openPair()
+  const errors: Error[] = []
+  const others: Error[] = []
+  pair.near.on('error', (error) => others.push(error))
+  const direct = createDirectWrite(pair.near, (error) => errors.push(error))
+  for (let became = ''; became !== 'held'; became = direct?.bytes('', Buffer.alloc(60_000, 'x')) ?? 'held');
+  pair.near.write('more')
+  pair.far.write('the last of it')
+  pair.far.resetAndDestroy()
+
+  assert.equal(await readAll(pair.near), 'the last of it')
+
+  assert.deepEqual([errors.length, others.length], [1, 0])
+  assert.equal(direct?.bytes('c', Buffer.alloc(10_000)), 'written')
+})
+
 test("createDirectWrite() leaves all to the stream where Node's permission model is on, or has nothing to write with", async () => {
   const program = `
     import { Socket } from 'node:net'

@@ -86,3 +86,39 @@ test('an upstream that answers a long upload early, and reads no more of it, end
   await until(() => upstream.connections().now === 0, 'the upstream to be let go')
   assert.equal(upstream.asked.length, 0)
 })
+
+for (const { reads, bytes } of [
+  { reads: 'nothing', bytes: 0 },
+  { reads: 'a little', bytes: 100_000 },
+  { reads: 'some megabytes', bytes: 3_000_000 },
+])
+  test(`an upstream that reads ${reads} of a long upload, refuses it, and closes, is heard out`, async () => {
+    await using upstream = await openScripted(() => {})
+    upstream.onConnection = (socket) => {
+      const refuse = () => {
+        if (socket.bytesRead <= bytes) return
+        socket.off('data', refuse).pause()
+        socket.write('HTTP/1.1 413 Content Too Large\r\nContent-Length: 2\r\nConnection: close\r\n\r\nno', 'latin1')
+        // With so much unread, the system resets the connection.
+        socket.destroySoon()
+      }
+      socket.on('data', refuse)
+    }
+    await using world = await openWorldBefore(upstream)
+    for (let nth = 0; nth < 20; nth += 1) {
+      using connection = await openConnection(world.app.ports.proxy)
+      const { socket } = connection
+      let left = 20_000_000
+      const part = Buffer.alloc(65_536, 'x')
+      const more = () => {
+        for (; left > 0 && !socket.destroyed; left -= part.length)
+          if (!socket.write(part.subarray(0, left))) return void socket.once('drain', more)
+      }
+      socket.write(`POST /open/upload HTTP/1.1\r\nHost: a.test\r\nContent-Length: ${left}\r\n\r\n`)
+      more()
+
+      const next = await connection.next('POST')
+
+      assert.ok(next.kind === 'answer' && next.answer.status === 413, JSON.stringify(next).slice(0, 300))
+    }
+  })

@@ -1,0 +1,163 @@
+// An upstream that answers before it has the whole request, and closes: what it said counts, as far as it is whole.
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { poolLimits, upstreamOptions } from '../../src/gates/options.ts'
+import type { AnswerEvents, UpstreamExchange } from '../../src/http1/exchange.ts'
+import { createUpstreamConnection } from '../../src/http1/upstream-connection.ts'
+import { openPair } from './pair.ts'
+import { settle, until } from './served.ts'
+import { plain } from './upstream-peer.ts'
+
+const posted = { ...plain, method: 'POST', framing: 10_000_000, repeatable: false } as const
+const nothing = () => {}
+
+/** A connection to `far`, and all that it tells. */
+async function openUpstream() {
+  const pair = await openPair()
+  const told: string[] = []
+  let exchange: UpstreamExchange | undefined
+  let nowMs = 0
+  const watched: { readonly atMs: number }[] = []
+  const connection = createUpstreamConnection(
+    (received) => ({ socket: pair.near.on('data', received), ready: 'connect' }),
+    poolLimits(upstreamOptions.parse({})),
+    { nowMs: () => nowMs, watch: (deadline) => void watched.push(deadline), unwatch: nothing },
+    {
+      connected: nothing,
+      answered: nothing,
+      idle: () => told.push('idle'),
+      failed: (problem, { isUnlucky }) => told.push(`${isUnlucky ? 'unlucky ' : ''}${problem}`),
+      closed: () => told.push('closed'),
+    },
+  )
+  pair.near.emit('connect')
+  const events: AnswerEvents = {
+    opened(opened) {
+      exchange = opened
+    },
+    head: ({ status }) => void told.push(`${status}`),
+    data: (bytes) => void told.push(bytes.toString('latin1')),
+    end: () => void told.push('end'),
+    flush: nothing,
+    drained: nothing,
+    failed: (problem) => void told.push(`failed ${problem}`),
+    switched: () => assert.fail(),
+  }
+  return {
+    ...pair,
+    told,
+    send: (request = posted as typeof posted | typeof plain) => connection.send(request, events),
+    write: () => exchange?.write(Buffer.alloc(60_000, 'x')),
+    finish: () => exchange?.end([]),
+    pass: (ms: number) => {
+      nowMs += ms
+    },
+    deadlineMs: () => (watched[0]?.atMs ?? 0) - nowMs,
+  }
+}
+
+for (const { says, text, told } of [
+  {
+    says: 'a whole answer',
+    text: 'HTTP/1.1 413 Content Too Large\r\nContent-Length: 2\r\n\r\nno',
+    told: ['413', 'no', 'closed', 'end'],
+  },
+  {
+    says: 'a whole answer in chunks',
+    text: 'HTTP/1.1 413 No\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nno\r\n0\r\n\r\n',
+    told: ['413', 'no', 'closed', 'end'],
+  },
+  {
+    says: 'a part of an answer',
+    text: 'HTTP/1.1 413 No\r\nContent-Length: 9\r\n\r\nno',
+    told: ['413', 'no', 'closed', 'failed reset'],
+  },
+  {
+    says: 'an answer that would end with the connection',
+    text: 'HTTP/1.1 413 No\r\n\r\nno',
+    told: ['413', 'no', 'closed', 'failed reset'],
+  },
+  { says: 'half of a head', text: 'HTTP/1.1 413 No\r\nConte', told: ['closed', 'reset'] },
+  { says: 'nothing', text: '', told: ['closed', 'reset'] },
+])
+  for (const isWhole of [false, true])
+    test(`createUpstreamConnection() takes ${says} of an upstream that is gone when ${isWhole ? 'the last' : 'more'} of a request is written`, async () => {
+      await using it = await openUpstream()
+      it.send()
+      it.write()
+      await settle()
+
+      if (text !== '') it.far.write(text, 'latin1')
+      it.far.resetAndDestroy()
+      // Not read yet: the write is told that the connection is no more.
+      it.write()
+      if (isWhole) it.finish()
+      await until(
+        () => it.told.length >= told.length,
+        () => `${told} in ${it.told}`,
+      )
+
+      assert.deepEqual(it.told, told)
+      assert.equal(it.near.destroyed, true)
+    })
+
+test('createUpstreamConnection() takes nothing for an answer to a request of which it has not written a byte', async () => {
+  await using it = await openUpstream()
+  it.send(plain)
+  await settle()
+  it.far.write('HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok', 'latin1')
+  await until(
+    () => it.told.includes('end'),
+    () => 'an answer',
+  )
+  it.told.splice(0)
+
+  // Had enough of waiting, say; it comes in the turn in which somebody asks.
+  it.far.write('HTTP/1.1 408 Request Timeout\r\nContent-Length: 2\r\n\r\nno', 'latin1')
+  it.send(plain)
+  await until(
+    () => it.told.length >= 2,
+    () => 'an end',
+  )
+
+  assert.deepEqual(it.told, ['closed', 'unlucky reset'])
+})
+
+test('createUpstreamConnection() takes no answer to a request without a body from an upstream that was gone before it', async () => {
+  await using it = await openUpstream()
+  it.send(plain)
+  await settle()
+  it.far.write('HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok', 'latin1')
+  await until(
+    () => it.told.includes('end'),
+    () => 'an answer',
+  )
+  it.told.splice(0)
+
+  await new Promise(setImmediate)
+  // What is written at the end of this turn is told that the connection is no more, before anything is read.
+  setImmediate(() => {
+    it.far.write('HTTP/1.1 408 Request Timeout\r\nContent-Length: 2\r\n\r\nno', 'latin1')
+    it.far.resetAndDestroy()
+  })
+  it.send(plain)
+  await until(
+    () => it.told.length >= 2,
+    () => 'an end',
+  )
+
+  assert.deepEqual(it.told, ['closed', 'unlucky reset'])
+})
+
+test('createUpstreamConnection() gives an upstream that is gone no more time for every part of a request', async () => {
+  await using it = await openUpstream()
+  it.send()
+  await settle()
+  it.far.resetAndDestroy()
+  it.write()
+  const before = it.deadlineMs()
+  it.pass(1000)
+  it.write()
+
+  assert.equal(it.deadlineMs(), before - 1000)
+})
