@@ -154,9 +154,9 @@ function firstOfShared(count: number): Buffer {
 const names = findNames()
 
 /**
- * Has the `data` of an accepted socket lent in the same way: a server's sockets cannot be told to when they are made. That
- * saves 2 of 29 µs a request. Its reading begins. A socket of another kind, as under TLS, is served as it is, and any where
- * Node has none of this any more.
+ * Has the `data` of an accepted socket lent in the same way: a server's sockets, of TCP and of TLS, cannot be told to when
+ * they are made. That saves 2 of 29 µs a request. Its reading begins. It is served as it is where something has been read
+ * of it, and where Node has none of this any more.
  *
  * @returns The socket itself.
  */
@@ -176,8 +176,9 @@ export function lendAllReads(socket: Socket): void {
 function readIntoShared(it: Socket, givesAway: boolean): boolean {
   const socket = it as Socket & { readonly _handle?: Handle | null } & Record<symbol, unknown>
   const handle = socket._handle // there since the first versions
-  if (Object.getPrototypeOf(socket) !== Socket.prototype || names === undefined) return false
-  if (handle?.useUserBuffer === undefined) return false
+  if (names === undefined || handle?.useUserBuffer === undefined) return false
+  // What has been read already would be overtaken.
+  if (socket.readableLength > 0) return false
   handle.useUserBuffer(shared)
   socket[names.buffer] = shared
   // By a name of its own: V8 makes a function that is written where a property is assigned among what lives long, and what

@@ -1,7 +1,10 @@
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
+import type { AddressInfo, NetConnectOpts } from 'node:net'
 import { afterEach, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
+import type { ConnectionOptions } from 'node:tls'
+import { connect, createServer } from 'node:tls'
 import { copiedBytes } from '../../src/http1/exchange.ts'
 import {
   giveBack,
@@ -11,6 +14,7 @@ import {
   lendAllReads,
   lendReads,
 } from '../../src/http1/lent-reads.ts'
+import { createAuthority, skipWithoutOpenssl } from '../support/certificates.ts'
 import { openPair } from './pair.ts'
 
 test('lendAcceptedReads() makes a socket that reads, writes, pauses and ends as the accepted one would', async () => {
@@ -426,6 +430,53 @@ test('lendAcceptedReads() leaves a socket as it is where Node cannot be told', a
   pair.far.write('hello')
 
   assert.equal(String(await data), 'hello')
+})
+
+test('lendAcceptedReads() leaves a socket as it is of which something has been read', async () => {
+  await using pair = await openPair()
+  pair.near.unshift(Buffer.from('first, '))
+  const socket = lendAcceptedReads(pair.near)
+  let received = ''
+  pair.far.end('second')
+  await sleep(20)
+  socket.on('data', (chunk: Buffer) => {
+    received += chunk.toString('latin1')
+  })
+  await once(socket, 'end')
+
+  assert.equal(received, 'first, second')
+})
+
+test('lendAcceptedReads() lends what comes under TLS, too', { skip: skipWithoutOpenssl }, async () => {
+  using authority = createAuthority()
+  const lent: Buffer[] = []
+  const server = createServer(authority.issue('a.test'), (socket) => {
+    let received = ''
+    lendAcceptedReads(socket).on('data', (chunk: Buffer) => {
+      lent.push(chunk)
+      received += chunk.toString('latin1')
+    })
+    socket.on('end', () => socket.end(received))
+  })
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const { port } = server.address() as AddressInfo // it listens on a port
+  const options: ConnectionOptions & NetConnectOpts = { port, host: '127.0.0.1', ca: authority.ca, allowHalfOpen: true }
+  const client = connect(options)
+  await once(client, 'secureConnect')
+  client.setEncoding('latin1')
+
+  for (const text of ['first, ', 'second, ']) {
+    client.write(text)
+    await sleep(20)
+  }
+  client.end('x'.repeat(100_000))
+  const answer = (await client.toArray()).join('')
+  server.close()
+
+  // What came later was read into the same place.
+  assert.equal(lent[0]?.toString('latin1'), 'x'.repeat(7))
+  assert.equal(answer, `first, second, ${'x'.repeat(100_000)}`)
 })
 
 test('lendAcceptedReads() has nobody listen once the socket is closed, after all have heard of it, and survives a late error', async () => {

@@ -1,10 +1,16 @@
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
+import { mkdtempDisposableSync, writeFileSync } from 'node:fs'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { Agent, request as ask } from 'node:http'
+import { request as askTls, Agent as TlsAgent } from 'node:https'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { test } from 'node:test'
 import { setTimeout as wait } from 'node:timers/promises'
 import { openWorld } from '../acceptance/harness.ts'
+import type { Pair } from '../support/certificates.ts'
+import { createAuthority, skipWithoutOpenssl } from '../support/certificates.ts'
 import type { Random } from '../support/random.ts'
 import { createRandom, seedOfRun } from '../support/random.ts'
 import { startStub } from '../support/stub-server.ts'
@@ -42,15 +48,27 @@ function createEcho(random: Random) {
   }
 }
 
-test('large bodies of many clients, quick and slow, whole and broken off, come back each to its own client byte for byte', {
-  timeout: 60_000,
-}, async (t) => {
-  const seed = seedOfRun()
-  t.diagnostic(`seed ${seed}`)
-  const random = createRandom(seed)
+async function sendAll(
+  random: Random,
+  certificate: { readonly ca: string; readonly pair: Pair } | undefined,
+): Promise<void> {
+  using directory = mkdtempDisposableSync(join(tmpdir(), 'postern-bodies-'))
+  const write = (name: string, text: string) => {
+    writeFileSync(join(directory.path, name), text, { mode: 0o600 })
+    return { file: join(directory.path, name) }
+  }
+  const tls = certificate && {
+    cert: write('cert.pem', certificate.pair.cert),
+    key: write('key.pem', certificate.pair.key),
+  }
   using upstream = await startStub({}, createEcho(random))
-  await using world = await openWorld({ rules, b: null, upstream: upstream.port })
-  const agent = new Agent({ keepAlive: true })
+  const listen = { proxy: '127.0.0.1:0', health: '127.0.0.1:0', admin: '127.0.0.1:0', ...(tls && { tls }) }
+  await using world = await openWorld({ rules, b: null, upstream: upstream.port, more: { listen } })
+  using stack = new DisposableStack()
+  const agent =
+    certificate === undefined ? new Agent({ keepAlive: true }) : new TlsAgent({ keepAlive: true, ca: certificate.ca })
+  stack.defer(() => agent.destroy())
+  const begin = certificate === undefined ? ask : askTls
   const authorization = `Bearer ${world.mint()}`
   let whole = 0
   let broken = 0
@@ -63,7 +81,14 @@ test('large bodies of many clients, quick and slow, whole and broken off, come b
       'x-bytes': bytes,
       ...(random.oneIn(2) ? { 'content-length': bytes } : { 'transfer-encoding': 'chunked' }),
     }
-    const outgoing = ask({ port: world.app.ports.proxy, agent, method: 'POST', path: '/orders/1', headers })
+    const outgoing = begin({
+      host: '127.0.0.1',
+      port: world.app.ports.proxy,
+      agent,
+      method: 'POST',
+      path: '/orders/1',
+      headers,
+    })
     const failed = new Promise<void>((resolve) => outgoing.on('error', () => resolve()))
     const breaksOff = random.oneIn(6)
     const answered = once(outgoing, 'response') as Promise<[IncomingMessage]>
@@ -101,8 +126,22 @@ test('large bodies of many clients, quick and slow, whole and broken off, come b
       for (let nth = 0; nth < requestsEach; nth += 1) await exchange(client, nth)
     }),
   )
-  agent.destroy()
 
   assert.equal(whole + broken, clients * requestsEach)
   assert.ok(whole > clients && broken > 0, `${whole} whole, ${broken} broken off`)
-})
+}
+
+for (const { title, secured } of [
+  { title: '', secured: false },
+  { title: ' under TLS', secured: true },
+])
+  test(`large bodies of many clients${title}, quick and slow, whole and broken off, come back each to its own byte for byte`, {
+    timeout: 60_000,
+    skip: secured && skipWithoutOpenssl,
+  }, async (t) => {
+    const seed = seedOfRun()
+    t.diagnostic(`seed ${seed}`)
+    if (!secured) return await sendAll(createRandom(seed), undefined)
+    using authority = createAuthority()
+    await sendAll(createRandom(seed), { ca: authority.ca, pair: authority.issue('a.test') })
+  })
