@@ -34,7 +34,7 @@ export type World = AsyncDisposable & {
     readonly certificate: { readonly cert: string; readonly key: string } | undefined
   }
   readonly requests: Requests
-  readonly proofs: { readonly rs256: Proof; readonly es256: Proof; readonly opaque: Proof }
+  readonly proofs: Readonly<Record<'rs256' | 'es256' | 'opaque' | 'scoped', Proof>>
 }
 
 /** Makes the world of a run; `coldRounds` may be 0. Disposing of it ends what it started. */
@@ -69,6 +69,7 @@ export async function createWorld(coldRounds: number): Promise<World> {
     proofs: {
       rs256: await prove('rs256'),
       es256: await prove('es256'),
+      scoped: await proveScoped(),
       opaque: { good: opaque[0] ?? '', bad: { unknown: 'nobody-gave-this-out-0123456789' } },
     },
   }
@@ -102,6 +103,12 @@ export async function createWorld(coldRounds: number): Promise<World> {
     const [expired = ''] = await mint(signers[algorithm], 1, `expired-${algorithm}`, { iat, exp: iat + 3600 })
     const [forged = ''] = await mint(strangers[algorithm], 1, `forged-${algorithm}`)
     return { good, bad: { expired, forged } }
+  }
+
+  async function proveScoped(): Promise<Proof> {
+    const { good, bad } = await prove('rs256')
+    const [unscoped = ''] = await mint(signers.rs256, 1, 'unscoped', { scope: 'reader write' })
+    return { good, bad: { ...bad, 'without the scope': unscoped } }
   }
 }
 

@@ -11,9 +11,12 @@ import { answering } from './contestant.ts'
 const packages = join(import.meta.dirname, '../venv/lib')
 const extensions = 'type.googleapis.com/envoy.extensions'
 
-/** What Envoy does: `bare` forwards everything, `cache` lets good tokens through and remembers them. */
+/**
+ * What Envoy does: `bare` forwards everything, `cache` lets good tokens through and remembers them, `scopes` those of them
+ * that have the scope.
+ */
 export type EnvoySetting = {
-  readonly verify: 'bare' | 'cache'
+  readonly verify: 'bare' | 'cache' | 'scopes'
   /** Writes a line for each request to its stdout, as in a container; absent: it writes none. */
   readonly log?: true
 }
@@ -46,7 +49,11 @@ function formatConfiguration(world: World, port: number, { verify, log }: EnvoyS
         { name: 'all', domains: ['*'], routes: [{ match: { prefix: '/' }, route: { cluster: 'upstream' } }] },
       ],
     },
-    http_filters: verify === 'cache' ? [jwtFilter(world), router] : [router],
+    http_filters: [
+      ...(verify === 'bare' ? [] : [jwtFilter(world, verify)]),
+      ...(verify === 'scopes' ? [scopeFilter] : []),
+      router,
+    ],
     ...(log === true ? { access_log: [stdoutLog] } : {}),
   }
   return {
@@ -79,10 +86,40 @@ const stdoutLog = {
   typed_config: { '@type': `${extensions}.access_loggers.stream.v3.StdoutAccessLog` },
 }
 
+// Where one filter leaves a token's claims for the other.
+const jwtAuthn = 'envoy.filters.http.jwt_authn'
+const claims = 'claims'
+
+const scopeFilter = {
+  name: 'envoy.filters.http.rbac',
+  typed_config: {
+    '@type': `${extensions}.filters.http.rbac.v3.RBAC`,
+    rules: {
+      action: 'ALLOW',
+      policies: {
+        read: {
+          permissions: [{ any: true }],
+          principals: [
+            {
+              sourced_metadata: {
+                metadata_matcher: {
+                  filter: jwtAuthn,
+                  path: [{ key: claims }, { key: 'scope' }],
+                  value: { string_match: { safe_regex: { regex: '(.* )?read( .*)?' } } },
+                },
+              },
+            },
+          ],
+        },
+      },
+    },
+  },
+}
+
 /** Signature, issuer, audience, expiry; every token of the run fits its cache. */
-function jwtFilter(world: World): unknown {
+function jwtFilter(world: World, verify: EnvoySetting['verify']): unknown {
   return {
-    name: 'envoy.filters.http.jwt_authn',
+    name: jwtAuthn,
     typed_config: {
       '@type': `${extensions}.filters.http.jwt_authn.v3.JwtAuthentication`,
       providers: {
@@ -91,6 +128,7 @@ function jwtFilter(world: World): unknown {
           audiences: [audience],
           local_jwks: { inline_string: readFileSync(world.files.jwks, 'utf8') },
           jwt_cache_config: { jwt_cache_size: warmTokens * 2 },
+          ...(verify === 'scopes' ? { payload_in_metadata: claims } : {}),
         },
       },
       rules: [{ match: { prefix: '/' }, requires: { provider_name: 'bench' } }],

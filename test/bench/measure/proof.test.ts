@@ -11,7 +11,7 @@ const bad = { expired: 'expired', forged: 'forged' }
 const proof = { good: 'good', bad }
 const world: ProofWorld = {
   files: { certificate: undefined },
-  proofs: { rs256: proof, es256: proof, opaque: proof },
+  proofs: { rs256: proof, es256: proof, opaque: proof, scoped: proof },
 }
 
 /** A contestant that answers by the token it gets; without one it gets `undefined`. */
