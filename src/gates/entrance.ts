@@ -152,8 +152,8 @@ export function createEntrance(
       secured({ socket: inner, thumbprint: certificate }) {
         if (leave(socket) === undefined) return
         const protocol = inner.alpnProtocol === false ? undefined : (inner.alpnProtocol ?? undefined)
-        const lent = protocol === 'h2' ? inner : lendAcceptedReads(inner)
-        entered({ socket: lent, peer: { address, proto: 'https', certificate }, protocol, acceptedMs })
+        const peer = { address, proto: 'https', certificate } as const
+        entered({ socket: lendAcceptedReads(inner), peer, protocol, acceptedMs })
       },
       // Of every end that comes before, also of one that was no attempt at all.
       failed: (cause) => abandon(socket, socket.bytesRead > headerBytes || cause !== 'tls' ? cause : undefined),

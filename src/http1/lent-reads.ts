@@ -63,8 +63,8 @@ export type LentReads = OnReadOpts & { readonly letGo: () => void }
 
 /**
  * The `onread` of a socket: what is read goes to `received`, lent up to `copiedBytes`, a larger piece given away. While
- * reads are large, and nobody holds on to them, the socket reads into a buffer of its own, which needs no copy: that saves
- * a tenth of a long answer.
+ * reads are at least half a buffer (under TLS they never are), and nobody holds on to them, the socket reads into a buffer
+ * of its own, which needs no copy: that saves a tenth of a long answer.
  */
 export function lendReads(received: (bytes: Buffer) => void): LentReads {
   let receive: ((bytes: Buffer) => void) | undefined = received

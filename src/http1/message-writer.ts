@@ -3,7 +3,7 @@ import type { Socket } from 'node:net'
 import { createDirectWrite } from './direct-write.ts'
 import { copiedBytes } from './exchange.ts'
 import { copyOf, createLineFormatter } from './field-lines.ts'
-import { giveBack, giveBackLater } from './lent-reads.ts'
+import { giveBack, giveBackLater, keep } from './lent-reads.ts'
 import { atTurnsEnd } from './turn.ts'
 
 /** Writes one message after another to a socket. What is small waits for company until the end of the turn. */
@@ -19,7 +19,7 @@ export type MessageWriter = {
   readonly hasRoom: () => boolean
   /** Whether something that was written has not left. */
   readonly isWaiting: () => boolean
-  /** Whether any of the last message has been written. */
+  /** Whether any of the last message has been written. While `failed` is told of the first of it: no. */
   readonly hasBegun: () => boolean
   /** @param trailers Names and values alternating; sent where the body is in chunks. */
   readonly end: (trailers: readonly string[]) => void
@@ -92,14 +92,17 @@ export function createMessageWriter(socket: Socket, failed?: (error: Error) => v
   }
 
   function writeNow(chunk: Buffer): void {
-    hasBegun = true
     const became = directWrite?.bytes(out, chunk) ?? 'refused'
     if (became === 'written') giveBackLater(chunk)
-    if (became !== 'refused') return
-    socket.cork()
-    if (out !== '') socket.write(out, 'latin1')
-    socket.write(chunk, () => giveBackLater(chunk))
-    socket.uncork()
+    else if (became === 'refused') {
+      // The stream may hold many of them.
+      const kept = keep(chunk)
+      socket.cork()
+      if (out !== '') socket.write(out, 'latin1')
+      socket.write(kept, () => giveBackLater(kept))
+      socket.uncork()
+    }
+    hasBegun = true
   }
 
   function end(trailers: readonly string[]): void {
@@ -122,7 +125,7 @@ export function createMessageWriter(socket: Socket, failed?: (error: Error) => v
     if (out === '') return
     const text = out
     out = ''
-    hasBegun = true
     if (!socket.destroyed && directWrite?.text(text) !== true) socket.write(text, 'latin1')
+    hasBegun = true
   }
 }

@@ -136,7 +136,7 @@ export function createUpstreamConnection(
   }
 
   function write(chunk: Buffer): boolean {
-    if (!isDeaf) waitForMore()
+    waitForMore()
     const hasRoom = writer.write(chunk)
     if (!hasRoom && state === 'raw') deadline.atMs = deadlines.nowMs() + limits.bodyMs
     return hasRoom
@@ -160,17 +160,19 @@ export function createUpstreamConnection(
 
   /**
    * It reads no more. One that did not want all of a body may have said so, and what it said may be here already, unread
-   * (RFC 9112 §9.5). If it is not, reading on tells that it is gone.
+   * (RFC 9112 §9.5); if it is not, reading on tells that it is gone, or time does. To what it got nothing of, and to a
+   * request that ends with its head, it has no such answer.
    */
   function cannotWrite(error: Error): void {
     isDeaf = true
     const { framing = 'none' } = request ?? {}
-    if ((state === 'head' || state === 'body') && framing !== 'none' && framing !== 0) why = error.message
-    else socket.destroy(error)
+    if (framing === 'none' || framing === 0 || !writer.hasBegun()) socket.destroy(error)
+    else why = error.message
   }
 
   /** An upstream that still reads the request is at work, whether it has begun to answer or not. */
   function waitForMore(): void {
+    if (isDeaf) return
     if (state === 'head') deadline.atMs = deadlines.nowMs() + limits.headMs
     else if (state === 'body') deadline.atMs = deadlines.nowMs() + limits.bodyMs
   }
@@ -318,9 +320,9 @@ export function createUpstreamConnection(
 
   function expire(): void {
     const isAnswering = state === 'head' || state === 'body'
-    if (state === 'body' && isPaused) waitForMore()
+    if (state === 'body' && isPaused) deadline.atMs = deadlines.nowMs() + limits.bodyMs
     // The client is the one who is late, and has times of its own.
-    else if (isAnswering && !hasUploaded && !writer.isWaiting()) waitForMore()
+    else if (isAnswering && !hasUploaded && !isDeaf && !writer.isWaiting()) waitForMore()
     else if (state === 'connecting') {
       why = `not within ${limits.connectMs} ms`
       lose('connect')

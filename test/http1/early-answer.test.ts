@@ -2,7 +2,8 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { poolLimits, upstreamOptions } from '../../src/gates/options.ts'
-import type { AnswerEvents, UpstreamExchange } from '../../src/http1/exchange.ts'
+import type { Deadline } from '../../src/http1/deadlines.ts'
+import type { AnswerEvents, UpstreamExchange, UpstreamRequest } from '../../src/http1/exchange.ts'
 import { createUpstreamConnection } from '../../src/http1/upstream-connection.ts'
 import { openPair } from './pair.ts'
 import { settle, until } from './served.ts'
@@ -17,7 +18,7 @@ async function openUpstream() {
   const told: string[] = []
   let exchange: UpstreamExchange | undefined
   let nowMs = 0
-  const watched: { readonly atMs: number }[] = []
+  const watched: Deadline[] = []
   const connection = createUpstreamConnection(
     (received) => ({ socket: pair.near.on('data', received), ready: 'connect' }),
     poolLimits(upstreamOptions.parse({})),
@@ -46,13 +47,15 @@ async function openUpstream() {
   return {
     ...pair,
     told,
-    send: (request = posted as typeof posted | typeof plain) => connection.send(request, events),
-    write: () => exchange?.write(Buffer.alloc(60_000, 'x')),
+    send: (request: UpstreamRequest = posted) => connection.send(request, events),
+    write: (bytes = 60_000) => exchange?.write(Buffer.alloc(bytes, 'x')),
+    flush: () => exchange?.flush(),
     finish: () => exchange?.end([]),
     pass: (ms: number) => {
       nowMs += ms
     },
     deadlineMs: () => (watched[0]?.atMs ?? 0) - nowMs,
+    expire: () => watched[0]?.expire(),
   }
 }
 
@@ -123,33 +126,66 @@ test('createUpstreamConnection() takes nothing for an answer to a request of whi
   assert.deepEqual(it.told, ['closed', 'unlucky reset'])
 })
 
-test('createUpstreamConnection() takes no answer to a request without a body from an upstream that was gone before it', async () => {
-  await using it = await openUpstream()
-  it.send(plain)
-  await settle()
-  it.far.write('HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok', 'latin1')
-  await until(
-    () => it.told.includes('end'),
-    () => 'an answer',
-  )
-  it.told.splice(0)
+for (const { what, request } of [
+  { what: 'a request without a body', request: plain },
+  { what: 'a request with an empty body', request: { ...posted, framing: 0 } },
+  { what: 'a request of whose body a little is there', request: posted },
+  { what: 'a request of whose body much is there', request: posted },
+])
+  test(`createUpstreamConnection() takes no answer to ${what} from an upstream that was gone before it`, async () => {
+    await using it = await openUpstream()
+    it.send(plain)
+    await settle()
+    it.far.write('HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok', 'latin1')
+    await until(
+      () => it.told.includes('end'),
+      () => 'an answer',
+    )
+    it.told.splice(0)
 
-  await new Promise(setImmediate)
-  // What is written at the end of this turn is told that the connection is no more, before anything is read.
-  setImmediate(() => {
-    it.far.write('HTTP/1.1 408 Request Timeout\r\nContent-Length: 2\r\n\r\nno', 'latin1')
-    it.far.resetAndDestroy()
+    await new Promise(setImmediate)
+    // What is written in this turn is told that the connection is no more, before anything is read.
+    setImmediate(() => {
+      it.far.write('HTTP/1.1 408 Request Timeout\r\nContent-Length: 2\r\n\r\nno', 'latin1')
+      it.far.resetAndDestroy()
+      if (what.endsWith('much is there')) it.write()
+    })
+    it.send(request)
+    if (what.endsWith('little is there')) {
+      it.write(10)
+      it.flush()
+    }
+    await until(
+      () => it.told.length >= 2,
+      () => 'an end',
+    )
+
+    assert.deepEqual(it.told, ['closed', 'unlucky reset'])
   })
-  it.send(plain)
+
+test('createUpstreamConnection() takes all of an answer whose beginning it has read when more of the request is written', async () => {
+  await using it = await openUpstream()
+  it.send()
+  it.write()
+  await settle()
+  it.far.write('HTTP/1.1 413 No\r\nContent-Length: 4\r\n\r\nno', 'latin1')
   await until(
-    () => it.told.length >= 2,
-    () => 'an end',
+    () => it.told.includes('no'),
+    () => 'the beginning',
   )
 
-  assert.deepEqual(it.told, ['closed', 'unlucky reset'])
+  it.far.write('no', 'latin1')
+  it.far.resetAndDestroy()
+  it.write()
+  await until(
+    () => it.told.length >= 5,
+    () => `the end in ${it.told}`,
+  )
+
+  assert.deepEqual(it.told, ['413', 'no', 'no', 'closed', 'end'])
 })
 
-test('createUpstreamConnection() gives an upstream that is gone no more time for every part of a request', async () => {
+test('createUpstreamConnection() gives an upstream that reads no more no time for what still comes of a request, nor for the client', async () => {
   await using it = await openUpstream()
   it.send()
   await settle()
@@ -158,6 +194,23 @@ test('createUpstreamConnection() gives an upstream that is gone no more time for
   const before = it.deadlineMs()
   it.pass(1000)
   it.write()
+  assert.equal(it.deadlineMs(), before - 1000)
+
+  // Reading would tell; where it does not (half of a Unix socket can be shut), time does.
+  it.pass(before)
+  it.expire()
+  assert.deepEqual(it.told, ['closed', 'timeout'])
+})
+
+test('createUpstreamConnection() gives an upstream that reads no more no time for the end of a request', async () => {
+  await using it = await openUpstream()
+  it.send()
+  await settle()
+  it.far.resetAndDestroy()
+  it.write()
+  const before = it.deadlineMs()
+  it.pass(1000)
+  it.finish()
 
   assert.equal(it.deadlineMs(), before - 1000)
 })

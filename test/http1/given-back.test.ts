@@ -249,3 +249,29 @@ test('createMessageWriter() gives back what the stream has to write, once that h
     [true, true],
   )
 })
+
+test('createMessageWriter() leaves copies to the stream of what is small beside its buffer', async () => {
+  await using pair = await openPair()
+  const writer = createMessageWriter(pair.near)
+  const told: ArrayBufferLike[] = []
+  const reader = createReader((bytes) => {
+    told.push(bytes.buffer)
+    writer.write(bytes)
+  })
+  writer.begin('', false)
+  while (writer.hasRoom()) writer.write(Buffer.alloc(pieceBytes, 'a'))
+
+  for (const letter of ['b', 'c', 'd']) reader.read(Buffer.alloc(10_000, letter))
+
+  assert.equal(new Set(told).size, 1)
+  assert.equal(pair.near.writableLength, 30_000)
+  let received = ''
+  pair.far.on('data', (bytes: Buffer) => {
+    received = (received + bytes.toString('latin1')).slice(-30_001)
+  })
+  await until(
+    () => received.endsWith('d'),
+    () => 'the last',
+  )
+  assert.ok(received === `a${['b', 'c', 'd'].map((letter) => letter.repeat(10_000)).join('')}`)
+})

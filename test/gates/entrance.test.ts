@@ -1,0 +1,79 @@
+import assert from 'node:assert/strict'
+import { once } from 'node:events'
+import type { AddressInfo, Socket } from 'node:net'
+import { connect, createServer } from 'node:net'
+import { test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { connect as connectTls } from 'node:tls'
+import type { EntranceOptions } from '../../src/gates/entrance.ts'
+import { createEntrance } from '../../src/gates/entrance.ts'
+import { createAuthority, skipWithoutOpenssl } from '../support/certificates.ts'
+import { createTestDeadlines } from '../support/deadlines.ts'
+
+/** Brings a client in, and tells of the pieces it sends what they hold once the last has come. */
+async function piecesOf(options: EntranceOptions, open: (port: number) => Promise<Socket>): Promise<readonly string[]> {
+  const pieces: Buffer[] = []
+  const entrance = createEntrance(options, 5000, { deadlines: createTestDeadlines(), drop: assert.fail })
+  const ended = Promise.withResolvers<void>()
+  const server = createServer({ allowHalfOpen: true }, (socket) =>
+    entrance.enter(socket, {
+      entered({ socket: inner }) {
+        inner.on('data', (piece: Buffer) => void pieces.push(piece))
+        inner.on('end', () => {
+          inner.end()
+          ended.resolve()
+        })
+        inner.resume()
+      },
+      gone: ended.reject,
+    }),
+  )
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const client = await open((server.address() as AddressInfo).port) // it listens on a port
+  for (const text of ['first', 'again', 'third']) {
+    client.write(text)
+    await sleep(20)
+  }
+  client.end()
+  await ended.promise
+  server.close()
+  return pieces.map(String)
+}
+
+// Lent pieces are of one buffer, and read into again.
+const lent = ['third', 'third', 'third']
+const given = ['first', 'again', 'third']
+
+test('createEntrance() lends what a client in the clear sends', async () => {
+  const open = async (port: number) => connect(port, '127.0.0.1')
+
+  assert.deepEqual(await piecesOf({ http2: true }, open), lent)
+})
+
+test('createEntrance() gives what a client sends behind a PROXY header as it is read: something may have come with that', async () => {
+  const open = async (port: number) => {
+    const client = connect(port, '127.0.0.1')
+    client.write('PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n')
+    await sleep(20)
+    return client
+  }
+
+  assert.deepEqual(await piecesOf({ http2: true, proxyProtocol: true }, open), given)
+})
+
+for (const http2 of [true, false])
+  test(`createEntrance() lends what a client sends under TLS${http2 ? ', whatever protocol it is' : ''}`, {
+    skip: skipWithoutOpenssl,
+  }, async () => {
+    using authority = createAuthority()
+    const material = { ...authority.issue('server'), clientCa: undefined }
+    const open = async (port: number) => {
+      const ALPNProtocols = [http2 ? 'h2' : 'http/1.1']
+      const client = connectTls({ port, host: '127.0.0.1', ca: authority.ca, ALPNProtocols })
+      await once(client, 'secureConnect')
+      return client
+    }
+
+    assert.deepEqual(await piecesOf({ http2, tls: { material, clientCertificate: 'none' } }, open), lent)
+  })
