@@ -56,7 +56,35 @@ async function openUpstream() {
     },
     deadlineMs: () => (watched[0]?.atMs ?? 0) - nowMs,
     expire: () => watched[0]?.expire(),
+    /** Resolves once so many things were told. */
+    tells: (count: number) =>
+      until(
+        () => told.length >= count,
+        () => `${count} things in ${told.join(', ')}`,
+      ),
   }
+}
+
+/** One that has answered before. */
+async function openServed() {
+  const it = await openUpstream()
+  it.send(plain)
+  await settle()
+  it.far.write('HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok', 'latin1')
+  await it.tells(4)
+  assert.deepEqual(it.told.splice(0), ['200', 'ok', 'idle', 'end'])
+  return it
+}
+
+/** One that is gone in the middle of a request, which only a write has been told of. */
+async function openDeaf() {
+  const it = await openUpstream()
+  it.send()
+  it.write()
+  await settle()
+  it.far.resetAndDestroy()
+  it.write()
+  return it
 }
 
 for (const { says, text, told } of [
@@ -95,33 +123,19 @@ for (const { says, text, told } of [
       // Not read yet: the write is told that the connection is no more.
       it.write()
       if (isWhole) it.finish()
-      await until(
-        () => it.told.length >= told.length,
-        () => `${told} in ${it.told}`,
-      )
+      await it.tells(told.length)
 
       assert.deepEqual(it.told, told)
       assert.equal(it.near.destroyed, true)
     })
 
 test('createUpstreamConnection() takes nothing for an answer to a request of which it has not written a byte', async () => {
-  await using it = await openUpstream()
-  it.send(plain)
-  await settle()
-  it.far.write('HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok', 'latin1')
-  await until(
-    () => it.told.includes('end'),
-    () => 'an answer',
-  )
-  it.told.splice(0)
+  await using it = await openServed()
 
   // Had enough of waiting, say; it comes in the turn in which somebody asks.
   it.far.write('HTTP/1.1 408 Request Timeout\r\nContent-Length: 2\r\n\r\nno', 'latin1')
   it.send(plain)
-  await until(
-    () => it.told.length >= 2,
-    () => 'an end',
-  )
+  await it.tells(2)
 
   assert.deepEqual(it.told, ['closed', 'unlucky reset'])
 })
@@ -133,15 +147,7 @@ for (const { what, request } of [
   { what: 'a request of whose body much is there', request: posted },
 ])
   test(`createUpstreamConnection() takes no answer to ${what} from an upstream that was gone before it`, async () => {
-    await using it = await openUpstream()
-    it.send(plain)
-    await settle()
-    it.far.write('HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok', 'latin1')
-    await until(
-      () => it.told.includes('end'),
-      () => 'an answer',
-    )
-    it.told.splice(0)
+    await using it = await openServed()
 
     await new Promise(setImmediate)
     // What is written in this turn is told that the connection is no more, before anything is read.
@@ -155,10 +161,7 @@ for (const { what, request } of [
       it.write(10)
       it.flush()
     }
-    await until(
-      () => it.told.length >= 2,
-      () => 'an end',
-    )
+    await it.tells(2)
 
     assert.deepEqual(it.told, ['closed', 'unlucky reset'])
   })
@@ -169,28 +172,18 @@ test('createUpstreamConnection() takes all of an answer whose beginning it has r
   it.write()
   await settle()
   it.far.write('HTTP/1.1 413 No\r\nContent-Length: 4\r\n\r\nno', 'latin1')
-  await until(
-    () => it.told.includes('no'),
-    () => 'the beginning',
-  )
+  await it.tells(2)
 
   it.far.write('no', 'latin1')
   it.far.resetAndDestroy()
   it.write()
-  await until(
-    () => it.told.length >= 5,
-    () => `the end in ${it.told}`,
-  )
+  await it.tells(5)
 
   assert.deepEqual(it.told, ['413', 'no', 'no', 'closed', 'end'])
 })
 
 test('createUpstreamConnection() gives an upstream that reads no more no time for what still comes of a request, nor for the client', async () => {
-  await using it = await openUpstream()
-  it.send()
-  await settle()
-  it.far.resetAndDestroy()
-  it.write()
+  await using it = await openDeaf()
   const before = it.deadlineMs()
   it.pass(1000)
   it.write()
@@ -203,11 +196,7 @@ test('createUpstreamConnection() gives an upstream that reads no more no time fo
 })
 
 test('createUpstreamConnection() gives an upstream that reads no more no time for the end of a request', async () => {
-  await using it = await openUpstream()
-  it.send()
-  await settle()
-  it.far.resetAndDestroy()
-  it.write()
+  await using it = await openDeaf()
   const before = it.deadlineMs()
   it.pass(1000)
   it.finish()
