@@ -51,6 +51,7 @@ export function serveStream(
   let bodyBytes = 0
   let bodyIsDone = length === 0
   let bodyIsPaused = true
+  let bodyIsWanted = false
   let hasRead = false
   let begunMs = deadlines.nowMs()
   let inTrailers: readonly string[] | 'malformed' = []
@@ -95,7 +96,9 @@ export function serveStream(
     },
     resume() {
       bodyIsPaused = false
-      stream.resume()
+      bodyIsWanted = true
+      if (hasRead && !bodyIsDone) ended()
+      else stream.resume()
     },
     switchProtocols: () => abort(),
   })
@@ -137,6 +140,11 @@ export function serveStream(
 
   function ended(): void {
     hasRead = true
+    // Node tells the end of an empty one before anybody reads, and who is to hear of it may not be there yet.
+    if (!bodyIsWanted && !bodyIsDone) {
+      deadline.atMs = Number.POSITIVE_INFINITY
+      return
+    }
     // One that was reset ends, too, and its body is not whole.
     if (hasEnded || bodyIsDone || !isLive()) return
     if (inTrailers === 'malformed' || (framing !== 'chunked' && bodyBytes < length)) {

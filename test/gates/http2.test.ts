@@ -310,3 +310,22 @@ test('serveHttp2() counts and tells of every request that it sees, once', async 
   assert.equal(pair.door.door.inFlight(), 0)
   assert.deepEqual(pair.door.failures, [])
 })
+
+for (const trailers of [{}, { 'x-sum': '1' }])
+  test(`openFrontDoor() tells the upstream the end of a request over HTTP/2 that is empty${Object.keys(trailers).length > 0 ? ' but for trailers' : ''}, and ends before the upstream is reached`, {
+    timeout: 10_000,
+  }, async () => {
+    await using pair = await openPair()
+    const session = connectSession(`http://127.0.0.1:${pair.port}`)
+    const post = { ':method': 'POST', ':path': '/a', te: 'trailers' }
+    const stream = session.request(post, { waitForTrailers: Object.keys(trailers).length > 0 })
+    stream.on('wantTrailers', () => stream.sendTrailers(trailers))
+    stream.setEncoding('latin1')
+
+    // Its head says that a body follows; then there is none.
+    stream.end()
+
+    assert.deepEqual(await stream.toArray(), ['ok'])
+    assert.match(pair.seen[0] ?? '', /^POST \/a .*Transfer-Encoding\|chunked/)
+    session.close()
+  })
