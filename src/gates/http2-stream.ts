@@ -97,6 +97,7 @@ export function serveStream(
     resume() {
       bodyIsPaused = false
       bodyIsWanted = true
+      // Its end was kept back.
       if (hasRead && !bodyIsDone) ended()
       else stream.resume()
     },

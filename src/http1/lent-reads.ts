@@ -30,7 +30,10 @@ export function giveBack(bytes: Buffer, count: number): void {
   if (given !== undefined && bytes.buffer === given) givenBack += count
 }
 
-/** Says of bytes, at any time, that nobody needs them any more. */
+/**
+ * Says of bytes, at any time, that nobody needs them any more. It looks them up, which is too much for what is small: that
+ * is given back while it is told of, or left to the garbage.
+ */
 export function giveBackLater(bytes: Buffer): void {
   const { buffer } = bytes
   if (buffer === given) {

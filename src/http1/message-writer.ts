@@ -11,7 +11,7 @@ export type MessageWriter = {
   /** @param head The whole head, its empty line included. */
   readonly begin: (head: string, isChunked: boolean) => void
   /**
-   * @param chunk Of up to `copiedBytes`: copied; a larger one is kept until it is written, or given back at once.
+   * @param chunk Of up to `copiedBytes`: copied; a larger one is given back (`lent-reads.ts`) once it is written.
    * @returns Whether the socket wants more; if not, it emits `drain` when it does.
    */
   readonly write: (chunk: Buffer) => boolean
