@@ -183,6 +183,18 @@ export function isJsonObject(value: Json | undefined): value is JsonObject {
   return typeof value === 'object' && value !== null && !Array.isArray(value)
 }
 
+/** Whether two values say the same: the order of an object's members says nothing (RFC 8259 §4), that of an array's does. */
+export function sameJson(one: Json | undefined, other: Json | undefined): boolean {
+  if (Array.isArray(one) && Array.isArray(other))
+    return one.length === other.length && one.every((member, at) => sameJson(member, other[at]))
+  if (!isJsonObject(one) || !isJsonObject(other)) return one === other
+  const names = Object.keys(one)
+  return (
+    names.length === Object.keys(other).length &&
+    names.every((name) => name in other && sameJson(one[name], other[name]))
+  )
+}
+
 function decodeUtf8(bytes: Uint8Array): string {
   try {
     return utf8.decode(bytes)

@@ -1,4 +1,5 @@
 import type { Json } from '../base/json.ts'
+import { sameJson } from '../base/json.ts'
 import type { Claims } from '../spec/claims.ts'
 import { readClaims } from '../spec/claims.ts'
 import type { IntrospectionAnswer } from '../spec/introspection.ts'
@@ -102,8 +103,7 @@ function contradicts(issuer: TrustedIssuer, verified: Principal | undefined, ans
   // A wrapper is metadata; a JWT says the same things the answer does, and which of two is true is not ours to choose.
   if (form === 'wrapped') return undefined
   return Object.keys(answer.all).find(
-    (name) =>
-      name in token.all && !judged.has(name) && JSON.stringify(answer.all[name]) !== JSON.stringify(token.all[name]),
+    (name) => name in token.all && !judged.has(name) && !sameJson(answer.all[name], token.all[name]),
   )
 }
 

@@ -90,6 +90,33 @@ for (const answer of [
     await denied(world, { token: known(world, {}, answer) }, 401, 'token_inactive')
   })
 
+// As Keycloak has them, which makes each of them anew.
+const access = { account: { roles: ['view', 'edit'] }, web: { roles: ['admin'] } }
+
+test('an answer does not contradict a JWT by the order in which it names the members of an object', async () => {
+  await using world = await openWorld(introspect)
+  const claims = { resource_access: access }
+  const { account, web } = access
+
+  await allowed(world, { token: known(world, { claims }, { resource_access: { web, account } }) })
+})
+
+for (const other of [
+  { account: { roles: ['edit', 'view'] }, web: access.web },
+  { account: { roles: ['view'] }, web: access.web },
+  { account: access.account },
+  { ...access, more: {} },
+  { account: access.account, wex: access.web },
+  [access],
+  null,
+])
+  test(`an answer with another object, ${JSON.stringify(other)}, contradicts a JWT`, async () => {
+    await using world = await openWorld(introspect)
+    const token = known(world, { claims: { resource_access: access } }, { resource_access: other })
+
+    await denied(world, { token }, 401, 'token_inactive')
+  })
+
 test('freshness: always asks for every request, max_age for what is older, cached for none', async () => {
   await using world = await openWorld()
   const token = 'opaque-token-of-the-freshness-test'
