@@ -33,7 +33,7 @@ const mayTouch: Record<string, readonly string[]> = {
   sources: ['zod'],
   issuer: ['zod', 'node:crypto'],
   http1: ['node:net', 'node:tls'],
-  'http1/upstream-tls.ts': ['node:crypto'],
+  'http1/certificates.ts': ['node:crypto'],
   gates: ['node:net', 'node:tls', 'node:http2'],
   'gates/options.ts': ['zod'],
   'gates/tls.ts': ['node:crypto'],

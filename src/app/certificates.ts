@@ -5,6 +5,7 @@ import type { GatewayOptions } from '../config/schema.ts'
 import type { ListenTlsOptions } from '../gates/options.ts'
 import type { TlsMaterial } from '../gates/tls.ts'
 import { notAfterS, vetTlsMaterial } from '../gates/tls.ts'
+import { findCertificateProblem } from '../http1/certificates.ts'
 import { readSecret } from '../io/files.ts'
 import type { Log } from '../io/log.ts'
 import type { Metrics } from '../io/metrics.ts'
@@ -31,7 +32,7 @@ export type CertificatesDeps = Pick<Powers, 'env' | 'readFile' | 'fileMode'> & {
 /**
  * Reads the certificate; while what its files hold cannot be used, the last good one stays in use.
  *
- * @throws what an unreadable file throws.
+ * @throws when the files hold nothing that can be used, and what an unreadable file throws.
  */
 export function createCertificates(options: ListenTlsOptions, deps: CertificatesDeps): Certificates {
   const { log, metrics, changed } = deps
@@ -49,19 +50,18 @@ export function createCertificates(options: ListenTlsOptions, deps: Certificates
     reload() {
       try {
         const next = read(options, deps)
-        const wrong = vetTlsMaterial(next)
-        if (wrong !== undefined) throw new Error(`Cannot use certificate and key: ${wrong}`)
         refusal = undefined
         if (JSON.stringify(next) === JSON.stringify(current)) return
+        const expires = new Date(notAfterS(next) * 1000).toISOString()
         current = next
+        reloads.add(slots.success)
+        log.info('certificate_reloaded', { expires })
       } catch (error) {
         refusal = error instanceof Error ? error.message : 'unknown error'
         reloads.add(slots.failure)
         log.error('certificate_refused', { error: refusal })
         return
       }
-      reloads.add(slots.success)
-      log.info('certificate_reloaded', { expires: new Date(notAfterS(current) * 1000).toISOString() })
       changed(current)
     },
     notes: () => [{ name: 'certificate files', ok: refusal === undefined, said: refusal ?? 'in use' }],
@@ -71,11 +71,14 @@ export function createCertificates(options: ListenTlsOptions, deps: Certificates
 function read({ cert, key, client_ca }: ListenTlsOptions, deps: CertificatesDeps): TlsMaterial {
   const { env, readFile, fileMode } = deps
   const text = ({ file }: { readonly file: string }) => readFile(file).toString('utf8')
-  return {
+  const material = {
     cert: text(cert),
     key: readSecret(key, { env, readFile, mode: fileMode }),
     clientCa: client_ca && text(client_ca),
   }
+  const wrong = vetTlsMaterial(material)
+  if (wrong !== undefined) throw new Error(`Cannot use certificate and key: ${wrong}`)
+  return material
 }
 
 /** What is wrong with the certificate, key and CA a configuration names, each at its place; none where files are not looked at. */
@@ -84,14 +87,14 @@ export function findTlsConflicts(
   readFile: LoadDeps['readFile'],
 ): readonly CrossFinding[] {
   if (tls === undefined || readFile === undefined) return []
+  const text = ({ file }: { readonly file: string }) => readFile(file).toString('utf8')
   const found = (['cert', 'client_ca'] as const).flatMap((name): readonly CrossFinding[] => {
     const source = tls[name]
-    const message = source && problemOf(source.file, '-----BEGIN CERTIFICATE-----', readFile)
+    const message = source && (problemOf(source.file, '', readFile) ?? findCertificateProblem(text(source)))
     return message === undefined ? [] : [{ path: ['listen', 'tls', name, 'file'], message }]
   })
   // A key that cannot be read is told as every secret is.
   if (found.length > 0 || problemOf(tls.key.file, '', readFile) !== undefined) return found
-  const text = ({ file }: { readonly file: string }) => readFile(file).toString('utf8')
   const clientCa = tls.client_ca && text(tls.client_ca)
   const wrong = vetTlsMaterial({ cert: text(tls.cert), key: text(tls.key), clientCa })
   return wrong === undefined ? [] : [{ path: ['listen', 'tls'], message: wrong }]

@@ -2,6 +2,7 @@
 import { constants, X509Certificate } from 'node:crypto'
 import type { Socket } from 'node:net'
 import type { TLSSocket } from 'node:tls'
+import { codeOf, findCertificateProblem } from '../http1/certificates.ts'
 import type { ListenTlsOptions } from './options.ts'
 
 /** What is shown to clients, and whose certificates are taken of them: PEM. */
@@ -112,13 +113,18 @@ export function createTlsGate(options: TlsOptions): TlsGate {
 
 /** What is wrong with certificate, key and CA, in a clause; undefined where they can be used together. */
 export function vetTlsMaterial(material: TlsMaterial): string | undefined {
+  const { cert, key, clientCa } = material
+  for (const [name, pem] of Object.entries({ cert, client_ca: clientCa })) {
+    const wrong = pem === undefined ? undefined : findCertificateProblem(pem)
+    if (wrong !== undefined) return `${name}: ${wrong}`
+  }
   // An empty one would be taken for none.
-  if (!material.key.includes('PRIVATE KEY-----')) return 'the key file holds no private key'
+  if (!key.includes('PRIVATE KEY-----')) return 'the key file holds no private key'
   try {
     tls().createSecureContext(contextOf(material, 'none'))
     return undefined
   } catch (cause) {
-    return `they cannot be used together (${cause instanceof Error && 'code' in cause ? String(cause.code) : 'unknown error'})`
+    return `they cannot be used together (${codeOf(cause)})`
   }
 }
 

@@ -1,6 +1,6 @@
 // What an upstream must show, and what we show it: PEM, turned into what connections are made with.
-import { X509Certificate } from 'node:crypto'
 import type { SecureContext } from 'node:tls'
+import { codeOf, findCertificateProblem } from './certificates.ts'
 
 /** PEM texts; undefined where there are none. */
 export type UpstreamMaterial = {
@@ -31,9 +31,10 @@ export class MaterialRefused extends Error {
  * @throws MaterialRefused
  */
 export function createUpstreamContext({ ca, cert, key }: UpstreamMaterial): UpstreamContext {
-  // Node takes a CA that is none without a word, and then trusts nobody.
-  if (ca !== undefined) vetCertificates('ca', ca)
-  if (cert !== undefined) vetCertificates('cert', cert)
+  for (const [part, pem] of [['ca', ca] as const, ['cert', cert] as const]) {
+    const wrong = pem === undefined ? undefined : findCertificateProblem(pem)
+    if (wrong !== undefined) throw new MaterialRefused(part, wrong)
+  }
   try {
     return process.getBuiltinModule('node:tls').createSecureContext({
       minVersion: 'TLSv1.2',
@@ -43,20 +44,4 @@ export function createUpstreamContext({ ca, cert, key }: UpstreamMaterial): Upst
   } catch (cause) {
     throw new MaterialRefused('key', `the file holds no key for the certificate (${codeOf(cause)})`, { cause })
   }
-}
-
-function vetCertificates(part: 'ca' | 'cert', pem: string): void {
-  const blocks = pem.match(/-----BEGIN CERTIFICATE-----[^-]*(?:-----END CERTIFICATE-----)?/g) ?? []
-  if (blocks.length === 0) throw new MaterialRefused(part, 'the file holds no -----BEGIN CERTIFICATE-----')
-  for (const [at, block] of blocks.entries()) {
-    try {
-      new X509Certificate(block)
-    } catch (cause) {
-      throw new MaterialRefused(part, `certificate ${at + 1} of the file cannot be read (${codeOf(cause)})`, { cause })
-    }
-  }
-}
-
-function codeOf(cause: unknown): string {
-  return cause instanceof Error && 'code' in cause && typeof cause.code === 'string' ? cause.code : 'unknown error'
 }

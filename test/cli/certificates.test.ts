@@ -81,6 +81,36 @@ describe('postern serve with listen.tls', { skip: skipWithoutOpenssl }, () => {
     })
   }
 
+  test('keeps serving, and wanting certificates of its client_ca, while that and its certificate are written anew', async () => {
+    using ours = createAuthority()
+    using publicCa = createAuthority()
+    using secret = mountSecret()
+    secret.hold(ours.issue('first'))
+    const clientCa = join(secret.path, 'ca.crt')
+    writeFileSync(clientCa, ours.ca)
+    const root = join(secret.path, 'public.crt')
+    writeFileSync(root, publicCa.ca)
+    const { listen, ...rest } = configuration(secret.path, 1)
+    const tls = { ...listen.tls, client_ca: { file: clientCa }, client_certificate: 'required' }
+    const wanted = { ...rest, listen: { ...listen, tls } }
+    await using gateway = await startGatewayProcess(wanted, { NODE_EXTRA_CA_CERTS: root })
+    const [friendly, strange] = [ours.issue('friend'), publicCa.issue('stranger')]
+    const answer = async (pair: Pair) => (await askTls(gateway.proxyPort, { ca: ours.ca, ...pair })).answer
+    const refusals = () => gateway.logged('certificate_refused')
+    assert.equal(await answer(strange), '')
+
+    writeFileSync(clientCa, '')
+    await until(async () => refusals().some((line) => line.includes('client_ca')))
+    assert.equal(await answer(strange), '')
+    assert.match(await answer(friendly), /no_rule/)
+
+    writeFileSync(clientCa, ours.ca)
+    writeFileSync(join(secret.path, '..data', 'tls.crt'), '')
+    await until(async () => refusals().some((line) => line.includes('key: cert')))
+    assert.match(await answer(friendly), /no_rule/)
+    assert.equal(await answer(strange), '')
+  })
+
   test('reads a PROXY header before TLS, with 2 serving, and counts what is dropped in all of them', async () => {
     using ours = createAuthority()
     using secret = mountSecret()

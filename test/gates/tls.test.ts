@@ -346,9 +346,22 @@ describe('openFrontDoor() with TLS', { skip: skipWithoutOpenssl }, () => {
 
     assert.equal(vetTlsMaterial(server), undefined)
     assert.match(vetTlsMaterial({ ...server, key: another.key }) ?? '', /KEY_VALUES_MISMATCH/)
-    assert.match(vetTlsMaterial({ ...server, cert: 'none' }) ?? '', /cannot be used/)
     assert.match(vetTlsMaterial({ ...server, key: '' }) ?? '', /holds no private key/)
   })
+
+  // Node takes an empty `ca` for none, and then every public CA may sign a client's certificate; other text it passes over.
+  const cut = (pem: string) => `${pem.slice(0, 200)}\n-----END CERTIFICATE-----\n`
+  for (const [what, pem] of [
+    ['nothing', ''],
+    ['no PEM', 'none'],
+    ['one that is cut', cut(ours.ca)],
+    ['one that is cut after a good one', ours.ca + cut(strange.ca)],
+    ['a key', server.key],
+  ] as const)
+    test(`vetTlsMaterial() refuses certificates and client_ca that hold ${what}`, () => {
+      assert.match(vetTlsMaterial({ ...server, cert: pem }) ?? '', /^cert: /)
+      assert.match(vetTlsMaterial({ ...server, clientCa: pem }) ?? '', /^client_ca: /)
+    })
 })
 
 test('openFrontDoor() drops a connection that is one too many, and counts it', async () => {

@@ -83,7 +83,7 @@ export async function openHostileScene({
           { id: 'closed', match: { path: '/closed' } },
         ],
       },
-      collects,
+      { NODE_OPTIONS: collects },
     ),
   )
   const held = stack.move()

@@ -37,11 +37,11 @@ const startMs = 10_000
  * Starts `postern serve` with a configuration; listeners and drain are filled in. The secret `POSTERN_SECRET` in the
  * environment is `gateway-secret`. Rejects when it does not start within ten seconds.
  *
- * @param nodeOptions For the Node it runs on.
+ * @param env More of its environment.
  */
 export async function startGatewayProcess(
   configuration: Readonly<Record<string, unknown>>,
-  nodeOptions = process.env['NODE_OPTIONS'] ?? '',
+  env: Readonly<Record<string, string>> = {},
 ): Promise<GatewayProcess> {
   const directory = mkdtempSync(join(tmpdir(), 'postern-gateway-'))
   const [file, log] = [join(directory, 'gateway.yaml'), join(directory, 'log')]
@@ -52,7 +52,7 @@ export async function startGatewayProcess(
   const output = openSync(log, 'w')
   const child = spawn(process.execPath, [program, 'serve', '--config', file], {
     stdio: ['ignore', output, 'inherit'],
-    env: { ...process.env, POSTERN_SECRET: 'gateway-secret', NODE_OPTIONS: nodeOptions },
+    env: { ...process.env, POSTERN_SECRET: 'gateway-secret', ...env },
   })
   closeSync(output)
   // A test that fails must be able to end.
