@@ -27,8 +27,12 @@ export type HandlerDeps = GateReports & {
 export type Handler = Bagged & {
   /** A request; the one before is over. */
   readonly request: (head: RequestHead) => void
-  /** Something that is no request we read: answered, and counted, all the same. */
-  readonly refused: (problem: HeadProblem) => void
+  /**
+   * Something that is no request we read: answered, and counted, all the same.
+   *
+   * @param fields What it said in HTTP/2, where that is known in any case; names and values alternating.
+   */
+  readonly refused: (problem: HeadProblem, fields?: readonly string[]) => void
   /** What else the client's half tells. */
   readonly events: RequestEvents
   readonly isBusy: () => boolean
@@ -37,6 +41,8 @@ export type Handler = Bagged & {
 /** One request on its way; what is known of it grows. */
 type Handled = {
   readonly head: RequestHead | undefined
+  /** Whether it is answered in gRPC's words. */
+  readonly isGrpc: boolean
   readonly served: Serving
   readonly arrivedMs: number
   request: AccessRequest | undefined
@@ -78,7 +84,7 @@ export function createHandler(client: AnswerSink, peer: Peer, deps: HandlerDeps)
   return { request, refused, events, isBusy: () => current !== undefined }
 
   function request(head: RequestHead): void {
-    const handled = begin(head)
+    const handled = begin(head, head)
     try {
       const decision = decide(handled, head)
       if (decision instanceof Promise)
@@ -89,17 +95,28 @@ export function createHandler(client: AnswerSink, peer: Peer, deps: HandlerDeps)
     }
   }
 
-  function refused({ kind }: HeadProblem): void {
-    act(begin(undefined), problems[kind])
+  function refused({ kind }: HeadProblem, fields?: readonly string[]): void {
+    act(begin(undefined, fields && { version: '2', lines: fields }), problems[kind])
   }
 
-  function begin(head: RequestHead | undefined): Handled {
+  /** @param said What is known of the one who asks, to be answered in its words. */
+  function begin(head: RequestHead | undefined, said: Pick<RequestHead, 'version' | 'lines'> | undefined): Handled {
     const arrivedMs = clock.monotonicMs()
     const served = serving()
-    const handled = { head, served, arrivedMs, request: undefined, decision: undefined, decidedMs: 0, isGone: false }
+    const isGrpc = said !== undefined && isGrpcCall(said)
+    const handled = {
+      head,
+      isGrpc,
+      served,
+      arrivedMs,
+      request: undefined,
+      decision: undefined,
+      decidedMs: 0,
+      isGone: false,
+    }
     current = handled
-    cors = head === undefined ? undefined : served.cors
-    origin = head === undefined ? undefined : cors?.originOf(head.lines)
+    cors = said === undefined ? undefined : served.cors
+    origin = said === undefined ? undefined : cors?.originOf(said.lines)
     return handled
   }
 
@@ -140,7 +157,7 @@ export function createHandler(client: AnswerSink, peer: Peer, deps: HandlerDeps)
       if (decision.reason === 'request_malformed' || upgradeOf(handled.head, decision.rule) !== undefined)
         sink.closeAfter()
       report(handled, decision, denial.status)
-      send(sink, denial, handled.head !== undefined && isGrpcCall(handled.head))
+      send(sink, denial, handled.isGrpc)
     }
   }
 
@@ -159,7 +176,7 @@ export function createHandler(client: AnswerSink, peer: Peer, deps: HandlerDeps)
   }
 
   function forward(handled: Handled, allow: Allow): void {
-    const { head, request: allowed, served } = handled
+    const { head, isGrpc, request: allowed, served } = handled
     if (head === undefined || allowed === undefined) throw new TypeError('Cannot forward: the request was not read')
     const { lines, framing, expectsContinue } = head
     forwarder.forward(
@@ -169,7 +186,7 @@ export function createHandler(client: AnswerSink, peer: Peer, deps: HandlerDeps)
         framing,
         expectsContinue,
         upgrade: upgradeOf(head, allow.rule),
-        isGrpc: isGrpcCall(head),
+        isGrpc,
       },
       allow,
       served.headers,

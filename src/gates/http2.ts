@@ -114,7 +114,7 @@ export function serveHttp2(
       return { ...made.events, closed: (isSpoiled) => over(made, isSpoiled) }
     })
     if (head.kind === 'head') handler?.request(head)
-    else handler?.refused(head)
+    else handler?.refused(head, fields)
   }
 
   function over(handler: Handler, isSpoiled: boolean): void {

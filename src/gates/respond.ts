@@ -77,7 +77,7 @@ export function isGrpcType(mediaType: string): boolean {
 }
 
 /** Whether a request is a gRPC call: in HTTP/1.1 there is none, whatever its type says. */
-export function isGrpcCall({ version, lines }: RequestHead): boolean {
+export function isGrpcCall({ version, lines }: Pick<RequestHead, 'version' | 'lines'>): boolean {
   return version === '2' && isGrpcType(mediaTypeOf(lines))
 }
 

@@ -176,6 +176,10 @@ test("a gRPC call is denied in gRPC's words", async () => {
   spaced.set('authorization', 'Bearer a b')
   const junk = new Metadata()
   junk.set('authorization', 'Bearer eyJ.a.b')
+  const large = new Metadata()
+  for (let at = 0; at < 101; at += 1) large.set(`x-${at}`, 'a')
+  const odd = new Metadata()
+  odd.set('expect', 'miracles')
 
   const said = async (path: string, metadata: Metadata) => {
     const { code, text } = await call(world, path, 'hello', metadata)
@@ -187,6 +191,9 @@ test("a gRPC call is denied in gRPC's words", async () => {
   assert.deepEqual(await said('/echo.Echo/Unary', world.tokenOf('other')), [status.PERMISSION_DENIED, 'scope_missing'])
   assert.deepEqual(await said('/other.Echo/Unary', none), [status.PERMISSION_DENIED, 'no_rule'])
   assert.deepEqual(await said('/open.Echo/%2e', none), [status.INVALID_ARGUMENT, 'path_rejected'])
+  assert.deepEqual(await said('/echo.Echo/Unary', odd), [status.INVALID_ARGUMENT, 'request_malformed'])
+  assert.deepEqual(await said('/echo.Echo/Unary', large), [status.RESOURCE_EXHAUSTED, 'too_large'])
+  assert.deepEqual(await said(`/${'a'.repeat(9000)}`, none), [status.RESOURCE_EXHAUSTED, 'too_large'])
   assert.deepEqual(await said('/echo.Echo/Unary', spaced), [status.INVALID_ARGUMENT, 'token_malformed'])
   assert.deepEqual(world.callers, [])
 

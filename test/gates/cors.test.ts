@@ -1,4 +1,6 @@
 import assert from 'node:assert/strict'
+import { once } from 'node:events'
+import { connect } from 'node:http2'
 import { test } from 'node:test'
 import { load } from '../../src/config/load.ts'
 import { formatProblem } from '../../src/config/problems.ts'
@@ -53,6 +55,18 @@ test('createHandler() keeps a connection after a preflight, and judges what foll
 
   assert.match(text, /^HTTP\/1\.1 204 .*HTTP\/1\.1 401 /s)
   assert.deepEqual(asked, [])
+})
+
+test('createHandler() lets scripts of a listed origin read that a head of HTTP/2 was too large', async () => {
+  await using service = await openService([])
+  await using scene = await openScene(service.port, { cors })
+  const session = connect(`http://127.0.0.1:${scene.port}`)
+  const many = Object.fromEntries(Array.from({ length: 101 }, (_, at) => [`x-${at}`, 'a']))
+  const [head] = await once(session.request({ ':path': '/plain/a', origin: app, ...many }), 'response')
+  session.destroy()
+
+  assert.equal(head[':status'], 431)
+  assert.equal(head['access-control-allow-origin'], app)
 })
 
 test('createHandler() lets scripts of a listed origin read answers, and its own denials', async () => {
