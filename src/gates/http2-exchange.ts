@@ -121,7 +121,9 @@ export function openExchange(
   function ended(): void {
     // One that was reset, or has no head, ends too: its closing tells.
     if (isOver || framing === undefined || stream.rstCode !== 0) return
-    if (!isWhole || inTrailers === 'malformed' || (typeof framing === 'number' && received < framing)) {
+    // Its length tells, too.
+    const isComplete = typeof framing === 'number' ? received === framing : isWhole
+    if (!isComplete || inTrailers === 'malformed') {
       lose('reset')
       return
     }

@@ -15,6 +15,7 @@ import { closedPort } from '../http1/upstream-peer.ts'
 import { codes, flags, frame, headers, reset } from '../support/h2-frames.ts'
 import type { Door } from './door.ts'
 import { openDoor, openRawUpstream } from './door.ts'
+import { until } from './http2-pair.ts'
 
 type Handle = (stream: ServerHttp2Stream, path: string, session: number) => void
 
@@ -427,22 +428,33 @@ for (const { how, end } of half) {
   })
 }
 
-for (const isWhole of [false, true]) {
-  const what = isWhole ? 'passes on an answer' : 'cuts the client off when an answer'
-  test(`createHttp2Upstream() ${what} of unknown length ${isWhole ? 'that has ended' : 'has no end'} before its stream is reset without an error`, async () => {
+for (const { what, fields, endFlag, outcome } of [
+  { what: 'of unknown length that has no end', fields: [], endFlag: 0, outcome: 'broken off' },
+  { what: 'of unknown length that has ended', fields: [], endFlag: flags.endStream, outcome: 'whole' },
+  { what: 'that is as long as it says', fields: [['content-length', '4']] as const, endFlag: 0, outcome: 'whole' },
+  {
+    what: 'that is shorter than it says',
+    fields: [['content-length', '5']] as const,
+    endFlag: 0,
+    outcome: 'broken off',
+  },
+]) {
+  test(`createHttp2Upstream() has an answer ${what} before its stream is reset without an error ${outcome}`, async () => {
     await using upstream = await openRawUpstream((socket) => {
       socket.once('data', () => {
         socket.write(frame('settings', 0, 0, ''))
         setTimeout(() => {
-          const body = frame('data', isWhole ? flags.endStream : 0, 1, 'half')
-          socket.write(Buffer.concat([headers(1, [[':status', '200']], false), body, reset(1, codes.noError)]))
+          const head = headers(1, [[':status', '200'], ...fields], false)
+          socket.write(Buffer.concat([head, frame('data', endFlag, 1, 'half'), reset(1, codes.noError)]))
         }, 100)
       })
     })
     await using door = await openDoorTo(upstream.port)
+    const answered = await ask(door, 'GET', '/a').catch(() => 'broken off')
 
-    if (isWhole) assert.equal(await ask(door, 'GET', '/a'), '200 half')
-    else await assert.rejects(ask(door, 'GET', '/a'))
+    assert.equal(answered, outcome === 'whole' ? '200 half' : outcome)
+    await until(() => door.exchanges.length === 1, 'the exchange to be told')
+    assert.equal(door.exchanges[0]?.upstreamFailure, outcome === 'whole' ? undefined : 'upstream_reset')
   })
 }
 
