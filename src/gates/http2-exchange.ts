@@ -13,15 +13,16 @@ export type ExchangeEvents = {
   readonly answered: () => void
   /** There was no head. `hasHeard`: but something of an answer; `isRefused`: the upstream had not begun (RFC 9113 §8.7). */
   readonly failed: (problem: UpstreamProblem, hasHeard: boolean, isRefused: boolean) => void
-  /** The stream of this number is over, and makes room for another. */
-  readonly closed: (id: number) => void
+  /** The stream of this number is over, and makes room for another. `code`: what it was reset with (RFC 9113 §7), or 0. */
+  readonly closed: (id: number, code: number) => void
 }
 
 const maxInterim = 16
 // RFC 9113 §6.1 and §7.
 const endStream = 1
 const refused = 7
-const cancelled = 8
+/** RFC 9113 §7, CANCEL: how we call a stream off. */
+export const cancelled = 8
 
 /** Sends a request; its answer is told to `listener`. */
 export function openExchange(
@@ -78,7 +79,7 @@ export function openExchange(
   stream.on('error', () => {}) // told by its closing
   stream.on('close', () => {
     lose('reset')
-    told.closed(stream.id ?? 0)
+    told.closed(stream.id ?? 0, stream.rstCode ?? 0)
   })
   listener.opened(exchange)
 

@@ -5,7 +5,7 @@ import type { Deadline, Deadlines } from '../http1/deadlines.ts'
 import type { AnswerEvents, UpstreamProblem, UpstreamRequest } from '../http1/exchange.ts'
 import type { UpstreamLimits } from '../http1/limits.ts'
 import type { LostRequest, OpenSocket } from '../http1/upstream-connection.ts'
-import { openExchange } from './http2-exchange.ts'
+import { cancelled, openExchange } from './http2-exchange.ts'
 
 /** What a session tells its pool. */
 export type SessionEvents = {
@@ -24,8 +24,10 @@ export type UpstreamSession = {
   readonly send: (request: UpstreamRequest, events: AnswerEvents) => void
   /** Whether it will take requests, and does not yet. */
   readonly isConnecting: () => boolean
-  /** Whether it takes another request. */
-  readonly hasRoom: () => boolean
+  /** Whether it takes another request. `evenSpent`: also where it should rest, because there is no other. */
+  readonly hasRoom: (evenSpent: boolean) => boolean
+  /** Whether the upstream takes no stream on it at all, for now. */
+  readonly isShut: () => boolean
   /** Requests under way. */
   readonly streams: () => number
   /** Takes no request any more, and ends with the last one under way. */
@@ -38,6 +40,11 @@ export const mostStreams = 100
 // RFC 9113 §5.1.1: numbers of streams end at 2^31 - 1, and without a new session so would our requests. More than those
 // under way may still take is left.
 const lastStreamId = 2 ** 31 - 1000
+// After so many streams that we called off a session is spent: upstreams count them, and close it to all who share it
+// (nghttp2 from a thousand on, Envoy from five hundred), since to them it is one client that takes its requests back.
+const mostCancelled = 200
+// RFC 9113 §7, ENHANCE_YOUR_CALM: how an upstream says that a session costs it too much.
+const enhanceYourCalm = 11
 
 /** Opens a session; `room` or `closed` tells what became of it. */
 export function createUpstreamSession(
@@ -54,7 +61,9 @@ export function createUpstreamSession(
   let session: ClientHttp2Session | undefined
   let isReady = false
   let isLeaving = false
+  let isSpent = false
   let isClosed = false
+  let cancels = 0
   let streams = 0
   let requests = 0
   let allowed = 0
@@ -72,12 +81,14 @@ export function createUpstreamSession(
     send,
     isConnecting: () => !isReady && !isLeaving && !isClosed,
     hasRoom,
+    isShut: () => isReady && !isLeaving && !isClosed && allowed === 0,
     streams: () => streams,
     retire,
     destroy: () => socket.destroy(),
   }
 
-  function hasRoom(): boolean {
+  function hasRoom(evenSpent: boolean): boolean {
+    if (isSpent && !evenSpent) return false
     // One that broke is destroyed before its socket is, and loses whatever it is still given.
     const isBroken = session?.destroyed === true || socket.destroyed
     return isReady && !isLeaving && !isClosed && !isBroken && streams < allowed
@@ -123,8 +134,10 @@ export function createUpstreamSession(
         const isUnlucky = isReused && !hasHeard && isLost && problem === 'reset'
         pool.failed(problem, { request, events, isUnlucky })
       },
-      closed(id) {
+      closed(id, code) {
         streams -= 1
+        if (code === cancelled) cancels += 1
+        if (cancels >= mostCancelled || code === enhanceYourCalm) isSpent = true
         if (id > lastStreamId) isLeaving = true
         rest()
         if (!isClosed) pool.room()
@@ -145,7 +158,7 @@ export function createUpstreamSession(
   function rest(): void {
     if (streams > 0) return
     // Later: node may be in the middle of reading.
-    if (isLeaving) setImmediate(() => socket.destroy())
+    if (isLeaving || isSpent) setImmediate(() => socket.destroy())
     else deadline.atMs = deadlines.nowMs() + limits.keepAliveMs
   }
 

@@ -68,7 +68,7 @@ export function createHttp2Upstream(endpoints: Endpoints, limits: PoolLimits, de
   function seat(waiting: Waiting, failed: OwnPlace | undefined): boolean {
     const place = places.choose(waiting.triesLeft, failed)
     if (place === undefined) return false
-    const session = roomAt(place, waiting)
+    const session = roomAt(place, waiting, false)
     if (session !== undefined) {
       begin(session, waiting)
       return true
@@ -79,20 +79,22 @@ export function createHttp2Upstream(endpoints: Endpoints, limits: PoolLimits, de
       promised.push(waiting)
       return true
     }
-    if (sessions >= limits.connections) return seatElsewhere(waiting, place)
+    // What is shut may open; another session there would be shut, too.
+    const isShut = [...place.sessions.keys()].some((each) => each.isShut())
+    if (isShut || sessions >= limits.connections) return seatWhereItCan(waiting, place)
     waitings.set(waiting.events, waiting)
     dial(place, waiting)
     return true
   }
 
-  /** There can be no session more: at another place it has company, and here it would wait for nothing. */
-  function seatElsewhere(waiting: Waiting, full: OwnPlace): boolean {
+  /** There can be no session more: one that is spent will do, or one at another place, where it has company. */
+  function seatWhereItCan(waiting: Waiting, chosen: OwnPlace): boolean {
     const others = places
       .all()
-      .filter((place) => place !== full)
+      .filter((place) => place !== chosen)
       .sort((one, two) => busyOf(one) - busyOf(two))
-    for (const place of others) {
-      const session = roomAt(place, waiting)
+    for (const place of [chosen, ...others]) {
+      const session = roomAt(place, waiting, true)
       if (session === undefined) continue
       begin(session, waiting)
       return true
@@ -100,8 +102,8 @@ export function createHttp2Upstream(endpoints: Endpoints, limits: PoolLimits, de
     return false
   }
 
-  function roomAt({ sessions: all }: OwnPlace, { lostBy }: Waiting): UpstreamSession | undefined {
-    for (const session of all.keys()) if (session !== lostBy && session.hasRoom()) return session
+  function roomAt(place: OwnPlace, { lostBy }: Waiting, evenSpent: boolean): UpstreamSession | undefined {
+    for (const session of place.sessions.keys()) if (session !== lostBy && session.hasRoom(evenSpent)) return session
     return undefined
   }
 
@@ -117,7 +119,7 @@ export function createHttp2Upstream(endpoints: Endpoints, limits: PoolLimits, de
         // Fewer than were promised, where it allows fewer: these wait for an end like everybody else.
         for (const waiting of promised.splice(0)) {
           if (waiting.isCancelled) continue
-          if (session.hasRoom()) begin(session, waiting)
+          if (session.hasRoom(false)) begin(session, waiting)
           else enter(waiting, undefined)
         }
         serveQueue()
@@ -204,7 +206,7 @@ export function createHttp2Upstream(endpoints: Endpoints, limits: PoolLimits, de
 
   function isFull(): boolean {
     if (queue.length < limits.queued || sessions < limits.connections) return false
-    return !places.all().some((place) => [...place.sessions.keys()].some((session) => session.hasRoom()))
+    return !places.all().some((place) => [...place.sessions.keys()].some((session) => session.hasRoom(true)))
   }
 
   function close(): void {

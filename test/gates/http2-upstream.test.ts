@@ -82,7 +82,7 @@ const answer: Handle = (stream, path, session) => {
 test('createHttp2Upstream() sends one request after another on one session, and ends that when it is idle', async () => {
   await using pair = await openPair(answer, { keepAliveMs: 600 })
 
-  for (let at = 0; at < 10; at += 1) assert.equal(await pair.get(`/${at}`), `200 /${at} 1`)
+  for (let at = 0; at < 250; at += 1) assert.equal(await pair.get(`/${at}`), `200 /${at} 1`)
 
   const [session] = pair.sessions
   assert.ok(session !== undefined)
@@ -564,4 +564,80 @@ test('createHttp2Upstream() reads no more of an answer than the client takes, an
   assert.ok(stopped < 8e6, `${stopped} bytes were taken`)
   for (let at = 0; at < 20; at += 1) assert.equal(await pair.get('/a'), '200 /a 1')
   session.destroy()
+})
+
+/** Has clients ask and leave, until so many of their streams were called off. */
+async function leaveStreams(
+  door: Door,
+  upstream: { readonly asked: number; readonly called: number },
+  count: number,
+): Promise<void> {
+  while (upstream.called < count) {
+    const wanted = upstream.asked + 20
+    const leaving = Array.from({ length: 20 }, () => new AbortController())
+    const asked = leaving.map(({ signal }) =>
+      fetch(`http://127.0.0.1:${door.door.port}/slow`, { signal }).catch(() => {}),
+    )
+    await until(() => upstream.asked === wanted, 'twenty streams')
+    for (const each of leaving) each.abort()
+    await Promise.all(asked)
+    await until(() => upstream.called === wanted, 'their end')
+  }
+}
+
+for (const connections of [256, 1]) {
+  const where = connections === 1 ? 'the same session where there can be no other' : 'a fresh session'
+  test(`createHttp2Upstream() goes to ${where} after clients have left 200 streams of one, and ends what is under way`, async () => {
+    const upstream = { asked: 0, called: 0 }
+    let long: ServerHttp2Stream | undefined
+    await using pair = await openPair(
+      (stream, path, session) => {
+        if (path === '/long') long = stream
+        else if (path === '/slow') {
+          upstream.asked += 1
+          stream.on('close', () => {
+            upstream.called += 1
+          })
+        } else answer(stream, path, session)
+      },
+      { connections },
+      // As nghttp2 has it, it would close the session after a thousand.
+      { streamResetBurst: 250, streamResetRate: 1 },
+    )
+    const waiting = pair.get('/long')
+    await leaveStreams(pair.door, upstream, 180)
+    assert.equal(await pair.get('/before'), '200 /before 1')
+
+    await leaveStreams(pair.door, upstream, 200)
+
+    assert.equal(await pair.get('/after'), connections === 1 ? '200 /after 1' : '200 /after 2')
+    if (connections > 1) await leaveStreams(pair.door, upstream, 380)
+    assert.ok(long !== undefined)
+    long.respond({ ':status': 200 })
+    long.end('long')
+    assert.equal(await waiting, '200 long')
+  })
+}
+
+test('createHttp2Upstream() goes to a fresh session when the upstream says that one costs it too much', async () => {
+  await using pair = await openPair((stream, path, session) => {
+    if (path === '/dear') stream.close(codes.calm)
+    else answer(stream, path, session)
+  })
+
+  assert.equal(await pair.get('/a'), '200 /a 1')
+  assert.equal(await pair.get('/dear'), '502 upstream_reset')
+  assert.equal(await pair.get('/b'), '200 /b 2')
+})
+
+test('createHttp2Upstream() asks for no other session while the upstream allows no stream, and goes on when it does', async () => {
+  await using pair = await openPair(answer, {}, { settings: { maxConcurrentStreams: 0 } })
+  const asked = Array.from({ length: 5 }, (_, at) => pair.get(`/${at}`))
+  await until(() => pair.sessions.length > 0, 'a session')
+  await sleep(100)
+  assert.equal(pair.sessions.length, 1)
+
+  pair.sessions[0]?.settings({ maxConcurrentStreams: 10 })
+
+  for (const [at, each] of asked.entries()) assert.equal(await each, `200 /${at} 1`)
 })
