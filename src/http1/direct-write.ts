@@ -99,8 +99,8 @@ export function createDirectWrite(socket: Socket, failed?: (error: Error) => voi
     if (status !== 0) fail(status)
     if (hasFailed) return
     socket.uncork()
-    // Else the stream says so, once it has written what came meanwhile.
-    if (socket.writableLength === 0 && !socket.destroyed) socket.emit('drain')
+    // Where too much came meanwhile the stream says so, once it has written that: of less it says nothing.
+    if (!socket.writableNeedDrain && !socket.destroyed) socket.emit('drain')
   }
 
   function fail(status: number): void {

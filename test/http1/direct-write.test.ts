@@ -107,6 +107,48 @@ test('createDirectWrite().bytes() says of bytes that have to wait that it holds 
   assert.ok((await readAll(pair.far)) === `${sent}the last`)
 })
 
+type Write = { oncomplete?: (status: number) => void; readonly writeStatus?: null }
+type Handle = Record<
+  'writeBuffer' | 'writeLatin1String' | 'writev',
+  (...given: [Write | null, ...unknown[]]) => unknown
+>
+type StreamBase = { readonly streamBaseState: Int32Array; readonly kLastWriteWasAsync: number }
+
+/** Has every write to a socket wait for the next turn, as one does whose peer takes little at a time. */
+function haveWritesWait(near: Socket): void {
+  const { binding } = process as unknown as { binding: (name: string) => StreamBase }
+  const { streamBaseState, kLastWriteWasAsync } = binding('stream_wrap')
+  const { _handle: handle } = near as unknown as { readonly _handle: Handle }
+  for (const name of ['writeBuffer', 'writeLatin1String', 'writev'] as const) {
+    const write = handle[name].bind(handle)
+    handle[name] = (given, ...rest) => {
+      const status = write(given, ...rest)
+      if (status !== 0 || streamBaseState[kLastWriteWasAsync] !== 0) return status
+      streamBaseState[kLastWriteWasAsync] = 1
+      // Node itself may give none, and gets one where the write waits.
+      const request: Write = given ?? { writeStatus: null }
+      setImmediate(() => request.oncomplete?.(0))
+      return given === null ? request : status
+    }
+  }
+}
+
+for (const behind of [0, 10, 60_000, 100_000])
+  test(`createDirectWrite() has the socket emit drain when what was held has left, with ${behind} bytes behind it that wait, too`, async () => {
+    await using pair = await openPair()
+    const all = readAll(pair.far)
+    const direct = createDirectWrite(pair.near)
+    haveWritesWait(pair.near)
+
+    assert.equal(direct?.bytes('', Buffer.alloc(20_000, 'a')), 'held')
+    if (behind > 0) pair.near.write(Buffer.alloc(behind, 'b'))
+    await once(pair.near, 'drain', { signal: AbortSignal.timeout(5000) })
+
+    assert.ok(!pair.near.writableNeedDrain && !direct.isHolding())
+    pair.near.end()
+    assert.ok((await all) === 'a'.repeat(20_000) + 'b'.repeat(behind))
+  })
+
 test('createDirectWrite() lets several sockets wait at a time', async () => {
   await using one = await openPair()
   await using other = await openPair()
