@@ -9,6 +9,7 @@ import type { ServerLimits } from './limits.ts'
 import { createMessageWriter, formatAnswerHead } from './message-writer.ts'
 import type { Framing, HeadProblem, RequestHead } from './request-head.ts'
 import { readRequestHead } from './request-head.ts'
+import { reset } from './reset.ts'
 import { openTunnel } from './tunnel.ts'
 
 /** A client's connection, served until it closes. */
@@ -278,7 +279,8 @@ export function createServerConnection(
   function drained(): void {
     if (phase === 'flushing') complete()
     else if (phase === 'busy') {
-      deadline.atMs = bodyDeadlineMs()
+      if (hasPeerEnded) watchHalfClosed()
+      else deadline.atMs = bodyDeadlineMs()
       if (!hasEnded) events.drained()
     }
   }
@@ -301,21 +303,14 @@ export function createServerConnection(
   function expire(): void {
     // One that closed its side is there if it takes what is sent.
     const isGone = hasPeerEnded && socket.bytesWritten === writtenBefore
-    if (phase !== 'busy' || !writer.hasRoom() || isGone) {
-      destroy()
-      return
+    if (phase !== 'busy' || !writer.hasRoom() || isGone) destroy()
+    else if (hasPeerEnded) watchHalfClosed()
+    else {
+      // While we do not read, it is not the client that is slow.
+      if (!bodyIsWanted || bodyIsPaused) begunMs = deadlines.nowMs() - limits.requestMs + halfClosedMs
+      deadline.atMs = bodyDeadlineMs()
+      if (deadline.atMs <= deadlines.nowMs()) breakOff('timeout')
     }
-    if (hasPeerEnded) {
-      writtenBefore = socket.bytesWritten
-      deadline.atMs = deadlines.nowMs() + halfClosedMs
-      return
-    }
-    deadline.atMs = Number.POSITIVE_INFINITY
-    if (body === undefined || body.isDone()) return
-    // While we do not read, it is not the client that is slow.
-    if (!bodyIsWanted || bodyIsPaused) begunMs = deadlines.nowMs() - limits.requestMs + halfClosedMs
-    deadline.atMs = bodyDeadlineMs()
-    if (deadline.atMs <= deadlines.nowMs()) breakOff('timeout')
   }
 
   function breakOff(why: 'malformed' | 'timeout'): void {
@@ -331,10 +326,12 @@ export function createServerConnection(
     if (phase !== 'busy') return
     // What is held may be all of a body.
     if (body?.isDone() === false && pending === undefined) cutShort()
-    else {
-      writtenBefore = socket.bytesWritten
-      deadline.atMs = Math.min(deadline.atMs, deadlines.nowMs() + halfClosedMs)
-    }
+    else if (writer.hasRoom()) watchHalfClosed()
+  }
+
+  function watchHalfClosed(): void {
+    writtenBefore = socket.bytesWritten
+    deadline.atMs = deadlines.nowMs() + halfClosedMs
   }
 
   function cutShort(): void {
@@ -364,7 +361,9 @@ export function createServerConnection(
   }
 
   function destroy(): void {
-    socket.destroy()
+    // To HTTP/1.0 the end of the connection may be that of the answer.
+    if (!isVersion11 && (phase === 'busy' || writer.isWaiting())) reset(socket)
+    else socket.destroy()
     closed()
   }
 

@@ -966,6 +966,50 @@ test('createServerConnection() gives up a client that closed its side and to who
   assert.deepEqual(it.told, ['request GET /1', 'gone'])
 })
 
+test('createServerConnection() gives a client that closes its side while its answer waits the time to take it, and then half a second', async () => {
+  await using it = await serve(silent, { reads: false })
+  it.send(get('/1'))
+  await it.tells('request GET /1')
+  it.connection.begin(200, 'Said', [], 'chunked')
+  for (let at = 0; at < 20; at += 1) it.connection.write(large(1_000_000))
+
+  it.client.end()
+  await settle()
+  assert.equal(it.deadlines.nextMs(), limits.writeMs)
+  it.client.resume()
+  await it.tells('drained')
+  assert.equal(it.deadlines.nextMs(), 500)
+  it.connection.write(Buffer.from('a'))
+  it.connection.flush()
+  await settle()
+  it.deadlines.pass(500)
+  assert.equal(it.near.destroyed, false)
+  it.deadlines.pass(500)
+
+  assert.deepEqual(it.told, ['request GET /1', 'drained', 'gone'])
+})
+
+for (const [version, ends] of [
+  ['1.0', 'with a reset'],
+  ['1.1', 'before its last chunk'],
+] as const)
+  test(`createServerConnection().abort() ends an answer to HTTP/${version} ${ends}: nobody takes it for whole`, async () => {
+    await using it = await serve(silent)
+    it.send(`GET /1 HTTP/${version}\r\nHost: a\r\n\r\n`)
+    await it.tells('request GET /1')
+    it.connection.begin(200, 'Said', [], 'chunked')
+    it.connection.write(Buffer.from('half'))
+    it.connection.flush()
+    await it.receive(/half/)
+    const error = once(it.client, 'error').then(([cause]) => String(cause.code))
+    const ended = once(it.client, 'end').then(() => it.text().slice(-6))
+
+    it.connection.abort()
+
+    assert.equal(await Promise.race([error, ended]), version === '1.0' ? 'ECONNRESET' : 'half\r\n')
+    assert.deepEqual(it.told, ['request GET /1', 'gone'])
+  })
+
 test('createServerConnection() tells once that a client is gone, and only while its request is under way', async () => {
   await using served = await serve(atOnce)
   await using unserved = await serve(silent)
@@ -1016,6 +1060,22 @@ test('createServerConnection().abort() cuts the connection off, and tells nothin
 
   assert.deepEqual(it.told, ['request POST /1', 'data a', 'gone'])
   assert.equal(it.text(), '')
+})
+
+test('createServerConnection() ends with a reset where an HTTP/1.0 client does not take the rest of its answer in time', async () => {
+  await using it = await serve(silent, { reads: false })
+  it.send('GET /1 HTTP/1.0\r\nHost: a\r\n\r\n')
+  await it.tells('request GET /1')
+  it.connection.begin(200, 'Said', [], 'close')
+  for (let at = 0; at < 20; at += 1) it.connection.write(large(1_000_000))
+  it.connection.end([])
+  await settle()
+  const error = once(it.client, 'error').then(([cause]) => String(cause.code))
+
+  it.deadlines.pass(limits.writeMs)
+  it.client.resume()
+
+  assert.equal(await error, 'ECONNRESET')
 })
 
 // Other protocols.
