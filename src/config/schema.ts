@@ -1,6 +1,7 @@
 import * as z from 'zod'
 import { nearest } from '../base/nearest.ts'
 import { durationBetween, httpUrl, isLoopbackUrl, secretSource } from '../base/options.ts'
+import { formatDuration } from '../base/time.ts'
 import { corsOptions, findCorsConflicts } from '../decision/cors.ts'
 import { identityHeadersOptions, keepHeadersOptions, trustedProxiesOptions } from '../decision/headers.ts'
 import { findRuleConflicts } from '../decision/rule-lint.ts'
@@ -166,6 +167,12 @@ function findIssuerConflicts(options: GatewayOptions, each: IssuerOptions, at: n
   }
   if (each.jwks.file !== undefined && each.jwks_uri !== undefined)
     found.push({ path: [...here, 'jwks_uri'], message: 'expected either jwks_uri or jwks.file' })
+  // Between two fetches that succeed, a set must not grow too old; a file is read as often.
+  if (each.jwks.stale_max < each.jwks.refresh)
+    found.push({
+      path: [...here, 'jwks', 'stale_max'],
+      message: `expected at least the refresh of ${formatDuration(each.jwks.refresh)}`,
+    })
   if (each.revocation === 'introspect' && each.introspection === undefined)
     found.push({ path: [...here, 'revocation'], message: 'expected introspection to be configured for introspect' })
   if (each.opaque && each.introspection === undefined)

@@ -15,7 +15,7 @@ export const jwksOptions = z.strictObject({
     .describe('Least time between two fetches that unknown keys ask for.'),
   stale_max: durationBetween('1ms', '30d')
     .prefault('1h')
-    .describe('How long a set is used when it cannot be fetched; then 503.'),
+    .describe('How long a set is used when it cannot be fetched, at least refresh; then 503.'),
   file: z.string().min(1).optional().describe('A file with the set instead of an address; re-read on change.'),
 })
 

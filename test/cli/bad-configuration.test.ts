@@ -47,6 +47,21 @@ const refused = [
     says: /:7:22: .*issuers\.0\.jwks\.refresh: expected a duration from 10ms to 1d/,
   },
   {
+    what: 'keys too old before the next fetch is due',
+    text: good.replace('leeway: 30s', 'jwks: { refresh: 8s, stale_max: 2s }'),
+    says: /:7:37: .*issuers\.0\.jwks\.stale_max: expected at least the refresh of 8s/,
+  },
+  {
+    what: 'keys fetched less often than the default lets them be used',
+    text: good.replace('leeway: 30s', 'jwks: { refresh: 2h }'),
+    says: /:7:5: .*issuers\.0\.jwks\.stale_max: expected at least the refresh of 2h/,
+  },
+  {
+    what: 'a file of keys read less often than they are used',
+    text: good.replace('leeway: 30s', 'jwks: { file: /none, refresh: 8s, stale_max: 2s }'),
+    says: /:7:50: .*issuers\.0\.jwks\.stale_max: expected at least the refresh of 8s/,
+  },
+  {
     what: 'a drain that never ends',
     text: good.replace('delay: 0s', 'timeout: 25d'),
     says: /:11:19: .*drain\.timeout: expected a duration from 0s to 1d/,
