@@ -5,7 +5,7 @@ import type { CrossFinding, LoadDeps } from '../config/load.ts'
 import { load } from '../config/load.ts'
 import type { Problem } from '../config/problems.ts'
 import type { GatewayOptions } from '../config/schema.ts'
-import { findGatewayConflicts, gatewayOptions } from '../config/schema.ts'
+import { findGatewayConflicts, gatewayOptions, problemOfIssuer } from '../config/schema.ts'
 import { createCors } from '../decision/cors.ts'
 import type { Principal } from '../decision/decision.ts'
 import { createHeaderFilter, unixAddress } from '../decision/headers.ts'
@@ -74,10 +74,21 @@ export function readConfiguration(
   const local = loadFile(
     list.file,
     () => readFile(list.file).toString('utf8'),
-    (text) => load(localListOptions, { file: list.file, text }, { env: deps.env }),
+    (text) =>
+      load(localListOptions, { file: list.file, text }, { env: deps.env }, (written) =>
+        findListConflicts(written, options),
+      ),
   )
   if (local.kind === 'refused') return local
   return { kind: 'loaded', options, file, text, localList: local.value, files, hash: hash + local.hash }
+}
+
+/** An entry for an issuer that is none of ours would revoke nothing, and look as if it did. */
+function findListConflicts({ entries }: LocalListOptions, options: GatewayOptions): readonly CrossFinding[] {
+  return entries.flatMap(({ issuer }, at) => {
+    const message = issuer === undefined ? undefined : problemOfIssuer(issuer, options)
+    return message === undefined ? [] : [{ path: ['entries', at, 'issuer'], message }]
+  })
 }
 
 /** Whoever is handed the configuration later must see the bytes that were judged, whatever the path leads to by then. */

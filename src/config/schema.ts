@@ -202,15 +202,21 @@ function findIssuerConflicts(options: GatewayOptions, each: IssuerOptions, at: n
   return found
 }
 
-function findRuleIssuerConflicts({ rules, issuers }: GatewayOptions): readonly CrossFinding[] {
-  const found: CrossFinding[] = []
+/** Why a name cannot stand for a configured issuer, in a clause; undefined where it does. */
+export function problemOfIssuer(name: string, { issuers }: GatewayOptions): string | undefined {
   const known = issuers.map((each) => each.issuer)
+  if (known.includes(name)) return undefined
+  const guess = nearest(name, known)
+  return `expected a configured issuer${guess === undefined ? '' : `, perhaps ${guess}`}`
+}
+
+function findRuleIssuerConflicts(options: GatewayOptions): readonly CrossFinding[] {
+  const { rules, issuers } = options
+  const found: CrossFinding[] = []
   for (const [at, rule] of rules.entries()) {
     for (const [index, name] of (rule.issuers ?? []).entries()) {
-      if (known.includes(name)) continue
-      const guess = nearest(name, known)
-      const message = `expected a configured issuer${guess === undefined ? '' : `, perhaps ${guess}`}`
-      found.push({ path: ['rules', at, 'issuers', index], message })
+      const message = problemOfIssuer(name, options)
+      if (message !== undefined) found.push({ path: ['rules', at, 'issuers', index], message })
     }
     if (rule.public) continue
     const marked = issuers.filter((each) => each.opaque && (rule.issuers?.includes(each.issuer) ?? true))

@@ -16,7 +16,7 @@ const time = z
 
 const entry = z
   .strictObject({
-    issuer: httpUrl.optional().describe('The issuer whose tokens are meant; absent: of every issuer.'),
+    issuer: httpUrl.optional().describe('The configured issuer whose tokens are meant; absent: of every issuer.'),
     kind: z.enum(blacklistKinds).describe('What the value names; issued_before: every token issued until then.'),
     value: z.string().min(1).max(1024).describe('The claim, or the kid of a key; "*" for issued_before.'),
     issued_before: time.optional().describe('Only tokens issued until then, that second included.'),

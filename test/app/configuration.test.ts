@@ -61,3 +61,26 @@ test('readConfiguration() refuses a configuration one of whose named files was n
 
   assert.equal(read.kind, 'refused')
 })
+
+for (const { named, says } of [
+  { named: 'https://issuer.test/', says: /^Cannot read entries\.1\.issuer: .*perhaps https:\/\/issuer\.test$/ },
+  { named: 'https://another.example', says: /^Cannot read entries\.1\.issuer: expected a configured issuer$/ },
+]) {
+  test(`readConfiguration() refuses a list with an entry for ${named}, which would revoke nothing`, () => {
+    const denied = `version: 1
+entries:
+  - { issuer: 'https://issuer.test', kind: sub, value: mallory }
+  - { issuer: '${named}', kind: sub, value: mallory }
+  - { kind: sub, value: mallory }
+`
+
+    const read = readConfiguration(source, { env: {}, readNamed: readFrom({ ...contents, '/denied.yaml': denied }) })
+
+    assert.ok(read.kind === 'refused')
+    assert.deepEqual(
+      read.problems.map(({ file, line, column }) => [file, line, column]),
+      [['/denied.yaml', 4, 15]],
+    )
+    assert.match(read.problems[0]?.message ?? '', says)
+  })
+}
