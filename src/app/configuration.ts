@@ -1,7 +1,7 @@
 // From the text of a configuration file to one object that serves requests.
 import { BlockList, isIP, isIPv6 } from 'node:net'
 import type { Clock } from '../base/time.ts'
-import type { CrossFinding, LoadDeps } from '../config/load.ts'
+import type { CrossFinding, LoadDeps, Loaded } from '../config/load.ts'
 import { load } from '../config/load.ts'
 import type { Problem } from '../config/problems.ts'
 import type { GatewayOptions } from '../config/schema.ts'
@@ -68,19 +68,24 @@ export function readConfiguration(
   if (loaded.kind === 'refused') return loaded
   const { value: options, hash, text } = loaded
   const { file } = source
-  const list = options.blacklist.local
-  if (list === undefined || readFile === undefined)
+  if (options.blacklist.local === undefined || readFile === undefined)
     return { kind: 'loaded', options, file, text, localList: emptyLocalList, files, hash }
-  const local = loadFile(
-    list.file,
-    () => readFile(list.file).toString('utf8'),
-    (text) =>
-      load(localListOptions, { file: list.file, text }, { env: deps.env }, (written) =>
-        findListConflicts(written, options),
-      ),
-  )
+  const local = readLocalList(options.blacklist.local.file, options, { env: deps.env, readFile })
   if (local.kind === 'refused') return local
   return { kind: 'loaded', options, file, text, localList: local.value, files, hash: hash + local.hash }
+}
+
+/** Reads the operator's own list, for a configuration that is good otherwise; never throws. */
+export function readLocalList(
+  file: string,
+  options: GatewayOptions,
+  { env, readFile }: Required<Pick<LoadDeps, 'env' | 'readFile'>>,
+): Loaded<LocalListOptions> {
+  return loadFile(
+    file,
+    () => readFile(file).toString('utf8'),
+    (text) => load(localListOptions, { file, text }, { env }, (list) => findListConflicts(list, options)),
+  )
 }
 
 /** An entry for an issuer that is none of ours would revoke nothing, and look as if it did. */

@@ -1,5 +1,5 @@
 import { findTlsConflicts } from '../app/certificates.ts'
-import { findMissingFiles } from '../app/configuration.ts'
+import { findMissingFiles, problemOf, readLocalList } from '../app/configuration.ts'
 import { formatDuration } from '../base/time.ts'
 import type { LoadDeps, Loaded } from '../config/load.ts'
 import { load } from '../config/load.ts'
@@ -40,7 +40,8 @@ export function check(files: readonly string[], options: Options, shell: Shell):
   }
 }
 
-function checkFile(file: string, options: Options, { env, readFile, fileMode }: Shell): Checked {
+function checkFile(file: string, options: Options, shell: Shell): Checked {
+  const { env, readFile, fileMode } = shell
   const text = textOf(file, readFile)
   if (typeof text !== 'string') return { file, means: [], findings: [text] }
   const loaded = load(gatewayOptions, { file, text }, { env }, findGatewayConflicts)
@@ -57,7 +58,16 @@ function checkFile(file: string, options: Options, { env, readFile, fileMode }: 
   const findings = warnings.map(({ path, message }): Finding => {
     return { ...locate(path), path: path.join('.'), message, severity: 'warning' }
   })
-  return { file, findings: [...findings, ...missing], means: meaning(value, formatDuration) }
+  const listed = checkLocalList(value, shell)
+  return { file, findings: [...findings, ...missing, ...listed], means: meaning(value, formatDuration) }
+}
+
+/** What is wrong in the operator's list; that it is not here is told at the key. */
+function checkLocalList(options: GatewayOptions, { env, readFile }: Shell): readonly Finding[] {
+  const { local } = options.blacklist
+  if (local === undefined || problemOf(local.file, '', readFile) !== undefined) return []
+  const list = readLocalList(local.file, options, { env, readFile })
+  return list.kind === 'refused' ? list.problems.map(asError) : []
 }
 
 function asError(problem: Problem): Finding {

@@ -210,6 +210,25 @@ test('postern check warns of a secret that is not here, and with --secrets refus
   assert.equal(await runCommand(['check', '--secrets', file], fakeShell()), 3)
 })
 
+for (const { written, at } of [
+  { written: 'version: 1\nentrys: []\n', at: '2:1' },
+  { written: "version: 1\nentries: [{ issuer: 'http://127.0.0.1:9/a/', kind: sub, value: bob }]\n", at: '2:21' },
+]) {
+  test(`postern check refuses an operator's list that serve refuses: ${JSON.stringify(written)}`, async () => {
+    using files = directory()
+    const list = files.write('denied.yaml', written)
+    const file = files.write(
+      'gateway.yaml',
+      `${gateway('http://127.0.0.1:9/a')}blacklist: { local: { file: ${list} } }\n`,
+    )
+    const shell = fakeShell()
+
+    assert.equal(await runCommand(['check', file], shell), 3)
+
+    assert.ok(shell.told.out.includes(`${list}:${at}: Cannot read entr`), shell.told.out)
+  })
+}
+
 for (const name of ['gateway.yaml', 'full.yaml']) {
   test(`config/${name} passes postern check`, async () => {
     const shell = fakeShell()
