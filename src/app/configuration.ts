@@ -13,6 +13,7 @@ import { createPolicy } from '../decision/policy.ts'
 import { compileRules } from '../decision/rules.ts'
 import type { Serving } from '../gates/gate.ts'
 import { createGateway } from '../gateway.ts'
+import { createUpstreamContext, MaterialRefused } from '../http1/upstream-tls.ts'
 import type { KnownTokens } from '../sources/known-tokens.ts'
 import type { LocalListOptions } from '../sources/local-list.ts'
 import { createLocalList, emptyLocalList, localListOptions } from '../sources/local-list.ts'
@@ -108,7 +109,7 @@ export function findMissingFiles(options: GatewayOptions, readFile: LoadDeps['re
   if (readFile === undefined) return []
   const named = options.issuers.flatMap(({ jwks, http }, at) => [
     { path: ['issuers', at, 'jwks', 'file'], file: jwks.file },
-    { path: ['issuers', at, 'http', 'ca', 'file'], file: http.ca?.file, holds: '-----BEGIN CERTIFICATE-----' },
+    { path: ['issuers', at, 'http', 'ca', 'file'], file: http.ca?.file, vet: problemOfCa },
   ])
   const { tls } = options.upstream
   const others = [
@@ -116,11 +117,22 @@ export function findMissingFiles(options: GatewayOptions, readFile: LoadDeps['re
     { path: ['upstream', 'tls', 'cert', 'file'], file: tls?.cert?.file },
     { path: ['blacklist', 'local', 'file'], file: options.blacklist.local?.file },
   ]
-  const missing = [...named, ...others].flatMap(({ path, file, ...wanted }) => {
-    const wrong = file === undefined ? undefined : problemOf(file, 'holds' in wanted ? wanted.holds : '', readFile)
+  const missing = [...named, ...others].flatMap(({ path, file, ...rest }) => {
+    if (file === undefined) return []
+    const wrong = problemOf(file, '', readFile) ?? ('vet' in rest ? rest.vet(readFile(file)) : undefined)
     return wrong === undefined ? [] : [{ path, message: wrong }]
   })
   return [...missing, ...findUpstreamFileConflicts(options.upstream, readFile)]
+}
+
+function problemOfCa(pem: Buffer): string | undefined {
+  try {
+    createUpstreamContext({ ca: pem.toString('utf8'), cert: undefined, key: undefined })
+    return undefined
+  } catch (error) {
+    if (!(error instanceof MaterialRefused)) throw error
+    return error.message
+  }
 }
 
 /** Why a file cannot be used, in a clause; undefined for one that can be read, and holds this. */

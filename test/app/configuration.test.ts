@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { rootCertificates } from 'node:tls'
 import { readConfiguration } from '../../src/app/configuration.ts'
 
 const text = JSON.stringify({
@@ -18,7 +19,7 @@ const text = JSON.stringify({
 })
 const source = { file: '/gateway.yaml', read: () => text }
 const contents: Readonly<Record<string, string>> = {
-  '/ca.pem': '-----BEGIN CERTIFICATE-----',
+  '/ca.pem': rootCertificates[0] ?? '',
   '/secret': 'a-secret-of-some-length',
   '/denied.yaml': 'version: 1\nentries: [{ kind: sub, value: mallory }]\n',
 }
@@ -80,6 +81,26 @@ entries:
     assert.deepEqual(
       read.problems.map(({ file, line, column }) => [file, line, column]),
       [['/denied.yaml', 4, 15]],
+    )
+    assert.match(read.problems[0]?.message ?? '', says)
+  })
+}
+
+for (const { what, pem, says } of [
+  { what: 'no certificate', pem: 'Zm9v\n', says: /the file holds no -----BEGIN CERTIFICATE-----$/ },
+  {
+    what: 'a certificate that is none after a good one',
+    pem: `${rootCertificates[0]}\n-----BEGIN CERTIFICATE-----\nZm9v\n-----END CERTIFICATE-----\n`,
+    says: /certificate 2 of the file cannot be read/,
+  },
+]) {
+  test(`readConfiguration() refuses an issuer's CA file with ${what}, at the key that names it`, () => {
+    const read = readConfiguration(source, { env: {}, readNamed: readFrom({ ...contents, '/ca.pem': pem }) })
+
+    assert.ok(read.kind === 'refused')
+    assert.deepEqual(
+      read.problems.map(({ path }) => path),
+      ['issuers.0.http.ca.file'],
     )
     assert.match(read.problems[0]?.message ?? '', says)
   })
