@@ -14,6 +14,7 @@ import { compileRules } from '../decision/rules.ts'
 import type { Serving } from '../gates/gate.ts'
 import { createGateway } from '../gateway.ts'
 import { createUpstreamContext, MaterialRefused } from '../http1/upstream-tls.ts'
+import { readKeySet } from '../sources/held-keys.ts'
 import type { KnownTokens } from '../sources/known-tokens.ts'
 import type { LocalListOptions } from '../sources/local-list.ts'
 import { createLocalList, emptyLocalList, localListOptions } from '../sources/local-list.ts'
@@ -123,6 +124,24 @@ export function findMissingFiles(options: GatewayOptions, readFile: LoadDeps['re
     return wrong === undefined ? [] : [{ path, message: wrong }]
   })
   return [...missing, ...findUpstreamFileConflicts(options.upstream, readFile)]
+}
+
+/**
+ * Files of keys that can be read and hold none, each at the key that names it. Not asked of what serves: the last good
+ * keys stay in use there, and a file that is broken for a moment must hold up nothing else.
+ */
+export function findKeyFileConflicts(options: GatewayOptions, readFile: LoadDeps['readFile']): readonly CrossFinding[] {
+  if (readFile === undefined) return []
+  return options.issuers.flatMap(({ jwks: { file } }, at) => {
+    if (file === undefined || problemOf(file, '', readFile) !== undefined) return []
+    try {
+      readKeySet(readFile(file))
+      return []
+    } catch (error) {
+      const message = error instanceof Error ? error.message : 'it holds no keys'
+      return [{ path: ['issuers', at, 'jwks', 'file'], message }]
+    }
+  })
 }
 
 function problemOfCa(pem: Buffer): string | undefined {

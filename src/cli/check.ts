@@ -1,5 +1,5 @@
 import { findTlsConflicts } from '../app/certificates.ts'
-import { findMissingFiles, problemOf, readLocalList } from '../app/configuration.ts'
+import { findKeyFileConflicts, findMissingFiles, problemOf, readLocalList } from '../app/configuration.ts'
 import { formatDuration } from '../base/time.ts'
 import type { LoadDeps, Loaded } from '../config/load.ts'
 import { load } from '../config/load.ts'
@@ -74,12 +74,13 @@ function asError(problem: Problem): Finding {
   return { ...problem, severity: 'error' }
 }
 
-/** Secrets and files that are not here: where the gateway runs they must be, where a change is reviewed they need not. */
+/** Secrets and files that are not here, or hold no such thing: where the gateway runs they must be, where a change is reviewed they need not. */
 function findMissing(file: string, text: string, loaded: Loaded<GatewayOptions>, deps: LoadDeps): readonly Problem[] {
   const full = load(gatewayOptions, { file, text }, deps, (options, isWhole) => [
     ...findGatewayConflicts(options, isWhole),
     ...findMissingFiles(options, deps.readFile),
     ...findTlsConflicts(options, deps.readFile),
+    ...findKeyFileConflicts(options, deps.readFile),
   ])
   if (full.kind === 'loaded') return []
   const told =

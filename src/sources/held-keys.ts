@@ -119,9 +119,7 @@ export function createHeldKeys(
   }
 
   function take(document: Buffer, startedMs: number, startedWallMs: number): KeySet['dropped'] {
-    if (document.length > maxKeySetBytes)
-      throw new SourceFailed('jwks', `Cannot load keys: ${document.length} bytes, at most ${maxKeySetBytes} wanted`)
-    const set = parseKeySet(parseJsonObject(document, jsonLimits))
+    const set = readKeySet(document)
     const before = held?.set.dropped ?? []
     held = { set: reuse(set, held?.set), document, startedMs, startedWallMs }
     return set.dropped.filter(({ kid, why }) => !before.some((old) => old.kid === kid && old.why === why))
@@ -139,6 +137,17 @@ export function createHeldKeys(
       lastSuccessWallMs: held?.startedWallMs,
     }
   }
+}
+
+/**
+ * Reads the bytes of a key set.
+ *
+ * @throws SourceFailed when there are too many, JsonRefused or KeySetRefused.
+ */
+export function readKeySet(document: Buffer): KeySet {
+  if (document.length > maxKeySetBytes)
+    throw new SourceFailed('jwks', `Cannot load keys: ${document.length} bytes, at most ${maxKeySetBytes} wanted`)
+  return parseKeySet(parseJsonObject(document, jsonLimits))
 }
 
 /** The answer of who cannot tell before `untilMs` (monotonic). */

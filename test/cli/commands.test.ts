@@ -210,6 +210,24 @@ test('postern check warns of a secret that is not here, and with --secrets refus
   assert.equal(await runCommand(['check', '--secrets', file], fakeShell()), 3)
 })
 
+for (const { written, says } of [
+  { written: '{"kez":1}', says: 'it has no keys array' },
+  { written: '{"keys":[]}', says: 'it has no usable key' },
+  { written: 'keys', says: 'Cannot parse JSON' },
+]) {
+  test(`postern check --secrets refuses a file of keys that are none: ${written}`, async () => {
+    using files = directory()
+    const keys = files.write('keys.json', written)
+    const text = gateway('http://127.0.0.1:9/a').replace('audience:', `jwks: { file: ${keys} }\n    audience:`)
+    const shell = fakeShell({ SECRET: 'x' })
+
+    assert.equal(await runCommand(['check', '--secrets', files.write('gateway.yaml', text)], shell), 3)
+
+    assert.match(shell.told.out, /gateway\.yaml:6:19: Cannot /)
+    assert.ok(shell.told.out.includes(says), shell.told.out)
+  })
+}
+
 for (const { written, at } of [
   { written: 'version: 1\nentrys: []\n', at: '2:1' },
   { written: "version: 1\nentries: [{ issuer: 'http://127.0.0.1:9/a/', kind: sub, value: bob }]\n", at: '2:21' },
