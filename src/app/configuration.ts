@@ -60,8 +60,8 @@ export function readConfiguration(
   const readReal = readNamed ?? deps.readFile
   const readFile = readReal && ((path: string) => readOnce(path, files, readReal))
   const loaded = loadFile(source.file, source.read, (text) => {
-    const parsed = load(gatewayOptions, { file: source.file, text }, deps, (options, isWhole) => [
-      ...findGatewayConflicts(options, isWhole),
+    const parsed = load(gatewayOptions, { file: source.file, text }, deps, (options, whole) => [
+      ...findGatewayConflicts(options, whole),
       ...findMissingFiles(options, readFile),
       ...findMore(options),
     ])

@@ -76,8 +76,8 @@ function asError(problem: Problem): Finding {
 
 /** Secrets and files that are not here, or hold no such thing: where the gateway runs they must be, where a change is reviewed they need not. */
 function findMissing(file: string, text: string, loaded: Loaded<GatewayOptions>, deps: LoadDeps): readonly Problem[] {
-  const full = load(gatewayOptions, { file, text }, deps, (options, isWhole) => [
-    ...findGatewayConflicts(options, isWhole),
+  const full = load(gatewayOptions, { file, text }, deps, (options, whole) => [
+    ...findGatewayConflicts(options, whole),
     ...findMissingFiles(options, deps.readFile),
     ...findTlsConflicts(options, deps.readFile),
     ...findKeyFileConflicts(options, deps.readFile),

@@ -5,6 +5,7 @@ import type * as z from 'zod'
 import type { SecretDeps } from '../io/files.ts'
 import { readSecret, SecretRefused } from '../io/files.ts'
 import { cannotRead, expandWritten } from './expand.ts'
+import type { Mended } from './mend.ts'
 import { mend } from './mend.ts'
 import type { Finding, Path, Place, Problem } from './problems.ts'
 import { isSecretPath } from './problems.ts'
@@ -39,6 +40,12 @@ export type LoadDeps = {
 /** A condition that spans several values, found broken once the schema is content. */
 export type CrossFinding = { readonly path: Path; readonly message: string }
 
+/** How the value that is judged as a whole stands to its document: what the schema refused was left out of it. */
+export type Whole = Pick<Mended<unknown>, 'original' | 'isWhole'>
+
+/** Nothing was left out. */
+export const nothingLeftOut: Whole = { original: (path) => path, isWhole: () => true }
+
 // security.md §4.1.
 const maxBytes = 1_048_576
 const maxDepth = 20
@@ -51,13 +58,13 @@ const maxDepth = 20
  *
  * @param schema A message of its own that begins with `expected ` also gets the value that was found instead.
  * @param refine Cross-field conditions; a message is prefixed with `Cannot read <path>: ` unless it begins with `Cannot `.
- *   `isWhole` tells whether everything at and below a path is there: what the schema refused was left out.
+ *   Paths are those of the value it is given.
  */
 export function load<S extends z.ZodType>(
   schema: S,
   source: { readonly file: string; readonly text: string },
   deps: LoadDeps,
-  refine?: (value: z.output<S>, isWhole: (path: Path) => boolean) => readonly CrossFinding[],
+  refine?: (value: z.output<S>, whole: Whole) => readonly CrossFinding[],
 ): Loaded<z.output<S>> {
   const { file } = source
   if (Buffer.byteLength(source.text) > maxBytes) {
@@ -84,14 +91,14 @@ export function load<S extends z.ZodType>(
       ({ path, at }) => at !== 'value' || !expanded.unknown.some((cause) => related(path, cause)),
     )
     const mended = refine === undefined ? undefined : mend(schema, expanded.value)
-    const crossed = (mended === undefined ? [] : (refine?.(mended.value, mended.isWhole) ?? []))
+    const crossed = (mended === undefined ? [] : (refine?.(mended.value, mended) ?? []))
       .map((finding) => ({ ...finding, path: mended?.original(finding.path) ?? finding.path }))
       // What is wrong with a part that was left out, or beside it in the same entry, may be its consequence.
       .filter(({ path }) => mended?.isWhole(entryOf(path)) === true)
     return refused(places, [...before, ...told, ...crossed.map(written), ...secretFindings(expanded.value, [], deps)])
   }
 
-  const crossed = (refine?.(result.data, () => true) ?? []).map(written)
+  const crossed = (refine?.(result.data, nothingLeftOut) ?? []).map(written)
   const found = [...before, ...crossed, ...secretFindings(expanded.value, [], deps)]
   if (found.length > 0) return refused(places, found)
   return {

@@ -11,7 +11,8 @@ import { limitsOptions, listenTlsOptions, upstreamOptions } from '../gates/optio
 import { blacklistOptions } from '../sources/blacklist.ts'
 import { introspectionOptions } from '../sources/introspection.ts'
 import { jwksOptions } from '../sources/jwks.ts'
-import type { CrossFinding } from './load.ts'
+import type { CrossFinding, Whole } from './load.ts'
+import { nothingLeftOut } from './load.ts'
 
 const address = z
   .string()
@@ -132,10 +133,17 @@ export type IssuerOptions = GatewayOptions['issuers'][number]
 /** What is wrong with a configuration as a whole, each with its place. */
 export function findGatewayConflicts(
   options: GatewayOptions,
-  isWhole: (path: readonly (string | number)[]) => boolean = () => true,
+  { original, isWhole }: Whole = nothingLeftOut,
 ): readonly CrossFinding[] {
+  const placeOfRule = (at: number, part: string) => {
+    const [, place] = original(['rules', at])
+    return typeof place === 'number' && isWhole(['rules', place, part]) ? place : undefined
+  }
   return [
-    ...findRuleConflicts(options.rules).map(({ path, message }) => ({ path: ['rules', ...path], message })),
+    ...findRuleConflicts(options.rules, placeOfRule).map(({ path, message }) => ({
+      path: ['rules', ...path],
+      message,
+    })),
     ...options.issuers.flatMap((each, at) => findIssuerConflicts(options, each, at)),
     // An issuer that is refused for another reason is not unknown.
     ...(isWhole(['issuers']) ? findRuleIssuerConflicts(options) : []),

@@ -6,22 +6,34 @@ import { compileRules, maskOf, readTemplate, ruleId } from './rules.ts'
 /** Something to say about the rules, and where: the path begins at the list of rules. */
 export type RuleFinding = { readonly path: readonly (string | number)[]; readonly message: string }
 
-/** What makes rules that the schema accepts unfit to load; empty when nothing does. */
-export function findRuleConflicts(options: readonly RuleOptions[]): readonly RuleFinding[] {
+/**
+ * What makes rules that the schema accepts unfit to load; empty when nothing does.
+ *
+ * @param placeOf Where a rule stands in the file; undefined where this part of it was refused, so that nothing can be
+ *   compared with it. Default: where it stands here.
+ */
+export function findRuleConflicts(
+  options: readonly RuleOptions[],
+  placeOf: (at: number, part: 'id' | 'match') => number | undefined = (at) => at,
+): readonly RuleFinding[] {
   const found: RuleFinding[] = []
   const ids = new Map<string, number>()
   const taken = createMethodIndex()
   for (const [at, rule] of options.entries()) {
-    const id = ruleId(rule, at)
-    if (ids.has(id)) {
-      const path = rule.id === undefined ? [at] : [at, 'id']
-      found.push({ path, message: `expected an id of its own, and rules[${ids.get(id)}] is ${id} already` })
+    const named = placeOf(at, 'id')
+    if (named !== undefined) {
+      const id = ruleId(rule, named)
+      if (ids.has(id)) {
+        const path = rule.id === undefined ? [at] : [at, 'id']
+        found.push({ path, message: `expected an id of its own, and rules.${ids.get(id)} is ${id} already` })
+      }
+      ids.set(id, named)
     }
-    ids.set(id, at)
     found.push(...findMatchConflicts(rule, at))
-    const earlier = taken.claim(rule, at)
+    const place = placeOf(at, 'match')
+    const earlier = place === undefined ? undefined : taken.claim(rule, place)
     if (earlier !== undefined) {
-      const message = `expected a pattern and method of its own, and rules[${earlier}] has the same`
+      const message = `expected a pattern and method of its own, and rules.${earlier} has the same`
       found.push({ path: [at, 'match', 'path'], message })
     }
     if (rule.public) found.push(...findPublicConflicts(rule, at))

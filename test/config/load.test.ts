@@ -287,13 +287,16 @@ issuers:
 step: 3
 `
   const wholes: boolean[] = []
-  const loaded = load(schema, { file: 'f', text }, { env: {} }, ({ issuers }, isWhole) => {
+  const originals: unknown[] = []
+  const loaded = load(schema, { file: 'f', text }, { env: {} }, ({ issuers }, { isWhole, original }) => {
     wholes.push(isWhole(['issuers']), isWhole(['issuers', 3]), isWhole(['step']))
+    originals.push(...issuers.map((_, at) => original(['issuers', at]).at(-1)))
     return issuers.map((_, at) => ({ path: ['issuers', at, 'issuer'], message: 'seen' }))
   })
 
   assert.ok(loaded.kind === 'refused')
   assert.deepEqual(wholes, [false, true, false])
+  assert.deepEqual(originals, [2, 3])
   assert.deepEqual(
     loaded.problems.filter(({ message }) => message.endsWith('seen')).map(({ path }) => path),
     ['issuers.3.issuer'],
