@@ -1,5 +1,5 @@
 // What a configuration means that no single line of it says.
-import type { GatewayOptions } from '../config/schema.ts'
+import type { GatewayOptions, IssuerOptions } from '../config/schema.ts'
 import { unixAddress } from '../decision/headers.ts'
 
 type Warning = { readonly path: readonly (string | number)[]; readonly message: string }
@@ -78,21 +78,12 @@ export function meaning(
   { issuers, blacklist, rules }: GatewayOptions,
   format: (ms: number) => string,
 ): readonly string[] {
-  const { poll_interval, max_staleness, on_stale, purge_delay } = blacklist
+  const { poll_interval, purge_delay } = blacklist
   return [
     `${count(rules, 'rule')}, ${count(issuers, 'issuer')}; what no rule matches is denied`,
     ...issuers.flatMap((each) => {
       const { issuer, jwks, introspection, blacklist: feed, max_token_lifetime } = each
-      const keys = `after ${format(jwks.stale_max)} (jwks.stale_max)`
-      const stale = { deny: 'refused with 503', introspect: 'introspected', allow: 'accepted unchecked' }[on_stale]
-      const list = `${stale} after ${format(max_staleness)} (blacklist.max_staleness)`
-      const jwts =
-        feed === undefined || max_staleness > jwks.stale_max ? `JWTs refused with 503 ${keys}` : `JWTs ${list}`
-      const opaque =
-        introspection === undefined
-          ? 'no opaque tokens'
-          : `opaque tokens at once, known ones after ${format(introspection.max_age)}`
-      const lines = [`${issuer} unreachable: ${jwts}, ${opaque}`]
+      const lines = [`${issuer} unreachable: ${outage(each, blacklist, format)}`]
       if (feed !== undefined) {
         const lived = max_token_lifetime + purge_delay
         lines.push(
@@ -109,6 +100,41 @@ export function meaning(
       return lines
     }),
   ]
+}
+
+/** How long something that an issuer said is used, and the key that says so. */
+type Term = { readonly ms: number; readonly key: string }
+
+/** What becomes of an issuer's tokens while nothing can be had of it. */
+function outage(
+  { jwks, introspection, blacklist: feed, revocation, access_token_form }: IssuerOptions,
+  { max_staleness, on_stale }: GatewayOptions['blacklist'],
+  format: (ms: number) => string,
+): string {
+  const after = ({ ms, key }: Term) => `after ${format(ms)} (${key})`
+  const list: Term = { ms: max_staleness, key: 'blacklist.max_staleness' }
+  // To introspect where the list is too old is to ask the same issuer.
+  const lists = feed === undefined || on_stale === 'allow' ? [] : [list]
+  const keys = jwks.file === undefined ? [{ ms: jwks.stale_max, key: 'jwks.stale_max' }] : []
+  const asked = (terms: readonly Term[]) => {
+    if (introspection === undefined) return 'at once'
+    const answer = { ms: introspection.max_age, key: 'introspection.max_age' }
+    return `at once, known ones ${after(soonest(answer, ...terms))}`
+  }
+  const opaque = (verb = '') =>
+    introspection === undefined ? 'no opaque tokens' : `opaque tokens ${verb}${asked(lists)}`
+  if (revocation === 'introspect' || access_token_form === 'wrapped')
+    return `JWTs refused with 503 ${asked([...lists, ...keys])}, ${opaque()}`
+  const [first, ...others] = [...lists, ...keys]
+  const end = first && soonest(first, ...others)
+  const isUnchecked = feed !== undefined && on_stale === 'allow' && (end === undefined || max_staleness < end.ms)
+  const accepted = isUnchecked ? `accepted unchecked ${after(list)}` : 'accepted as before'
+  if (end === undefined) return `JWTs ${accepted}, ${opaque('refused with 503 ')}`
+  return `JWTs ${isUnchecked ? `${accepted}, ` : ''}refused with 503 ${after(end)}, ${opaque()}`
+}
+
+function soonest(first: Term, ...others: readonly Term[]): Term {
+  return others.reduce((one, other) => (other.ms < one.ms ? other : one), first)
 }
 
 function count(things: readonly unknown[], name: string): string {

@@ -1,0 +1,78 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { formatDuration } from '../../src/base/time.ts'
+import { meaning } from '../../src/cli/check-meaning.ts'
+import { gatewayOptions } from '../../src/config/schema.ts'
+
+const introspection = { client_id: 'gateway', client_secret: { env: 'SECRET' }, max_age: '30s' }
+const feed = { blacklist: { url: 'https://issuer.test/blacklist' } }
+const known = 'known ones after 30s (introspection.max_age)'
+
+// What a gateway does whose issuer is down.
+const outages = [
+  { issuer: {}, lists: {}, said: 'JWTs refused with 503 after 1h (jwks.stale_max), no opaque tokens' },
+  {
+    issuer: { introspection },
+    lists: {},
+    said: `JWTs refused with 503 after 1h (jwks.stale_max), opaque tokens at once, ${known}`,
+  },
+  {
+    issuer: { introspection, ...feed },
+    lists: {},
+    said: `JWTs refused with 503 after 5m (blacklist.max_staleness), opaque tokens at once, ${known}`,
+  },
+  {
+    issuer: { introspection, ...feed },
+    lists: { max_staleness: '10s', poll_interval: '5s' },
+    said: 'JWTs refused with 503 after 10s (blacklist.max_staleness), opaque tokens at once, known ones after 10s (blacklist.max_staleness)',
+  },
+  {
+    issuer: { introspection, revocation: 'introspect' },
+    lists: {},
+    said: `JWTs refused with 503 at once, ${known}, opaque tokens at once, ${known}`,
+  },
+  {
+    issuer: { introspection: { ...introspection, max_age: '2h' }, access_token_form: 'wrapped' },
+    lists: {},
+    said: 'JWTs refused with 503 at once, known ones after 1h (jwks.stale_max), opaque tokens at once, known ones after 2h (introspection.max_age)',
+  },
+  {
+    issuer: { introspection, ...feed },
+    lists: { on_stale: 'introspect' },
+    said: `JWTs refused with 503 after 5m (blacklist.max_staleness), opaque tokens at once, ${known}`,
+  },
+  {
+    issuer: { introspection, ...feed },
+    lists: { on_stale: 'allow' },
+    said: `JWTs accepted unchecked after 5m (blacklist.max_staleness), refused with 503 after 1h (jwks.stale_max), opaque tokens at once, ${known}`,
+  },
+  {
+    issuer: { introspection, ...feed },
+    lists: { on_stale: 'allow', max_staleness: '2h' },
+    said: `JWTs refused with 503 after 1h (jwks.stale_max), opaque tokens at once, ${known}`,
+  },
+  {
+    issuer: { introspection, ...feed, jwks: { file: '/keys.json' } },
+    lists: { on_stale: 'allow' },
+    said: `JWTs accepted unchecked after 5m (blacklist.max_staleness), opaque tokens refused with 503 at once, ${known}`,
+  },
+  { issuer: { jwks: { file: '/keys.json' } }, lists: {}, said: 'JWTs accepted as before, no opaque tokens' },
+]
+for (const { issuer, lists, said } of outages) {
+  test(`meaning() says of ${JSON.stringify({ ...issuer, ...lists })} without its issuer: ${said}`, () => {
+    const options = gatewayOptions.parse({
+      version: 1,
+      upstream: { url: 'http://127.0.0.1:9' },
+      issuers: [{ issuer: 'https://issuer.test', audience: 'orders-api', ...issuer }],
+      blacklist: lists,
+      rules: [{ match: { path: '/a' } }],
+    })
+
+    const lines = meaning(options, formatDuration)
+
+    assert.deepEqual(
+      lines.filter((line) => line.includes('unreachable')),
+      [`https://issuer.test unreachable: ${said}`],
+    )
+  })
+}
