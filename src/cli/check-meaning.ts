@@ -1,6 +1,7 @@
 // What a configuration means that no single line of it says.
 import type { GatewayOptions, IssuerOptions } from '../config/schema.ts'
 import { unixAddress } from '../decision/headers.ts'
+import { ruleId } from '../decision/rules.ts'
 
 type Warning = { readonly path: readonly (string | number)[]; readonly message: string }
 
@@ -14,6 +15,28 @@ export function lintListeners({ listen, require_https, trusted_proxies }: Gatewa
     })
   if (trusted_proxies.includes(unixAddress) && !listen.proxy.startsWith(unixAddress) && !listen.proxy_protocol)
     warnings.push({ path: ['trusted_proxies'], message: 'nobody comes on a Unix socket: listen.proxy is none' })
+  return warnings
+}
+
+/** Rules that let nobody in, whatever a request has. */
+export function lintReach({ hosts, issuers, rules }: GatewayOptions): readonly Warning[] {
+  const warnings: Warning[] = []
+  if (issuers.length === 0 && rules.some((rule) => !rule.public))
+    warnings.push({
+      path: ['issuers'],
+      message: 'only public rules let anybody in: there is no issuer to take tokens of',
+    })
+  if (hosts.length === 0) return warnings
+  for (const [at, rule] of rules.entries()) {
+    const { host } = rule.match
+    // `*.` covers one label.
+    const isNamed = (name: string) => name === host || `*${name.slice(name.indexOf('.'))}` === host
+    if (host !== undefined && !hosts.some(isNamed))
+      warnings.push({
+        path: ['rules', at, 'match', 'host'],
+        message: `${ruleId(rule, at)} is never reached: no name in hosts is ${host}`,
+      })
+  }
   return warnings
 }
 

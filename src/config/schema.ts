@@ -5,7 +5,7 @@ import { formatDuration } from '../base/time.ts'
 import { corsOptions, findCorsConflicts } from '../decision/cors.ts'
 import { identityHeadersOptions, keepHeadersOptions, trustedProxiesOptions } from '../decision/headers.ts'
 import { findRuleConflicts } from '../decision/rule-lint.ts'
-import { rulesOptions } from '../decision/rules.ts'
+import { hostName, rulesOptions } from '../decision/rules.ts'
 import { trustOptions } from '../decision/verify.ts'
 import { limitsOptions, listenTlsOptions, upstreamOptions } from '../gates/options.ts'
 import { blacklistOptions } from '../sources/blacklist.ts'
@@ -116,10 +116,7 @@ export const gatewayOptions = z.strictObject({
     .boolean()
     .prefault(false)
     .describe('Plain HTTP is refused, public rules included; of trusted proxies `X-Forwarded-Proto` decides.'),
-  hosts: z
-    .array(z.string().regex(/^[a-z0-9.-]+$|^\[[0-9a-f:.]+\]$/, { error: 'expected a lower-case name without port' }))
-    .prefault([])
-    .describe('Names we answer for; none: any valid Host.'),
+  hosts: z.array(hostName).prefault([]).describe('Names we answer for; none: any valid Host.'),
   rules: rulesOptions.describe('Which requests pass with which token. What no rule matches is denied.'),
   identity_headers: identityHeadersOptions,
   keep_headers: keepHeadersOptions,

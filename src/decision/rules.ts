@@ -14,6 +14,10 @@ const method = z
   .string()
   .regex(/^[A-Z][A-Z0-9_-]{0,31}$/, { error: 'expected a method in upper case, such as GET' })
   .refine((name) => name !== 'CONNECT' && name !== 'TRACE', { error: 'expected neither CONNECT nor TRACE' })
+/** A name as `Host` is compared with it: lower-case, without port. */
+export const hostName = z.string().regex(/^[a-z0-9_-]+(?:\.[a-z0-9_-]+)*$|^\[[0-9a-f:.]{2,45}\]$/, {
+  error: 'expected a host name in lower case without port',
+})
 const host = z.string().regex(/^(?:\*\.)?[a-z0-9_-]+(?:\.[a-z0-9_-]+)*$|^\[[0-9a-f:.]{2,45}\]$/, {
   error: 'expected a host name in lower case without port, or *. and one',
 })

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { formatDuration } from '../../src/base/time.ts'
-import { meaning } from '../../src/cli/check-meaning.ts'
+import { lintReach, meaning } from '../../src/cli/check-meaning.ts'
 import { gatewayOptions } from '../../src/config/schema.ts'
 
 const introspection = { client_id: 'gateway', client_secret: { env: 'SECRET' }, max_age: '30s' }
@@ -73,6 +73,43 @@ for (const { issuer, lists, said } of outages) {
     assert.deepEqual(
       lines.filter((line) => line.includes('unreachable')),
       [`https://issuer.test unreachable: ${said}`],
+    )
+  })
+}
+
+const scopes = ['orders:read']
+const issuers = [{ issuer: 'https://issuer.test', audience: 'orders-api' }]
+const unreachable = [
+  { of: 'a rule for tokens where there is no issuer', issuers: [], rule: { scopes }, at: ['issuers'] },
+  { of: 'a public rule where there is no issuer', issuers: [], rule: { public: true }, at: [] },
+  { of: 'a rule for tokens of an issuer', issuers, rule: { scopes }, at: [] },
+  { of: 'a host where any may come', issuers, rule: { scopes }, host: 'b.test', at: [] },
+  { of: 'a host that is none of hosts', hosts: ['a.test'], host: 'b.test', at: ['rules.0.match.host'] },
+  { of: 'a host that is one of hosts', hosts: ['a.test', 'b.test'], host: 'b.test', at: [] },
+  {
+    of: 'hosts none of which has one label more',
+    hosts: ['a.test', 'x.y.a.test'],
+    host: '*.a.test',
+    at: ['rules.0.match.host'],
+  },
+  { of: 'hosts one of which has one label more', hosts: ['x.a.test'], host: '*.a.test', at: [] },
+  { of: 'no host where only some may come', hosts: ['a.test'], host: undefined, at: [] },
+]
+for (const { of, hosts, host, rule, at, ...rest } of unreachable) {
+  test(`lintReach() warns of ${at.length === 0 ? 'nothing' : at} for ${of}`, () => {
+    const options = gatewayOptions.parse({
+      version: 1,
+      upstream: { url: 'http://127.0.0.1:9' },
+      issuers: rest.issuers ?? issuers,
+      hosts,
+      rules: [{ match: { path: '/a', host }, ...(rule ?? { scopes }) }],
+    })
+
+    const warnings = lintReach(options)
+
+    assert.deepEqual(
+      warnings.map(({ path }) => path.join('.')),
+      at,
     )
   })
 }

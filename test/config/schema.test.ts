@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { load } from '../../src/config/load.ts'
 import { findGatewayConflicts, gatewayOptions } from '../../src/config/schema.ts'
+import { readAccessRequest } from '../../src/decision/request.ts'
 
 const broken = [
   {
@@ -55,5 +56,29 @@ for (const { because, rules, crossed } of broken) {
       said.filter((message) => message.includes('of its own')),
       crossed.map((each) => `Cannot read ${each}`),
     )
+  })
+}
+
+for (const { name, isOne } of [
+  { name: 'a.test', isOne: true },
+  { name: 'my_svc', isOne: true },
+  { name: '[::1]', isOne: true },
+  { name: 'A.test', isOne: false },
+  { name: 'a.test:80', isOne: false },
+  { name: 'a.test.', isOne: false },
+  { name: 'a..test', isOne: false },
+  { name: '*.a.test', isOne: false },
+]) {
+  test(`gatewayOptions ${isOne ? 'takes' : 'refuses'} ${name} in hosts, as requests ${isOne ? 'may' : 'cannot'} come for it`, () => {
+    const options = {
+      version: 1,
+      upstream: { url: 'http://127.0.0.1:9' },
+      hosts: [name],
+      rules: [{ match: { path: '/a' } }],
+    }
+    const raw = { method: 'GET', target: '/', host: [name], authorization: [], arrivedMs: 0, certificate: undefined }
+
+    assert.equal(gatewayOptions.safeParse(options).success, isOne)
+    assert.equal(readAccessRequest(raw, { hosts: new Set([name]) }).kind === 'request', isOne)
   })
 }
