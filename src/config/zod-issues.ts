@@ -80,7 +80,7 @@ function unknownKey(path: Path, known: readonly string[]): Found {
 
 /**
  * The findings of the branch that was most likely meant: of those whose type fits what is there, the one with the fewest.
- * Undefined when none fits: then the union speaks as a whole.
+ * Undefined when none fits, or two as well as each other: then the union speaks as a whole.
  */
 function closestBranch(
   errors: readonly (readonly Issue[])[],
@@ -89,13 +89,16 @@ function closestBranch(
   root: Written,
 ): readonly Found[] | undefined {
   let best: readonly Found[] | undefined
+  let isTied = false
   for (const [at, issues] of errors.entries()) {
     const option = options[at]
     const found = explain(issues, option === undefined ? [] : [option], path, root)
     const fits = !found.some((finding) => finding.kind === 'mismatch' && keyOf(finding.path) === keyOf(path))
-    if (fits && (best === undefined || found.length < best.length)) best = found
+    if (!fits || (best !== undefined && found.length > best.length)) continue
+    isTied = found.length === best?.length
+    best = found
   }
-  return best
+  return isTied ? undefined : best
 }
 
 /** Whether an issue says that the value is of another kind, rather than a poor one of the right kind. */

@@ -170,6 +170,31 @@ for (const { text, message, at } of said) {
   })
 }
 
+const either = 'issuers.0.introspection.client_secret: expected { file: … } or { env: … }'
+const secrets = [
+  { written: '{ file: /a, env: B }', says: [either] },
+  { written: '{ value: hush }', says: [either] },
+  { written: '{}', says: [either] },
+  { written: 'hush', says: [either] },
+  { written: '{ fil: /a }', says: ['issuers.0.introspection.client_secret.fil: no such key, did you mean "file"?'] },
+  {
+    written: '{ env: S, mode: 1 }',
+    says: ['issuers.0.introspection.client_secret.mode: no such key, wanted one of file, env'],
+  },
+]
+for (const { written, says } of secrets) {
+  test(`load() says of client_secret: ${written} what a secret is, and not what is in it`, () => {
+    const text = `version: 1
+issuers: [{ issuer: https://a, audience: a, introspection: { client_id: a, client_secret: ${written} } }]
+`
+
+    assert.deepEqual(
+      problemsOf(text).map(({ message }) => message),
+      says.map((each) => `Cannot read ${each}`),
+    )
+  })
+}
+
 const notYaml = [
   { text: 'a:\n\t- b', at: [2, 1], because: 'a tab cannot indent' },
   { text: 'a: [b\n', at: [2, 1], because: 'a list is not closed' },
