@@ -1,9 +1,8 @@
 // From the text of a configuration file to one object that serves requests.
 import { BlockList, isIP, isIPv6 } from 'node:net'
 import type { Clock } from '../base/time.ts'
-import type { CrossFinding, LoadDeps, Loaded } from '../config/load.ts'
-import { load } from '../config/load.ts'
-import type { Problem } from '../config/problems.ts'
+import type { CrossFinding, LoadDeps, Loaded, Refused } from '../config/load.ts'
+import { load, loadFile } from '../config/load.ts'
 import type { GatewayOptions } from '../config/schema.ts'
 import { findGatewayConflicts, gatewayOptions, problemOfIssuer } from '../config/schema.ts'
 import { createCors } from '../decision/cors.ts'
@@ -55,7 +54,7 @@ export function readConfiguration(
   source: ConfigurationSource,
   { readNamed, ...deps }: LoadDeps & { readonly readNamed?: LoadDeps['readFile'] },
   findMore: (options: GatewayOptions) => readonly CrossFinding[] = () => [],
-): Configuration | { readonly kind: 'refused'; readonly problems: readonly Problem[] } {
+): Configuration | Refused {
   const files = new Map<string, Buffer>()
   const readReal = readNamed ?? deps.readFile
   const readFile = readReal && ((path: string) => readOnce(path, files, readReal))
@@ -160,18 +159,6 @@ export function problemOf(file: string, holds: string, readFile: (path: string) 
     return readFile(file).includes(holds) ? undefined : `the file holds no ${holds}`
   } catch (cause) {
     return `the file cannot be read (${cause instanceof Error && 'code' in cause ? String(cause.code) : 'unknown error'})`
-  }
-}
-
-type Refused = { readonly kind: 'refused'; readonly problems: readonly Problem[] }
-
-function loadFile<T>(file: string, read: () => string, parse: (text: string) => T): T | Refused {
-  try {
-    return parse(read())
-  } catch (cause) {
-    const code = cause instanceof Error && 'code' in cause ? String(cause.code) : 'unknown error'
-    const message = `Cannot read configuration: the file cannot be read (${code})`
-    return { kind: 'refused', problems: [{ file, line: 1, column: 1, path: '', message, excerpt: '', caretLength: 1 }] }
   }
 }
 

@@ -2,7 +2,7 @@ import { findTlsConflicts } from '../app/certificates.ts'
 import { findKeyFileConflicts, findMissingFiles, problemOf, readLocalList } from '../app/configuration.ts'
 import { formatDuration } from '../base/time.ts'
 import type { LoadDeps, Loaded } from '../config/load.ts'
-import { load } from '../config/load.ts'
+import { load, loadFile } from '../config/load.ts'
 import type { Problem } from '../config/problems.ts'
 import { formatProblem } from '../config/problems.ts'
 import { formatReference, formatSchema } from '../config/reference.ts'
@@ -42,8 +42,13 @@ export function check(files: readonly string[], options: Options, shell: Shell):
 
 function checkFile(file: string, options: Options, shell: Shell): Checked {
   const { env, readFile, fileMode } = shell
-  const text = textOf(file, readFile)
-  if (typeof text !== 'string') return { file, means: [], findings: [text] }
+  // One that is missing does not hide what is wrong with the others.
+  const text = loadFile(
+    file,
+    () => readFile(file).toString('utf8'),
+    (read) => read,
+  )
+  if (typeof text !== 'string') return { file, means: [], findings: text.problems.map(asError) }
   const loaded = load(gatewayOptions, { file, text }, { env }, findGatewayConflicts)
   const missing = findMissing(file, text, loaded, { env, readFile, fileMode }).map((problem): Finding => {
     return { ...problem, severity: options.secrets === true ? 'error' : 'warning' }
@@ -87,17 +92,6 @@ function findMissing(file: string, text: string, loaded: Loaded<GatewayOptions>,
   const told =
     loaded.kind === 'refused' ? loaded.problems.map(({ line, column, message }) => `${line}:${column}:${message}`) : []
   return full.problems.filter(({ line, column, message }) => !told.includes(`${line}:${column}:${message}`))
-}
-
-/** The text of a file, or the finding that there is none: one that is missing does not hide what is wrong with the others. */
-function textOf(file: string, readFile: Shell['readFile']): string | Finding {
-  try {
-    return readFile(file).toString('utf8')
-  } catch (cause) {
-    const code = cause instanceof Error && 'code' in cause ? String(cause.code) : 'unknown error'
-    const message = `Cannot read configuration: the file cannot be read (${code})`
-    return { file, line: 1, column: 1, path: '', message, excerpt: '', caretLength: 1, severity: 'error' }
-  }
 }
 
 function formatChecked({ file, findings, means }: Checked, color: boolean): string {

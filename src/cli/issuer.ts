@@ -1,4 +1,4 @@
-import { load } from '../config/load.ts'
+import { load, loadFile } from '../config/load.ts'
 import { formatProblem } from '../config/problems.ts'
 import { readSecret } from '../io/files.ts'
 import { createLineWriter, createLog } from '../io/log.ts'
@@ -16,8 +16,11 @@ export async function issuer(options: { readonly config: string; readonly dev?: 
   shell.onSignal('SIGTERM', () => stopped.resolve('stopped'))
   shell.onSignal('SIGINT', () => stopped.resolve('stopped'))
   try {
-    const text = readFile(file).toString('utf8')
-    const loaded = load(issuerOptions, { file, text }, { env, readFile, fileMode }, findIssuerConflicts)
+    const loaded = loadFile(
+      file,
+      () => readFile(file).toString('utf8'),
+      (text) => load(issuerOptions, { file, text }, { env, readFile, fileMode }, findIssuerConflicts),
+    )
     if (loaded.kind === 'refused') {
       for (const problem of loaded.problems) shell.say(`${formatProblem(problem, { color: shell.color })}\n`)
       return exitCodes.configuration

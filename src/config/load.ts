@@ -23,7 +23,10 @@ export type Loaded<T> =
       /** Where a path is written, for whoever finds something to say about it later; what is missing stands at its parent's key. */
       readonly locate: (path: Path) => Place
     }
-  | { readonly kind: 'refused'; readonly problems: readonly Problem[] }
+  | Refused
+
+/** Everything that is wrong with a file. */
+export type Refused = { readonly kind: 'refused'; readonly problems: readonly Problem[] }
 
 /** What loading needs from outside. */
 export type LoadDeps = {
@@ -109,6 +112,17 @@ export function load<S extends z.ZodType>(
   }
 }
 
+/** Gives the text of a file to `parse`, which throws nothing; a file that cannot be read is refused as a whole. */
+export function loadFile<T>(file: string, read: () => string, parse: (text: string) => T): T | Refused {
+  try {
+    return parse(read())
+  } catch (cause) {
+    const code = cause instanceof Error && 'code' in cause ? String(cause.code) : 'unknown error'
+    const message = `Cannot read configuration: the file cannot be read (${code})`
+    return { kind: 'refused', problems: [{ file, line: 1, column: 1, path: '', message, excerpt: '', caretLength: 1 }] }
+  }
+}
+
 /** The innermost list entry that a path leads into; the path itself where there is none. */
 function entryOf(path: Path): Path {
   const at = path.findLastIndex((step) => typeof step === 'number')
@@ -119,7 +133,7 @@ function written({ path, message }: CrossFinding): Finding {
   return { path, at: 'value', message: message.startsWith('Cannot ') ? message : cannotRead(path, message) }
 }
 
-function refused(places: Places, findings: readonly Finding[]): { kind: 'refused'; problems: readonly Problem[] } {
+function refused(places: Places, findings: readonly Finding[]): Refused {
   // Two checks of one value may come to the same sentence.
   const problems = new Map(
     findings.map(places.problem).map((each) => [`${each.line}:${each.column}:${each.message}`, each]),

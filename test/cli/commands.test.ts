@@ -304,11 +304,13 @@ test('postern --help is 0, and names every command', async () => {
     assert.match(stdout, new RegExp(`^  ${name} `, 'm'))
 })
 
-test('postern serve with a file that is not there is 3', async () => {
-  const shell = fakeShell()
-  assert.equal(await runCommand(['serve', '--config', '/nonexistent/gateway.yaml'], shell), 3)
-  assert.match(shell.told.say, /^\/nonexistent\/gateway\.yaml:1:1: Cannot read configuration: .*ENOENT/)
-})
+for (const command of ['serve', 'issuer']) {
+  test(`postern ${command} with a file that is not there is 3`, async () => {
+    const shell = fakeShell()
+    assert.equal(await runCommand([command, '--config', '/nonexistent/gateway.yaml'], shell), 3)
+    assert.match(shell.told.say, /^\/nonexistent\/gateway\.yaml:1:1: Cannot read configuration: .*ENOENT/)
+  })
+}
 
 test('a reader of stdout that leaves early gets no stack trace on stderr', async () => {
   using left = start(['schema'])
