@@ -99,6 +99,12 @@ test('README.md shows the two commands, and every script of package.json it name
     assert.ok(script in manifest.scripts)
 })
 
+// The machine's own may be too old for what is typed, and may not be.
+test('what README.md, test/README.md and config/ have typed in a checkout runs on the Node that npm ci brings', () => {
+  for (const page of ['README.md', 'test/README.md', ...globSync('config/*.yaml', { cwd: root })])
+    for (const [typed] of read(page).matchAll(/\S*\s?\bnode \S+\.ts\b/g)) assert.match(typed, /npx node /, page)
+})
+
 test('README.md, src/README.md and test/README.md link only to files that exist', () => {
   for (const page of ['README.md', 'src/README.md', 'test/README.md', 'config/README.md']) {
     for (const [, target = ''] of read(page).matchAll(/\]\((?!https?:|#)([^)#\s]+)[^)]*\)/g))
