@@ -92,10 +92,12 @@ export async function startApp(
   let stopping: Promise<void> | undefined
   let workers: Workers | undefined
 
+  const { options: atStart } = configuration
   const probes = createProbes({
     running: () => running,
     isDraining: () => draining,
     refusal: () => refusal,
+    restart: () => needsRestart(atStart, running.configuration.options),
     workers: () => workers,
   })
   const open: { close: () => unknown }[] = []
@@ -214,11 +216,10 @@ export async function startApp(
     refusal = undefined
     if (next.hash === before.configuration.hash && !wasRefused) return 'unchanged'
     counted.reloaded(true)
-    const restart = needsRestart(before.configuration.options, next.options)
     log.info('config_reloaded', {
       config_hash: next.hash.slice(0, 16),
       rules: next.options.rules.length,
-      needs_restart: restart.join(' '),
+      needs_restart: needsRestart(atStart, next.options).join(' '),
     })
     return 'reloaded'
   }
@@ -254,10 +255,10 @@ function countWorkers({ workers }: GatewayOptions): number {
   return workers === 'auto' ? process.getBuiltinModule('node:os').availableParallelism() : workers
 }
 
-/** What of a new configuration only a restart brings about. */
-function needsRestart(before: GatewayOptions, after: GatewayOptions): readonly string[] {
+/** What of a configuration is not in force before a restart: where it differs from that of the start, whatever came between. */
+function needsRestart(atStart: GatewayOptions, now: GatewayOptions): readonly string[] {
   const names = ['workers', 'listen', 'limits', 'upstream', 'drain'] as const
-  return names.filter((name) => JSON.stringify(before[name]) !== JSON.stringify(after[name]))
+  return names.filter((name) => JSON.stringify(atStart[name]) !== JSON.stringify(now[name]))
 }
 
 function sentenceOf(error: unknown): string {

@@ -16,6 +16,8 @@ export type ProbeDeps = {
   readonly isDraining: () => boolean
   /** Why the configuration in its file is not the one in use; undefined where it is. */
   readonly refusal: () => string | undefined
+  /** Sections of the configuration that only a restart brings into force. */
+  readonly restart: () => readonly string[]
   /** Undefined where this process serves by itself, or serves not yet. */
   readonly workers: () => Pick<Workers, 'checks' | 'loaded' | 'notes' | 'status'> | undefined
 }
@@ -30,7 +32,7 @@ export type Probes = {
 }
 
 /** Makes the answers of the health listener and of `GET /status`. */
-export function createProbes({ running, isDraining, refusal, workers }: ProbeDeps): Probes {
+export function createProbes({ running, isDraining, refusal, restart, workers }: ProbeDeps): Probes {
   // Once ready, an issuer's outage does not make the pod unready: others would fall the same way.
   let wasReady = false
   return { started, ready, notes, isReady, status }
@@ -52,9 +54,11 @@ export function createProbes({ running, isDraining, refusal, workers }: ProbeDep
   }
 
   function notes(): readonly Check[] {
-    const refused = refusal()
+    const waiting = restart()
+    const inUse = waiting.length === 0 ? 'in use' : `in use, but ${waiting.join(', ')} only after a restart`
+    const wrong = refusal()
     return [
-      { name: 'configuration file', ok: refused === undefined, said: refused ?? 'in use' },
+      { name: 'configuration file', ok: wrong === undefined && waiting.length === 0, said: wrong ?? inUse },
       ...(workers()?.notes() ?? []),
     ]
   }

@@ -9,6 +9,7 @@ test('createProbes() is not ready before all workers have keys and lists, and th
     running: () => ({ sources: [] }) as unknown as Running, // an issuer less than one: all that is looked at
     isDraining: () => draining,
     refusal: () => undefined,
+    restart: () => [],
     workers: () => ({
       checks: () => [{ name: 'workers', ok: serves, said: '' }],
       loaded: () => [{ name: 'keys and lists of workers', ok: loaded, said: '' }],

@@ -105,6 +105,26 @@ test('SIGHUP with a broken configuration keeps the old one, and log, /readyz?ver
   assert.match(await textOf(`${gateway.health}/metrics`), /^postern_config_last_reload_successful 1$/m)
 })
 
+test('needs_restart names what differs from the start, also after a reload in between, and /readyz?verbose does', async () => {
+  using files = directory()
+  const file = files.write('gateway.yaml', configuration('a'))
+  using gateway = await serve(file)
+  const limits = 'limits: { headers: 50 }\n'
+  const steps = [
+    { text: configuration('a') + limits, restart: 'limits', said: '[-] configuration file: in use, but limits only' },
+    { text: configuration('b') + limits, restart: 'limits', said: '[-] configuration file: in use, but limits only' },
+    { text: configuration('b'), restart: '', said: '[+] configuration file: in use\n' },
+  ]
+
+  for (const [at, { text, restart, said }] of steps.entries()) {
+    writeFileSync(file, text)
+    gateway.child.kill('SIGHUP')
+    await until(() => gateway.events('config_reloaded').length > at, 'the reload')
+    assert.equal(gateway.events('config_reloaded')[at]?.['needs_restart'], restart)
+    assert.ok((await textOf(`${gateway.health}/readyz?verbose`)).includes(said), said)
+  }
+})
+
 test('a ConfigMap swap, symbolic links and no signal, is noticed', async () => {
   using service = await openService((_, response) => response.end('ok'))
   using files = directory()
