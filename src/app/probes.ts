@@ -86,19 +86,22 @@ export function createProbes({ running, isDraining, refusal, restart, workers }:
 /** Whether an issuer's keys and list were loaded, as far as it is required. */
 export function readiness({ trusted, options, jwks, blacklist }: IssuerSources): readonly Check[] {
   const { issuer } = trusted
-  const { loaded, keys, failure } = jwks.state()
+  const set = jwks.state()
   const checks: Check[] = []
-  const said = failure === undefined ? (loaded ? `${keys} keys` : 'not loaded yet') : failure
-  checks.push({ name: `keys of ${issuer}`, ok: loaded || !options.required, said })
+  const held = heldSaid(set, `${set.keys} keys`)
+  const said = set.failure === undefined ? held : `${held}; ${set.failure}`
+  checks.push({ name: `keys of ${issuer}`, ok: set.loaded || !options.required, said })
   const feed = blacklist?.state()
-  if (feed !== undefined)
-    checks.push({ name: `blacklist of ${issuer}`, ok: feed.loaded || !options.required, said: feedSaid(feed) })
+  if (feed !== undefined) {
+    const said = heldSaid(feed, `${feed.entries} entries`)
+    checks.push({ name: `blacklist of ${issuer}`, ok: feed.loaded || !options.required, said })
+  }
   return checks
 }
 
-function feedSaid({ loaded, entries, stale }: FeedState): string {
+function heldSaid({ loaded, stale }: { readonly loaded: boolean; readonly stale: boolean }, amount: string): string {
   if (!loaded) return 'not loaded yet'
-  return stale ? `${entries} entries, too old` : `${entries} entries`
+  return stale ? `${amount}, too old` : amount
 }
 
 /** What the gauges of a process that serves requests read, or of the primary of such. */

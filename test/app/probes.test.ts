@@ -2,6 +2,15 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import type { Running } from '../../src/app/configuration.ts'
 import { createProbes } from '../../src/app/probes.ts'
+import type { World } from '../acceptance/harness.ts'
+import { openWorld } from '../acceptance/harness.ts'
+
+/** What /readyz?verbose says of one thing. */
+async function saidOf(world: World, name: string): Promise<string | undefined> {
+  const text = await (await fetch(`http://127.0.0.1:${world.app.ports.health}/readyz?verbose`)).text()
+  const found = text.split('\n').find((line) => line.slice(4).startsWith(`${name}: `))
+  return found?.slice(`[+] ${name}: `.length)
+}
 
 test('createProbes() is not ready before all workers have keys and lists, and then for as long as one serves', () => {
   let [serves, loaded, draining] = [true, false, false]
@@ -29,4 +38,17 @@ test('createProbes() is not ready before all workers have keys and lists, and th
   serves = true
   draining = true
   assert.equal(probes.isReady(), false)
+})
+
+test('readiness() says of keys, as of a list, that they are too old to be used', async () => {
+  await using world = await openWorld({ a: { blacklist: { url: 'ISS_A/blacklist' } } })
+  const said = async () => [
+    await saidOf(world, `keys of ${world.a.url}`),
+    await saidOf(world, `blacklist of ${world.a.url}`),
+  ]
+  assert.deepEqual(await said(), ['3 keys', '0 entries'])
+
+  world.pass(3_600_001)
+
+  assert.deepEqual(await said(), ['3 keys, too old', '0 entries, too old'])
 })
