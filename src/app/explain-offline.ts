@@ -50,6 +50,6 @@ function isSettled({ sources }: Running): boolean {
   return sources.every(({ jwks, blacklist }) => {
     const { loaded, failure } = jwks.state()
     const feed = blacklist?.state()
-    return (loaded || failure !== undefined) && (feed === undefined || feed.loaded || feed.failing)
+    return (loaded || failure !== undefined) && (feed === undefined || feed.loaded || feed.failure !== undefined)
   })
 }

@@ -88,20 +88,28 @@ export function readiness({ trusted, options, jwks, blacklist }: IssuerSources):
   const { issuer } = trusted
   const set = jwks.state()
   const checks: Check[] = []
-  const held = heldSaid(set, `${set.keys} keys`)
-  const said = set.failure === undefined ? held : `${held}; ${set.failure}`
-  checks.push({ name: `keys of ${issuer}`, ok: set.loaded || !options.required, said })
+  checks.push({
+    name: `keys of ${issuer}`,
+    ok: set.loaded || !options.required,
+    said: sourceSaid(set, `${set.keys} keys`),
+  })
   const feed = blacklist?.state()
-  if (feed !== undefined) {
-    const said = heldSaid(feed, `${feed.entries} entries`)
-    checks.push({ name: `blacklist of ${issuer}`, ok: feed.loaded || !options.required, said })
-  }
+  if (feed !== undefined)
+    checks.push({
+      name: `blacklist of ${issuer}`,
+      ok: feed.loaded || !options.required,
+      said: sourceSaid(feed, `${feed.entries} entries`),
+    })
   return checks
 }
 
-function heldSaid({ loaded, stale }: { readonly loaded: boolean; readonly stale: boolean }, amount: string): string {
-  if (!loaded) return 'not loaded yet'
-  return stale ? `${amount}, too old` : amount
+/** What a source holds, and why it could not get it anew. */
+function sourceSaid(
+  { loaded, stale, failure }: Pick<FeedState, 'loaded' | 'stale' | 'failure'>,
+  amount: string,
+): string {
+  const held = loaded ? (stale ? `${amount}, too old` : amount) : 'not loaded yet'
+  return failure === undefined ? held : `${held}; ${failure}`
 }
 
 /** What the gauges of a process that serves requests read, or of the primary of such. */

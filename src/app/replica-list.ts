@@ -101,7 +101,7 @@ export function createReplicaList(options: BlacklistOptions, copy: ListCopy, dep
     },
     check: list.check,
     poll: async () => {},
-    state: () => ({ ...list.state(), failing: false, lagSeconds: 0, skewSeconds: 0 }),
+    state: () => ({ ...list.state(), failure: undefined, lagSeconds: 0, skewSeconds: 0 }),
     get loadedOnce() {
       return copy.holding.held !== undefined
     },

@@ -2,6 +2,7 @@
 import type { Json, JsonObject } from '../base/json.ts'
 import { isJsonObject, JsonRefused, parseJson } from '../base/json.ts'
 import type { Clock } from '../base/time.ts'
+import { SecretRefused } from '../io/files.ts'
 import type { HttpClient, HttpReply } from '../io/http-client.ts'
 import { HttpCallFailed } from '../io/http-client.ts'
 import { formatBasic } from '../spec/authorization.ts'
@@ -193,8 +194,9 @@ export function createFeed(options: FeedOptions, { clock, send, secret }: FeedDe
       return await send({ ...request, headers }, { maxBodyBytes, deadlineMs })
     } catch (cause) {
       const unread = cause instanceof HttpCallFailed && (cause.kind === 'too_large' || cause.kind === 'encoded')
-      const why = cause instanceof HttpCallFailed ? `the call failed (${cause.kind})` : 'the call failed'
-      throw new FeedFailed(unread ? 'refused' : 'unavailable', `Cannot read the blacklist: ${why}`, { cause })
+      const isTold = cause instanceof HttpCallFailed || cause instanceof SecretRefused
+      const why = isTold ? cause.message : 'Cannot read the blacklist: the call failed'
+      throw new FeedFailed(unread ? 'refused' : 'unavailable', why, { cause })
     }
   }
 }

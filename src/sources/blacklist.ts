@@ -123,6 +123,7 @@ export function createBlacklist(options: BlacklistOptions, deps: BlacklistDeps, 
   let lagSeconds = 0
   let skewSeconds = 0
   let failures = 0
+  let failure: string | undefined
   let polling: Promise<void> | undefined
   let timer: NodeJS.Timeout | undefined
   let started = false
@@ -135,7 +136,7 @@ export function createBlacklist(options: BlacklistOptions, deps: BlacklistDeps, 
     },
     check: list.check,
     poll,
-    state: () => ({ ...list.state(), failing: failures > 0, lagSeconds, skewSeconds }),
+    state: () => ({ ...list.state(), failure, lagSeconds, skewSeconds }),
     get loadedOnce() {
       return holding.held !== undefined
     },
@@ -172,6 +173,7 @@ export function createBlacklist(options: BlacklistOptions, deps: BlacklistDeps, 
       const change = await update(start.startedMs)
       holding.good = start
       failures = 0
+      failure = undefined
       lookups.forget()
       deps.count(change.kind === 'unchanged' ? 'unchanged' : 'updated')
       polled(change)
@@ -179,6 +181,7 @@ export function createBlacklist(options: BlacklistOptions, deps: BlacklistDeps, 
       if (!(error instanceof FeedFailed)) throw error
       if (closed) return
       failures += 1
+      failure = error.message
       deps.count(error.result)
       log('blacklist_poll_failed', { issuer, result: error.result, why: error.message })
     }

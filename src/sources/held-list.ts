@@ -43,8 +43,8 @@ export type FeedState = {
   readonly lastSuccessWallMs: number | undefined
   readonly ageMs: number | undefined
   readonly stale: boolean
-  /** Whether the last poll failed. */
-  readonly failing: boolean
+  /** Why the last poll failed; undefined where it did not. */
+  readonly failure: string | undefined
   /** Between a revocation and our enforcing it, the longest of the last poll that brought any; seconds. */
   readonly lagSeconds: number
   /** Our wall clock less the issuer's, as the last page told it; seconds. */
@@ -55,7 +55,7 @@ export type FeedState = {
 export type HeldList = {
   /** Synchronous unless the token has to be asked for. What is known to be revoked is said even when stale. */
   readonly check: (token: RevocableToken) => BlacklistAnswer | Promise<BlacklistAnswer>
-  readonly state: () => Omit<FeedState, 'failing' | 'lagSeconds' | 'skewSeconds'>
+  readonly state: () => Omit<FeedState, 'failure' | 'lagSeconds' | 'skewSeconds'>
   /** Forgets what has run out, a slice at a time, and has the rest fit. */
   readonly purge: () => Promise<void>
 }

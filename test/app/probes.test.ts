@@ -3,7 +3,7 @@ import { test } from 'node:test'
 import type { Running } from '../../src/app/configuration.ts'
 import { createProbes } from '../../src/app/probes.ts'
 import type { World } from '../acceptance/harness.ts'
-import { openWorld } from '../acceptance/harness.ts'
+import { openWorld, until } from '../acceptance/harness.ts'
 
 /** What /readyz?verbose says of one thing. */
 async function saidOf(world: World, name: string): Promise<string | undefined> {
@@ -51,4 +51,25 @@ test('readiness() says of keys, as of a list, that they are too old to be used',
   world.pass(3_600_001)
 
   assert.deepEqual(await said(), ['3 keys, too old', '0 entries, too old'])
+})
+
+test('readiness() says why keys and a list could not be loaded, beside what is held', async () => {
+  const failed = { status: 502, json: {} }
+  await using world = await openWorld({
+    a: { blacklist: { url: 'ISS_A/blacklist' } },
+    before: (a) => {
+      a.answer = () => failed
+    },
+    ready: false,
+  })
+  await until(() => ['jwks_failed', 'poll_failed'].every((event) => world.logs().includes(event)), 'the failures')
+
+  assert.equal(
+    await saidOf(world, `blacklist of ${world.a.url}`),
+    'not loaded yet; Cannot read the blacklist: status is 502, wanted 200',
+  )
+  assert.equal(
+    await saidOf(world, `keys of ${world.a.url}`),
+    'not loaded yet; Cannot load metadata: status is 502, wanted 200',
+  )
 })

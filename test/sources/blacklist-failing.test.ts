@@ -1,19 +1,46 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { SecretRefused } from '../../src/io/files.ts'
+import { HttpCallFailed } from '../../src/io/http-client.ts'
 import { raw, revoked, setup, token } from './feed-server.ts'
 
-test('blacklist.state() says whether the last poll failed', async () => {
-  await using it = setup()
-  assert.equal(it.blacklist.state().failing, false, 'nothing was polled yet')
-  it.answer = () => raw(503, '')
-  await it.blacklist.poll()
-  assert.equal(it.blacklist.state().failing, true)
+const failing = [
+  {
+    what: 'no connection, with its code',
+    why: 'Cannot GET https://issuer.test: DEPTH_ZERO_SELF_SIGNED_CERT',
+    fail: () => {
+      throw new HttpCallFailed('connect', 'Cannot GET https://issuer.test: DEPTH_ZERO_SELF_SIGNED_CERT')
+    },
+  },
+  {
+    what: 'a status',
+    why: 'Cannot read the blacklist: status is 503, wanted 200',
+    fail: () => raw(503, ''),
+  },
+  {
+    what: 'what we do not know, and not in its words',
+    why: 'Cannot read the blacklist: the call failed',
+    fail: () => {
+      throw new Error('s3cret')
+    },
+  },
+] as const
+for (const { what, why, fail } of failing) {
+  test(`blacklist.state() and the log say why a poll failed: ${what}`, async () => {
+    await using it = setup()
+    assert.equal(it.blacklist.state().failure, undefined, 'nothing was polled yet')
+    it.answer = fail
+    await it.blacklist.poll()
+    assert.equal(it.blacklist.state().failure, why)
+    assert.deepEqual(it.events, [
+      `blacklist_poll_failed ${JSON.stringify({ issuer: 'https://issuer.test', result: 'unavailable', why })}`,
+    ])
 
-  it.answer = undefined
-  await it.blacklist.poll()
-  assert.equal(it.blacklist.state().failing, false)
-})
+    it.answer = undefined
+    await it.blacklist.poll()
+    assert.equal(it.blacklist.state().failure, undefined)
+  })
+}
 
 test('blacklist.poll() takes a secret that cannot be read as a failed poll: the list stays, ages, and comes back', async () => {
   await using it = setup()
@@ -26,7 +53,7 @@ test('blacklist.poll() takes a secret that cannot be read as a failed poll: the 
   await it.blacklist.poll()
 
   assert.deepEqual(it.counts, ['updated', 'unavailable'])
-  assert.equal(it.blacklist.state().failing, true)
+  assert.equal(it.blacklist.state().failure, 'Cannot read secret: file /run/secret cannot be read (ENOENT)')
   assert.deepEqual(it.blacklist.check(token({ jti: 'a' })), revoked)
   assert.equal(it.blacklist.check(token({ jti: 'b' })), undefined)
   it.pass(100_001)
