@@ -17,6 +17,7 @@ import { blacklistCauses } from '../spec/blacklist-feed.ts'
 const decisionBuckets = [0.00002, 0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.005, 0.02, 0.1, 0.5, 2]
 const upstreamBuckets = [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 30]
 const paths = ['jwt_cached', 'jwt_verified', 'introspect_cached', 'introspect_remote', 'none'] as const
+const forms = ['jwt', 'wrapped', 'opaque'] as const satisfies readonly TokenForm[]
 const upstreamFailures = ['upstream_connect', 'upstream_reset', 'upstream_timeout', 'overloaded'] as const
 // product.md §4: 2,000 series, two for each rule, and two for the others together.
 const maxRules = 999
@@ -35,7 +36,7 @@ export type GatewayMetrics = {
   readonly polled: (issuer: string, result: (typeof pollResults)[number]) => void
   readonly revoked: (issuer: string, cause: (typeof blacklistCauses)[number]) => void
   readonly reloaded: (success: boolean) => void
-  /** Has every series of an issuer exist, at 0. */
+  /** Has every series of an issuer exist, at 0; of decisions, those that allow. */
   readonly introduce: (issuer: string) => void
 }
 
@@ -129,6 +130,8 @@ export function createGatewayMetrics(): GatewayMetrics {
       for (const result of ['success', 'failure']) refreshes.slot(issuer, result)
       suppressed.slot(issuer)
       for (const result of introspectionResults) asked.slot(issuer, result)
+      askedSeconds.slot(issuer)
+      for (const form of forms) decisions.slot('allow', 'ok', issuer, form)
       for (const result of pollResults) polls.slot(issuer, result)
       for (const cause of blacklistCauses) hits.slot(issuer, cause)
     },

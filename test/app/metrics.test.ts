@@ -61,3 +61,19 @@ test('decided() counts by name what had one among the first, where a reload move
   assert.equal(counted['r0 allow'], 2)
   assert.equal(counted['r998 allow'], 2)
 })
+
+test('introduce() has the series of an issuer exist before anything is counted, decisions and durations too', async () => {
+  const { metrics, introduce } = createGatewayMetrics()
+
+  introduce('https://issuer.test')
+
+  const { body } = await metrics.scrape()
+  const series = [
+    ...['jwt', 'wrapped', 'opaque'].map(
+      (mode) => `decisions_total{decision="allow",reason="ok",issuer="https://issuer.test",mode="${mode}"} 0`,
+    ),
+    'introspection_duration_seconds_count{issuer="https://issuer.test"} 0',
+    'introspection_requests_total{issuer="https://issuer.test",result="active"} 0',
+  ]
+  for (const each of series) assert.ok(body.includes(`postern_${each}\n`), each)
+})
