@@ -22,6 +22,7 @@ import { explain } from './explain.ts'
 import { createGatewayMetrics } from './metrics.ts'
 import { createProbes, registerDataPlane, registerGauges } from './probes.ts'
 import { createSecrets } from './secrets.ts'
+import { shortHash } from './short-hash.ts'
 import { createUpstreamHealth } from './upstream-health.ts'
 import type { Workers } from './workers.ts'
 
@@ -134,7 +135,7 @@ export async function startApp(
     const { rules, issuers } = configuration.options
     log.info('started', {
       version: powers.version,
-      config_hash: configuration.hash.slice(0, 16),
+      config_hash: shortHash(configuration.hash),
       proxy_port: plane.port,
       proxy_socket: plane.port === 0 ? listen.proxy : undefined,
       health_port: health.port,
@@ -217,7 +218,7 @@ export async function startApp(
     if (next.hash === before.configuration.hash && !wasRefused) return 'unchanged'
     counted.reloaded(true)
     log.info('config_reloaded', {
-      config_hash: next.hash.slice(0, 16),
+      config_hash: shortHash(next.hash),
       rules: next.options.rules.length,
       needs_restart: needsRestart(atStart, next.options).join(' '),
     })
@@ -229,7 +230,7 @@ export async function startApp(
     refusal = first
     counted.reloaded(false)
     for (const each of problems.slice(0, 20))
-      log.error('config_refused', { error: each, in_use: running.configuration.hash.slice(0, 16) })
+      log.error('config_refused', { error: each, in_use: shortHash(running.configuration.hash) })
     return 'refused'
   }
 

@@ -8,6 +8,7 @@ import type { KnownTokens } from '../sources/known-tokens.ts'
 import type { Running } from './configuration.ts'
 import type { DataPlane } from './data-plane.ts'
 import type { IssuerSources } from './issuer-sources.ts'
+import { shortHash } from './short-hash.ts'
 import type { Workers } from './workers.ts'
 
 /** What the probes look at. */
@@ -180,7 +181,7 @@ export function registerGauges(metrics: Metrics, { running, build }: GaugeDeps):
   feedGauge('blacklist_clock_skew_seconds', "Our wall clock less the issuer's.", (state) => state.skewSeconds)
   metrics.gauge('rules', 'Rules in use.', [], () => [[[], running().configuration.options.rules.length]])
   metrics.gauge('config_info', 'The configuration in use, by its hash.', ['hash'], () => [
-    [[running().configuration.hash.slice(0, 16)], 1],
+    [[shortHash(running().configuration.hash)], 1],
   ])
   const { version, revision, nodeVersion } = build
   metrics.gauge('build_info', 'This build.', ['version', 'revision', 'node_version'], () => [

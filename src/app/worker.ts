@@ -15,6 +15,7 @@ import { createGatewayMetrics } from './metrics.ts'
 import { readiness, registerDataPlane } from './probes.ts'
 import { createReplicaStore } from './replicas.ts'
 import { createSecrets } from './secrets.ts'
+import { shortHash } from './short-hash.ts'
 import type { ToPrimary, ToWorker } from './worker-messages.ts'
 import { parseToWorker } from './worker-messages.ts'
 
@@ -149,7 +150,7 @@ export async function runWorker(powers: Powers, started: () => void): Promise<nu
       for (const each of running.sources) each.start()
       retire(before, running)
       if (next.hash !== before.configuration.hash)
-        log.info('config_reloaded', { config_hash: next.hash.slice(0, 16), rules: next.options.rules.length })
+        log.info('config_reloaded', { config_hash: shortHash(next.hash), rules: next.options.rules.length })
     }
   }
 

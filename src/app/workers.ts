@@ -16,6 +16,7 @@ import { createOutbox } from './outbox.ts'
 import { createPublisher } from './publisher.ts'
 import type { Desk } from './reception.ts'
 import { openReception } from './reception.ts'
+import { shortHash } from './short-hash.ts'
 import type { SourceNumbers, ToPrimary } from './worker-messages.ts'
 import type { WorkerProcess } from './worker-process.ts'
 import { startWorkerProcess } from './worker-process.ts'
@@ -282,7 +283,7 @@ export async function startWorkers(count: number, deps: WorkersDeps): Promise<Wo
     }
     if (announcesClose) slot.outbox.send({ kind: 'announce_close' })
     reception.open(slot.desk)
-    log.info('worker_started', { worker: slot.number, pid: worker.pid, config_hash: hash.slice(0, 16) })
+    log.info('worker_started', { worker: slot.number, pid: worker.pid, config_hash: shortHash(hash) })
   }
 
   function ended(slot: Slot, code: number | null, signal: string | null): void {

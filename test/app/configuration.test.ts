@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { rootCertificates } from 'node:tls'
 import { readConfiguration } from '../../src/app/configuration.ts'
+import { shortHash } from '../../src/app/short-hash.ts'
 
 const text = JSON.stringify({
   version: 1,
@@ -105,3 +106,18 @@ for (const { what, pem, says } of [
     assert.match(read.problems[0]?.message ?? '', says)
   })
 }
+test("shortHash() changes with the configuration and with the operator's list, and is short", () => {
+  const hashOf = (written: string, list: string) => {
+    const readFile = readFrom({ ...contents, '/denied.yaml': list })
+    const read = readConfiguration({ ...source, read: () => written }, { env: {}, readFile, fileMode: () => 0o400 })
+    assert.ok(read.kind === 'loaded', JSON.stringify(read))
+    return shortHash(read.hash)
+  }
+  const list = contents['/denied.yaml'] ?? ''
+  const first = hashOf(text, list)
+
+  assert.match(first, /^[0-9a-f]{16}-[0-9a-f]{16}$/)
+  assert.notEqual(hashOf(text, list.replace('mallory', 'eve')), first)
+  assert.notEqual(hashOf(`${text}\n`, list), first)
+  assert.equal(hashOf(text, list), first)
+})
