@@ -46,7 +46,7 @@ export function createGateway(policy: Policy, lookups: Lookups, clock: Clock): G
     const credential = extractToken(request.authorization, trail)
     if (credential.kind === 'deny') return { ...credential, rule }
     const asked = { token: credential.token, request, rule, trail }
-    const known = lookups.known(asked.token, policy.opaqueIssuer(rule))
+    const known = lookups.known(asked.token, policy.opaqueIssuer(rule), trail)
     if (known === undefined || !isFresh(known, rule, request.arrivedMs) || !lookups.holdsKey(known))
       return identify(asked).then((found) => settle(found, asked))
     return judge(known, known.askedMs === undefined ? 'jwt_cached' : 'introspect_cached', asked)
@@ -118,7 +118,7 @@ export function createGateway(policy: Policy, lookups: Lookups, clock: Clock): G
       checkAudience(rule, principal, trail) ??
       confirm(principal, asked.request.certificate, trail)
     if (refused !== undefined) return { ...refused, rule, issuer: principal.issuer, form: principal.form, path }
-    const revocation = lookups.revoked(principal)
+    const revocation = lookups.revoked(principal, trail)
     if (!(revocation instanceof Promise)) return conclude(revocation, principal, path, asked)
     return revocation.then((answer) => conclude(answer, principal, path, asked))
   }

@@ -1,12 +1,13 @@
 import type { Clock } from '../base/time.ts'
 import type { GatewayOptions } from '../config/schema.ts'
-import type { Principal } from '../decision/decision.ts'
+import type { Principal, Trail } from '../decision/decision.ts'
 import type { Lookups, Revocation } from '../decision/lookups.ts'
 import { keepMs } from '../decision/unwrap.ts'
 import type { TrustedIssuer } from '../decision/verify.ts'
 import type { BlacklistAnswer } from '../sources/held-list.ts'
 import type { KnownTokens } from '../sources/known-tokens.ts'
 import type { LocalList } from '../sources/local-list.ts'
+import type { RevocationHit } from '../spec/revocation.ts'
 import type { IssuerSources } from './issuer-sources.ts'
 import type { GatewayMetrics } from './metrics.ts'
 
@@ -30,10 +31,10 @@ export function createLookups(
 ): Lookups {
   const sources = new Map(issuers.map((each) => [each.trusted, each]))
   return {
-    known(token, opaqueIssuer) {
+    known(token, opaqueIssuer, trail) {
       const found = known.find(token, opaqueIssuer?.issuer)
       const held = found !== undefined && sources.has(found.issuer)
-      counted.tokenCache(held)
+      if (trail === undefined) counted.tokenCache(held)
       return held ? found : undefined
     },
     remember(token, principal) {
@@ -49,20 +50,21 @@ export function createLookups(
       if (introspection === undefined) throw new TypeError('Cannot introspect: the issuer has no introspection')
       return introspection.ask(token, afterMs)
     },
-    revoked(principal) {
+    revoked(principal, trail) {
       const { claims, wrapper, issuer, key } = principal
       const { blacklist } = sourcesOf(issuer)
       const token = { claims, kid: key?.kid }
       const local =
         localList.find(issuer.issuer, token) ??
         (wrapper && localList.find(issuer.issuer, { ...token, claims: wrapper }))
-      if (local !== undefined) return hit(issuer, local.cause)
+      if (local !== undefined) return hit(issuer, local, trail)
       if (blacklist === undefined) return 'clear'
       const answer = blacklist.check(token)
-      if (wrapper === undefined && !(answer instanceof Promise)) return verdict(issuer, answer)
+      if (wrapper === undefined && !(answer instanceof Promise)) return verdict(issuer, answer, trail)
       const second = wrapper === undefined ? undefined : blacklist.check({ ...token, claims: wrapper })
-      if (!(answer instanceof Promise || second instanceof Promise)) return verdict(issuer, either(answer, second))
-      return Promise.all([answer, second]).then(([one, other]) => verdict(issuer, either(one, other)))
+      if (!(answer instanceof Promise || second instanceof Promise))
+        return verdict(issuer, either(answer, second), trail)
+      return Promise.all([answer, second]).then(([one, other]) => verdict(issuer, either(one, other), trail))
     },
   }
 
@@ -72,9 +74,9 @@ export function createLookups(
     return found
   }
 
-  function verdict(issuer: TrustedIssuer, answer: BlacklistAnswer): Revocation {
+  function verdict(issuer: TrustedIssuer, answer: BlacklistAnswer, trail: Trail | undefined): Revocation {
     if (answer === undefined) return 'clear'
-    if (answer !== 'stale') return hit(issuer, answer.cause)
+    if (answer !== 'stale') return hit(issuer, answer, trail)
     const state = sourcesOf(issuer).blacklist?.state()
     // product.md §6: only the operator's own word replaces a list that is too old, and only where there was one. A
     // look-up that failed is no old list.
@@ -82,8 +84,8 @@ export function createLookups(
     return onStale === 'allow' ? 'clear' : clock.monotonicMs() - maxStalenessMs
   }
 
-  function hit(issuer: TrustedIssuer, cause: Parameters<GatewayMetrics['revoked']>[1]): Revocation {
-    counted.revoked(issuer.issuer, cause)
+  function hit(issuer: TrustedIssuer, { cause }: RevocationHit, trail: Trail | undefined): Revocation {
+    if (trail === undefined) counted.revoked(issuer.issuer, cause)
     return 'revoked'
   }
 }

@@ -35,10 +35,13 @@ export type AskedAnswer =
  */
 export type Revocation = 'clear' | 'revoked' | 'stale' | number
 
-/** What the gateway needs to know from elsewhere. Each is a function, so that the whole path runs without a socket. */
+/**
+ * What the gateway needs to know from elsewhere. Each is a function, so that the whole path runs without a socket. A
+ * request with a trail is one that nobody sent: it is not counted.
+ */
 export type Lookups = {
   /** Facts kept about a token, found by issuer and every byte of it; an opaque token's issuer is the one given. */
-  readonly known: (token: string, opaqueIssuer: TrustedIssuer | undefined) => Principal | undefined
+  readonly known: (token: string, opaqueIssuer: TrustedIssuer | undefined, trail?: Trail) => Principal | undefined
   readonly remember: (token: string, principal: Principal) => void
   /** Lets go of facts that their issuer no longer stands by. */
   readonly forget: (token: string, issuer: TrustedIssuer) => void
@@ -49,7 +52,7 @@ export type Lookups = {
   readonly key: (issuer: TrustedIssuer, wanted: KeyWanted) => KeyAnswer | Promise<KeyAnswer>
   /** An answer to a question sent after `afterMs` (monotonic). */
   readonly introspect: (issuer: TrustedIssuer, token: string, afterMs: number) => AskedAnswer | Promise<AskedAnswer>
-  readonly revoked: (principal: Principal) => Revocation | Promise<Revocation>
+  readonly revoked: (principal: Principal, trail?: Trail) => Revocation | Promise<Revocation>
 }
 
 /** What a key look-up without a key means for the request. */
