@@ -7,7 +7,18 @@ import type { AccessRequest } from '../src/decision/request.ts'
 import { parseIntrospectionAnswer } from '../src/spec/introspection.ts'
 import { startS } from './support/clock.ts'
 import type { World } from './support/gateway-world.ts'
-import { answer, bearer, jwt, main, other, requestFor, shell, stranger, world } from './support/gateway-world.ts'
+import {
+  answer,
+  bearer,
+  jwt,
+  listed,
+  main,
+  other,
+  requestFor,
+  shell,
+  stranger,
+  world,
+} from './support/gateway-world.ts'
 import { accessClaims } from './support/tokens.ts'
 
 const forged = stranger.sign(accessClaims(main, startS))
@@ -126,7 +137,7 @@ test('decide() judges known facts anew for every request: rule, time, audience, 
   assert.equal(await reason('/report'), 'audience_mismatch')
   assert.equal(await reason('/other'), 'issuer_unknown')
   assert.equal(await reason('/web'), 'claim_mismatch')
-  it.revoked = () => 'revoked'
+  it.revoked = () => listed
   assert.equal(await reason('/orders/7'), 'token_revoked')
   it.revoked = () => 'clear'
   assert.equal(await reason('/orders/7'), 'ok')

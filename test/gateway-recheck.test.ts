@@ -7,7 +7,7 @@ import { compileRules, rulesOptions } from '../src/decision/rules.ts'
 import { createGateway } from '../src/gateway.ts'
 import { startS } from './support/clock.ts'
 import type { World } from './support/gateway-world.ts'
-import { answer, bearer, main, requestFor, signer, world } from './support/gateway-world.ts'
+import { answer, bearer, listed, main, requestFor, signer, world } from './support/gateway-world.ts'
 import { accessClaims } from './support/tokens.ts'
 
 const jwt = () => signer.sign(accessClaims(main, startS))
@@ -32,7 +32,7 @@ test('recheck() has nothing against a public rule, ever', async () => {
   const allow = await it.gateway.decide(requestFor('/open', []))
   it.clock.pass(1_000_000_000)
   it.holds = false
-  it.revoked = () => 'revoked'
+  it.revoked = () => listed
 
   assert.ok(allow.kind === 'allow')
   assert.equal(await it.gateway.recheck(allow), undefined)
@@ -43,13 +43,13 @@ const ends = [
   {
     reason: 'token_revoked',
     end: (it: World) => {
-      it.revoked = () => 'revoked'
+      it.revoked = () => listed
     },
   },
   {
     reason: 'token_revoked',
     end: (it: World) => {
-      it.revoked = () => Promise.resolve('revoked' as const)
+      it.revoked = () => Promise.resolve(listed)
     },
   },
   {

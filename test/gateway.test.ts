@@ -6,7 +6,19 @@ import type { AccessRequest } from '../src/decision/request.ts'
 import type { TrustedIssuer } from '../src/decision/verify.ts'
 import { startS } from './support/clock.ts'
 import type { World } from './support/gateway-world.ts'
-import { answer, bearer, demo, jwt, main, other, requestFor, shell, stranger, world } from './support/gateway-world.ts'
+import {
+  answer,
+  bearer,
+  demo,
+  jwt,
+  listed,
+  main,
+  other,
+  requestFor,
+  shell,
+  stranger,
+  world,
+} from './support/gateway-world.ts'
 import { accessClaims, segment } from './support/tokens.ts'
 
 const shown = 'bwcK0esc3ACC3DB2Y5_lESsXE8o9ltc05O89jdN-dg2'
@@ -124,7 +136,7 @@ const stages: readonly {
     reason: 'token_revoked',
     request: bearer(jwt()),
     where: (it) => {
-      it.revoked = () => 'revoked'
+      it.revoked = () => listed
     },
     stage: 'revocation',
   },

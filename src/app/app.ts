@@ -182,7 +182,7 @@ export async function startApp(
   }
 
   function ask(question: Question): Promise<Explanation> {
-    return explain(question, running.serving, clock)
+    return explain(question, running, clock)
   }
 
   function watchedFiles(): readonly string[] {

@@ -1,8 +1,11 @@
 import type { Clock } from '../base/time.ts'
 import type { Decision, DenyReason, TrailStep } from '../decision/decision.ts'
 import { deny, denyReasons } from '../decision/decision.ts'
+import type { RawRequest } from '../decision/request.ts'
 import { readAccessRequest } from '../decision/request.ts'
-import type { Serving } from '../gates/gate.ts'
+import type { Running } from './configuration.ts'
+import { unseenStep, whyDenied } from './explain-why.ts'
+import type { IssuerSources } from './issuer-sources.ts'
 
 /** One request to explain; the token is undefined where none is sent. */
 export type Question = {
@@ -43,46 +46,74 @@ const urlForm = /^(?:(https?):\/\/([^/?#\s]+))?(\/[^\s]*)?$/
  *
  * @throws QuestionRefused (rejects) for a URL that is neither absolute nor a path.
  */
-export async function explain(question: Question, served: Serving, clock: Clock): Promise<Explanation> {
+export async function explain(
+  question: Question,
+  { serving, sources }: Pick<Running, 'serving' | 'sources'>,
+  clock: Clock,
+): Promise<Explanation> {
   const [matched, scheme, authority, path] = urlForm.exec(question.url) ?? []
   if (matched === undefined || matched === '')
     throw new QuestionRefused(
       'Cannot read URL: expected one like http://api.example.com/orders/1, or a path like /orders/1',
     )
-  const steps: TrailStep[] = []
-  // What the front door's parser takes; it asks for a method's exact spelling.
-  const known = process.getBuiltinModule('node:http').METHODS.includes(question.method)
-  const request = !known
-    ? deny('request_malformed')
-    : readAccessRequest(
-        {
-          method: question.method,
-          target: path ?? '/',
-          host: [authority ?? [...served.hosts][0] ?? 'localhost'],
-          authorization: question.token === undefined ? [] : [`Bearer ${question.token}`],
-          arrivedMs: clock.monotonicMs(),
-          certificate: question.certificate,
-        },
-        served,
-      )
-  const passed = request.kind !== 'deny'
-  const is = request.kind === 'deny' ? request.reason : `${request.method} ${request.host} ${request.path}`
-  steps.push({ stage: 'request', passed, is, wanted: 'a method, a Host and an unambiguous path that we take' })
-  if (passed && served.requireHttps && scheme === 'http') {
-    steps.push({ stage: 'transport', passed: false, is: 'plain HTTP', wanted: 'https, since require_https is set' })
-    return describe(deny('transport_insecure'), steps)
+  const raw = {
+    method: question.method,
+    target: path ?? '/',
+    host: [authority ?? [...serving.hosts][0] ?? 'localhost'],
+    authorization: question.token === undefined ? [] : [`Bearer ${question.token}`],
+    arrivedMs: clock.monotonicMs(),
+    certificate: question.certificate,
   }
-  const decision = request.kind === 'deny' ? request : await served.gateway.decide(request, (step) => steps.push(step))
-  return describe(decision, steps)
+  const request = readAccessRequest(raw, serving)
+  if (request.kind === 'deny') return describe(request, [wrongPart(raw, serving.hosts)], sources)
+  const is = `${request.method} ${request.host} ${request.path}`
+  const steps: TrailStep[] = [{ stage: 'request', passed: true, is, wanted: 'a request that we take' }]
+  if (serving.requireHttps && scheme === 'http') {
+    steps.push({ stage: 'transport', passed: false, is: 'plain HTTP', wanted: 'https, since require_https is set' })
+    return describe(deny('transport_insecure'), steps, sources)
+  }
+  const decision = await serving.gateway.decide(request, (step) => steps.push(step))
+  const unseen = unseenStep(decision)
+  return describe(decision, unseen === undefined ? steps : [...steps, unseen], sources)
 }
 
-function describe(decision: Decision, steps: readonly TrailStep[]): Explanation {
+/** The part of a refused request that is wrong: each is read beside others that are right, and the path after all of them. */
+function wrongPart(raw: RawRequest, hosts: ReadonlySet<string>): TrailStep {
+  const host = raw.host.join(', ')
+  const right = { ...raw, method: 'GET', target: '/' }
+  const isRefused = (part: RawRequest, names: ReadonlySet<string>) =>
+    readAccessRequest(part, { hosts: names }).kind === 'deny'
+  if (isRefused(right, new Set()))
+    return { stage: 'request.host', passed: false, is: host, wanted: 'a name or an address, with a port or without' }
+  if (isRefused(right, hosts))
+    return { stage: 'request.host', passed: false, is: host, wanted: `one of hosts: ${[...hosts].join(', ')}` }
+  if (isRefused({ ...right, method: raw.method }, hosts))
+    return {
+      stage: 'request.method',
+      passed: false,
+      is: raw.method,
+      wanted: 'a name in upper case, and neither CONNECT nor TRACE',
+    }
+  return { stage: 'request.path', passed: false, is: raw.target, wanted: plainPaths }
+}
+
+const plainPaths =
+  'one that reads in one way and is not too long: no . or .. segment, no //, nothing beyond ASCII, no escape that is broken or is of a dot, a backslash or a control'
+
+function describe(decision: Decision, steps: readonly TrailStep[], sources: readonly IssuerSources[]): Explanation {
   const about = { reason: decision.reason, rule: decision.rule?.id, steps }
   if (decision.kind === 'allow') {
     return { ...about, decision: 'allow', status: null, issuer: decision.principal?.issuer.issuer, hint: null }
   }
+  const { issuer } = decision
   const { status, help } = denyReasons[decision.reason]
   const failed = steps.findLast((step) => !step.passed)
-  const hint = failed === undefined ? help : `${help} ${failed.stage}: is ${failed.is}; wanted ${failed.wanted}.`
-  return { ...about, decision: 'deny', status: decision.status ?? status, issuer: decision.issuer?.issuer, hint }
+  const compared = failed === undefined ? [] : [`${failed.stage}: is ${failed.is}; wanted ${failed.wanted}.`]
+  const why = whyDenied(
+    decision,
+    failed,
+    sources.find(({ trusted }) => trusted === issuer),
+  )
+  const hint = [help, ...compared, ...why].join(' ')
+  return { ...about, decision: 'deny', status: decision.status ?? status, issuer: issuer?.issuer, hint }
 }

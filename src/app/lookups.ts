@@ -84,9 +84,9 @@ export function createLookups(
     return onStale === 'allow' ? 'clear' : clock.monotonicMs() - maxStalenessMs
   }
 
-  function hit(issuer: TrustedIssuer, { cause }: RevocationHit, trail: Trail | undefined): Revocation {
-    if (trail === undefined) counted.revoked(issuer.issuer, cause)
-    return 'revoked'
+  function hit(issuer: TrustedIssuer, found: RevocationHit, trail: Trail | undefined): Revocation {
+    if (trail === undefined) counted.revoked(issuer.issuer, found.cause)
+    return found
   }
 }
 

@@ -104,8 +104,8 @@ export function readiness({ trusted, options, jwks, blacklist }: IssuerSources):
   return checks
 }
 
-/** What a source holds, and why it could not get it anew. */
-function sourceSaid(
+/** What a source holds, in a clause, and why it could not get it anew. */
+export function sourceSaid(
   { loaded, stale, failure }: Pick<FeedState, 'loaded' | 'stale' | 'failure'>,
   amount: string,
 ): string {

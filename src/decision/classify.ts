@@ -3,7 +3,7 @@ import type { JsonObject } from '../base/json.ts'
 import { isToken68 } from '../spec/authorization.ts'
 import type { CompactJws } from '../spec/jws.ts'
 import { decodeJoseHeader, decodeObject, readJoseHeader } from '../spec/jws.ts'
-import type { Deny, Trail } from './decision.ts'
+import type { Deny, DenyReason, Trail } from './decision.ts'
 import { deny } from './decision.ts'
 
 /** A signed token as its own text has it; nothing in it is verified. */
@@ -13,6 +13,7 @@ export type SignedToken = { readonly kind: 'jws'; readonly jws: CompactJws; read
 export type Classified = SignedToken | { readonly kind: 'opaque' }
 
 const opaque = { kind: 'opaque' } as const
+const wanted = 'jws or opaque'
 const maxOpaqueLength = 4096
 
 /**
@@ -23,29 +24,45 @@ const maxOpaqueLength = 4096
  * @returns The form, or a denial: `token_malformed`, `jwt_malformed` or, for a JWE, `decryption_failed`.
  */
 export function classify(token: string, mayContainDots: boolean, trail?: Trail): Classified | Deny {
-  const found = read(token, mayContainDots)
-  const is = found.kind === 'deny' ? found.reason : found.kind
-  trail?.({ stage: 'classify', passed: found.kind !== 'deny', is, wanted: 'jws or opaque' })
+  const found = read(token, mayContainDots, trail)
+  if (found.kind !== 'deny') trail?.({ stage: 'classify', passed: true, is: found.kind, wanted })
   return found
 }
 
-function read(token: string, mayContainDots: boolean): Classified | Deny {
-  if (!isToken68(token)) return deny('token_malformed')
+function read(token: string, mayContainDots: boolean, trail: Trail | undefined): Classified | Deny {
+  if (!isToken68(token)) return refuse('token_malformed', 'not token68', trail)
   const segments = token.split('.', 6)
   const header = segments.length === 3 || segments.length === 5 ? decodeJoseHeader(segments[0] ?? '') : undefined
-  if (segments.length === 3 && typeof header?.['alg'] === 'string') return readSigned(token, header, segments)
+  if (segments.length === 3 && typeof header?.['alg'] === 'string') return readSigned(token, header, segments, trail)
   // No decryption key can be configured in this build, so no JWE is ours to read.
-  if (segments.length === 5 && header !== undefined && 'enc' in header) return deny('decryption_failed')
-  if ((segments.length >= 3 || token.startsWith('eyJ')) && !mayContainDots) return deny('jwt_malformed')
-  return token.length > maxOpaqueLength ? deny('token_malformed') : opaque
+  if (segments.length === 5 && header !== undefined && 'enc' in header)
+    return refuse('decryption_failed', 'a JWE', trail)
+  if ((segments.length >= 3 || token.startsWith('eyJ')) && !mayContainDots)
+    return refuse('jwt_malformed', 'like a JWT, without the header of one', trail)
+  return token.length > maxOpaqueLength ? refuse('token_malformed', 'too long for an opaque token', trail) : opaque
 }
 
-function readSigned(token: string, object: JsonObject, segments: readonly string[]): SignedToken | Deny {
+function readSigned(
+  token: string,
+  object: JsonObject,
+  segments: readonly string[],
+  trail: Trail | undefined,
+): SignedToken | Deny {
   const [first = '', payload = '', signature = ''] = segments
   const header = readJoseHeader(object)
-  const unverified = decodeObject(payload)
-  if (typeof header === 'string' || unverified === undefined || decodeBase64url(signature) === undefined)
+  if (typeof header === 'string') {
+    trail?.({ stage: 'classify', passed: false, is: `a JWS whose header has a ${header} we refuse`, wanted })
     return deny('jwt_malformed')
+  }
+  const unverified = decodeObject(payload)
+  if (unverified === undefined) return refuse('jwt_malformed', 'claims that are no strict JSON object', trail)
+  if (decodeBase64url(signature) === undefined)
+    return refuse('jwt_malformed', 'a signature that is not base64url', trail)
   const signingInput = token.slice(0, first.length + 1 + payload.length)
   return { kind: 'jws', jws: { header, payload, signingInput, signature }, unverified }
+}
+
+function refuse(reason: DenyReason, is: string, trail: Trail | undefined): Deny {
+  trail?.({ stage: 'classify', passed: false, is, wanted })
+  return deny(reason)
 }

@@ -2,6 +2,7 @@ import type { Json } from '../base/json.ts'
 import type { IntrospectionAnswer } from '../spec/introspection.ts'
 import type { VerificationKey } from '../spec/jwk.ts'
 import type { SignatureAlgorithm } from '../spec/jws.ts'
+import type { RevocationHit } from '../spec/revocation.ts'
 import type { Deny, Principal, Trail } from './decision.ts'
 import { deny } from './decision.ts'
 import type { TrustedIssuer } from './verify.ts'
@@ -30,10 +31,10 @@ export type AskedAnswer =
   | { readonly kind: 'unavailable' | 'invalid' | 'overloaded'; readonly retryAfterS: number }
 
 /**
- * Whether a token is on a list; `stale`: nobody can tell. A number (`on_stale: introspect`): the issuer itself has to
- * have been asked after that time (monotonic ms).
+ * Whether a token is on a list, and what it was found by; `stale`: nobody can tell. A number (`on_stale: introspect`):
+ * the issuer itself has to have been asked after that time (monotonic ms).
  */
-export type Revocation = 'clear' | 'revoked' | 'stale' | number
+export type Revocation = 'clear' | RevocationHit | 'stale' | number
 
 /**
  * What the gateway needs to know from elsewhere. Each is a function, so that the whole path runs without a socket. A
@@ -83,8 +84,14 @@ const askedReasons = {
 /** What the lists say of a token; a list that is too old is made up for by an issuer that was asked since. */
 export function checkRevocation(revocation: Revocation, trail?: Trail): Deny | undefined {
   const passed = revocation === 'clear' || typeof revocation === 'number'
-  const is = typeof revocation === 'number' ? 'list too old, issuer asked instead' : revocation
-  trail?.({ stage: 'revocation', passed, is, wanted: 'clear' })
+  trail?.({ stage: 'revocation', passed, is: revocationSaid(revocation), wanted: 'clear' })
   if (passed) return undefined
-  return deny(revocation === 'revoked' ? 'token_revoked' : 'blacklist_stale')
+  return deny(revocation === 'stale' ? 'blacklist_stale' : 'token_revoked')
+}
+
+function revocationSaid(revocation: Revocation): string {
+  if (typeof revocation === 'string') return revocation
+  if (typeof revocation === 'number') return 'list too old, issuer asked instead'
+  const { kind, cause } = revocation
+  return `revoked by its ${kind}, on ${cause === 'local' ? "the operator's own list" : `the issuer's list (cause ${cause})`}`
 }

@@ -13,6 +13,8 @@ export type BlacklistLookups = {
   readonly ask: (jti: string) => boolean | Promise<LookupAnswer>
   /** Drops the answers; those on their way still reach who asked, and are not kept. */
   readonly forget: () => void
+  /** Why a token could not be asked for, the first time since the answers were last forgotten. */
+  readonly failure: () => string | undefined
 }
 
 /** What asking about single tokens needs. */
@@ -33,8 +35,8 @@ export function createBlacklistLookups({ clock, lookup, onFailure }: BlacklistLo
   const queue = createBoundedQueue({ maxInFlight: 64, maxQueued: 256, maxWaitMs: 500 }, { clock })
   let generation = 0
   let generationMs = 0
-  let failed = false
-  return { ask, forget }
+  let failure: string | undefined
+  return { ask, forget, failure: () => failure }
 
   function ask(jti: string): boolean | Promise<LookupAnswer> {
     return (
@@ -56,8 +58,8 @@ export function createBlacklistLookups({ clock, lookup, onFailure }: BlacklistLo
     } catch (error) {
       if (!(error instanceof FeedFailed || error instanceof QueueFull)) throw error
       // Once: while the issuer is down there is one of these for every request.
-      if (!failed) onFailure(error.message)
-      failed = true
+      if (failure === undefined) onFailure(error.message)
+      failure ??= error.message
       return 'stale'
     }
   }
@@ -66,6 +68,6 @@ export function createBlacklistLookups({ clock, lookup, onFailure }: BlacklistLo
     answers.clear()
     generation += 1
     generationMs = clock.monotonicMs()
-    failed = false
+    failure = undefined
   }
 }

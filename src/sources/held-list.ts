@@ -39,6 +39,8 @@ export type FeedState = {
   readonly totalLive: number
   /** Whether tokens that are not found in memory are asked for. */
   readonly lookups: boolean
+  /** Why one of them could not be asked for, since the last good poll; undefined where all could. */
+  readonly lookupFailure: string | undefined
   /** When the last good poll started; undefined: never. */
   readonly lastSuccessWallMs: number | undefined
   readonly ageMs: number | undefined
@@ -69,7 +71,7 @@ const foundByLookup: RevocationHit = { kind: 'jti', cause: 'admin' }
 export function createHeldList(
   options: { readonly maxStalenessMs: number; readonly cacheSize: number },
   holding: Holding,
-  { clock, lookups }: { readonly clock: Clock; readonly lookups: Pick<BlacklistLookups, 'ask'> },
+  { clock, lookups }: { readonly clock: Clock; readonly lookups: Pick<BlacklistLookups, 'ask' | 'failure'> },
 ): HeldList {
   return { check, state, purge }
 
@@ -113,6 +115,7 @@ export function createHeldList(
       entries: held === undefined ? 0 : held.index.size() + (held.inherited?.size() ?? 0),
       totalLive: held?.totalLive ?? 0,
       lookups: held !== undefined && isIncomplete(held, nowS(held, clock)),
+      lookupFailure: lookups.failure(),
       lastSuccessWallMs: good?.wallMs,
       ageMs: good === undefined ? undefined : clock.monotonicMs() - good.startedMs,
       stale: isStale(),

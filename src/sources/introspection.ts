@@ -53,7 +53,12 @@ type Answer =
 export type Introspection = {
   /** An answer to a question sent after `afterMs` (monotonic): one kept, one under way, or a new one. */
   readonly ask: (token: string, afterMs: number) => Answer | Promise<Answer>
-  readonly state: () => { readonly circuit: 'closed' | 'open' | 'half_open'; readonly inFlight: number }
+  readonly state: () => {
+    readonly circuit: 'closed' | 'open' | 'half_open'
+    readonly inFlight: number
+    /** Why the last question was not answered; undefined where it was. */
+    readonly failure: string | undefined
+  }
 }
 
 const limits = { maxBodyBytes: 65_536, deadlineMs: 2000 } as const
@@ -76,7 +81,7 @@ export function createIntrospection(
   const breaker = createBreaker(breakerLimits, { clock })
   let lastTrouble: string | undefined
   let pausedUntilMs = Number.NEGATIVE_INFINITY
-  return { ask, state: () => ({ circuit: breaker.state(), inFlight: queue.inFlight() }) }
+  return { ask, state: () => ({ circuit: breaker.state(), inFlight: queue.inFlight(), failure: lastTrouble }) }
 
   function ask(token: string, afterMs: number): Answer | Promise<Answer> {
     const kept = inactive.get(token, clock.monotonicMs())

@@ -1,6 +1,179 @@
 import assert from 'node:assert/strict'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import path from 'node:path'
 import { test } from 'node:test'
-import { openWorld } from '../acceptance/harness.ts'
+import type { Explanation } from '../../src/app/explain.ts'
+import { keys } from '../acceptance/forge.ts'
+import type { World } from '../acceptance/harness.ts'
+import { openWorld, until } from '../acceptance/harness.ts'
+import type { Reply, StubIssuer } from '../acceptance/stub-issuer.ts'
+
+/** What failed last, and its stage. */
+function failedIn({ steps }: Explanation): { readonly stage: string; readonly is: string } | undefined {
+  const found = steps.findLast(({ passed }) => !passed)
+  return found && { stage: found.stage, is: found.is }
+}
+
+async function explained(world: World, token: string | undefined, url = '/a/1', method = 'GET'): Promise<Explanation> {
+  return await world.app.explain({ method, url, token })
+}
+
+const requests = [
+  { method: 'get', url: '/public', reason: 'request_malformed', stage: 'request.method', is: 'get' },
+  { method: 'TRACE', url: '/public', reason: 'request_malformed', stage: 'request.method', is: 'TRACE' },
+  { url: 'http://a..b/public', reason: 'request_malformed', stage: 'request.host', is: 'a..b' },
+  { url: 'http://evil.test/public', reason: 'request_malformed', stage: 'request.host', is: 'evil.test' },
+  { url: '/public/..', reason: 'path_rejected', stage: 'request.path', is: '/public/..' },
+  { url: '/public/%zz', reason: 'path_rejected', stage: 'request.path', is: '/public/%zz' },
+] as const
+for (const { url, reason, stage, is, ...asked } of requests) {
+  const method = 'method' in asked ? asked.method : 'GET'
+  test(`explain() says which part of a request is wrong: ${method} ${url}`, async () => {
+    await using world = await openWorld({ more: { hosts: ['api.test', 'b.test'] } })
+
+    const explanation = await explained(world, undefined, url, method)
+
+    assert.equal(explanation.reason, reason)
+    assert.deepEqual(failedIn(explanation), { stage, is })
+    assert.equal(explanation.hint?.includes('api.test, b.test'), is === 'evil.test')
+  })
+}
+
+test('explain() takes every method that the front door takes, those without a name in Node too', async () => {
+  await using world = await openWorld()
+
+  assert.equal((await explained(world, world.mint(), '/any/1', 'BREW')).decision, 'allow')
+})
+
+test("explain() says that a JWT's issuer was not asked, so that a logout is not seen; where it was, it says nothing", async () => {
+  await using world = await openWorld({ b: { revocation: 'introspect' } })
+  const token = world.mintB()
+  world.b.tokens.set(token, { active: true })
+  const asked = async (token: string) =>
+    (await explained(world, token, '/any/1')).steps.filter(({ stage }) => stage === 'introspect').length
+
+  assert.equal(await asked(world.mint()), 1)
+  assert.equal(await asked(token), 0)
+})
+
+test('explain() says by what, and on whose list, a token is revoked', async () => {
+  const folder = mkdtempSync(path.join(tmpdir(), 'postern-'))
+  const file = path.join(folder, 'denied.yaml')
+  writeFileSync(file, JSON.stringify({ version: 1, entries: [{ kind: 'sub', value: 'mallory' }] }))
+  try {
+    await using world = await openWorld({
+      a: { blacklist: { url: 'ISS_A/blacklist' } },
+      more: { blacklist: { local: { file } } },
+      before: (a) => a.revoked.push({ kind: 'jti', value: 'one' }),
+    })
+    const own = await explained(world, world.mint({ claims: { sub: 'mallory' } }))
+    const fed = await explained(world, world.mint({ claims: { jti: 'one' } }))
+
+    assert.deepEqual(failedIn(own), { stage: 'revocation', is: "revoked by its sub, on the operator's own list" })
+    assert.deepEqual(failedIn(fed), {
+      stage: 'revocation',
+      is: "revoked by its jti, on the issuer's list (cause owner)",
+    })
+  } finally {
+    rmSync(folder, { recursive: true })
+  }
+})
+
+const answers = [
+  { what: 'a status', reply: { status: 401, json: {} }, reason: 'introspection_invalid', says: 'status is 401' },
+  {
+    what: 'HTML',
+    reply: { headers: { 'Content-Type': 'text/html' }, body: '<p>' },
+    reason: 'introspection_invalid',
+    says: 'media type',
+  },
+  { what: 'a breakdown', reply: { status: 500, json: {} }, reason: 'introspection_unavailable', says: 'status is 500' },
+  { what: 'no aud', reply: { json: { active: true } }, reason: 'audience_mismatch', says: '`require_aud: false`' },
+  { what: 'inactive', reply: { json: { active: false } }, reason: 'token_inactive', says: 'introspection.client_id' },
+] as const
+for (const { what, reply, reason, says } of answers) {
+  test(`explain() says what an introspection came to that lets nobody in: ${what}`, async () => {
+    await using world = await openWorld({ before: (a) => scripted(a, '/introspect', reply) })
+
+    const explanation = await explained(world, 'an-opaque-token')
+
+    assert.equal(explanation.reason, reason)
+    assert.ok(explanation.hint?.includes(says), explanation.hint ?? '')
+  })
+}
+
+test('explain() names the issuers that answer 400 about their own JWTs, for a JWT alone', async () => {
+  await using world = await openWorld({
+    a: { revocation: 'introspect' },
+    before: (a) => scripted(a, '/introspect', { status: 400, json: {} }),
+  })
+  const hints = [await explained(world, world.mint()), await explained(world, 'an-opaque-token')].map(
+    ({ hint }) => hint,
+  )
+
+  assert.deepEqual(
+    hints.map((hint) => [hint?.includes('status is 400'), hint?.includes('node-oidc-provider')]),
+    [
+      [true, true],
+      [true, false],
+    ],
+  )
+})
+
+test('explain() says of keys whether they are missing, too old, or perhaps older than the one wanted', async () => {
+  await using world = await openWorld({ a: { jwks: { cool_down: '1h' } } })
+  const other = () => world.mint({ key: keys.attacker, kid: 'other' })
+  // The one look that the cool-down allows.
+  await explained(world, other())
+  const newer = await explained(world, other())
+  world.pass(3_600_001)
+  const old = await explained(world, world.mint())
+  await using never = await openWorld({
+    ready: false,
+    before: (a) => scripted(a, '/jwks', { status: 502, json: {} }),
+  })
+  await until(() => never.logs().includes('jwks_failed'), 'the fetch')
+  const missing = await explained(never, never.mint())
+
+  for (const { reason } of [newer, old, missing]) assert.equal(reason, 'keys_unavailable')
+  assert.match(newer.hint ?? '', /3 keys, and the one of this token may be newer/)
+  assert.match(old.hint ?? '', /3 keys, too old/)
+  assert.match(missing.hint ?? '', /not loaded yet; Cannot load keys: status is 502, wanted 200/)
+})
+
+test('explain() tells a list that is missing from one too old, and from a token that could not be asked for', async () => {
+  const feed = { url: 'ISS_A/blacklist' }
+  await using never = await openWorld({
+    a: { blacklist: feed },
+    ready: false,
+    before: (a) => scripted(a, '/blacklist', { status: 401, json: {} }),
+  })
+  await until(() => never.logs().includes('poll_failed'), 'the poll')
+  await until(() => never.count(`postern_jwks_keys{issuer="${never.a.url}"}`) > 0, 'the keys')
+  await using crowded = await openWorld({
+    a: { blacklist: feed },
+    more: { blacklist: { cache_size: 1 } },
+    before(a) {
+      for (const value of ['one', 'two']) a.revoked.push({ kind: 'jti', value })
+      scripted(a, '/blacklist/lookup', { status: 500, json: {} })
+    },
+  })
+  const missing = await explained(never, never.mint())
+  const unasked = await explained(crowded, crowded.mint())
+  crowded.pass(300_001)
+  const old = await explained(crowded, crowded.mint())
+
+  for (const { reason } of [missing, unasked, old]) assert.equal(reason, 'blacklist_stale')
+  assert.match(missing.hint ?? '', /not loaded yet; Cannot read the blacklist: status is 401/)
+  assert.match(unasked.hint ?? '', /1 entries; of this token: Cannot read the blacklist: status is 500/)
+  assert.match(old.hint ?? '', /1 entries, too old/)
+})
+
+/** Has an issuer answer one of its paths like this. */
+function scripted(issuer: StubIssuer, at: string, reply: Reply): void {
+  issuer.answer = ({ path }) => (path === at ? reply : undefined)
+}
 
 test('explain() counts nothing of what requests are counted by: nobody sent this one', async () => {
   await using world = await openWorld({ a: { blacklist: { url: 'ISS_A/blacklist' } } })

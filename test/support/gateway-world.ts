@@ -14,6 +14,7 @@ import { createGateway } from '../../src/gateway.ts'
 import { parseIntrospectionAnswer } from '../../src/spec/introspection.ts'
 import type { VerificationKey } from '../../src/spec/jwk.ts'
 import { vetJwk } from '../../src/spec/jwk.ts'
+import type { RevocationHit } from '../../src/spec/revocation.ts'
 import type { TestClock } from './clock.ts'
 import { createTestClock, startS } from './clock.ts'
 import type { Signer } from './tokens.ts'
@@ -35,6 +36,9 @@ const rules = rulesOptions.parse([
   { id: 'other', match: { path: '/other' }, issuers: [other] },
   { id: 'open', match: { path: '/open' }, public: true },
 ])
+
+/** What a list says of a token that is revoked by its `jti`. */
+export const listed: RevocationHit = { kind: 'jti', cause: 'admin' }
 
 /** What the gateway asks for on the way, in order, and what a test has it told. */
 export type World = {

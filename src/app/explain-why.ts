@@ -1,0 +1,65 @@
+// What `explain` says beyond the comparison that failed: how the issuer's sources are, and the traps of real issuers.
+import type { Decision, Deny, TrailStep } from '../decision/decision.ts'
+import type { IssuerSources } from './issuer-sources.ts'
+import { sourceSaid } from './probes.ts'
+
+/**
+ * Why a denial is one, as far as its issuer's sources or habits are the cause: sentences, or nothing.
+ *
+ * @param failed The comparison that failed.
+ * @param sources Those of the issuer that the token is of; undefined where that is not known.
+ */
+export function whyDenied(
+  { reason, form }: Deny,
+  failed: TrailStep | undefined,
+  sources: IssuerSources | undefined,
+): readonly string[] {
+  if (sources === undefined) return []
+  switch (reason) {
+    case 'keys_unavailable':
+      return [keysSaid(sources)]
+    case 'introspection_unavailable':
+    case 'introspection_invalid': {
+      const failure = sources.introspection?.state().failure
+      if (failure === undefined) return []
+      const isRefused = form === 'jwt' && failure.includes('status is 400')
+      return isRefused ? [`${failure}.`, refusesJwts] : [`${failure}.`]
+    }
+    case 'blacklist_stale':
+      return [listSaid(sources)]
+    case 'token_inactive':
+      return failed?.stage === 'introspect.active' ? [inactive] : []
+    case 'audience_mismatch':
+      return form !== 'jwt' && failed?.is === 'none' ? [unnamed] : []
+    default:
+      return []
+  }
+}
+
+const refusesJwts =
+  'Some issuers answer 400 about their own JWTs (node-oidc-provider): `revocation: blacklist` does not ask them.'
+const inactive =
+  'Some issuers (Keycloak) say so of every token whose aud does not name introspection.client_id; and logout and not-before are seen by the issuer only.'
+const unnamed = "Some issuers' answers name no audience at all: `require_aud: false` takes those."
+
+/** What an allow says nothing of: a step for a JWT whose issuer was not asked; undefined for any other decision. */
+export function unseenStep(decision: Decision): TrailStep | undefined {
+  if (decision.kind === 'deny' || decision.principal?.form !== 'jwt' || decision.principal.askedMs !== undefined)
+    return undefined
+  const is = 'not asked (revocation: blacklist), so logout and not-before at the issuer are not seen'
+  return { stage: 'introspect', passed: true, is, wanted: 'nothing' }
+}
+
+function keysSaid({ jwks }: IssuerSources): string {
+  const set = jwks.state()
+  const said = sourceSaid(set, `${set.keys} keys`)
+  const isGood = set.loaded && !set.stale && set.failure === undefined
+  return `Keys: ${said}${isGood ? ', and the one of this token may be newer (jwks.cool_down)' : ''}.`
+}
+
+function listSaid({ blacklist }: IssuerSources): string {
+  const feed = blacklist?.state()
+  if (feed === undefined) return 'Blacklist: none.'
+  const said = sourceSaid(feed, `${feed.entries} entries`)
+  return `Blacklist: ${said}${feed.lookupFailure === undefined ? '' : `; of this token: ${feed.lookupFailure}`}.`
+}
