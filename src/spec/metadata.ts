@@ -32,7 +32,14 @@ export function metadataUrls(issuer: string): readonly string[] {
  *   character for character (RFC 8414 §3.3): else one issuer could speak for another.
  */
 export function parseMetadata(document: JsonObject, issuer: string): IssuerMetadata | string {
-  if (document['issuer'] !== issuer) return 'its issuer is not the configured one'
+  const named = document['issuer']
+  if (named !== issuer) {
+    // The usual mistake is told. The name itself is not: it is a server's text.
+    const isNear = typeof named === 'string' && withoutSlash(named) === withoutSlash(issuer)
+    return isNear
+      ? `its issuer is the configured ${issuer} but for a closing slash`
+      : `its issuer is not the configured ${issuer}`
+  }
   const { jwks_uri, introspection_endpoint } = document
   for (const url of [jwks_uri, introspection_endpoint]) {
     if (url !== undefined && !(typeof url === 'string' && /^https?:\/\/[^\s/?#@]+(?:[/?][^\s#]*)?$/.test(url)))
@@ -42,4 +49,8 @@ export function parseMetadata(document: JsonObject, issuer: string): IssuerMetad
     jwks_uri: jwks_uri as string | undefined, // both checked above
     introspection_endpoint: introspection_endpoint as string | undefined,
   }
+}
+
+function withoutSlash(url: string): string {
+  return url.endsWith('/') ? url.slice(0, -1) : url
 }
