@@ -132,7 +132,7 @@ export function createUpstreamSession(
         if (problem === 'timeout') doubt()
         const isLost = isRefused || session?.destroyed === true || socket.destroyed
         const isUnlucky = isReused && !hasHeard && isLost && problem === 'reset'
-        pool.failed(problem, { request, events, isUnlucky })
+        pool.failed(problem, { request, events, isUnlucky, isUnsent: false })
       },
       closed(id, code) {
         streams -= 1

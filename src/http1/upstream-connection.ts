@@ -32,6 +32,8 @@ export type LostRequest = {
   readonly events: AnswerEvents
   /** Whether its connection had served another request, and closed before a byte of an answer (RFC 9112 §9.3.1). */
   readonly isUnlucky: boolean
+  /** Whether no byte of it was written, and none of a body was taken for it. */
+  readonly isUnsent: boolean
 }
 
 /** A connection, given to one request at a time. */
@@ -123,7 +125,7 @@ export function createUpstreamConnection(
     hasAnswered = false
     isPaused = false
     const { method, target, lines, identity, framing, upgrade } = given
-    hasUploaded = framing === 'none' || framing === 0
+    hasUploaded = isBodiless(given)
     let head = `${method} ${target} HTTP/1.1\r\n${requestLines.format(lines)}`
     if (identity !== undefined) head += identity.text
     if (framing === 'chunked') head += 'Transfer-Encoding: chunked\r\n'
@@ -165,8 +167,7 @@ export function createUpstreamConnection(
    */
   function cannotWrite(error: Error): void {
     isDeaf = true
-    const { framing = 'none' } = request ?? {}
-    if (framing === 'none' || framing === 0 || !writer.hasBegun()) socket.destroy(error)
+    if (request === undefined || isBodiless(request) || !writer.hasBegun()) socket.destroy(error)
     else why = error.message
   }
 
@@ -276,9 +277,9 @@ export function createUpstreamConnection(
       state = 'closed'
       leave()
     } else {
+      resume()
       state = 'idle'
       deadline.atMs = deadlines.nowMs() + keepAliveMs
-      resume()
       pool.idle()
     }
     listener?.end(found)
@@ -333,19 +334,17 @@ export function createUpstreamConnection(
   function lose(problem: UpstreamProblem): void {
     if (state === 'closed') return
     const [lostRequest, listener] = [request, events]
-    const wasConnecting = state === 'connecting'
     const hadHead = state === 'body' || state === 'raw'
     state = 'closed'
     events = undefined
     leave()
     if (listener === undefined || lostRequest === undefined) return
     if (hadHead) listener.failed(problem)
-    else
-      pool.failed(wasConnecting ? 'connect' : problem, {
-        request: lostRequest,
-        events: listener,
-        isUnlucky: served > 0 && !hasAnswered && problem === 'reset',
-      })
+    else {
+      const isUnlucky = served > 0 && !hasAnswered && problem === 'reset'
+      const isUnsent = !writer.hasBegun() && isBodiless(lostRequest)
+      pool.failed(problem, { request: lostRequest, events: listener, isUnlucky, isUnsent })
+    }
   }
 
   /** Nobody waits for anything here any more. */
@@ -374,4 +373,8 @@ export function createUpstreamConnection(
     if (state !== 'raw') deadline.atMs = deadlines.nowMs() + limits.bodyMs
     socket.resume()
   }
+}
+
+function isBodiless({ framing }: UpstreamRequest): boolean {
+  return framing === 'none' || framing === 0
 }

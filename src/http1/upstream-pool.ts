@@ -144,9 +144,10 @@ export function createUpstreamPool(endpoints: Endpoints, limits: PoolLimits, dea
     enter(waiting, places.choose(waiting.triesLeft, failed))
   }
 
-  function retry(place: OwnPlace, problem: UpstreamProblem, { request, events, isUnlucky }: LostRequest): void {
+  function retry(place: OwnPlace, problem: UpstreamProblem, lost: LostRequest): void {
+    const { request, events, isUnlucky, isUnsent } = lost
     // A kept connection may be closed by the other side just as it is used again: that is nobody's failure.
-    if (isUnlucky && request.repeatable) {
+    if (isUnlucky && (request.repeatable || isUnsent)) {
       enter(waitingOf(request, events, true), places.choose(0))
       return
     }

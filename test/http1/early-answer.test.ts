@@ -27,7 +27,8 @@ async function openUpstream() {
       connected: nothing,
       answered: nothing,
       idle: () => told.push('idle'),
-      failed: (problem, { isUnlucky }) => told.push(`${isUnlucky ? 'unlucky ' : ''}${problem}`),
+      failed: (problem, { isUnlucky, isUnsent }) =>
+        told.push(`${isUnlucky ? 'unlucky ' : ''}${isUnsent ? 'unsent ' : ''}${problem}`),
       closed: () => told.push('closed'),
     },
   )
@@ -137,7 +138,7 @@ test('createUpstreamConnection() takes nothing for an answer to a request of whi
   it.send(plain)
   await it.tells(2)
 
-  assert.deepEqual(it.told, ['closed', 'unlucky reset'])
+  assert.deepEqual(it.told, ['closed', 'unlucky unsent reset'])
 })
 
 for (const { what, request } of [

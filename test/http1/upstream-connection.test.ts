@@ -312,6 +312,17 @@ for (const { says, keptMs } of promises) {
   })
 }
 
+test('createUpstreamConnection() is kept no longer where the last of an answer had to wait for the client', async () => {
+  await using peer = await openPeer()
+  using pool = openPool([peer.endpoint], { keepAliveMs: 4000, bodyMs: 60_000 })
+  const asked = ask(pool, {}, { data: () => asked.exchange().pause() })
+  assert.equal(await asked.outcome, 'end')
+
+  pool.time.pass(4000)
+
+  await until(() => peer.open() === 0, 'the end of the connection')
+})
+
 test('createUpstreamConnection() whose upstream keeps it for no time is not used again, though somebody waits for it', async () => {
   await using peer = await openPeer(() => ok.replace('\r\n\r\n', '\r\nKeep-Alive: timeout=0\r\n\r\n'))
   using pool = openPool([peer.endpoint], { connections: 1 })
@@ -377,6 +388,26 @@ test('createUpstreamConnection() repeats once, and on a new connection, though o
   assert.equal(dead.size, 2)
   assert.equal(peer.accepted.length, 4)
 })
+
+for (const { what, change, outcome } of [
+  { what: 'a POST without a body again', change: post, outcome: 'end' },
+  { what: 'a POST with an empty body again', change: { ...post, framing: 0 }, outcome: 'end' },
+  { what: 'no POST with a body again', change: { ...post, framing: 4 }, outcome: 'reset' },
+] as const)
+  test(`createUpstreamConnection() is sent ${what} of which not a byte was written when it turns out to be of no use`, async () => {
+    await using peer = await openPeer()
+    using pool = openPool([peer.endpoint])
+    await ask(pool).outcome
+    await sleep(5)
+
+    // Both in one turn: what has come is read before anything is written.
+    peer.accepted[0]?.socket.write('HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n')
+    const asked = ask(pool, change)
+
+    assert.equal(await asked.outcome, outcome)
+    assert.equal(peer.accepted[0]?.requests, 1)
+    assert.equal(peer.requests(), outcome === 'end' ? 2 : 1)
+  })
 
 const unrepeated = [
   { what: 'that is not idempotent', change: post, warm: true, bytes: '' },
