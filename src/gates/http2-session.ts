@@ -43,6 +43,8 @@ const lastStreamId = 2 ** 31 - 1000
 // After so many streams that we called off a session is spent: upstreams count them, and close it to all who share it
 // (nghttp2 from a thousand on, Envoy from five hundred), since to them it is one client that takes its requests back.
 const mostCancelled = 200
+// In MB, as at the front door (`http2.ts`), and why.
+const noLimit = 1_000_000
 // RFC 9113 §7, ENHANCE_YOUR_CALM: how an upstream says that a session costs it too much.
 const enhanceYourCalm = 11
 
@@ -193,7 +195,7 @@ function sessionOptions({ response }: UpstreamLimits): ClientSessionOptions {
   const options: ServerSessionOptions = {
     settings: { enablePush: false, maxHeaderListSize: bytes + 32 * count },
     maxHeaderListPairs: count + 1,
-    maxSessionMemory: 64,
+    maxSessionMemory: noLimit,
     // As at the front door: what is odd comes to us, to be refused, and what is said twice is passed on twice.
     strictFieldWhitespaceValidation: false,
     strictSingleValueFields: false,

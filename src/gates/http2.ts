@@ -35,6 +35,9 @@ export type Http2Connection = {
 const maxStreams = 100
 // Requests that a client may take back, or break, in a second. More is no change of mind (CVE-2023-44487, CVE-2025-8671).
 const maxSpoiledPerS = 100
+// In MB. Node never takes off what was still to be sent on a stream that was reset, and would refuse every stream of the
+// session in the end. What a session holds is bounded by its streams and by what each of them may have to send.
+const noLimit = 1_000_000
 // RFC 9113 §7.
 const enhanceYourCalm = 11
 // RFC 9113 §6.8: GOAWAY, of no error and no stream that would not be served. Written by hand: after one that node sends,
@@ -201,6 +204,7 @@ function sessionOptions({ request }: ServerLimits): ServerOptions {
     },
     maxHeaderListPairs: 2 * fields.count + 4,
     maxSessionRejectedStreams: maxStreams,
+    maxSessionMemory: noLimit,
     // White space around a value comes to us, to be refused: nghttp2 would drop the field, and the request pass.
     strictFieldWhitespaceValidation: false,
     // What an upstream says twice is passed on twice.

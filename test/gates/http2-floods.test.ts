@@ -57,6 +57,26 @@ for (const { count, codesThen } of [
   })
 }
 
+test('serveHttp2() goes on after hundreds of answers that a client has called off before it took them', async () => {
+  await using pair = await openPair()
+  // RFC 9113 §6.5.2: SETTINGS_INITIAL_WINDOW_SIZE, 0. So all that is answered waits.
+  using client = connectFrames(pair.port, Buffer.of(0, 4, 0, 0, 0, 0))
+  let stream = 1
+  for (let round = 0; round < 3; round += 1) {
+    const ids = Array.from({ length: 90 }, (_, at) => stream + at * 2)
+    stream += 180
+    client.send(...ids.map((id) => headers(id, requestFields('/big'))))
+    for (const id of ids) await client.frame((each) => each.type === 'headers' && each.stream === id)
+    client.send(...ids.map((id) => reset(id, codes.cancel)))
+    // 100 in a second are borne.
+    await sleep(1010)
+  }
+
+  client.send(headers(stream, plain), windowUpdate(stream, 1000))
+
+  assert.equal(await outcomeOf(client, stream), '200')
+})
+
 /** What makes a server reset a stream that it serves (CVE-2025-8671), `stream` being open and its request under way. */
 const provoked: readonly { readonly how: string; readonly frames: (stream: number) => Buffer }[] = [
   { how: 'a window of more than 2^31', frames: (stream) => windowUpdate(stream, 2 ** 31 - 1) },
