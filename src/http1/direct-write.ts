@@ -2,6 +2,7 @@
 // a long answer tells whether its bytes are still needed. What Node's own streams do it with is not documented; where any
 // of it is missing or forbidden, they do it.
 import { Socket } from 'node:net'
+import type { Writable } from 'node:stream'
 import { giveBackLater } from './lent-reads.ts'
 
 type Request = { oncomplete?: (status: number) => void }
@@ -108,6 +109,31 @@ export function createDirectWrite(socket: Socket, failed?: (error: Error) => voi
     hasFailed = failed !== undefined
     if (failed === undefined) socket.destroy(error)
     else failed(error)
+  }
+}
+
+/**
+ * Has a socket live on when a write of its stream fails, as when one of a `DirectWrite` does: what came before may be here,
+ * unread. What is written afterwards is dropped. (`_write` and `_writev` are what streams are documented to implement.)
+ *
+ * @param failed Told of the first that fails.
+ */
+export function surviveFailedWrites(socket: Socket, failed: (error: Error) => void): void {
+  const own: Socket & Pick<Writable, '_write' | '_writev'> = socket
+  const write = own._write.bind(socket)
+  const writev = own._writev?.bind(socket)
+  let hasFailed = false
+  own._write = (chunk, encoding, done) => (hasFailed ? done() : write(chunk, encoding, surviving(done)))
+  if (writev !== undefined) own._writev = (chunks, done) => (hasFailed ? done() : writev(chunks, surviving(done)))
+
+  function surviving(done: (error?: Error | null) => void): typeof done {
+    return (error) => {
+      if (error !== undefined && error !== null && !hasFailed && !socket.destroyed) {
+        hasFailed = true
+        failed(error)
+      }
+      done(hasFailed ? null : error)
+    }
   }
 }
 

@@ -1,6 +1,6 @@
 // RFC 9112 §6 and §7.1, the writing half: a head and its body to a socket, in as few writes as there are.
 import type { Socket } from 'node:net'
-import { createDirectWrite } from './direct-write.ts'
+import { createDirectWrite, surviveFailedWrites } from './direct-write.ts'
 import { copiedBytes } from './exchange.ts'
 import { copyOf, createLineFormatter } from './field-lines.ts'
 import { giveBack, giveBackLater, keep } from './lent-reads.ts'
@@ -49,9 +49,10 @@ export function formatAnswerHead(status: number, reason: string, passed: readonl
   return text
 }
 
-/** Makes the writer of one socket. `failed` is as for `createDirectWrite`; where the socket itself writes, it is destroyed. */
+/** Makes the writer of one socket. `failed` is told when a write fails; absent: the socket is destroyed, with the error. */
 export function createMessageWriter(socket: Socket, failed?: (error: Error) => void): MessageWriter {
   const directWrite = createDirectWrite(socket, failed)
+  if (failed !== undefined) surviveFailedWrites(socket, failed)
   let out = ''
   let chunked = false
   let isDue = false

@@ -1,10 +1,14 @@
 // An upstream that answers before it has the whole request, and closes: what it said counts, as far as it is whole.
 import assert from 'node:assert/strict'
+import { once } from 'node:events'
 import { test } from 'node:test'
+import { connect, createSecureContext, TLSSocket } from 'node:tls'
 import { poolLimits, upstreamOptions } from '../../src/gates/options.ts'
 import type { Deadline } from '../../src/http1/deadlines.ts'
 import type { AnswerEvents, UpstreamExchange, UpstreamRequest } from '../../src/http1/exchange.ts'
 import { createUpstreamConnection } from '../../src/http1/upstream-connection.ts'
+import { createAuthority, skip } from './certificates.ts'
+import type { Pair } from './pair.ts'
 import { openPair } from './pair.ts'
 import { settle, until } from './served.ts'
 import { plain } from './upstream-peer.ts'
@@ -13,8 +17,8 @@ const posted = { ...plain, method: 'POST', framing: 10_000_000, repeatable: fals
 const nothing = () => {}
 
 /** A connection to `far`, and all that it tells. */
-async function openUpstream() {
-  const pair = await openPair()
+async function openUpstream(opening: Promise<Pair> = openPair()) {
+  const pair = await opening
   const told: string[] = []
   let exchange: UpstreamExchange | undefined
   let nowMs = 0
@@ -66,6 +70,20 @@ async function openUpstream() {
   }
 }
 
+/** The same under TLS: what is written at the far end is on its way at once, and then only the connection below it ends. */
+async function openTlsPair(): Promise<Pair> {
+  using authority = createAuthority()
+  const { cert, key } = authority.issue('app', 'DNS:app.test')
+  const below = await openPair()
+  const far = new TLSSocket(below.far, { isServer: true, secureContext: createSecureContext({ cert, key }) })
+  const near = connect({ socket: below.near, ca: authority.ca, servername: 'app.test' })
+  near.on('error', nothing)
+  far.on('error', nothing)
+  await once(near, 'secureConnect')
+  await settle()
+  return { ...below, near, far: Object.assign(far, { resetAndDestroy: () => below.far.resetAndDestroy() }) }
+}
+
 /** One that has answered before. */
 async function openServed() {
   const it = await openUpstream()
@@ -88,7 +106,7 @@ async function openDeaf() {
   return it
 }
 
-for (const { says, text, told } of [
+const spoken = [
   {
     says: 'a whole answer',
     text: 'HTTP/1.1 413 Content Too Large\r\nContent-Length: 2\r\n\r\nno',
@@ -111,24 +129,28 @@ for (const { says, text, told } of [
   },
   { says: 'half of a head', text: 'HTTP/1.1 413 No\r\nConte', told: ['closed', 'reset'] },
   { says: 'nothing', text: '', told: ['closed', 'reset'] },
-])
+] as const
+for (const { says, text, told } of spoken)
   for (const isWhole of [false, true])
-    test(`createUpstreamConnection() takes ${says} of an upstream that is gone when ${isWhole ? 'the last' : 'more'} of a request is written`, async () => {
-      await using it = await openUpstream()
-      it.send()
-      it.write()
-      await settle()
+    for (const by of ['TCP', 'TLS'] as const)
+      test(`createUpstreamConnection() takes ${says} of an upstream that is gone when ${isWhole ? 'the last' : 'more'} of a request is written by ${by}`, {
+        skip: by === 'TLS' && skip,
+      }, async () => {
+        await using it = await openUpstream(by === 'TLS' ? openTlsPair() : openPair())
+        it.send()
+        it.write()
+        await settle()
 
-      if (text !== '') it.far.write(text, 'latin1')
-      it.far.resetAndDestroy()
-      // Not read yet: the write is told that the connection is no more.
-      it.write()
-      if (isWhole) it.finish()
-      await it.tells(told.length)
+        if (text !== '') it.far.write(text, 'latin1')
+        it.far.resetAndDestroy()
+        // Not read yet: the write is told that the connection is no more.
+        it.write()
+        if (isWhole) it.finish()
+        await it.tells(told.length)
 
-      assert.deepEqual(it.told, told)
-      assert.equal(it.near.destroyed, true)
-    })
+        assert.deepEqual(it.told, told)
+        assert.equal(it.near.destroyed, true)
+      })
 
 test('createUpstreamConnection() takes nothing for an answer to a request of which it has not written a byte', async () => {
   await using it = await openServed()
