@@ -60,7 +60,7 @@ export function openExchange(
   deadlines.watch(deadline)
   deadline.atMs = deadlines.nowMs() + limits.headMs
   stream.on('headers', () => {
-    // 1xx is between the upstream and us (RFC 9110 §15.2).
+    // Interim answers end here.
     interim += 1
     if (interim > maxInterim) lose('reset')
   })

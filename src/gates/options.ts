@@ -14,13 +14,19 @@ export const limitsOptions = z.strictObject({
   headers: count(10_000).prefault(100).describe('Header lines of a request; over it 431.'),
   header: count(1_048_576).prefault(12_288).describe('One header, name and value; over it 431.'),
   target: count(65_536).prefault(8192).describe('The target of a request; over it 414.'),
-  head_timeout: wait.prefault('10s').describe('For the head of a request.'),
+  head_timeout: wait
+    .prefault('10s')
+    .describe('For the head of a request; of HTTP/2, for its greeting (then `idle_timeout` counts).'),
   request_timeout: wait
     .prefault('60s')
     .describe('For a whole request; one that takes longer must keep `min_body_rate`.'),
   min_body_rate: count(1_000_000_000).prefault(1024).describe('Bytes a second, once `request_timeout` has passed.'),
   idle_timeout: wait.prefault('65s').describe("Between two requests; longer than a load balancer's."),
-  write_timeout: wait.prefault('60s').describe('How long a client may take no byte of its answer.'),
+  write_timeout: wait
+    .prefault('60s')
+    .describe(
+      'How long what a client has not taken may wait: until about a third of the buffers on the way to it is free.',
+    ),
   connections: count(1_000_000).prefault(10_000).describe('Over it connections are dropped, and counted.'),
   requests_per_connection: count(1_000_000_000).prefault(10_000).describe('After so many a connection is closed.'),
 })

@@ -215,7 +215,7 @@ export function createUpstreamConnection(
         switchTo(head, rest)
         return
       }
-      // 1xx is between the upstream and us (RFC 9110 §15.2).
+      // Interim answers end here.
       if (interim > maxInterim) {
         lose('reset')
         return
