@@ -48,7 +48,7 @@ const urlForm = /^(?:(https?):\/\/([^/?#\s]+))?(\/[^\s]*)?$/
  */
 export async function explain(
   question: Question,
-  { serving, sources }: Pick<Running, 'serving' | 'sources'>,
+  { configuration, serving, sources }: Running,
   clock: Clock,
 ): Promise<Explanation> {
   const [matched, scheme, authority, path] = urlForm.exec(question.url) ?? []
@@ -63,6 +63,14 @@ export async function explain(
     authorization: question.token === undefined ? [] : [`Bearer ${question.token}`],
     arrivedMs: clock.monotonicMs(),
     certificate: question.certificate,
+  }
+  const { limits } = configuration.options
+  // As the front door has it: before anything else is read.
+  if (raw.target.length > limits.target) {
+    const is = `${raw.target.length} bytes`
+    const wanted = `at most ${limits.target}, as limits.target says`
+    const step = { stage: 'request.target', passed: false, is, wanted }
+    return describe({ ...deny('too_large'), status: 414 }, [step], sources)
   }
   const request = readAccessRequest(raw, serving)
   if (request.kind === 'deny') return describe(request, [wrongPart(raw, serving.hosts)], sources)
@@ -98,7 +106,7 @@ function wrongPart(raw: RawRequest, hosts: ReadonlySet<string>): TrailStep {
 }
 
 const plainPaths =
-  'one that reads in one way and is not too long: no . or .. segment, no //, nothing beyond ASCII, no escape that is broken or is of a dot, a backslash or a control'
+  'one that reads in one way and has at most 256 segments: no . or .. segment, no //, nothing beyond ASCII, no escape that is broken or is of a dot, a backslash or a control'
 
 function describe(decision: Decision, steps: readonly TrailStep[], sources: readonly IssuerSources[]): Explanation {
   const about = { reason: decision.reason, rule: decision.rule?.id, steps }

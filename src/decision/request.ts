@@ -53,7 +53,6 @@ export type CanonicalPath = {
   readonly encoded: number
 }
 
-const maxTargetBytes = 8192
 const maxSegments = 256
 const maxHostBytes = 261 // a name of 255 and a port
 // The layers of escaping judged where a rule allows `%25`; nobody's URL has more.
@@ -61,7 +60,6 @@ const maxLayers = 4
 
 const malformed = deny('request_malformed')
 const rejected = deny('path_rejected')
-const tooLong: Deny = { kind: 'deny', reason: 'too_large', status: 414 }
 
 // As rules spell them: to an upstream that folds case, `post` would be a POST that no rule for POST has judged.
 const methodName = /^[A-Z][A-Z0-9_-]{0,31}$/
@@ -80,10 +78,10 @@ const escapes = /%[0-9A-Fa-f]{2}/g
 const escapeRuns = /(?:%[0-9A-Fa-f]{2})+/g
 
 /**
- * Reads the method, target and `Host` of one request.
+ * Reads the method, target and `Host` of one request. How long a target may be is the caller's to judge.
  *
  * @param options `hosts`: the names we answer for, lower-case, without port; empty for any valid one.
- * @returns The request, or a denial: `request_malformed`, `path_rejected`, or `too_large` (414).
+ * @returns The request, or a denial: `request_malformed` or `path_rejected`.
  * @see RFC 9112 §3.2 and product.md §10
  */
 export function readAccessRequest(
@@ -91,7 +89,6 @@ export function readAccessRequest(
   options: { readonly hosts: ReadonlySet<string> },
 ): AccessRequest | Deny {
   const { method, authorization, arrivedMs } = raw
-  if (raw.target.length > maxTargetBytes) return tooLong
   if (!plainMethods.has(method) && (!methodName.test(method) || refusedMethods.has(method))) return malformed
   const authority = raw.host[0]
   if (authority === undefined || raw.host.length !== 1) return malformed

@@ -25,11 +25,17 @@ const requests = [
   { url: 'http://a..b/public', reason: 'request_malformed', stage: 'request.host', is: 'a..b' },
   { url: 'http://evil.test/public', reason: 'request_malformed', stage: 'request.host', is: 'evil.test' },
   { url: '/public/..', reason: 'path_rejected', stage: 'request.path', is: '/public/..' },
+  {
+    url: `/${'a'.repeat(9000)}`,
+    reason: 'too_large',
+    stage: 'request.target',
+    is: '9001 bytes',
+  },
   { url: '/public/%zz', reason: 'path_rejected', stage: 'request.path', is: '/public/%zz' },
 ] as const
 for (const { url, reason, stage, is, ...asked } of requests) {
   const method = 'method' in asked ? asked.method : 'GET'
-  test(`explain() says which part of a request is wrong: ${method} ${url}`, async () => {
+  test(`explain() says which part of a request is wrong: ${method} ${url.slice(0, 40)}`, async () => {
     await using world = await openWorld({ more: { hosts: ['api.test', 'b.test'] } })
 
     const explanation = await explained(world, undefined, url, method)
@@ -39,6 +45,14 @@ for (const { url, reason, stage, is, ...asked } of requests) {
     assert.equal(explanation.hint?.includes('api.test, b.test'), is === 'evil.test')
   })
 }
+
+test('explain() takes a target as long as the front door does', async () => {
+  await using world = await openWorld({ more: { limits: { target: 9000 } } })
+  const statusOf = async (url: string) => (await explained(world, undefined, url)).status
+
+  assert.equal(await statusOf(`/public/${'a'.repeat(9000 - 8)}`), null)
+  assert.equal(await statusOf(`/public/${'a'.repeat(9000 - 7)}`), 414)
+})
 
 test('explain() takes every method that the front door takes, those without a name in Node too', async () => {
   await using world = await openWorld()

@@ -190,11 +190,8 @@ test('readAccessRequest() answers for the names in hosts only, whatever their ca
   assert.equal(reasonOf({ host: ['evil.test'] }, ['api.test']), 'request_malformed')
 })
 
-test('readAccessRequest() takes a target of 8192 bytes, and answers 414 to one more', () => {
-  const target = `/${'a'.repeat(8191)}`
-
-  assert.equal(reasonOf({ target }), 'none')
-  assert.deepEqual(read({ target: `${target}a` }), { kind: 'deny', reason: 'too_large', status: 414 })
+test('readAccessRequest() leaves the length of a target to whoever reads it off the wire', () => {
+  assert.equal(reasonOf({ target: `/${'a'.repeat(65_535)}` }), 'none')
 })
 
 test('readAccessRequest() takes 256 segments, and rejects one more', () => {
@@ -386,7 +383,9 @@ type PathCase = {
   readonly cls: string
   readonly tolerated: readonly string[]
 }
-const rows: readonly PathCase[] = existsSync(vectors) ? JSON.parse(readFileSync(vectors, 'utf8')).cases : []
+const cases: readonly PathCase[] = existsSync(vectors) ? JSON.parse(readFileSync(vectors, 'utf8')).cases : []
+// What is over `limits.target` is refused on the wire: test/acceptance has those.
+const rows = cases.filter(({ raw }) => raw.length <= 8192)
 const table = compileRules(
   rulesOptions.parse([
     { match: { path: '/public/**', methods: ['GET'] }, public: true },
@@ -406,7 +405,7 @@ for (const { id, raw, cls, tolerated } of rows) {
     const request = read({ target: Buffer.from(raw).toString('latin1') })
     const rule = request.kind === 'deny' ? request : table.match(request)
     let seen = '401'
-    if (rule.kind === 'deny') seen = { no_rule: '403', too_large: '414' }[rule.reason as string] ?? '400'
+    if (rule.kind === 'deny') seen = rule.reason === 'no_rule' ? '403' : '400'
     else if (rule.public && request.kind === 'request') seen = `forward ${request.path}${request.query}`
 
     assert.ok(tolerated.includes(seen), seen)

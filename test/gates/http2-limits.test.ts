@@ -3,6 +3,7 @@ import assert from 'node:assert/strict'
 import { connect as connectSession } from 'node:http2'
 import { test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { limitsOptions, serverLimits } from '../../src/gates/options.ts'
 import type { Field } from '../support/h2-frames.ts'
 import {
   codes,
@@ -28,6 +29,13 @@ const large = Array.from({ length: 8 }, (_, at) => [`x-${at}`, 'a'.repeat(8192)]
 const heads = [
   { what: 'a target of 8 KiB', fields: requestFields(`/${'a'.repeat(8191)}`), want: '200' },
   { what: 'a target of 8 KiB and 1', fields: requestFields(`/${'a'.repeat(8192)}`), want: '414 too_large' },
+  { what: 'a target of 10,000', fields: requestFields(`/${'a'.repeat(9999)}`), target: 10_000, want: '200' },
+  {
+    what: 'a target of 10,000 and 1',
+    fields: requestFields(`/${'a'.repeat(10_000)}`),
+    target: 10_000,
+    want: '414 too_large',
+  },
   { what: 'a hundred fields', fields: requestFields('/a', fieldsOf(100)), want: '200' },
   { what: 'a hundred and one fields', fields: requestFields('/a', fieldsOf(101)), want: '431 too_large' },
   { what: 'fields of 16 KiB', fields: requestFields('/a', sized(16_384)), want: '200' },
@@ -49,9 +57,10 @@ const heads = [
   { what: 'fields of 64 KiB', fields: requestFields('/a', large), want: `reset ${codes.calm}` },
   { what: 'three hundred fields', fields: requestFields('/a', fieldsOf(300)), want: `reset ${codes.calm}` },
 ] as const
-for (const { what, fields, want } of heads) {
+const { request: usual } = serverLimits(limitsOptions.parse({}))
+for (const { what, fields, want, ...more } of heads) {
   test(`serveHttp2() answers ${want} to ${what}`, async () => {
-    await using pair = await openPair()
+    await using pair = await openPair({ request: { ...usual, ...more } })
     using client = connectFrames(pair.port)
     // Until our SETTINGS are acknowledged they do not hold.
     await settled(client)

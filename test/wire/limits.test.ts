@@ -54,6 +54,13 @@ const heads: readonly {
     refused: '414 too_large',
   },
   {
+    name: 'target over its default',
+    limits: { target: 20_000 },
+    costing: (much) => get('', `/open/${'a'.repeat(much - 6)}`),
+    most: 20_000,
+    refused: '414 too_large',
+  },
+  {
     name: 'header_bytes',
     limits: { header_bytes: 500 },
     costing: (much) => get(`X-A: ${'a'.repeat(100)}\r\nX-B: ${'b'.repeat(much - hostLine - 107 - 7)}\r\n`),
