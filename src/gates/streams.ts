@@ -43,10 +43,14 @@ type Watched = OpenStream & {
   /** When it was first found to be no longer allowed. */
   deniedMs: number | undefined
   why: CutReason | undefined
+  /** Since when a verdict is waited for; undefined where none is. */
+  askedMs: number | undefined
 }
 
 // A second, and looks that are a little early must not make it one and a half.
 const everyMs = 950
+// A look-up ends within 3 s; what takes this long is a bug, which must not hold a stream open.
+const maxAskedMs = 10_000
 
 /** Makes the watch of one process. It has no timer of its own, and costs nothing while there is no stream. */
 export function createStreams(deps: StreamsDeps): Streams {
@@ -56,7 +60,7 @@ export function createStreams(deps: StreamsDeps): Streams {
   let emptied: (() => void) | undefined
   return {
     open(stream) {
-      const watched: Watched = { ...stream, deniedMs: undefined, why: undefined }
+      const watched: Watched = { ...stream, deniedMs: undefined, why: undefined, askedMs: undefined }
       if (open.size === 0) {
         deadlines.watch(deadline)
         deadline.atMs = deadlines.nowMs() + everyMs
@@ -79,19 +83,40 @@ export function createStreams(deps: StreamsDeps): Streams {
     const { gateway, streamGraceMs } = serving()
     for (const each of open) {
       if (each.why !== undefined) each.abort()
+      else if (each.askedMs !== undefined) remind(each, each.askedMs)
       else if (each.deniedMs === undefined || deadlines.nowMs() >= each.deniedMs + streamGraceMs) judge(each)
     }
 
     function judge(each: Watched): void {
       try {
         const found = gateway.recheck(each.allow)
-        if (found instanceof Promise) found.then((denied) => act(each, denied, streamGraceMs)).catch(failed)
+        if (found instanceof Promise) wait(each, found, streamGraceMs)
         else act(each, found, streamGraceMs)
       } catch (error) {
-        failed(error)
-        cut(each, 'internal_error')
+        giveUp(each, error)
       }
     }
+  }
+
+  function wait(each: Watched, verdict: Promise<Deny | undefined>, graceMs: number): void {
+    each.askedMs = deadlines.nowMs()
+    verdict
+      .finally(() => {
+        each.askedMs = undefined
+      })
+      .then((denied) => act(each, denied, graceMs))
+      .catch((error) => giveUp(each, error))
+  }
+
+  /** Asks no second time while the first answer is on its way. */
+  function remind(each: Watched, askedMs: number): void {
+    const forMs = deadlines.nowMs() - askedMs
+    if (forMs >= maxAskedMs) giveUp(each, new Error(`Cannot judge a stream: no verdict for ${forMs} ms`))
+  }
+
+  function giveUp(each: Watched, error: unknown): void {
+    failed(error)
+    cut(each, 'internal_error')
   }
 
   function act(each: Watched, denied: Deny | undefined, graceMs: number): void {

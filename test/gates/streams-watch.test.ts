@@ -1,6 +1,7 @@
 // The watch alone, with a clock and a verdict that the test gives.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { setImmediate as turn } from 'node:timers/promises'
 import { preflightAllow } from '../../src/decision/cors.ts'
 import type { Deny } from '../../src/decision/decision.ts'
 import { deny } from '../../src/decision/decision.ts'
@@ -52,7 +53,7 @@ function watchOne(graceMs: number, verdict: (seconds: number) => ReturnType<Gate
       for (let at = 0; at < seconds * 2; at += 1) {
         nowMs += 500
         if (watched !== undefined && watched.atMs <= nowMs) watched.expire()
-        await Promise.resolve()
+        await turn()
       }
     },
   }
@@ -116,8 +117,31 @@ test('createStreams() ends a stream it cannot judge: a bug must not hold one ope
     throw new Error('broken')
   })
   await it.pass(1)
+  const later = watchOne(60_000, () => Promise.reject(new Error('broken')))
+  await later.pass(1)
 
-  assert.deepEqual(it.told.slice(1), ['failed Error: broken', 'cut internal_error at 1'])
+  const told = ['failed Error: broken', 'cut internal_error at 1']
+  assert.deepEqual(it.told.slice(1), told)
+  assert.deepEqual(later.told.slice(1), told)
+})
+
+test('createStreams() asks no second time while a verdict is waited for, and waits for none for ever', async () => {
+  const slow = Promise.withResolvers<undefined>()
+  const it = watchOne(0, (seconds) => (seconds === 1 ? slow.promise : undefined))
+  await it.pass(8)
+  assert.equal(it.judged(), 1)
+  slow.resolve(undefined)
+  await it.pass(2)
+  assert.equal(it.judged(), 3)
+  assert.deepEqual(it.told, ['opened event_stream'])
+
+  const never = watchOne(0, () => new Promise(() => {}))
+  await never.pass(11)
+  assert.equal(never.judged(), 1)
+  assert.deepEqual(never.told.slice(1), [
+    'failed Error: Cannot judge a stream: no verdict for 10000 ms',
+    'cut internal_error at 11',
+  ])
 })
 
 test('createStreams().shutDown() cuts all, and resolves when they have ended', async () => {
