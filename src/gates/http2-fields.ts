@@ -9,6 +9,7 @@ const malformed: HeadProblem = { kind: 'malformed' }
 const targetTooLarge: HeadProblem = { kind: 'target_too_large' }
 const headTooLarge: HeadProblem = { kind: 'head_too_large' }
 const whiteAround = /^[\t ]|[\t ]$/
+// RFC 9110 §15; those below 200 are heads apart, which Node tells apart.
 const status = /^[2-5]\d\d$/
 const pseudoNames: ReadonlySet<string> = new Set([':method', ':scheme', ':authority', ':path'])
 // §8.2.2. What speaks of the connection means nothing here, and much to whatever reads on behind us.

@@ -39,7 +39,8 @@ const none: readonly string[] = []
 // Enough for nearly every head, and little to make a text of where a body follows.
 const firstLook = 2048
 const headEnd = Buffer.from('\r\n\r\n')
-const statusCode = /^[1-9]\d\d$/
+// RFC 9110 §15: 100 to 599. Of what is beyond, each reader behind us would make something else.
+const statusCode = /^[1-5]\d\d$/
 const outsideReason = /[^\t -~\x80-\xff]/
 const version = 'HTTP/1.'
 

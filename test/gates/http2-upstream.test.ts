@@ -458,6 +458,26 @@ for (const { what, fields, endFlag, outcome } of [
   })
 }
 
+for (const { status, outcome } of [
+  { status: '599', outcome: '599 ' },
+  { status: '600', outcome: '502 upstream_reset' },
+  { status: '999', outcome: '502 upstream_reset' },
+  { status: '2000', outcome: '502 upstream_reset' },
+  { status: 'OK', outcome: '502 upstream_reset' },
+]) {
+  test(`createHttp2Upstream() makes ${outcome} of an answer whose status is ${status}`, async () => {
+    await using upstream = await openRawUpstream((socket) => {
+      socket.once('data', () => {
+        socket.write(frame('settings', 0, 0, ''))
+        setTimeout(() => socket.write(headers(1, [[':status', status]])), 100)
+      })
+    })
+    await using door = await openDoorTo(upstream.port)
+
+    assert.equal(await ask(door, 'GET', '/a'), outcome)
+  })
+}
+
 test('createHttp2Upstream() passes trailers both ways, and a HEAD, a 204 and a 304 as they are', async () => {
   const got: unknown[] = []
   await using pair = await openPair((stream, path) => {

@@ -77,6 +77,8 @@ const noStatusLine = [
   { sent: 'HTTP/1.1 20', because: 'two digits' },
   { sent: 'HTTP/1.1 2000', because: 'four digits' },
   { sent: 'HTTP/1.1 099 x', because: 'a status below 100' },
+  { sent: 'HTTP/1.1 600 x', because: 'a status above 599' },
+  { sent: 'HTTP/1.1 999 x', because: 'a status far above 599' },
   { sent: 'HTTP/1.1 +20 x', because: 'a sign' },
   { sent: 'HTTP/1.1 2 0 x', because: 'a space in the status' },
   { sent: 'HTTP/1.1 0x5 x', because: 'hexadecimal' },

@@ -42,7 +42,7 @@ export type Reading = Message | Unfinished | Broken
 
 const tchar = "[!#$%&'*+.^_`|~0-9A-Za-z-]"
 const requestLine = new RegExp(`^(${tchar}+) ([!-~\\x80-\\xff]+) HTTP/(1\\.[01])$`)
-const statusLine = /^HTTP\/(1\.[01]) (\d{3}) [\t -~\x80-\xff]*$/
+const statusLine = /^HTTP\/(1\.[01]) ([1-5]\d{2}) [\t -~\x80-\xff]*$/
 const fieldLine = new RegExp(`^(${tchar}+):[\\t ]*([\\t -~\\x80-\\xff]*)$`)
 const length = /^(?:0|[1-9]\d{0,15})$/
 // RFC 9112 §7.1.1 without its "bad white space".

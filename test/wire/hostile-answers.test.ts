@@ -214,6 +214,8 @@ for (const [bytes, status] of [
   [`HTTP/1.1 200 OK\r\nX-A: ${'a'.repeat(70_000)}\r\nContent-Length: 2\r\n\r\nok`, 502],
   [`HTTP/1.1 200 OK\r\n${`X-A: ${'a'.repeat(2000)}\r\n`.repeat(30)}Content-Length: 2\r\n\r\nok`, 200],
   [`HTTP/1.1 200 OK\r\n${`X-A: ${'a'.repeat(2000)}\r\n`.repeat(35)}Content-Length: 2\r\n\r\nok`, 502],
+  ['HTTP/1.1 599 x\r\nContent-Length: 2\r\n\r\nok', 599],
+  ['HTTP/1.1 600 x\r\nContent-Length: 2\r\n\r\nok', 502],
   [`HTTP/1.1 200 ${'a'.repeat(70_000)}\r\nContent-Length: 2\r\n\r\nok`, 502],
 ] as const)
   test(`an answer of ${bytes.length} bytes that begins ${JSON.stringify(bytes.slice(0, 50))} is ${status}`, async () => {
