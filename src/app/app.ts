@@ -21,6 +21,7 @@ import type { Explanation, Question } from './explain.ts'
 import { explain } from './explain.ts'
 import { createGatewayMetrics } from './metrics.ts'
 import { createProbes, registerDataPlane, registerGauges } from './probes.ts'
+import { createRereading } from './rereading.ts'
 import { createSecrets } from './secrets.ts'
 import { shortHash } from './short-hash.ts'
 import { createUpstreamHealth } from './upstream-health.ts'
@@ -101,7 +102,8 @@ export async function startApp(
     restart: () => needsRestart(atStart, running.configuration.options),
     workers: () => workers,
   })
-  const open: { close: () => unknown }[] = []
+  const rereading = createRereading(source, { ...powers, watched: watchedFiles, onChange: reload })
+  const open: { close: () => unknown }[] = [rereading]
   // Before the listeners: the issuers answer meanwhile.
   for (const each of running.sources) each.start()
   try {
@@ -201,7 +203,7 @@ export async function startApp(
   /** One new object, swapped in one assignment; what does not load changes nothing (product.md §2). */
   function reload(): 'reloaded' | 'unchanged' | 'refused' {
     certificates?.reload()
-    const next = readConfiguration(source, { env, readFile, fileMode })
+    const next = rereading.read()
     if (next.kind === 'refused')
       return refuse(next.problems.map((each) => `${each.file}:${each.line}:${each.column}: ${each.message}`))
     const before = running
