@@ -61,7 +61,7 @@ export function readConfiguration(
   const loaded = loadFile(source.file, source.read, (text) => {
     const parsed = load(gatewayOptions, { file: source.file, text }, deps, (options, whole) => [
       ...findGatewayConflicts(options, whole),
-      ...findMissingFiles(options, readFile),
+      ...findMissingFiles(options, readFile, readReal),
       ...findMore(options),
     ])
     return parsed.kind === 'refused' ? parsed : { ...parsed, text }
@@ -104,8 +104,16 @@ function readOnce(path: string, files: Map<string, Buffer>, readFile: (path: str
   return bytes
 }
 
-/** Files a configuration names that cannot be used, each at the key that names it; none where files are not looked at. */
-export function findMissingFiles(options: GatewayOptions, readFile: LoadDeps['readFile']): readonly CrossFinding[] {
+/**
+ * Files a configuration names that cannot be used, each at the key that names it; none where files are not looked at.
+ *
+ * @param readSecret Reads those that are secrets.
+ */
+export function findMissingFiles(
+  options: GatewayOptions,
+  readFile: LoadDeps['readFile'],
+  readSecret = readFile,
+): readonly CrossFinding[] {
   if (readFile === undefined) return []
   const named = options.issuers.flatMap(({ jwks, http }, at) => [
     { path: ['issuers', at, 'jwks', 'file'], file: jwks.file },
@@ -122,7 +130,7 @@ export function findMissingFiles(options: GatewayOptions, readFile: LoadDeps['re
     const wrong = problemOf(file, '', readFile) ?? ('vet' in rest ? rest.vet(readFile(file)) : undefined)
     return wrong === undefined ? [] : [{ path, message: wrong }]
   })
-  return [...missing, ...findUpstreamFileConflicts(options.upstream, readFile)]
+  return [...missing, ...findUpstreamFileConflicts(options.upstream, readFile, readSecret)]
 }
 
 /**

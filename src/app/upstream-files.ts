@@ -53,14 +53,19 @@ export function createUpstreamFiles(options: TlsOptions, { clock, readFile, log 
   }
 }
 
-/** What is wrong with the files, at the key that names it; they can be read. */
+/**
+ * What is wrong with the files, at the key that names it; they can be read.
+ *
+ * @param readSecret Reads the key.
+ */
 export function findUpstreamFileConflicts(
   { tls }: Pick<UpstreamOptions, 'tls'>,
   readFile: (path: string) => Buffer,
+  readSecret = readFile,
 ): readonly CrossFinding[] {
   if (tls === undefined) return []
   try {
-    readContext(tls, readFile)
+    readContext(tls, readFile, readSecret)
     return []
   } catch (error) {
     // What cannot be read at all is told of each file.
@@ -70,7 +75,12 @@ export function findUpstreamFileConflicts(
   }
 }
 
-function readContext({ ca, cert, key }: TlsOptions, readFile: (path: string) => Buffer): UpstreamContext {
-  const read = (source: TlsOptions['ca']) => (source === undefined ? undefined : readFile(source.file).toString('utf8'))
-  return createUpstreamContext({ ca: read(ca), cert: read(cert), key: read(key) })
+function readContext(
+  { ca, cert, key }: TlsOptions,
+  readFile: (path: string) => Buffer,
+  readSecret = readFile,
+): UpstreamContext {
+  const text = (source: TlsOptions['ca'], read: (path: string) => Buffer) =>
+    source && read(source.file).toString('utf8')
+  return createUpstreamContext({ ca: text(ca, readFile), cert: text(cert, readFile), key: text(key, readSecret) })
 }

@@ -3,6 +3,7 @@ import { test } from 'node:test'
 import { rootCertificates } from 'node:tls'
 import { readConfiguration } from '../../src/app/configuration.ts'
 import { shortHash } from '../../src/app/short-hash.ts'
+import { createAuthority, skipWithoutOpenssl as skip } from '../support/certificates.ts'
 
 const text = JSON.stringify({
   version: 1,
@@ -43,6 +44,32 @@ test('readConfiguration() keeps the files it has read, each read once, and no se
   assert.deepEqual([...read.files.keys()].sort(), ['/ca.pem', '/denied.yaml'])
   assert.equal(read.files.get('/denied.yaml')?.toString(), contents['/denied.yaml'])
   assert.deepEqual(reads.filter((path) => path !== '/secret').sort(), ['/ca.pem', '/denied.yaml'])
+})
+
+test('readConfiguration() keeps the certificate for the upstream, and judges it by its key without keeping that', {
+  skip,
+}, () => {
+  using authority = createAuthority()
+  const [pair, other] = [authority.issue('gateway'), authority.issue('other')]
+  const secure = JSON.parse(text)
+  secure.upstream = { url: 'https://127.0.0.1:9', tls: { cert: { file: '/cert.pem' }, key: { file: '/key.pem' } } }
+  const written = { ...source, read: () => JSON.stringify(secure) }
+  const files = { ...contents, '/cert.pem': pair.cert, '/key.pem': pair.key }
+  const readWith = (key: string) =>
+    readConfiguration(written, {
+      env: {},
+      readFile: readFrom({ ...files, '/key.pem': key }),
+      fileMode: () => 0o400,
+    })
+
+  const wrong = readWith(other.key)
+  const read = readWith(pair.key)
+
+  assert.deepEqual(wrong.kind === 'refused' && wrong.problems.map((each) => each.path), ['upstream.tls.key.file'])
+  assert.ok(read.kind === 'loaded', JSON.stringify(read))
+  assert.deepEqual([...read.files.keys()].sort(), ['/ca.pem', '/cert.pem', '/denied.yaml'])
+  const handed = Object.fromEntries([...read.files].map(([path, bytes]) => [path, bytes.toString()]))
+  assert.equal(readConfiguration(written, { env: {}, readNamed: readFrom(handed) }).kind, 'loaded')
 })
 
 test('readConfiguration() of what was handed over needs no file and no secret, and is the same', () => {
