@@ -35,16 +35,27 @@ export function createUpstreamFiles(options: TlsOptions, { clock, readFile, log 
   const watched = paths.length === 0 ? undefined : watchFiles(() => paths, { clock, onChange })
   let context: UpstreamContext
   try {
-    context = readContext(options, readFile)
+    context = read()
   } catch (error) {
     watched?.close()
     throw error
   }
   return { context: () => context, close: () => watched?.close() }
 
+  function read(): UpstreamContext {
+    try {
+      return readContext(options, readFile)
+    } catch (error) {
+      if (!(error instanceof MaterialRefused)) throw error
+      // Of up to three files, whoever mends one must know which.
+      const file = `upstream.tls.${error.part}.file ${options[error.part]?.file}`
+      throw new MaterialRefused(error.part, `Cannot use ${file}: ${error.message}`, { cause: error })
+    }
+  }
+
   function onChange(): void {
     try {
-      context = readContext(options, readFile)
+      context = read()
       log.info('upstream_tls_renewed')
     } catch (error) {
       // Certificate and key are two files: between the two changes they do not fit. What was good stays in use.

@@ -1,0 +1,48 @@
+import assert from 'node:assert/strict'
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import { createUpstreamFiles } from '../../src/app/upstream-files.ts'
+import { until } from '../acceptance/harness.ts'
+import { createAuthority, skipWithoutOpenssl as skip } from '../support/certificates.ts'
+
+const clock = { wallMs: Date.now, monotonicMs: () => performance.now() }
+const readFile = (path: string) => readFileSync(path)
+
+for (const part of ['ca', 'cert', 'key'] as const) {
+  test(`createUpstreamFiles() names the file of upstream.tls.${part} where that is the one that cannot be used`, {
+    skip,
+  }, async () => {
+    using authority = createAuthority()
+    const directory = mkdtempSync(join(tmpdir(), 'postern-'))
+    const at = (name: string) => join(directory, `${name}.pem`)
+    const good = { ca: authority.ca, ...authority.issue('gateway') }
+    const write = (contents: Readonly<Record<string, string>>) => {
+      for (const [name, pem] of Object.entries(contents)) writeFileSync(at(name), pem)
+    }
+    const logged: (readonly [event: string, error: string])[] = []
+    const note = (event: string, fields: Readonly<Record<string, unknown>> = {}) =>
+      void logged.push([event, String(fields['error'])])
+    const options = { ca: { file: at('ca') }, cert: { file: at('cert') }, key: { file: at('key') } }
+    const deps = { clock, readFile, log: { info: note, error: note } }
+    const begins = `Cannot use upstream.tls.${part}.file ${at(part)}: `
+    try {
+      write({ ...good, [part]: 'x' })
+      assert.throws(
+        () => createUpstreamFiles(options, deps),
+        (error: Error) => error.message.startsWith(begins),
+      )
+      write(good)
+      const files = createUpstreamFiles(options, deps)
+      write({ [part]: 'y' })
+      await until(() => logged.length > 0, 'the refusal')
+      files.close()
+
+      assert.equal(logged[0]?.[0], 'upstream_tls_refused')
+      assert.ok(logged[0]?.[1].startsWith(begins), logged[0]?.[1])
+    } finally {
+      rmSync(directory, { recursive: true })
+    }
+  })
+}
