@@ -75,8 +75,7 @@ export function serveStream(
       if (isLive() && !hasResponded) stream.additionalHeaders({ ':status': 100 })
     },
     begin(status, _reason, lines) {
-      // RFC 9110 §15: what is no status is taken for a failure.
-      head = [':status', status > 599 ? '500' : String(status), ...(status === 205 ? withoutLength(lines) : lines)]
+      head = [':status', String(status), ...(status === 205 ? withoutLength(lines) : lines)]
       // Node sends none with these.
       if (status === 204 || status === 205 || status === 304) takesNoBody = true
     },
