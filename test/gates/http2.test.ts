@@ -4,7 +4,16 @@ import { once } from 'node:events'
 import { connect as connectSession } from 'node:http2'
 import { test } from 'node:test'
 import type { Field } from '../support/h2-frames.ts'
-import { connectFrames, flags, frame, headers, outcomeOf, requestFields } from '../support/h2-frames.ts'
+import {
+  connectFrames,
+  flags,
+  frame,
+  headers,
+  outcomeOf,
+  readAnswer,
+  requestFields,
+  windowUpdate,
+} from '../support/h2-frames.ts'
 import { openDoor, openUpstream } from './door.ts'
 
 async function openPair() {
@@ -285,6 +294,23 @@ test('openFrontDoor() takes the beginning of HTTP/2 in parts, and none behind a 
   assert.equal(await outcomeOf(client, 1), '200')
   const late = await pair.door.send('GET /a HTTP/1.1\r\nHost: a.test\r\n\r\nPRI * HTTP/2.0\r\n\r\nSM\r\n\r\n')
   assert.match(late, /^HTTP\/1\.1 200 [\s\S]*HTTP\/1\.1 400 /)
+})
+
+test('serveHttp2() keeps what a client has no room for as it came, whatever others read meanwhile', async () => {
+  await using upstream = await openUpstream((request, response) => {
+    response.end((request.url === '/a' ? 'a' : 'b').repeat(1000))
+  })
+  await using door = await openDoor(upstream.port)
+  // RFC 9113 §6.5.2: SETTINGS_INITIAL_WINDOW_SIZE, 0.
+  using client = connectFrames(door.door.port, Buffer.of(0, 4, 0, 0, 0, 0))
+  client.send(headers(1, plain))
+  await client.frame(({ type }) => type === 'headers')
+
+  const other = await door.send('GET /b HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n')
+  client.send(windowUpdate(1, 1000))
+
+  assert.ok(other.endsWith('b'.repeat(1000)))
+  assert.equal(readAnswer(await client.stream(1)).body, 'a'.repeat(1000))
 })
 
 test('serveHttp2() counts and tells of every request that it sees, once', async () => {
