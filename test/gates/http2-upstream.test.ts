@@ -4,6 +4,7 @@ import { once } from 'node:events'
 import type { ServerHttp2Session, ServerHttp2Stream, ServerOptions } from 'node:http2'
 import { connect as connectSession, createServer } from 'node:http2'
 import type { AddressInfo } from 'node:net'
+import { connect } from 'node:net'
 import { text } from 'node:stream/consumers'
 import { test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -360,6 +361,30 @@ test('createHttp2Upstream() times out an upstream that stops reading a request',
   await using pair = await openPair((stream) => void stream.pause(), { headMs: 500 })
 
   assert.equal(await pair.post('/a', 'a'.repeat(2_000_000)), '504 upstream_timeout')
+})
+
+test('createHttp2Upstream() keeps what the upstream has no room for as it came, whatever others read meanwhile', async () => {
+  const bodies: Promise<string>[] = []
+  await using pair = await openPair(
+    (stream) => void bodies.push(text(stream)),
+    {},
+    { settings: { initialWindowSize: 0 } },
+  )
+  const letters = ['a', 'b', 'c']
+  await using clients = new AsyncDisposableStack()
+  for (const [at, letter] of letters.entries()) {
+    const client = clients.adopt(connect(pair.door.door.port, '127.0.0.1'), (each) => void each.destroy())
+    client.write('POST /a HTTP/1.1\r\nHost: a.test\r\nContent-Length: 1000\r\n\r\n')
+    await until(() => bodies.length > at, 'the request')
+    client.write(letter.repeat(1000))
+  }
+
+  pair.sessions[0]?.settings({ initialWindowSize: 65_535 })
+
+  assert.deepEqual(
+    await Promise.all(bodies),
+    letters.map((letter) => letter.repeat(1000)),
+  )
 })
 
 test('createHttp2Upstream() sends nothing more on a session whose upstream is gone without a word', async () => {
