@@ -1,6 +1,8 @@
 // `workers: 2`, with the real program and real processes: who serves, and what becomes of it when one of them ends.
 import assert from 'node:assert/strict'
+import { connect } from 'node:net'
 import { availableParallelism } from 'node:os'
+import { text } from 'node:stream/consumers'
 import { test } from 'node:test'
 import { setTimeout as wait } from 'node:timers/promises'
 import { until } from '../support/gateway-process.ts'
@@ -75,6 +77,16 @@ test('startWorkers() shares evenly again after connections were closed on one si
 
   const shares = (await world.workers()).map(({ connections }) => connections)
   for (const share of shares) assert.ok(Math.abs(share - 30) <= 3, shares.join(' and '))
+})
+
+test('a worker answers a client that has closed its side behind its request', async () => {
+  await using world = await openWorkers()
+  await world.gateway.ready()
+  const client = connect({ port: world.gateway.proxyPort, host: '127.0.0.1', allowHalfOpen: true })
+
+  client.end('GET /open HTTP/1.1\r\nHost: api.test\r\n\r\n')
+
+  assert.match(await text(client), /^HTTP\/1\.1 200 /)
 })
 
 test('connections over the limit of each worker are dropped, and counted together', async () => {
