@@ -6,9 +6,11 @@ import { join } from 'node:path'
 import { test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { createSocketOpener } from '../../src/http1/upstream-socket.ts'
+import type { Asked, Peer, Pool } from './upstream-peer.ts'
 import { ask, ok, openPeer, openPool, until } from './upstream-peer.ts'
 
 const post = { method: 'POST', repeatable: false } as const
+const switching = 'HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n'
 
 const oddities = [
   { what: 'bytes come behind an answer with a length', bytes: `${ok}HTTP/1.1 200 OK\r\n` },
@@ -156,9 +158,7 @@ test('createUpstreamConnection() is closed when an answer is given up in its mid
 })
 
 test('createUpstreamConnection() tells an upstream that has switched protocols of the end, and hears of its own', async () => {
-  await using peer = await openPeer(
-    () => 'HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n',
-  )
+  await using peer = await openPeer(() => switching)
   using pool = openPool([peer.endpoint])
   const switched = ask(pool, { upgrade: 'echo' })
   await until(() => switched.switchedTo() !== undefined, 'the switch')
@@ -170,9 +170,7 @@ test('createUpstreamConnection() tells an upstream that has switched protocols o
 })
 
 test('createUpstreamConnection() passes bytes both ways after a 101 that was asked for, and is used no more', async () => {
-  await using peer = await openPeer((_, request) =>
-    request === 1 ? 'HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\nhello' : ok,
-  )
+  await using peer = await openPeer((_, request) => (request === 1 ? `${switching}hello` : ok))
   using pool = openPool([peer.endpoint])
   const switched = ask(pool, { upgrade: 'echo' })
   await until(() => switched.body() === 'hello', 'the first words')
@@ -187,6 +185,49 @@ test('createUpstreamConnection() passes bytes both ways after a 101 that was ask
   assert.equal(peer.accepted.length, 2)
   switched.exchange().abort()
   await until(() => peer.accepted[0]?.isClosed === true, 'the end of the first connection')
+})
+
+/** Switches protocols with a peer that reads nothing then, and sends more than there is room for. */
+async function holdBack(peer: Peer, pool: Pool): Promise<{ readonly asked: Asked; readonly drained: () => boolean }> {
+  let drained = false
+  const asked = ask(
+    pool,
+    { upgrade: 'echo' },
+    {
+      drained() {
+        drained = true
+      },
+    },
+  )
+  await until(() => asked.switchedTo() !== undefined, 'the switch')
+  peer.accepted[0]?.socket.removeAllListeners('data').pause()
+  assert.equal(asked.exchange().write(Buffer.alloc(33_554_432)), false)
+  return { asked, drained: () => drained }
+}
+
+test('createUpstreamConnection() gives up an upstream that has switched protocols and takes nothing more', async () => {
+  await using peer = await openPeer(() => switching)
+  using pool = openPool([peer.endpoint], { bodyMs: 60_000 })
+  const { asked } = await holdBack(peer, pool)
+
+  pool.time.pass(59_999)
+  assert.equal(asked.isOver(), false)
+  pool.time.pass(1)
+
+  assert.equal(asked.isOver(), true)
+  assert.equal(await asked.outcome, 'timeout')
+})
+
+test('createUpstreamConnection() waits for ever on an upstream that has switched protocols, once it has taken what it had no room for', async () => {
+  await using peer = await openPeer(() => switching)
+  using pool = openPool([peer.endpoint], { bodyMs: 60_000 })
+  const { asked, drained } = await holdBack(peer, pool)
+
+  peer.accepted[0]?.socket.resume()
+  await until(drained, 'room for more')
+  pool.time.pass(86_400_000)
+
+  assert.equal(asked.isOver(), false)
 })
 
 const refused = [
