@@ -1158,3 +1158,17 @@ test('createServerConnection().switchProtocols() gives up a client that takes no
 
   assert.deepEqual(it.told, ['request GET /1', 'gone'])
 })
+
+test('createServerConnection().switchProtocols() gives up a client that speaks, and takes nothing', async () => {
+  await using it = await serve(switching(), { reads: false })
+  it.send(upgrade)
+  await it.tells('request GET /1')
+
+  assert.equal(it.connection.write(large(33_554_432)), false)
+  it.deadlines.pass(limits.writeMs - 1)
+  it.send('still here')
+  await it.tells('data still here')
+  it.deadlines.pass(1)
+
+  assert.deepEqual(it.told, ['request GET /1', 'data still here', 'gone'])
+})
