@@ -77,6 +77,22 @@ test('serveHttp2() goes on after hundreds of answers that a client has called of
   assert.equal(await outcomeOf(client, stream), '200')
 })
 
+test('serveHttp2() judges nothing that comes behind the request too many that was taken back', async (context) => {
+  // The second in which they are counted does not pass.
+  context.mock.method(performance, 'now', () => 5000)
+  await using pair = await openPair()
+  using client = connectFrames(pair.port)
+  await settled(client)
+  const takeBack = (at: number) => [headers(1 + at * 2, slow), reset(1 + at * 2, codes.cancel)]
+  client.send(...Array.from({ length: 100 }, (_, at) => takeBack(at)).flat())
+  await until(() => pair.door.exchanges.length === 100, 'the end of a hundred')
+
+  client.send(...takeBack(100), headers(203, plain), headers(205, plain))
+
+  assert.equal(await endOf(client), codes.calm)
+  assert.equal(pair.door.decisions.length, 101)
+})
+
 /** What makes a server reset a stream that it serves (CVE-2025-8671), `stream` being open and its request under way. */
 const provoked: readonly { readonly how: string; readonly frames: (stream: number) => Buffer }[] = [
   { how: 'a window of more than 2^31', frames: (stream) => windowUpdate(stream, 2 ** 31 - 1) },
