@@ -4,7 +4,7 @@ import { connect as connectSession } from 'node:http2'
 import { test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { limitsOptions, serverLimits } from '../../src/gates/options.ts'
-import type { Field } from '../support/h2-frames.ts'
+import type { Field, FrameClient } from '../support/h2-frames.ts'
 import {
   codes,
   connectFrames,
@@ -241,3 +241,30 @@ test('serveHttp2() reads no more of a body than the upstream takes', async () =>
   assert.ok(sent < 16e6, `${sent} bytes were taken`)
   session.destroy()
 })
+
+test('serveHttp2() reads little of a body behind an answer that its client makes no room for', async () => {
+  await using pair = await openPair()
+  // RFC 9113 §6.5.2: SETTINGS_INITIAL_WINDOW_SIZE, 0.
+  using client = connectFrames(pair.port, Buffer.of(0, 4, 0, 0, 0, 0))
+  client.send(headers(1, requestFields('/a/../b', [], 'POST'), false))
+  await client.frame(({ type, stream }) => type === 'headers' && stream === 1)
+
+  let sent = 0
+  // 16 KiB at a time, as long as there is room: a mebibyte, if it were all read.
+  for (let round = 0; round < 64; round += 1) {
+    const part = Math.min(65_535 + grantedOn(client, 1) - sent, 16_384)
+    if (part > 0) client.send(frame('data', 0, 1, Buffer.alloc(part)))
+    sent += part
+    await settled(client)
+  }
+
+  assert.ok(sent < 300_000, `${sent} bytes were taken`)
+  assert.ok(!client.frames.some(({ type }) => type === 'rst_stream'))
+})
+
+/** How much more a client may send on a stream than it may from the beginning. */
+function grantedOn({ frames }: FrameClient, stream: number): number {
+  return frames
+    .filter((each) => each.type === 'window_update' && each.stream === stream)
+    .reduce((sum, { payload }) => sum + payload.readUInt32BE(), 0)
+}
