@@ -35,8 +35,11 @@ export type Http2Connection = {
 const maxStreams = 100
 // Requests that a client may take back, or break, in a second. More is no change of mind (CVE-2023-44487, CVE-2025-8671).
 const maxSpoiledPerS = 100
+// Frames that may wait to be sent when a request is taken back; 100 streams have a few each.
+const maxWaitingFrames = 500
 // In MB. Node never takes off what was still to be sent on a stream that was reset, and would refuse every stream of the
-// session in the end. What a session holds is bounded by its streams and by what each of them may have to send.
+// session in the end. What a session holds is bounded by its streams, by what each of them may have to send, and by
+// `maxWaitingFrames`.
 const noLimit = 1_000_000
 // RFC 9113 §7.
 const enhanceYourCalm = 11
@@ -133,11 +136,15 @@ export function serveHttp2(
       spoiled = 0
     }
     spoiled += 1
-    if (spoiled <= maxSpoiledPerS || isDoomed) return
+    // What was said on streams that are gone, and waits for a client that reads nothing, ends with no stream's time.
+    const isDeaf = (session.state.outboundQueueSize ?? 0) > maxWaitingFrames
+    if ((spoiled <= maxSpoiledPerS && !isDeaf) || isDoomed) return
     isDoomed = true
     // Later: node may be in the middle of reading, and would go on with a session that is freed.
     setImmediate(() => {
       session.destroy(new RangeError('Cannot go on: the client takes its requests back'), enhanceYourCalm)
+      // It does not hear of it, and would keep the connection until it does.
+      if (isDeaf) socket.destroy()
     })
   }
 

@@ -14,6 +14,7 @@ import {
   reset,
   windowUpdate,
 } from '../support/h2-frames.ts'
+import { openDoor, openUpstream } from './door.ts'
 import { endOf, openPair, plain, settled, slow, until } from './http2-pair.ts'
 
 test('serveHttp2() bears 100 requests taken back within a second, and aborts each at the upstream', async () => {
@@ -75,6 +76,33 @@ test('serveHttp2() goes on after hundreds of answers that a client has called of
   client.send(headers(stream, plain), windowUpdate(stream, 1000))
 
   assert.equal(await outcomeOf(client, stream), '200')
+})
+
+test('serveHttp2() ends the session of a client that reads nothing and takes its requests back, however slowly', async (context) => {
+  let nowMs = 5000
+  context.mock.method(performance, 'now', () => nowMs)
+  await using upstream = await openUpstream((_, response) => {
+    for (const name of ['x-a', 'x-b', 'x-c', 'x-d']) response.setHeader(name, 'a'.repeat(12_000))
+    response.end('ok')
+  })
+  await using door = await openDoor(upstream.port)
+  // RFC 9113 §6.5.2: SETTINGS_INITIAL_WINDOW_SIZE, 0. So no stream ends before it is taken back.
+  using client = connectFrames(door.door.port, Buffer.of(0, 4, 0, 0, 0, 0))
+  await settled(client)
+  client.socket.pause()
+  let stream = 1
+  for (let round = 0; round < 20 && door.door.connections() > 0; round += 1) {
+    const ids = Array.from({ length: 90 }, (_, at) => stream + at * 2)
+    stream += 180
+    client.send(...ids.map((id) => headers(id, plain)))
+    // Not 100 in a second, for us; nghttp2 counts by a clock of its own.
+    await sleep(500)
+    nowMs += 1000
+    client.send(...ids.map((id) => reset(id, codes.cancel)))
+  }
+
+  assert.equal(door.door.connections(), 0)
+  assert.ok(door.decisions.length > 200, 'frames that can wait do')
 })
 
 test('serveHttp2() judges nothing that comes behind the request too many that was taken back', async (context) => {
