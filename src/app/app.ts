@@ -184,7 +184,7 @@ export async function startApp(
   }
 
   function ask(question: Question): Promise<Explanation> {
-    return explain(question, running, clock)
+    return explain(question, running, clock, atStart.limits.target)
   }
 
   function watchedFiles(): readonly string[] {

@@ -39,7 +39,10 @@ export async function explainOffline(
     const untilMs = clock.monotonicMs() + patienceMs
     while (!isSettled(running) && clock.monotonicMs() < untilMs)
       await new Promise((resolve) => setTimeout(resolve, pollMs))
-    return { kind: 'explained', explanation: await explain(question, running, clock) }
+    return {
+      kind: 'explained',
+      explanation: await explain(question, running, clock, running.configuration.options.limits.target),
+    }
   } finally {
     retire(running)
   }

@@ -23,7 +23,8 @@ export function whyDenied(
       const failure = sources.introspection?.state().failure
       if (failure === undefined) return []
       const isRefused = form === 'jwt' && failure.includes('status is 400')
-      return isRefused ? [`${failure}.`, refusesJwts] : [`${failure}.`]
+      const said = `The last call: ${failure}.`
+      return isRefused ? [said, refusesJwts] : [said]
     }
     case 'blacklist_stale':
       return [listSaid(sources)]
@@ -61,5 +62,5 @@ function listSaid({ blacklist }: IssuerSources): string {
   const feed = blacklist?.state()
   if (feed === undefined) return 'Blacklist: none.'
   const said = sourceSaid(feed, `${feed.entries} entries`)
-  return `Blacklist: ${said}${feed.lookupFailure === undefined ? '' : `; of this token: ${feed.lookupFailure}`}.`
+  return `Blacklist: ${said}${feed.lookupFailure === undefined ? '' : `; of a token: ${feed.lookupFailure}`}.`
 }

@@ -44,12 +44,14 @@ const urlForm = /^(?:(https?):\/\/([^/?#\s]+))?(\/[^\s]*)?$/
 /**
  * Decides a request that nobody sent, noting every step.
  *
+ * @param maxTargetBytes The `limits.target` in force: a reload does not bring another.
  * @throws QuestionRefused (rejects) for a URL that is neither absolute nor a path.
  */
 export async function explain(
   question: Question,
-  { configuration, serving, sources }: Running,
+  { serving, sources }: Pick<Running, 'serving' | 'sources'>,
   clock: Clock,
+  maxTargetBytes: number,
 ): Promise<Explanation> {
   const [matched, scheme, authority, path] = urlForm.exec(question.url) ?? []
   if (matched === undefined || matched === '')
@@ -64,11 +66,10 @@ export async function explain(
     arrivedMs: clock.monotonicMs(),
     certificate: question.certificate,
   }
-  const { limits } = configuration.options
   // As the front door has it: before anything else is read.
-  if (raw.target.length > limits.target) {
+  if (raw.target.length > maxTargetBytes) {
     const is = `${raw.target.length} bytes`
-    const wanted = `at most ${limits.target}, as limits.target says`
+    const wanted = `at most ${maxTargetBytes}, as limits.target says`
     const step = { stage: 'request.target', passed: false, is, wanted }
     return describe({ ...deny('too_large'), status: 414 }, [step], sources)
   }
@@ -102,7 +103,8 @@ function wrongPart(raw: RawRequest, hosts: ReadonlySet<string>): TrailStep {
       is: raw.method,
       wanted: 'a name in upper case, and neither CONNECT nor TRACE',
     }
-  return { stage: 'request.path', passed: false, is: raw.target, wanted: plainPaths }
+  // Without the query, which is nobody's business and may hold a token.
+  return { stage: 'request.path', passed: false, is: raw.target.split('?', 1)[0] ?? '', wanted: plainPaths }
 }
 
 const plainPaths =

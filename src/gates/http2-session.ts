@@ -160,7 +160,9 @@ export function createUpstreamSession(
   function rest(): void {
     if (streams > 0) return
     // Later: node may be in the middle of reading.
-    if (isLeaving || isSpent) setImmediate(() => socket.destroy())
+    // It takes nothing in the moment before it is closed.
+    if (isSpent) isLeaving = true
+    if (isLeaving) setImmediate(() => socket.destroy())
     else deadline.atMs = deadlines.nowMs() + limits.keepAliveMs
   }
 

@@ -170,7 +170,9 @@ export function createHttp2Upstream(endpoints: Endpoints, limits: PoolLimits, de
 
   function expire(waiting: Waiting): void {
     leaveQueue(waiting)
-    giveUp(waiting, sessions < limits.connections ? 'connect' : 'overloaded')
+    // Where the upstream is there and takes no stream it is not the way to it that fails.
+    const isShut = places.all().some((place) => [...place.sessions.keys()].some((session) => session.isShut()))
+    giveUp(waiting, isShut || sessions >= limits.connections ? 'overloaded' : 'connect')
   }
 
   function leaveQueue(waiting: Waiting): void {

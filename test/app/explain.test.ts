@@ -180,7 +180,7 @@ test('explain() tells a list that is missing from one too old, and from a token 
 
   for (const { reason } of [missing, unasked, old]) assert.equal(reason, 'blacklist_stale')
   assert.match(missing.hint ?? '', /not loaded yet; Cannot read the blacklist: status is 401/)
-  assert.match(unasked.hint ?? '', /1 entries; of this token: Cannot read the blacklist: status is 500/)
+  assert.match(unasked.hint ?? '', /1 entries; of a token: Cannot read the blacklist: status is 500/)
   assert.match(old.hint ?? '', /1 entries, too old/)
 })
 

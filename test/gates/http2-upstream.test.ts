@@ -675,6 +675,29 @@ test('createHttp2Upstream() goes to a fresh session when the upstream says that 
   assert.equal(await pair.get('/b'), '200 /b 2')
 })
 
+test('createHttp2Upstream() gives a request that waits to no session that costs too much and is about to close', async () => {
+  await using pair = await openPair(
+    (stream, path, session) => {
+      if (path === '/dear') setTimeout(() => stream.close(codes.calm), 50)
+      else answer(stream, path, session)
+    },
+    { connections: 1 },
+    { settings: { maxConcurrentStreams: 1 } },
+  )
+  assert.equal(await pair.get('/a'), '200 /a 1')
+
+  const [dear, next] = [pair.post('/dear'), pair.post('/b')]
+
+  assert.equal(await dear, '502 upstream_reset')
+  assert.equal(await next, '200 /b 2')
+})
+
+test('createHttp2Upstream() says overloaded where the upstream is there and never allows a stream', async () => {
+  await using pair = await openPair(answer, { queuedMs: 300 }, { settings: { maxConcurrentStreams: 0 } })
+
+  assert.equal(await pair.get('/a'), '503 overloaded')
+})
+
 test('createHttp2Upstream() asks for no other session while the upstream allows no stream, and goes on when it does', async () => {
   await using pair = await openPair(answer, {}, { settings: { maxConcurrentStreams: 0 } })
   const asked = Array.from({ length: 5 }, (_, at) => pair.get(`/${at}`))
