@@ -2,7 +2,6 @@
 // a long answer tells whether its bytes are still needed. What Node's own streams do it with is not documented; where any
 // of it is missing or forbidden, they do it.
 import { Socket } from 'node:net'
-import type { Writable } from 'node:stream'
 import { giveBackLater } from './lent-reads.ts'
 
 type Request = { oncomplete?: (status: number) => void }
@@ -119,12 +118,11 @@ export function createDirectWrite(socket: Socket, failed?: (error: Error) => voi
  * @param failed Told of the first that fails.
  */
 export function surviveFailedWrites(socket: Socket, failed: (error: Error) => void): void {
-  const own: Socket & Pick<Writable, '_write' | '_writev'> = socket
-  const write = own._write.bind(socket)
-  const writev = own._writev?.bind(socket)
+  const write = socket._write.bind(socket)
+  const writev = socket._writev?.bind(socket)
   let hasFailed = false
-  own._write = (chunk, encoding, done) => (hasFailed ? done() : write(chunk, encoding, surviving(done)))
-  if (writev !== undefined) own._writev = (chunks, done) => (hasFailed ? done() : writev(chunks, surviving(done)))
+  socket._write = (chunk, encoding, done) => (hasFailed ? done() : write(chunk, encoding, surviving(done)))
+  if (writev !== undefined) socket._writev = (chunks, done) => (hasFailed ? done() : writev(chunks, surviving(done)))
 
   function surviving(done: (error?: Error | null) => void): typeof done {
     return (error) => {
