@@ -35,8 +35,9 @@ export type Http2Connection = {
 const maxStreams = 100
 // Requests that a client may take back, or break, in a second. More is no change of mind (CVE-2023-44487, CVE-2025-8671).
 const maxSpoiledPerS = 100
-// Frames that may wait to be sent when a request is taken back; 100 streams have a few each.
+// Frames that may wait to be sent; 100 streams have a few each. Looked at with every 64th request: it is not for nothing.
 const maxWaitingFrames = 500
+const backlogEvery = 64
 // In MB. Node never takes off what was still to be sent on a stream that was reset, and would refuse every stream of the
 // session in the end. What a session holds is bounded by its streams, by what each of them may have to send, and by
 // `maxWaitingFrames`.
@@ -106,6 +107,12 @@ export function serveHttp2(
       return
     }
     requests += 1
+    if (requests % backlogEvery === 0 && hasBacklog()) {
+      isDoomed = true
+      // It would hear no word of it. Later: as in `spoil`.
+      setImmediate(() => socket.destroy())
+      return
+    }
     if (requests >= limits.requestsPerConnection) leave()
     if (handlers.size() === 0) deadline.atMs = deadlines.nowMs() + limits.idleMs
     const head = readRequestFields(fields, stream.endAfterHeaders, limits.request)
@@ -123,6 +130,11 @@ export function serveHttp2(
     else handler?.refused(head, fields)
   }
 
+  /** What was said on streams that are gone, and waits for a client that reads nothing, ends with no stream's time. */
+  function hasBacklog(): boolean {
+    return (session.state.outboundQueueSize ?? 0) > maxWaitingFrames
+  }
+
   function over(handler: Handler, isSpoiled: boolean): void {
     handlers.delete(handler)
     if (isSpoiled) spoil()
@@ -136,15 +148,11 @@ export function serveHttp2(
       spoiled = 0
     }
     spoiled += 1
-    // What was said on streams that are gone, and waits for a client that reads nothing, ends with no stream's time.
-    const isDeaf = (session.state.outboundQueueSize ?? 0) > maxWaitingFrames
-    if ((spoiled <= maxSpoiledPerS && !isDeaf) || isDoomed) return
+    if (spoiled <= maxSpoiledPerS || isDoomed) return
     isDoomed = true
     // Later: node may be in the middle of reading, and would go on with a session that is freed.
     setImmediate(() => {
       session.destroy(new RangeError('Cannot go on: the client takes its requests back'), enhanceYourCalm)
-      // It does not hear of it, and would keep the connection until it does.
-      if (isDeaf) socket.destroy()
     })
   }
 

@@ -78,32 +78,40 @@ test('serveHttp2() goes on after hundreds of answers that a client has called of
   assert.equal(await outcomeOf(client, stream), '200')
 })
 
-test('serveHttp2() ends the session of a client that reads nothing and takes its requests back, however slowly', async (context) => {
-  let nowMs = 5000
-  context.mock.method(performance, 'now', () => nowMs)
-  await using upstream = await openUpstream((_, response) => {
-    for (const name of ['x-a', 'x-b', 'x-c', 'x-d']) response.setHeader(name, 'a'.repeat(12_000))
-    response.end('ok')
-  })
-  await using door = await openDoor(upstream.port)
-  // RFC 9113 §6.5.2: SETTINGS_INITIAL_WINDOW_SIZE, 0. So no stream ends before it is taken back.
-  using client = connectFrames(door.door.port, Buffer.of(0, 4, 0, 0, 0, 0))
-  await settled(client)
-  client.socket.pause()
-  let stream = 1
-  for (let round = 0; round < 20 && door.door.connections() > 0; round += 1) {
-    const ids = Array.from({ length: 90 }, (_, at) => stream + at * 2)
-    stream += 180
-    client.send(...ids.map((id) => headers(id, plain)))
-    // Not 100 in a second, for us; nghttp2 counts by a clock of its own.
-    await sleep(500)
-    nowMs += 1000
-    client.send(...ids.map((id) => reset(id, codes.cancel)))
-  }
+for (const { answer, method, window } of [
+  { answer: 'an answer that waits', method: 'GET', window: 0 },
+  // Its stream has ended for us when it is taken back, and only the sending is left.
+  { answer: 'an answer that is a head only', method: 'HEAD', window: 65_535 },
+]) {
+  test(`serveHttp2() ends the session of a client that reads nothing and takes ${answer} back, however slowly`, async (context) => {
+    let nowMs = 5000
+    context.mock.method(performance, 'now', () => nowMs)
+    await using upstream = await openUpstream((_, response) => {
+      for (const name of ['x-a', 'x-b', 'x-c', 'x-d']) response.setHeader(name, 'a'.repeat(12_000))
+      response.end('ok')
+    })
+    await using door = await openDoor(upstream.port)
+    // RFC 9113 §6.5.2: SETTINGS_INITIAL_WINDOW_SIZE.
+    const settings = Buffer.of(0, 4, 0, 0, 0, 0)
+    settings.writeUInt32BE(window, 2)
+    using client = connectFrames(door.door.port, settings)
+    await settled(client)
+    client.socket.pause()
+    let stream = 1
+    for (let round = 0; round < 20 && door.door.connections() > 0; round += 1) {
+      const ids = Array.from({ length: 90 }, (_, at) => stream + at * 2)
+      stream += 180
+      client.send(...ids.map((id) => headers(id, requestFields('/a', [], method))))
+      // Not 100 in a second, for us; nghttp2 counts by a clock of its own.
+      await sleep(500)
+      nowMs += 1000
+      client.send(...ids.map((id) => reset(id, codes.cancel)))
+    }
 
-  assert.equal(door.door.connections(), 0)
-  assert.ok(door.decisions.length > 200, 'frames that can wait do')
-})
+    assert.equal(door.door.connections(), 0)
+    assert.ok(door.decisions.length > 200, 'frames that can wait do')
+  })
+}
 
 test('serveHttp2() judges nothing that comes behind the request too many that was taken back', async (context) => {
   // The second in which they are counted does not pass.
