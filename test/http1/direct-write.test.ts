@@ -6,7 +6,7 @@ import { test } from 'node:test'
 import { setTimeout as wait } from 'node:timers/promises'
 import { TLSSocket } from 'node:tls'
 import { promisify } from 'node:util'
-import { createDirectWrite } from '../../src/http1/direct-write.ts'
+import { createDirectWrite, surviveFailedWrites } from '../../src/http1/direct-write.ts'
 import { openPair } from './pair.ts'
 
 async function readAll(socket: Socket): Promise<string> {
@@ -257,4 +257,29 @@ test('createDirectWrite() survives a socket that is destroyed while a write wait
 
     assert.equal(writes('a'), false)
   }
+})
+
+test('surviveFailedWrites() sends nothing behind what could not be written: it would look whole with a part missing', async () => {
+  await using pair = await openPair()
+  const write = pair.near._write.bind(pair.near)
+  const errors: Error[] = []
+  pair.near.on('error', () => assert.fail('the socket was to live on'))
+  // A failure that passes, which a real one hardly ever does.
+  let isDown = false
+  pair.near._write = (chunk, encoding, done) => (isDown ? done(new Error('down')) : write(chunk, encoding, done))
+  surviveFailedWrites(pair.near, (error) => errors.push(error))
+
+  pair.near.write('before,')
+  await new Promise<void>((resolve) => pair.near.write('', () => resolve()))
+  isDown = true
+  await new Promise<void>((resolve) => pair.near.write('missing,', () => resolve()))
+  isDown = false
+  pair.near.write('behind')
+  pair.near.end()
+
+  assert.equal(await readAll(pair.far), 'before,')
+  assert.deepEqual(
+    errors.map(({ message }) => message),
+    ['down'],
+  )
 })

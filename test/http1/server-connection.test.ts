@@ -1001,7 +1001,7 @@ for (const [version, ends] of [
     it.connection.write(Buffer.from('half'))
     it.connection.flush()
     await it.receive(/half/)
-    const error = once(it.client, 'error').then(([cause]) => String(cause.code))
+    const error = once(it.client, 'error', { signal: AbortSignal.timeout(5000) }).then(([cause]) => String(cause.code))
     const ended = once(it.client, 'end').then(() => it.text().slice(-6))
 
     it.connection.abort()
@@ -1070,7 +1070,7 @@ test('createServerConnection() ends with a reset where an HTTP/1.0 client does n
   for (let at = 0; at < 20; at += 1) it.connection.write(large(1_000_000))
   it.connection.end([])
   await settle()
-  const error = once(it.client, 'error').then(([cause]) => String(cause.code))
+  const error = once(it.client, 'error', { signal: AbortSignal.timeout(5000) }).then(([cause]) => String(cause.code))
 
   it.deadlines.pass(limits.writeMs)
   it.client.resume()
