@@ -90,11 +90,11 @@ export function findTlsConflicts(
   const text = ({ file }: { readonly file: string }) => readFile(file).toString('utf8')
   const found = (['cert', 'client_ca'] as const).flatMap((name): readonly CrossFinding[] => {
     const source = tls[name]
-    const message = source && (problemOf(source.file, '', readFile) ?? findCertificateProblem(text(source)))
+    const message = source && (problemOf(source.file, readFile) ?? findCertificateProblem(text(source)))
     return message === undefined ? [] : [{ path: ['listen', 'tls', name, 'file'], message }]
   })
   // A key that cannot be read is told as every secret is.
-  if (found.length > 0 || problemOf(tls.key.file, '', readFile) !== undefined) return found
+  if (found.length > 0 || problemOf(tls.key.file, readFile) !== undefined) return found
   const clientCa = tls.client_ca && text(tls.client_ca)
   const wrong = vetTlsMaterial({ cert: text(tls.cert), key: text(tls.key), clientCa })
   return wrong === undefined ? [] : [{ path: ['listen', 'tls'], message: wrong }]

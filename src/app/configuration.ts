@@ -12,7 +12,7 @@ import { createPolicy } from '../decision/policy.ts'
 import { compileRules } from '../decision/rules.ts'
 import type { Serving } from '../gates/gate.ts'
 import { createGateway } from '../gateway.ts'
-import { createUpstreamContext, MaterialRefused } from '../http1/upstream-tls.ts'
+import { findCertificateProblem } from '../http1/certificates.ts'
 import { readKeySet } from '../sources/held-keys.ts'
 import type { KnownTokens } from '../sources/known-tokens.ts'
 import type { LocalListOptions } from '../sources/local-list.ts'
@@ -117,7 +117,7 @@ export function findMissingFiles(
   if (readFile === undefined) return []
   const named = options.issuers.flatMap(({ jwks, http }, at) => [
     { path: ['issuers', at, 'jwks', 'file'], file: jwks.file },
-    { path: ['issuers', at, 'http', 'ca', 'file'], file: http.ca?.file, vet: problemOfCa },
+    { path: ['issuers', at, 'http', 'ca', 'file'], file: http.ca?.file, holds: findCertificateProblem },
   ])
   const { tls } = options.upstream
   const others = [
@@ -127,7 +127,8 @@ export function findMissingFiles(
   ]
   const missing = [...named, ...others].flatMap(({ path, file, ...rest }) => {
     if (file === undefined) return []
-    const wrong = problemOf(file, '', readFile) ?? ('vet' in rest ? rest.vet(readFile(file)) : undefined)
+    const wrong =
+      problemOf(file, readFile) ?? ('holds' in rest ? rest.holds(readFile(file).toString('utf8')) : undefined)
     return wrong === undefined ? [] : [{ path, message: wrong }]
   })
   return [...missing, ...findUpstreamFileConflicts(options.upstream, readFile, readSecret)]
@@ -140,7 +141,7 @@ export function findMissingFiles(
 export function findKeyFileConflicts(options: GatewayOptions, readFile: LoadDeps['readFile']): readonly CrossFinding[] {
   if (readFile === undefined) return []
   return options.issuers.flatMap(({ jwks: { file } }, at) => {
-    if (file === undefined || problemOf(file, '', readFile) !== undefined) return []
+    if (file === undefined || problemOf(file, readFile) !== undefined) return []
     try {
       readKeySet(readFile(file))
       return []
@@ -151,20 +152,11 @@ export function findKeyFileConflicts(options: GatewayOptions, readFile: LoadDeps
   })
 }
 
-function problemOfCa(pem: Buffer): string | undefined {
+/** Why a file cannot be read, in a clause; undefined for one that can. */
+export function problemOf(file: string, readFile: (path: string) => Buffer): string | undefined {
   try {
-    createUpstreamContext({ ca: pem.toString('utf8'), cert: undefined, key: undefined })
+    readFile(file)
     return undefined
-  } catch (error) {
-    if (!(error instanceof MaterialRefused)) throw error
-    return error.message
-  }
-}
-
-/** Why a file cannot be used, in a clause; undefined for one that can be read, and holds this. */
-export function problemOf(file: string, holds: string, readFile: (path: string) => Buffer): string | undefined {
-  try {
-    return readFile(file).includes(holds) ? undefined : `the file holds no ${holds}`
   } catch (cause) {
     return `the file cannot be read (${cause instanceof Error && 'code' in cause ? String(cause.code) : 'unknown error'})`
   }

@@ -71,7 +71,7 @@ function checkFile(file: string, options: Options, shell: Shell): Checked {
 /** What is wrong in the operator's list; that it is not here is told at the key. */
 function checkLocalList(options: GatewayOptions, { env, readFile }: Shell): readonly Finding[] {
   const { local } = options.blacklist
-  if (local === undefined || problemOf(local.file, '', readFile) !== undefined) return []
+  if (local === undefined || problemOf(local.file, readFile) !== undefined) return []
   const list = readLocalList(local.file, options, { env, readFile })
   return list.kind === 'refused' ? list.problems.map(asError) : []
 }

@@ -159,9 +159,9 @@ export function createUpstreamSession(
   /** Nothing is under way: it is kept for a time, in case. */
   function rest(): void {
     if (streams > 0) return
-    // Later: node may be in the middle of reading.
     // It takes nothing in the moment before it is closed.
     if (isSpent) isLeaving = true
+    // Later: node may be in the middle of reading.
     if (isLeaving) setImmediate(() => socket.destroy())
     else deadline.atMs = deadlines.nowMs() + limits.keepAliveMs
   }

@@ -80,8 +80,7 @@ export function createHttp2Upstream(endpoints: Endpoints, limits: PoolLimits, de
       return true
     }
     // What is shut may open; another session there would be shut, too.
-    const isShut = [...place.sessions.keys()].some((each) => each.isShut())
-    if (isShut || sessions >= limits.connections) return seatWhereItCan(waiting, place)
+    if (isShut(place) || sessions >= limits.connections) return seatWhereItCan(waiting, place)
     waitings.set(waiting.events, waiting)
     dial(place, waiting)
     return true
@@ -171,8 +170,8 @@ export function createHttp2Upstream(endpoints: Endpoints, limits: PoolLimits, de
   function expire(waiting: Waiting): void {
     leaveQueue(waiting)
     // Where the upstream is there and takes no stream it is not the way to it that fails.
-    const isShut = places.all().some((place) => [...place.sessions.keys()].some((session) => session.isShut()))
-    giveUp(waiting, isShut || sessions >= limits.connections ? 'overloaded' : 'connect')
+    const isThere = places.all().some(isShut)
+    giveUp(waiting, isThere || sessions >= limits.connections ? 'overloaded' : 'connect')
   }
 
   function leaveQueue(waiting: Waiting): void {
@@ -216,6 +215,10 @@ export function createHttp2Upstream(endpoints: Endpoints, limits: PoolLimits, de
     giveUpQueue()
     for (const place of places.all()) for (const session of place.sessions.keys()) session.destroy()
   }
+}
+
+function isShut({ sessions }: Held): boolean {
+  return [...sessions.keys()].some((session) => session.isShut())
 }
 
 function busyOf({ sessions }: Held): number {
