@@ -62,28 +62,30 @@ export function readRequestHead(
   limits: RequestLimits,
 ): RequestHead | HeadProblem | undefined {
   const start = bytes[0] === 13 && bytes[1] === 10 ? 2 : 0
-  const most = limits.target + aroundTarget + limits.fields.bytes
   // A head that comes byte by byte is not made a text for every one of them.
-  if (searched > 0 && bytes.length - start <= most && bytes.indexOf(headEnd, Math.max(start, searched - 3)) === -1) {
+  if (searched > 0 && bytes.indexOf(headEnd, Math.max(start, searched - 3)) === -1) {
     // Of what was looked at before, only a CR may be the half of something.
     const from = Math.max(start, bytes[searched - 1] === 13 ? searched - 1 : searched)
-    return isHopeless(bytes.toString('latin1', from)) ? malformed : undefined
+    if (isHopeless(bytes.toString('latin1', from))) return malformed
+    const lineEnd = bytes.indexOf('\r\n', start)
+    return judgeLength(bytes.length - start, lineEnd === -1 ? undefined : lineEnd - start, limits)
   }
   // Nearly always all of it: one text, and one look for its end.
-  const text = bytes.toString('latin1', start, Math.min(bytes.length, start + most + headEnd.length))
+  const most = limits.target + aroundTarget + limits.fields.bytes + headEnd.length
+  const text = bytes.toString('latin1', start, Math.min(bytes.length, start + most))
   const end = text.indexOf('\r\n\r\n')
-  if (end === -1) return judgeBeginning(text, limits)
-  return parseHead(text, end + 2, bytes, start, limits)
-}
-
-function judgeBeginning(text: string, limits: RequestLimits): HeadProblem | undefined {
+  if (end !== -1) return parseHead(text, end + 2, bytes, start, limits)
   // What comes last may be the half of a line's end.
   if (isHopeless(text)) return malformed
   const lineEnd = text.indexOf('\r\n')
-  const lineLength = lineEnd === -1 ? text.length : lineEnd
-  if (lineLength > limits.target + aroundTarget) return targetTooLarge
+  return judgeLength(text.length, lineEnd === -1 ? undefined : lineEnd, limits)
+}
+
+/** Whether what has come of a head is too long, whatever comes. */
+function judgeLength(length: number, lineEnd: number | undefined, limits: RequestLimits): HeadProblem | undefined {
+  if ((lineEnd ?? length) > limits.target + aroundTarget) return targetTooLarge
   // The half of the empty line may be among them.
-  return lineEnd !== -1 && text.length - lineEnd - 3 > limits.fields.bytes ? headTooLarge : undefined
+  return lineEnd !== undefined && length - lineEnd - 3 > limits.fields.bytes ? headTooLarge : undefined
 }
 
 /**

@@ -305,6 +305,24 @@ test('readRequestHead() waits for no end of what never ends, whatever it is', ()
   }
 })
 
+test('readRequestHead() gives up on what is too long with the same byte, whether it comes whole or in pieces', () => {
+  const endless = [`GET /${'a'.repeat(500)}`, `GET / HTTP/1.1\r\nA: ${'b'.repeat(500)}`, `\r\n${'a'.repeat(500)}`]
+  for (const text of [...sized.map(({ sent }) => sent), ...endless]) {
+    const whole = Array.from(text, (_, at) => at + 1).find((length) => read(text.slice(0, length), tight) !== undefined)
+    assert.ok(whole !== undefined)
+
+    for (const size of [1, 7, 50]) {
+      const cuts = Array.from({ length: Math.ceil(whole / size) }, (_, at) => text.slice(at * size, (at + 1) * size))
+      const found = readParts(
+        cuts.map((cut) => Buffer.from(cut, 'latin1')),
+        tight,
+      )
+
+      assert.deepEqual(found, read(text.slice(0, Math.ceil(whole / size) * size), tight), `${text.slice(0, 30)}… by ${size}`)
+    }
+  }
+})
+
 test('readRequestHead() takes a head that comes line by line', () => {
   const whole = get('X-A: b\r\nContent-Length: 3\r\n')
   const parts = whole.split(/(?<=\n)/).map((line) => Buffer.from(line))
