@@ -63,7 +63,7 @@ test('100,000 idempotent requests to an upstream that closes what is reused, or 
   assert.equal(one + other, 100_000)
   // Enough of what is to be survived.
   assert.ok(seen.unanswered > 10_000 && closing.connections().ever > 30_000, JSON.stringify(seen))
-  assert.ok(idling.connections().ever > patient.lanes * 2, 'connections were idle for too long, again and again')
+  assert.ok(idling.connections().ever > patient.lanes + 100, 'connections were idle for too long, again and again')
 
   async function run(port: number, lanes: number, each: number, pause: () => unknown): Promise<number> {
     const counts = await Promise.all(Array.from({ length: lanes }, (_, lane) => runLane(port, lane, each, pause)))
