@@ -52,6 +52,10 @@ const maxHeadBytes = 16_384
 const headMs = 10_000
 const requestMs = 30_000
 const keepAliveMs = 5000
+// Node looks for what is over its time every 30 s if it is not asked to look more often.
+const lookMs = 1000
+// Others must not take the descriptors that the front door lives of. Over it connections are closed.
+const maxConnections = 256
 // How long we read what a refused client still sends: closing at once would reset the connection before it reads why.
 const lingerMs = 1000
 
@@ -66,7 +70,13 @@ export function startHttpServer(options: HttpServerOptions, deps: HttpServerDeps
   const answering = new Map<Socket, number>()
   let closing: Promise<void> | undefined
   const server = http.createServer(
-    { maxHeaderSize: maxHeadBytes, headersTimeout: headMs, requestTimeout: requestMs, keepAliveTimeout: keepAliveMs },
+    {
+      maxHeaderSize: maxHeadBytes,
+      headersTimeout: headMs,
+      requestTimeout: requestMs,
+      connectionsCheckingInterval: lookMs,
+      keepAliveTimeout: keepAliveMs,
+    },
     (request, response) => {
       const { socket } = request
       answering.set(socket, (answering.get(socket) ?? 0) + 1)
@@ -80,6 +90,7 @@ export function startHttpServer(options: HttpServerOptions, deps: HttpServerDeps
   )
   // The bytes of a head are bounded above; a bound on their number would drop the rest without a word.
   server.maxHeadersCount = 0
+  server.maxConnections = maxConnections
   server.on('connection', (socket) => {
     answering.set(socket, 0)
     socket.on('close', () => answering.delete(socket))

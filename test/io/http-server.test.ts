@@ -14,7 +14,7 @@ async function raw(port: number, text: string): Promise<string> {
   socket.on('data', (chunk: Buffer) => chunks.push(chunk))
   socket.on('error', () => {})
   socket.write(text)
-  await once(socket, 'close')
+  await new Promise((resolve) => socket.once('close', resolve))
   return Buffer.concat(chunks).toString('latin1')
 }
 
@@ -146,6 +146,25 @@ test('server.close() ends idle connections at once and waits for the answer unde
 
   assert.match(await underWay, /late$/)
   await closing
+})
+
+test('startHttpServer() closes connections beyond 256, and answers again once there is room', async () => {
+  await using server = await startHttpServer(local, { handle: () => ({ status: 200, body: 'ok' }) })
+  const silent = await Promise.all(
+    Array.from({ length: 256 }, async () => {
+      const socket = connect(server.port, '127.0.0.1')
+      await once(socket, 'connect')
+      return socket
+    }),
+  )
+
+  assert.equal(await raw(server.port, 'GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n'), '')
+  for (const socket of silent) socket.destroy()
+  let answer = ''
+  for (let tries = 0; answer === '' && tries < 100; tries += 1)
+    answer = await raw(server.port, 'GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n')
+
+  assert.match(answer, /^HTTP\/1\.1 200 /)
 })
 
 test('startHttpServer() rejects when the port is taken', async () => {
