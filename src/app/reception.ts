@@ -81,7 +81,7 @@ export async function openReception(
   }
 
   function receive(socket: Socket): void {
-    socket.on('error', () => {})
+    socket.on('error', () => {}) // told by its closing
     accepted += 1
     if (waiting.length >= maxWaiting) {
       dropped += 1

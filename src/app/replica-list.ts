@@ -102,9 +102,6 @@ export function createReplicaList(options: BlacklistOptions, copy: ListCopy, dep
     check: list.check,
     poll: async () => {},
     state: () => ({ ...list.state(), failure: undefined, lagSeconds: 0, skewSeconds: 0 }),
-    get loadedOnce() {
-      return copy.holding.held !== undefined
-    },
     handOver: () => undefined,
     watch() {},
     close: feed.close,
@@ -113,8 +110,11 @@ export function createReplicaList(options: BlacklistOptions, copy: ListCopy, dep
   async function purge(): Promise<void> {
     if (purging) return
     purging = true
-    await list.purge()
-    purging = false
+    try {
+      await list.purge()
+    } finally {
+      purging = false
+    }
   }
 }
 

@@ -84,7 +84,6 @@ export type SingleFlight<V> = {
    * A later flight replaces an earlier one as the one to join.
    */
   readonly run: (key: string, mayJoin: (startedMs: number) => boolean, work: () => Promise<V>) => Promise<V>
-  readonly inFlight: () => number
 }
 
 /** Makes flights on the caller's monotonic clock. */
@@ -102,6 +101,5 @@ export function createSingleFlight<V>(monotonicMs: () => number): SingleFlight<V
       flight.outcome.then(land, land)
       return flight.outcome
     },
-    inFlight: () => flights.size,
   }
 }

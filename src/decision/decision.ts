@@ -125,7 +125,7 @@ export type DecisionPath = 'jwt_cached' | 'jwt_verified' | 'introspect_cached' |
 /**
  * A no. It carries what the client may learn and what the metrics need; what was compared goes into the trail only.
  *
- * @example { kind: 'deny', reason: 'scope_missing', rule, issuer, scope: ['orders:read'] }
+ * @example { kind: 'deny', reason: 'scope_missing', rule, issuer, form: 'jwt', path: 'jwt_cached' }
  */
 export type Deny = {
   readonly kind: 'deny'

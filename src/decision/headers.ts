@@ -1,4 +1,4 @@
-// Header lines travel as node's rawHeaders do: name, value, name, value, every line as received.
+// Header lines travel as names and values alternating, every line as received.
 import * as z from 'zod'
 import { claimOf } from './authorize.ts'
 import type { Principal } from './decision.ts'

@@ -186,8 +186,8 @@ export function createHall(options: HallOptions, deps: FrontDoorDeps): Hall {
 /** Opens the front door. Rejects when the address cannot be listened on. */
 export async function openFrontDoor(options: FrontDoorOptions, deps: FrontDoorDeps): Promise<FrontDoor> {
   const hall = createHall(options, deps)
-  // Half-open: a client that has said all it will may still want to hear.
   let accepted = 0
+  // Half-open: a client that has said all it will may still want to hear.
   const server = createServer({ allowHalfOpen: true, noDelay: true }, (socket) => {
     accepted += 1
     hall.take(socket)

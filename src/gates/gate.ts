@@ -57,7 +57,7 @@ export type Exchange = {
   readonly cut: CutReason | undefined
 }
 
-/** Told what happened; neither may throw. */
+/** Told what happened; none of them may throw. */
 export type GateReports = {
   /** Once per request, at its decision. */
   readonly decided: (decision: Decision, seconds: number) => void

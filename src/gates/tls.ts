@@ -56,7 +56,7 @@ const ciphers = [
   'ECDHE-RSA-CHACHA20-POLY1305',
 ].join(':')
 
-/** Makes the gate. Throws what `vetTlsMaterial` would tell. */
+/** Makes the gate, of material that `vetTlsMaterial` found good: node:tls takes an empty CA for none. */
 export function createTlsGate(options: TlsOptions): TlsGate {
   const { clientCertificate, protocols, handshakeMs } = options
   const waiting = new WeakMap<object, HandshakeEvents>()

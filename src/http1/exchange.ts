@@ -32,7 +32,7 @@ export type AnswerSink = {
    * @param last Trailers that say why, for a protocol that can end an answer without calling it whole.
    */
   readonly abort: (last?: readonly string[]) => void
-  /** Whether the client is to be told that this is the last answer on its connection. */
+  /** Has the client told that this is the last answer on its connection. */
   readonly closeAfter: () => void
   /** Stops, and goes on, reading the request's body. */
   readonly pause: () => void
@@ -107,7 +107,7 @@ export type UpstreamRequest = {
   /** Lines that follow those, and their text as HTTP/1.1 has it: each ends in CR LF. */
   readonly identity?: { readonly lines: readonly string[]; readonly text: string } | undefined
   readonly framing: Framing
-  /** The protocols to switch to, where the rule lets that pass. */
+  /** The protocol to switch to, where the rule lets that pass. */
   readonly upgrade: string | undefined
   /** Whether it may be sent a second time (RFC 9110 §9.2.2), and has no body. */
   readonly repeatable: boolean

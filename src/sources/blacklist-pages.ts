@@ -19,8 +19,6 @@ export type FeedOptions = {
   /** Entries held at most; see `createRevocationIndex`. */
   readonly cacheSize: number
   readonly purgeDelayMs: number
-  /** Milliseconds for one page or look-up; default 2000. */
-  readonly fetchTimeoutMs?: number | undefined
 }
 
 /** What reading a feed needs. */
@@ -90,10 +88,12 @@ const maxPages = 10_000
 const pageJson = { maxDepth: 4, maxMembers: 100_000 }
 const maxPageBytes = 8 * 1024 * 1024
 const maxLookupBytes = 65_536
+// For one page or look-up.
+const deadlineMs = 2000
 
 /** Makes the reader of one feed; nothing is fetched before the first read. */
 export function createFeed(options: FeedOptions, { clock, send, secret }: FeedDeps): Feed {
-  const { url, clientId, cacheSize, fetchTimeoutMs: deadlineMs = 2000 } = options
+  const { url, clientId, cacheSize } = options
   const purgeDelayS = options.purgeDelayMs / 1000
   const mark = url.indexOf('?')
   const lookupUrl = mark === -1 ? `${url}/lookup` : `${url.slice(0, mark)}/lookup${url.slice(mark)}`
@@ -232,7 +232,7 @@ function readEtag(reply: HttpReply): string | undefined {
   return etag !== undefined && etag.length <= 1024 && /^(?:W\/)?"[!#-~]*"$/.test(etag) ? etag : undefined
 }
 
-/** A string of its own: as a slice it would keep its whole page in memory (Node 20 does so, Node 26 does not). */
+/** A string of its own: as a slice it would keep its whole page in memory. */
 function copyOf(value: string): string {
   return Buffer.from(value, 'utf8').toString('utf8')
 }

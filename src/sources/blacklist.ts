@@ -54,8 +54,6 @@ export type BlacklistOptions = {
   readonly cacheSize: number
   readonly purgeDelayMs: number
   readonly maxStalenessMs: number
-  /** For one page or look-up; default 2000. */
-  readonly fetchTimeoutMs?: number
 }
 
 /** What one list needs from outside. */
@@ -78,8 +76,6 @@ export type Blacklist = {
   /** Polls now, or joins the poll under way. A poll that brings nothing resolves too: the list ages. */
   readonly poll: () => Promise<void>
   readonly state: () => FeedState
-  /** Whether a complete load ever came in; `on_stale: allow` holds only then. */
-  readonly loadedOnce: boolean
   /** What is held, for the list that takes this one's place at a reload. */
   readonly handOver: () => BlacklistLegacy | undefined
   /** Has somebody told after every good poll what it brought. */
@@ -137,9 +133,6 @@ export function createBlacklist(options: BlacklistOptions, deps: BlacklistDeps, 
     check: list.check,
     poll,
     state: () => ({ ...list.state(), failure, lagSeconds, skewSeconds }),
-    get loadedOnce() {
-      return holding.held !== undefined
-    },
     handOver: () => holding.held && { ...holding, held: holding.held },
     watch(listener) {
       polled = listener

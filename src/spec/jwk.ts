@@ -100,12 +100,12 @@ export function vetJwk(jwk: Json): VerificationKey | string {
     return 'it is not a valid public key'
   }
   return {
-    kid: kid as string | undefined,
+    kid: kid as string | undefined, // checked above
     algorithms,
     key,
     thumbprint: fitting.thumbprint,
     modulusBytes: fitting.modulusBytes,
-  } // kid: checked above
+  }
 }
 
 type Fitting = {

@@ -12,9 +12,6 @@ export type WrappedMark = {
   readonly claim_absent?: string | undefined
 }
 
-/** The mark where an issuer's configuration has none. */
-export const defaultWrappedMark: WrappedMark = { typ: ['wo+jwt'] }
-
 /** Whether a signed token is a wrapper by the issuer's mark. Media types compare without case and `application/`. */
 export function isWrapped(mark: WrappedMark, header: JoseHeader, claims: JsonObject): boolean {
   const { typ, kid, claim_present: present, claim_absent: absent } = mark

@@ -90,10 +90,10 @@ test('a copy of a list is stale until all of it has come', async () => {
   assert.deepEqual(first, ['list_begin', 'list_slice', 'list_slice'])
   assert.equal(list.check(token({ jti: 't0' })), 'stale')
   assert.equal(list.check(token({ jti: 'unlisted' })), 'stale')
-  assert.equal(list.loadedOnce, false)
+  assert.equal(list.state().loaded, false)
   await worker.pass()
 
-  assert.equal(list.loadedOnce, true)
+  assert.equal(list.state().loaded, true)
   assert.deepEqual(list.check(token({ jti: 't0' })), revoked)
   assert.deepEqual(list.check(token({ jti: 't6999' })), revoked)
   assert.equal(list.check(token({ jti: 'unlisted' })), undefined)
@@ -152,6 +152,23 @@ test('another list, as after a new epoch, takes the place of the one before with
 
   assert.deepEqual(list.check(token({ jti: 'after' })), revoked)
   assert.deepEqual(list.check(token({ jti: 't0' })), revoked)
+})
+
+test('a copy of a list forgets what has run out, with every poll', async () => {
+  const { it, worker } = await withList(0)
+  const list = worker.list()
+  it.revoke('a', { expires_at: t0 + 60 })
+  it.revoke('b', { expires_at: t0 + 600 })
+  await it.blacklist.poll()
+  await worker.pass()
+  assert.equal(list.state().entries, 2)
+
+  for (const left of [1, 0]) {
+    it.pass(601_000)
+    await it.blacklist.poll()
+    await worker.pass()
+    assert.equal(list.state().entries, left)
+  }
 })
 
 test('a copy of a list ages by the poll it came from, and a poll that brings nothing makes it young again', async () => {

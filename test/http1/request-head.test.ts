@@ -318,7 +318,11 @@ test('readRequestHead() gives up on what is too long with the same byte, whether
         tight,
       )
 
-      assert.deepEqual(found, read(text.slice(0, Math.ceil(whole / size) * size), tight), `${text.slice(0, 30)}… by ${size}`)
+      assert.deepEqual(
+        found,
+        read(text.slice(0, Math.ceil(whole / size) * size), tight),
+        `${text.slice(0, 30)}… by ${size}`,
+      )
     }
   }
 })

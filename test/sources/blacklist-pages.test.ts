@@ -97,7 +97,7 @@ test('poll() refuses an epoch that changes from page to page', async () => {
   await it.blacklist.poll()
 
   assert.deepEqual(it.counts, ['refused'])
-  assert.equal(it.blacklist.loadedOnce, false)
+  assert.equal(it.blacklist.state().loaded, false)
 })
 
 test('poll() keeps the values of entries, not the pages they stood in', async () => {

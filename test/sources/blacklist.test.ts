@@ -10,11 +10,11 @@ test('check() is stale before the first load, and says what is revoked after it'
   await using it = setup()
   it.revoke('a')
 
-  assert.equal(it.blacklist.loadedOnce, false)
+  assert.equal(it.blacklist.state().loaded, false)
   assert.equal(it.blacklist.check(token({ jti: 'a' })), 'stale')
   await it.blacklist.poll()
 
-  assert.equal(it.blacklist.loadedOnce, true)
+  assert.equal(it.blacklist.state().loaded, true)
   assert.deepEqual(it.blacklist.check(token({ jti: 'a' })), revoked)
   assert.equal(it.blacklist.check(token({ jti: 'c' })), undefined)
 })
@@ -77,7 +77,7 @@ test('poll() counts a first load only when its last page is in', async () => {
   }
   await it.blacklist.poll()
 
-  assert.equal(it.blacklist.loadedOnce, false)
+  assert.equal(it.blacklist.state().loaded, false)
   assert.deepEqual(it.counts, ['unavailable'])
   it.answer = undefined
   await it.blacklist.poll()
@@ -178,7 +178,7 @@ test('close() ends a load between two pages', async () => {
   await it.blacklist.poll()
 
   assert.equal(it.calls.length, 2)
-  assert.equal(it.blacklist.loadedOnce, false)
+  assert.equal(it.blacklist.state().loaded, false)
 })
 
 test('nextPollAfterMs() is at most the interval: jitter only shortens, failures retry sooner', () => {
@@ -244,7 +244,7 @@ test('start() polls over sockets until closed, through failures, and a revocatio
     await until(() => polls >= 2)
     assert.equal(blacklist.check(token({ jti: 'a' })), 'stale')
     down = false
-    await until(() => blacklist.loadedOnce)
+    await until(() => blacklist.state().loaded)
     assert.equal(blacklist.check(token({ jti: 'a' })), undefined)
 
     feed.entries.push({ seq: 1, kind: 'jti', value: 'a', expires_at: t0 + 60, cause: 'replay' })
