@@ -129,12 +129,19 @@ export function createGateway(policy: Policy, lookups: Lookups, clock: Clock): G
     path: DecisionPath,
     asked: Asked,
   ): Decision | Promise<Decision> {
-    const { rule, trail } = asked
-    if (typeof revocation === 'number' && !(principal.askedMs !== undefined && principal.askedMs > revocation))
-      return introspect(principal.issuer, principal, asked).then((found) => settle(found, asked))
+    const { rule, request, trail } = asked
+    // Asked since this request came: there is no newer answer to be had for it, however long the issuer takes.
+    const isAnswered = principal.askedMs !== undefined && principal.askedMs >= request.arrivedMs
+    if (isTooOld(revocation, principal) && !isAnswered)
+      return askAgain(principal, asked).then((found) => settle(found, asked))
     const refused = checkRevocation(revocation, trail) ?? authorize(rule, principal, trail)
     if (refused !== undefined) return { ...refused, rule, issuer: principal.issuer, form: principal.form, path }
     return { kind: 'allow', reason: 'ok', rule, principal, path }
+  }
+
+  /** Facts that an answer is in do not tell what the token says by itself, which the next answer is held against. */
+  function askAgain(principal: Principal, asked: Asked): Promise<Principal | Deny> {
+    return principal.askedMs === undefined ? introspect(principal.issuer, principal, asked) : identify(asked)
   }
 
   function recheck({ rule, principal: known }: Allow): Deny | undefined | Promise<Deny | undefined> {
@@ -150,9 +157,13 @@ export function createGateway(policy: Policy, lookups: Lookups, clock: Clock): G
     return checkStream(revocation, principal)
   }
 
-  /** A list too old is made up for by an answer that came since, and there will be no other. */
-  function checkStream(revocation: Revocation, { askedMs }: Principal): Deny | undefined {
-    const isOld = typeof revocation === 'number' && !(askedMs !== undefined && askedMs > revocation)
-    return checkRevocation(isOld ? 'stale' : revocation)
+  /** There will be no other answer. */
+  function checkStream(revocation: Revocation, principal: Principal): Deny | undefined {
+    return checkRevocation(isTooOld(revocation, principal) ? 'stale' : revocation)
   }
+}
+
+/** Whether a list is too old to speak, and no answer of the issuer that came since makes up for it. */
+function isTooOld(revocation: Revocation, { askedMs }: Principal): boolean {
+  return typeof revocation === 'number' && !(askedMs !== undefined && askedMs > revocation)
 }

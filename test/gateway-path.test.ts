@@ -166,7 +166,106 @@ test('decide() asks again about known facts that are older than the list may be'
   it.revoked = () => askedMs - 1
   assert.equal((await it.gateway.decide(bearer('opaque'))).reason, 'ok')
   it.revoked = () => askedMs
-  assert.equal((await it.gateway.decide(bearer('opaque'))).reason, 'token_inactive')
+  assert.equal((await it.gateway.decide(laterBearer('opaque'))).reason, 'token_inactive')
+})
+
+/** One that comes after the answers of `answer`. */
+function laterBearer(token: string, path?: string, certificate?: string): AccessRequest {
+  return { ...bearer(token, path, certificate), arrivedMs: 50_001 }
+}
+
+/** What a second answer makes of facts that held a first one, for whoever comes after it. */
+const askedAgain: readonly {
+  readonly what: string
+  readonly token: string
+  readonly first?: Readonly<Record<string, unknown>>
+  readonly second?: Readonly<Record<string, unknown>>
+  readonly path?: string
+  readonly reason: string
+}[] = [
+  {
+    what: 'a wrapper is bound to its certificate',
+    token: shell({ cnf: { 'x5t#S256': 'shown' } }),
+    reason: 'proof_missing',
+  },
+  {
+    what: 'a wrapper is for whom it says',
+    token: shell({ aud: 'orders-api' }),
+    path: '/report',
+    reason: 'audience_mismatch',
+  },
+  {
+    what: 'a wrapper without an end of its answer keeps its own',
+    token: shell({ exp: startS + 60 }),
+    first: { exp: undefined },
+    second: { exp: undefined },
+    reason: 'token_expired',
+  },
+  {
+    what: 'an opaque token lacks the scope that was taken back',
+    token: 'a',
+    second: { scope: '' },
+    reason: 'scope_missing',
+  },
+  {
+    what: 'a JWT lacks the scope that was added, and taken back',
+    token: jwt({ scope: undefined }),
+    second: { scope: '' },
+    reason: 'scope_missing',
+  },
+  {
+    what: 'an opaque token needs no end',
+    token: 'a',
+    first: { exp: undefined },
+    second: { exp: undefined },
+    reason: 'ok',
+  },
+  {
+    what: 'an opaque token is what the issuer says now',
+    token: 'a',
+    first: { grade: 1 },
+    second: { grade: 2 },
+    reason: 'ok',
+  },
+]
+for (const { what, token, first, second, path, reason } of askedAgain) {
+  test(`decide() asks again as if for the first time where the list is too old: ${what}`, async () => {
+    const it = world({ revocation: 'introspect' })
+    const tells = (more: object | undefined, askedMs: number) => () => {
+      const body = {
+        active: true,
+        ...accessClaims(main, startS),
+        jti: undefined,
+        aud: ['orders-api', 'reports-api'],
+        ...more,
+      }
+      return { ...answer(JSON.parse(JSON.stringify(body))), askedMs }
+    }
+    it.introspect = tells(first, 50_000)
+    await it.gateway.decide(bearer(token, undefined, 'shown'))
+    it.introspect = tells(second, 50_001)
+    it.revoked = () => 50_000
+    await it.gateway.decide(laterBearer(token, undefined, 'shown'))
+    it.revoked = () => 'clear'
+    if (reason === 'token_expired') it.clock.pass(200_000)
+
+    assert.equal((await it.gateway.decide(laterBearer(token, path))).reason, reason)
+    assert.equal(it.asked.filter((each) => each.startsWith('introspect')).length, 2)
+  })
+}
+
+test('decide() believes an answer that it asked for, however long the issuer took and young the list must be', async () => {
+  const it = world()
+  it.revoked = () => Number.POSITIVE_INFINITY
+  let asked = 0
+  const said = it.introspect
+  it.introspect = (token) => {
+    asked += 1
+    assert.equal(asked, 1)
+    return said(token)
+  }
+
+  assert.equal((await it.gateway.decide(bearer('opaque'))).reason, 'ok')
 })
 
 test('decide() asks the issuer about a JWT when the list says so, once, and believes no answer that contradicts it', async () => {
