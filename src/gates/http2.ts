@@ -44,9 +44,6 @@ const backlogEvery = 64
 const noLimit = 1_000_000
 // RFC 9113 §7.
 const enhanceYourCalm = 11
-// RFC 9113 §6.8: GOAWAY, of no error and no stream that would not be served. Written by hand: after one that node sends,
-// nghttp2 reads nothing more while no stream is open, and a request that is on its way would be lost.
-const farewell = Buffer.from('0000080700000000007fffffff00000000', 'hex')
 // Time for the last frames to leave, and for the client to answer a ping.
 const lingerMs = 1000
 
@@ -71,10 +68,8 @@ export function serveHttp2(
   let requests = 0
   let spoiled = 0
   let spoiledSinceMs = 0
-  let isAnnounced = false
   let isLeaving = false
   let hasGreeted = false
-  let isGreeted = false
   let isAsked = false
   let isDoomed = false
 
@@ -85,14 +80,11 @@ export function serveHttp2(
     hasGreeted = true
     rest()
   })
-  session.once('localSettings', () => {
-    isGreeted = true
-    if (isAnnounced && !session.destroyed) socket.write(farewell)
-  })
   session.on('error', () => {}) // told by its closing
   session.on('close', () => deadlines.unwatch(deadline))
   return {
-    announceClose: announce,
+    // Node cannot say that the next answers are the last ones: what comes after its GOAWAY is not served any more.
+    announceClose() {},
     closeIdle: leave,
     destroy: () => socket.destroy(),
     inFlight: () => handlers.all().filter((handler) => handler.isBusy()).length,
@@ -162,24 +154,16 @@ export function serveHttp2(
     deadline.atMs = deadlines.nowMs() + (isLeaving ? lingerMs : limits.idleMs)
   }
 
-  function announce(): void {
-    if (isAnnounced || session.destroyed) return
-    isAnnounced = true
-    // Not before our own SETTINGS, which the client has acknowledged.
-    if (isGreeted) socket.write(farewell)
-  }
-
-  /** RFC 9113 §6.8: what the client sent before it heard is still served. */
+  /**
+   * Says that nothing more is served than what has come (RFC 9113 §6.8); the client knows what it may send elsewhere.
+   * Never by a write of our own: the socket is the session's, and node ends the process where a write that was not the
+   * session's has to wait.
+   */
   function leave(): void {
     if (isLeaving || session.destroyed) return
     isLeaving = true
-    announce()
     if (handlers.size() === 0) deadline.atMs = deadlines.nowMs() + lingerMs
-    if (!session.ping(close)) close()
-  }
-
-  function close(): void {
-    if (!session.destroyed) session.close()
+    session.close()
   }
 
   function expire(): void {
@@ -187,13 +171,8 @@ export function serveHttp2(
       ask()
       return
     }
-    if (isLeaving || !hasGreeted) {
-      socket.destroy()
-      return
-    }
-    isLeaving = true
-    deadline.atMs = deadlines.nowMs() + lingerMs
-    close()
+    if (isLeaving || !hasGreeted) socket.destroy()
+    else leave()
   }
 
   /** Whether anybody is there, who waits so long: node may have stopped reading, and hear of no end. */

@@ -2,7 +2,10 @@
 import assert from 'node:assert/strict'
 import { connect as connectSession } from 'node:http2'
 import { test } from 'node:test'
-import { codes, connectFrames, headers, outcomeOf } from '../support/h2-frames.ts'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { codes, connectFrames, headers, outcomeOf, windowUpdate } from '../support/h2-frames.ts'
+import type { Door } from './door.ts'
+import { openDoor, openUpstream } from './door.ts'
 import { endOf, isGoaway, openPair, plain, settled, slow, until } from './http2-pair.ts'
 
 test('serveHttp2() says goodbye after so many requests, and serves what it was sent', async () => {
@@ -15,19 +18,51 @@ test('serveHttp2() says goodbye after so many requests, and serves what it was s
   assert.equal(await endOf(client), codes.noError)
 })
 
-test('announceClose() says goodbye, and serves what comes all the same', async () => {
+test('announceClose() goes on serving sessions: what comes behind a goodbye of node would not be served', async () => {
   await using pair = await openPair()
   using client = connectFrames(pair.port)
   await settled(client)
 
   pair.door.door.announceClose()
-  await client.frame(isGoaway)
   client.send(headers(1, plain))
-
   assert.equal(await outcomeOf(client, 1), '200')
   using late = connectFrames(pair.port)
-  assert.equal((await late.frame(isGoaway)).payload.readUInt32BE(4), codes.noError)
+  late.send(headers(1, plain))
+
+  assert.equal(await outcomeOf(late, 1), '200')
+  assert.ok(![...client.frames, ...late.frames].some(isGoaway))
 })
+
+for (const [when, leave] of [
+  ['drain()', ({ door }: Door) => void door.drain()],
+  ['serveHttp2() after so many requests', () => {}],
+] as const)
+  test(`${when} says goodbye to a client that takes its time, and sends it all there is`, async () => {
+    const size = 16_000_000
+    await using upstream = await openUpstream((_, response) => response.end(Buffer.alloc(size, 'x')))
+    await using door = await openDoor(upstream.port, undefined, { limits: { requestsPerConnection: 2 } })
+    // RFC 9113 §6.5.2: SETTINGS_INITIAL_WINDOW_SIZE.
+    using client = connectFrames(door.door.port, Buffer.of(0, 4, 0x7f, 0xff, 0xff, 0xff))
+    await settled(client)
+    client.send(windowUpdate(0, 2 ** 30))
+    client.socket.pause()
+    client.send(headers(1, plain))
+    await until(() => door.decisions.length === 1, 'the decision')
+    await sleep(300)
+
+    leave(door)
+    client.send(headers(3, plain), headers(5, plain))
+    await sleep(300)
+    client.socket.resume()
+
+    assert.equal(await outcomeOf(client, 1), '200')
+    const data = client.frames.filter(({ type, stream }) => type === 'data' && stream === 1)
+    assert.equal(
+      data.reduce((sum, { payload }) => sum + payload.length, 0),
+      size,
+    )
+    assert.equal(await endOf(client), codes.noError)
+  })
 
 test('drain() ends an idle session, and one at work when its last answer is out', async () => {
   await using pair = await openPair()
