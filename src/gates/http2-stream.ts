@@ -1,5 +1,6 @@
 // One stream of a client: a request and its answer, every wait and buffer bounded. RFC 9113 §5 and §8.
 import type { ServerHttp2Stream } from 'node:http2'
+import { createBodyTime } from '../http1/body-time.ts'
 import type { Deadline, Deadlines } from '../http1/deadlines.ts'
 import type { AnswerSink, RequestEvents } from '../http1/exchange.ts'
 import { withoutLength } from '../http1/field-lines.ts'
@@ -27,8 +28,6 @@ const maxHeldBytes = 65_536
 // What is read of a body that nobody wants, and for how long, before the client is told to stop.
 const maxUnreadBytes = 65_536
 const lingerMs = 1000
-// While we do not read, it is not the client that is slow; then it has this long to go on.
-const restartMs = 500
 // RFC 9113 §7.
 const noError = 0
 const internalError = 2
@@ -53,7 +52,7 @@ export function serveStream(
   let bodyIsPaused = true
   let bodyIsWanted = false
   let hasRead = false
-  let begunMs = deadlines.nowMs()
+  const bodyTime = createBodyTime(limits, deadlines)
   let inTrailers: readonly string[] | 'malformed' = []
   // Of its answer.
   let head: readonly string[] | undefined
@@ -95,6 +94,7 @@ export function serveStream(
     },
     resume() {
       bodyIsPaused = false
+      bodyTime.resumed()
       bodyIsWanted = true
       // Its end was kept back.
       if (hasRead && !bodyIsDone) ended()
@@ -134,6 +134,7 @@ export function serveStream(
       return
     }
     bodyBytes += chunk.length
+    bodyTime.took(chunk.length)
     if (bodyIsDone || bodyBytes > length) breakBody('malformed')
     else events.data(chunk)
   }
@@ -271,8 +272,7 @@ export function serveStream(
   }
 
   function bodyDeadlineMs(): number {
-    if (bodyIsDone) return Number.POSITIVE_INFINITY
-    return begunMs + limits.requestMs + (bodyBytes / limits.minBodyRate) * 1000
+    return bodyIsDone ? Number.POSITIVE_INFINITY : bodyTime.dueMs()
   }
 
   function expire(): void {
@@ -287,11 +287,8 @@ export function serveStream(
       return
     }
     if (bodyIsDone) return
-    if (bodyIsPaused) begunMs = deadlines.nowMs() - limits.requestMs + restartMs
-    deadline.atMs = bodyDeadlineMs()
-    if (deadline.atMs > deadlines.nowMs()) return
-    deadline.atMs = Number.POSITIVE_INFINITY
-    breakBody('timeout')
+    if (bodyTime.isOver(!bodyIsPaused)) breakBody('timeout')
+    else deadline.atMs = bodyDeadlineMs()
   }
 
   /** There is nobody to answer any more. */

@@ -2,6 +2,7 @@
 import type { Socket } from 'node:net'
 import type { BodyReader } from './body.ts'
 import { createBodyReader } from './body.ts'
+import { createBodyTime } from './body-time.ts'
 import type { Deadline, Deadlines } from './deadlines.ts'
 import type { AnswerSink, ServerEvents } from './exchange.ts'
 import { giveBack, keep } from './lent-reads.ts'
@@ -55,8 +56,6 @@ export function createServerConnection(
   let body: BodyReader | undefined
   let bodyIsWanted = false
   let bodyIsPaused = false
-  let bodyBytes = 0
-  let begunMs = 0
   let keepsAlive = true
   let isVersion11 = true
   let isHead = false
@@ -66,6 +65,7 @@ export function createServerConnection(
   let writtenBefore = 0
   let discarded = 0
 
+  const bodyTime = createBodyTime(limits, deadlines)
   const writer = createMessageWriter(socket)
   let way: ReturnType<typeof openTunnel> = { write, end, flush, pause, resume } // another once protocols are switched
   const deadline: Deadline = { atMs: deadlines.nowMs() + limits.headMs, expire }
@@ -91,7 +91,7 @@ export function createServerConnection(
   const events = listen(connection)
   const bodySink = {
     data(chunk: Buffer) {
-      bodyBytes += chunk.length
+      bodyTime.took(chunk.length)
       if (!hasEnded) events.data(chunk)
     },
     end(trailers: readonly string[]) {
@@ -164,9 +164,8 @@ export function createServerConnection(
       awaitsContinue = head.expectsContinue
       bodyIsWanted = false
       bodyIsPaused = false
-      bodyBytes = 0
-      begunMs = deadlines.nowMs()
-      deadline.atMs = begunMs + limits.requestMs
+      bodyTime.begin()
+      deadline.atMs = bodyTime.dueMs()
     }
     events.request(head)
   }
@@ -208,6 +207,7 @@ export function createServerConnection(
 
   function resume(): void {
     bodyIsPaused = false
+    bodyTime.resumed()
     bodyIsWanted = true
     if (pending !== undefined && body !== undefined && !body.isDone()) {
       const chunk = pending
@@ -296,8 +296,7 @@ export function createServerConnection(
   }
 
   function bodyDeadlineMs(): number {
-    if (body === undefined || body.isDone()) return Number.POSITIVE_INFINITY
-    return begunMs + limits.requestMs + (bodyBytes / limits.minBodyRate) * 1000
+    return body === undefined || body.isDone() ? Number.POSITIVE_INFINITY : bodyTime.dueMs()
   }
 
   function expire(): void {
@@ -306,10 +305,9 @@ export function createServerConnection(
     if (phase !== 'busy' || !writer.hasRoom() || isGone) destroy()
     else if (hasPeerEnded) watchHalfClosed()
     else {
-      // While we do not read, it is not the client that is slow.
-      if (!bodyIsWanted || bodyIsPaused) begunMs = deadlines.nowMs() - limits.requestMs + halfClosedMs
+      const isOver = bodyTime.isOver(bodyIsWanted && !bodyIsPaused)
       deadline.atMs = bodyDeadlineMs()
-      if (deadline.atMs <= deadlines.nowMs()) breakOff('timeout')
+      if (isOver && deadline.atMs !== Number.POSITIVE_INFINITY) breakOff('timeout')
     }
   }
 

@@ -162,6 +162,15 @@ test('serveHttp2() gives a body that comes too slowly up, and waits for one that
   assert.match(await outcomeOf(client, 1), /^reset/)
 })
 
+test('serveHttp2() gives a body up that stops, however much of it has come', async () => {
+  await using pair = await openPair({ requestMs: 300, minBodyRate: 100 })
+  using client = connectFrames(pair.port)
+  // Good for a minute and more at that rate.
+  client.send(headers(1, requestFields('/a', [], 'POST'), false), frame('data', 0, 1, 'x'.repeat(10_000)))
+
+  assert.match(await outcomeOf(client, 1), /^reset|^408/)
+})
+
 test('serveHttp2() closes a session that is idle, not one that is at work', async () => {
   await using pair = await openPair({ idleMs: 500 })
   using idle = connectFrames(pair.port)

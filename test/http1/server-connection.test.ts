@@ -770,6 +770,50 @@ test('createServerConnection() gives a body its time, and more to one that keeps
   assert.match(await it.receiveAll(), /^HTTP\/1\.1 408 Said\r\nContent-Length: 4\r\nConnection: close\r\n\r\nslow$/)
 })
 
+test('createServerConnection() gives nobody up who sends, and in its time whoever stops, however much has come', async () => {
+  await using it = await serve((connection) => connection.resume())
+  it.send(post('/1', 'Content-Length: 10000000'))
+  await it.tells('request POST /1')
+  let sent = 0
+  const send = async (size: number) => {
+    it.send('x'.repeat(size))
+    sent += size
+    await until(
+      () => it.told.slice(1).join('').replaceAll('data ', '').length === sent,
+      () => 'data',
+    )
+  }
+  await send(1_000_000)
+  for (let at = 0; at < 5; at += 1) {
+    it.deadlines.pass(limits.requestMs)
+    await send(1)
+    assert.ok(!it.told.includes('broken timeout'))
+  }
+
+  it.deadlines.pass(limits.requestMs)
+  assert.ok(!it.told.includes('broken timeout'))
+  it.deadlines.pass(limits.requestMs)
+
+  assert.equal(it.told.at(-1), 'broken timeout')
+})
+
+test('createServerConnection() does not take it for silence that we have not read', async () => {
+  await using it = await serve((connection) => connection.resume())
+  it.send(post('/1', 'Content-Length: 10000000', 'x'.repeat(500_000)))
+  await until(
+    () => it.told.length > 1,
+    () => 'data',
+  )
+  await settle()
+  it.deadlines.pass(limits.requestMs)
+  it.connection.pause()
+  it.deadlines.pass(1)
+  it.connection.resume()
+  it.deadlines.pass(limits.requestMs - 1)
+
+  assert.ok(!it.told.includes('broken timeout'))
+})
+
 test('createServerConnection() does not call a client slow while we do not read', async () => {
   await using it = await serve(silent)
   it.send(post('/1', 'Content-Length: 10', 'hello'))
