@@ -143,7 +143,7 @@ export function serveStream(
     hasRead = true
     // Node tells the end of an empty one before anybody reads, and who is to hear of it may not be there yet.
     if (!bodyIsWanted && !bodyIsDone) {
-      deadline.atMs = Number.POSITIVE_INFINITY
+      if (!stream.writableNeedDrain) deadline.atMs = Number.POSITIVE_INFINITY
       return
     }
     // One that was reset ends, too, and its body is not whole.
@@ -153,7 +153,8 @@ export function serveStream(
       return
     }
     bodyIsDone = true
-    deadline.atMs = bodyDeadlineMs()
+    // Unless it is the client that is waited for, to take its answer.
+    if (!stream.writableNeedDrain) deadline.atMs = Number.POSITIVE_INFINITY
     events.end(inTrailers)
   }
 

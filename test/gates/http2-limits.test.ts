@@ -127,6 +127,20 @@ test('serveHttp2() resets a stream whose client makes no room for the answer, an
   assert.equal(await outcomeOf(client, 5), '200')
 })
 
+test('serveHttp2() resets a stream whose client makes no room for the answer, though it ends its own body meanwhile', async () => {
+  await using upstream = await openUpstream((_, response) => response.end(Buffer.alloc(1_000_000)))
+  await using door = await openDoor(upstream.port, undefined, { limits: { writeMs: 600 } })
+  // RFC 9113 §6.5.2: SETTINGS_INITIAL_WINDOW_SIZE, 0.
+  using client = connectFrames(door.door.port, Buffer.of(0, 4, 0, 0, 0, 0))
+  client.send(headers(1, requestFields('/a', [], 'POST'), false), frame('data', 0, 1, 'x'))
+  await client.frame(({ type, stream }) => type === 'headers' && stream === 1)
+  await sleep(100)
+
+  client.send(frame('data', flags.endStream, 1, 'x'))
+
+  assert.equal((await client.stream(1)).at(-1)?.type, 'rst_stream')
+})
+
 test('serveHttp2() waits for a client that takes its answer slowly, but takes it', async () => {
   await using pair = await openPair({ writeMs: 600 })
   using client = connectFrames(pair.port, Buffer.of(0, 4, 0, 0, 0, 0))
