@@ -71,6 +71,7 @@ export function serveHttp2(
   let isLeaving = false
   let hasGreeted = false
   let isAsked = false
+  let writtenBefore = 0
   let isDoomed = false
 
   deadlines.watch(deadline)
@@ -178,7 +179,11 @@ export function serveHttp2(
   /** Whether anybody is there, who waits so long: node may have stopped reading, and hear of no end. */
   function ask(): void {
     deadline.atMs = deadlines.nowMs() + limits.idleMs
-    const isGone = isAsked || session.destroyed
+    const { bytesWritten } = socket
+    // One that takes its answers slowly hears of the question behind them.
+    const isGone = session.destroyed || (isAsked && bytesWritten === writtenBefore)
+    writtenBefore = bytesWritten
+    if (isAsked && !isGone) return
     isAsked = true
     if (isGone || !session.ping(answered)) socket.destroy()
   }
