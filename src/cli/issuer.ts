@@ -7,14 +7,20 @@ import { findIssuerConflicts, issuerOptions, resolveSecrets } from '../issuer/op
 import type { Shell } from './shell.ts'
 import { exitCodes, sayFailure } from './shell.ts'
 
-/** Runs the bundled issuer until a signal, or its store failing, ends it. */
+/** Runs the bundled issuer until a signal, or its store failing, ends it. A second SIGTERM or SIGINT ends at once. */
 export async function issuer(options: { readonly config: string; readonly dev?: true }, shell: Shell): Promise<number> {
   const { config: file } = options
   const dev = options.dev === true
   const { clock, env, readFile, fileMode } = shell
   const stopped = Promise.withResolvers<'stopped'>()
-  shell.onSignal('SIGTERM', () => stopped.resolve('stopped'))
-  shell.onSignal('SIGINT', () => stopped.resolve('stopped'))
+  let asked = 0
+  const stop = () => {
+    asked += 1
+    if (asked > 1) shell.exitNow(exitCodes.failure)
+    stopped.resolve('stopped')
+  }
+  shell.onSignal('SIGTERM', stop)
+  shell.onSignal('SIGINT', stop)
   try {
     const loaded = loadFile(
       file,

@@ -171,7 +171,9 @@ export function watchFiles(paths: () => readonly string[], deps: WatchDeps): Fil
 function hashOf(path: string): string | undefined {
   try {
     // Only a regular file: reading a pipe would wait for its writer.
-    return statSync(path).isFile() ? createHash('sha256').update(readFileSync(path)).digest('hex') : undefined
+    const found = statSync(path)
+    // With its mode: a secret that others could read is looked at again once they cannot.
+    return found.isFile() ? `${found.mode} ${createHash('sha256').update(readFileSync(path)).digest('hex')}` : undefined
   } catch {
     return undefined
   }

@@ -43,7 +43,7 @@ export type HttpServer = AsyncDisposable & {
   readonly host: string
   /** The port it has, where 0 was asked for. */
   readonly port: number
-  /** Stops accepting, ends idle connections, waits for the answers under way. */
+  /** Stops accepting, ends idle connections, waits a second for the answers under way. */
   readonly close: () => Promise<void>
 }
 
@@ -56,6 +56,8 @@ const keepAliveMs = 5000
 const lookMs = 1000
 // Others must not take the descriptors that the front door lives of. Over it connections are closed.
 const maxConnections = 256
+// Requests that one client may have under way: whoever waits for its answers has one.
+const maxUnderWay = 4
 // How long we read what a refused client still sends: closing at once would reset the connection before it reads why.
 const lingerMs = 1000
 
@@ -79,7 +81,13 @@ export function startHttpServer(options: HttpServerOptions, deps: HttpServerDeps
     },
     (request, response) => {
       const { socket } = request
-      answering.set(socket, (answering.get(socket) ?? 0) + 1)
+      const underWay = (answering.get(socket) ?? 0) + 1
+      // Every answer is made at once, and kept, for whoever asks on without reading.
+      if (underWay > maxUnderWay) {
+        socket.destroy()
+        return
+      }
+      answering.set(socket, underWay)
       response.on('close', () => {
         const left = (answering.get(socket) ?? 1) - 1
         if (answering.has(socket)) answering.set(socket, left)
@@ -109,7 +117,14 @@ export function startHttpServer(options: HttpServerOptions, deps: HttpServerDeps
 
   function close(): Promise<void> {
     closing ??= new Promise((resolve) => {
-      server.close(() => resolve())
+      // Of a server that is closed node watches no time any more: a client may never send the rest of its request.
+      const late = setTimeout(() => {
+        for (const socket of answering.keys()) socket.destroy()
+      }, lingerMs)
+      server.close(() => {
+        clearTimeout(late)
+        resolve()
+      })
       // Node's own notion of idle leaves out a connection that has not sent a byte yet.
       for (const [socket, count] of answering) if (count === 0) socket.destroy()
     })

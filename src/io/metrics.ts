@@ -132,7 +132,11 @@ export function createMetrics(): Metrics {
     counterOf: (name, help, labelNames, read) =>
       register('counter', name, help, labelNames, 'sum', 1, () => readRows(read)),
     async scrape() {
-      formatter ??= loadFormatter()
+      formatter ??= loadFormatter().catch((error: unknown) => {
+        // As when descriptors have run out: the next scrape tries again.
+        formatter = undefined
+        throw error
+      })
       const registry = await formatter
       for (const family of families.values()) {
         // Of a metric the registry reads the name and awaits `get()`, as its registry.js shows; the test reads its text.

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { mkdirSync, mkdtempSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { chmodSync, mkdirSync, mkdtempSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
@@ -106,6 +106,19 @@ for (const { name, pollMs } of [
     watch.close()
 
     assert.deepEqual(told, [[volume.file], [volume.file], [volume.file]])
+  })
+
+  test(`watchFiles() sees that a file may be read by fewer, ${name}`, async () => {
+    using root = directory()
+    const file = join(root.path, 'secret')
+    writeFileSync(file, 'a', { mode: 0o644 })
+    let told = 0
+    const watch = watchFiles(() => [file], { clock, pollMs, onChange: () => (told += 1) })
+
+    chmodSync(file, 0o600)
+
+    await until(() => told === 1)
+    watch.close()
   })
 
   test(`watchFiles() sees an editor's rename-save, twice, ${name}`, async () => {

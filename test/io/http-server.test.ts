@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { connect } from 'node:net'
 import { test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
 import type { HttpAnswer, HttpRequest } from '../../src/io/http-server.ts'
 import { problem, startHttpServer } from '../../src/io/http-server.ts'
 
@@ -146,6 +147,34 @@ test('server.close() ends idle connections at once and waits for the answer unde
 
   assert.match(await underWay, /late$/)
   await closing
+})
+
+test('startHttpServer() makes no more than four answers for a client that asks on without reading', async () => {
+  let asked = 0
+  await using server = await startHttpServer(local, {
+    handle: async () => {
+      asked += 1
+      return { status: 200, body: 'x'.repeat(1_000_000) }
+    },
+  })
+
+  const answer = await raw(server.port, 'GET / HTTP/1.1\r\nHost: h\r\n\r\n'.repeat(100))
+
+  assert.ok(answer.length < 5_000_000)
+  assert.equal(asked, 4)
+})
+
+test('server.close() waits a second, and no longer, for a client that keeps the rest of its request back', async () => {
+  const server = await startHttpServer(local, { handle: () => ({ status: 200 }) })
+  const client = connect(server.port, '127.0.0.1')
+  client.on('error', () => {})
+  client.write('POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\n')
+  await sleep(100)
+
+  const closing = server.close().then(() => 'closed')
+
+  assert.equal(await Promise.race([closing, sleep(5000)]), 'closed')
+  client.destroy()
 })
 
 test('startHttpServer() closes connections beyond 256, and answers again once there is room', async () => {
