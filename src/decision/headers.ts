@@ -336,11 +336,14 @@ function plainAddress(ip: string): string {
 
 /** A claim as text; undefined where it is absent, or cannot be told in one line without doubt. */
 function renderClaim({ claims }: Facts, name: string): string | undefined {
-  if (name === 'scope') return [...claims.scopes].join(' ')
+  // A member of a list with a space in it is no scope (RFC 6749 §3.3), and would read as two.
+  if (name === 'scope') return [...claims.scopes].filter((scope) => !scope.includes(' ')).join(' ')
   const value = claimOf(claims, name)
   if (typeof value === 'string') return value
   if (typeof value === 'number' || typeof value === 'boolean') return String(value)
   if (!Array.isArray(value)) return undefined
-  // A member with a comma would read as two: the group "a,admin" is not the group "admin".
-  return value.every((member) => typeof member === 'string' && !member.includes(',')) ? value.join(',') : undefined
+  return value.every((member) => typeof member === 'string' && memberOfList.test(member)) ? value.join(',') : undefined
 }
+
+// One that would read as another, or as two: the groups "a,admin" and " admin" are not the group "admin".
+const memberOfList = /^[^\s,](?:[^,]*[^\s,])?$/

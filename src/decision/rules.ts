@@ -9,7 +9,11 @@ import { createPatternTable, parsePathTemplate } from './rule-table.ts'
 
 const scope = z.string().regex(/^[!#-[\]-~]{1,256}$/, { error: 'expected a scope without spaces and quotes' })
 const text = z.string().min(1).max(1024)
-const scalar = z.union([text, z.number(), z.boolean()])
+// As the claim is read: an integer that no double holds is its digits.
+const number = z.number().refine((value) => !Number.isInteger(value) || Number.isSafeInteger(value), {
+  error: 'expected a number below 2^53; write a larger one in quotes',
+})
+const scalar = z.union([text, number, z.boolean()])
 const method = z
   .string()
   .regex(/^[A-Z][A-Z0-9_-]{0,31}$/, { error: 'expected a method in upper case, such as GET' })

@@ -298,6 +298,10 @@ const values = [
   { claims: { n: false }, name: 'n', is: 'false' },
   { claims: { n: ['a', 'b'] }, name: 'n', is: 'a,b' },
   { claims: { n: ['a', 'b,admin'] }, name: 'n', is: undefined },
+  { claims: { n: ['a', ' admin'] }, name: 'n', is: undefined },
+  { claims: { n: ['a', 'admin '] }, name: 'n', is: undefined },
+  { claims: { n: ['a', ''] }, name: 'n', is: undefined },
+  { claims: { n: ['a', 'of b'] }, name: 'n', is: 'a,of b' },
   { claims: { n: ['a', 1] }, name: 'n', is: undefined },
   { claims: { n: [] }, name: 'n', is: undefined },
   { claims: { n: { a: 1 } }, name: 'n', is: undefined },
@@ -310,6 +314,7 @@ const values = [
   { claims: { sub: '' }, is: undefined },
   { claims: { azp: 'web' }, name: 'client_id', is: 'web' },
   { claims: { scp: ['a', 'b'] }, name: 'scope', is: 'a b' },
+  { claims: { scp: ['a', 'b admin'] }, name: 'scope', is: 'a' },
   { claims: { scope: '' }, name: 'scope', is: undefined },
   { claims: {}, name: 'constructor', is: undefined },
 ]

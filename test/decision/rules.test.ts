@@ -270,6 +270,12 @@ test('ruleOptions refuses names it does not know, so that a typing mistake loose
   assert.equal(ruleOptions.safeParse({ match: { path: '/a', method: 'GET' } }).success, false)
 })
 
+test('ruleOptions refuses a number that no double holds: another would meet it', () => {
+  const fits = (account: number) => ruleOptions.safeParse({ match: { path: '/a' }, claims: { account } }).success
+
+  assert.deepEqual([2 ** 53 - 1, 0.5, -1, 2 ** 53, -(2 ** 53)].map(fits), [true, true, true, false, false])
+})
+
 for (const protocol of ['h2c', 'h2', 'http/2.0', 'WebSocket', 'websocket, other', '', 'a b']) {
   test(`ruleOptions refuses an upgrade to ${JSON.stringify(protocol)}`, () => {
     assert.equal(ruleOptions.safeParse({ match: { path: '/a' }, upgrade: [protocol] }).success, false)
