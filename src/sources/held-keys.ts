@@ -115,7 +115,9 @@ export function createHeldKeys(
 
   function holds(key: VerificationKey): boolean {
     if (held === undefined || isStale(held)) return false
-    return key.kid === undefined ? held.set.withoutKid.includes(key) : held.set.byKid.get(key.kid) === key
+    if (key.kid === undefined) return held.set.withoutKid.some((each) => isSame(each, key))
+    const named = held.set.byKid.get(key.kid)
+    return named !== undefined && isSame(named, key)
   }
 
   function take(document: Buffer, startedMs: number, startedWallMs: number): KeySet['dropped'] {
@@ -159,9 +161,7 @@ export function unavailable(untilMs: number, { clock }: { readonly clock: Clock 
 function reuse(set: KeySet, before: KeySet | undefined): KeySet {
   if (before === undefined) return set
   const same = (key: VerificationKey, old: VerificationKey | undefined) =>
-    old !== undefined && old.thumbprint === key.thumbprint && old.algorithms.join() === key.algorithms.join()
-      ? old
-      : key
+    old !== undefined && isSame(old, key) ? old : key
   return {
     byKid: new Map([...set.byKid].map(([kid, key]) => [kid, same(key, before.byKid.get(kid))])),
     withoutKid: set.withoutKid.map((key) =>
@@ -172,4 +172,10 @@ function reuse(set: KeySet, before: KeySet | undefined): KeySet {
     ),
     dropped: set.dropped,
   }
+}
+
+/** Whether two sets, perhaps from two places, mean one key. */
+function isSame(one: VerificationKey, other: VerificationKey): boolean {
+  if (one === other) return true
+  return one.thumbprint === other.thumbprint && one.algorithms.join() === other.algorithms.join()
 }

@@ -118,7 +118,22 @@ test('jwks.refresh() drops a kid that occurs twice, whichever comes first, and k
   }
 })
 
-test('jwks.holds() knows a key by identity: one that stays, one that went, one whose kid now means another', async () => {
+test('jwks.holds() knows a key that another set brought, as one read under another configuration', async () => {
+  using it = endpoint()
+  using other = endpoint()
+  for (const each of [it, other]) {
+    each.answer = () => reply(200, setOf(signerA))
+    await each.jwks.refresh()
+  }
+
+  assert.ok(it.jwks.holds(keyOf(other.key('a'))))
+
+  other.answer = () => reply(200, JSON.stringify({ keys: [{ ...createSigner('x').jwk, kid: 'a' }] }))
+  await other.jwks.refresh()
+  assert.ok(!it.jwks.holds(keyOf(other.key('a'))))
+})
+
+test('jwks.holds() knows a key that stays, one that went, one whose kid now means another', async () => {
   using it = endpoint()
   it.answer = () => reply(200, setOf(signerA, signerB))
   await it.jwks.refresh()
