@@ -32,6 +32,7 @@ const stages: readonly {
 }[] = [
   { reason: 'no_rule', request: bearer(jwt(), '/nothing'), stage: 'rules.match' },
   { reason: 'path_rejected', request: bearer(jwt(), '/orders/a%2Fb'), stage: 'rules.allow_encoded' },
+  { reason: 'path_rejected', request: bearer(jwt(), '/orders/%40all'), stage: 'rules.escapes' },
   { reason: 'token_missing', request: requestFor('/orders/7', []), stage: 'extract' },
   { reason: 'token_repeated', request: requestFor('/orders/7', [`Bearer ${jwt()}`, 'Bearer x']), stage: 'extract' },
   { reason: 'token_malformed', request: bearer('x'.repeat(8193)), stage: 'extract' },

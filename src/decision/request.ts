@@ -272,6 +272,16 @@ function escapeBit(char: string): number | undefined {
   }
 }
 
+// RFC 3986 §3.3: of characters that may stand in a segment as they are. To most upstreams it is one whether they do.
+const needlessEscape = /%(?:2[146789ABC]|3[AD]|40)/
+const needlessEscapes = new RegExp(needlessEscape, 'g')
+
+/** The segments of a path with its needless escapes (`%3A` for `:`) decoded; undefined where it has none. */
+export function withoutNeedlessEscapes({ path, segments }: CanonicalPath): readonly string[] | undefined {
+  if (!path.includes('%') || !needlessEscape.test(path)) return undefined
+  return segments.map((segment) => segment.replace(needlessEscapes, escapedChar))
+}
+
 /** Decodes every escape once, as a lenient upstream would: a `%` without two hex digits stays. */
 function decodeOnce(text: string): string | undefined {
   let refused = false

@@ -1,4 +1,4 @@
-import { canonicalPath } from './request.ts'
+import { canonicalPath, withoutNeedlessEscapes } from './request.ts'
 
 /** A path template's segments, where `{}` stands for any `{name}` and a closing `**` for zero or more of anything. */
 export type PathTemplate = {
@@ -30,6 +30,8 @@ export function parsePathTemplate(text: string): PathTemplate | { readonly kind:
     return problem('expected a path without dot segments, empty segments, query, or characters that need an escape')
   if (canonical.path !== written)
     return problem('expected escapes in upper case, and none of letters, digits, hyphen, underscore and tilde')
+  if (withoutNeedlessEscapes(canonical) !== undefined)
+    return problem("expected each of !$&'()*+,:=@ as it is, and not escaped")
   return { kind: 'template', parts, encoded: canonical.encoded }
 }
 

@@ -3,7 +3,7 @@ import { duration } from '../base/options.ts'
 import type { Deny, Trail } from './decision.ts'
 import { deny } from './decision.ts'
 import type { AccessRequest } from './request.ts'
-import { encodedBits, judgeEncoded } from './request.ts'
+import { encodedBits, judgeEncoded, withoutNeedlessEscapes } from './request.ts'
 import type { PathTemplate } from './rule-table.ts'
 import { createPatternTable, parsePathTemplate } from './rule-table.ts'
 
@@ -172,6 +172,14 @@ export function compileRules(options: readonly RuleOptions[]): RuleTable {
       wanted: rule === undefined ? 'a rule for this method, host and path' : describe(rule),
     })
     if (rule === undefined) return request.encoded === 0 ? noRule : pathRejected
+    const decoded = withoutNeedlessEscapes(request)
+    if (decoded !== undefined) {
+      // An upstream that decodes them first must not see what another rule is for.
+      const passed = table.find({ ...request, segments: decoded }) === rule
+      const is = passed ? 'the same rule either way' : 'another rule once its escapes of such characters are decoded'
+      trail?.({ stage: 'rules.escapes', passed, is, wanted: "one rule, whether !$&'()*+,:=@ are escaped or not" })
+      if (!passed) return { ...pathRejected, rule }
+    }
     if (request.encoded === 0) return rule
     const passed = judgeEncoded(request, rule.allowEncoded)
     const wanted = `at most these escapes: ${namesOf(rule.allowEncoded)}; dots and slashes unambiguous when decoded`

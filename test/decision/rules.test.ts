@@ -136,6 +136,20 @@ test('match() matches on undecoded segments, so %2F does not reach a rule of ano
   assert.equal(decide(['* /a/b', '* /{x}'], 'GET /a%2Fb', { allow_encoded: ['slash'] }), '* /{x}')
 })
 
+// Not the star: in a rule it is refused.
+for (const character of "!$&'()+,:=@") {
+  const escaped = `%${character.charCodeAt(0).toString(16)}`
+  test(`match() lets nobody past a rule for ${character} by ${escaped}, whatever the upstream makes of that`, () => {
+    const rules = [`* /a/${character}b`, `* /a/${character}b/**`, '* /a/{x}', '* /a/**']
+
+    assert.equal(decide(rules, `GET /a/${character}b`), rules[0])
+    for (const path of [`/a/${escaped}b`, `/a/${escaped.toUpperCase()}b`, `/a/${escaped}b/c`])
+      assert.equal(decide(rules, `GET ${path}`), 'path_rejected')
+    assert.equal(decide(rules, `GET /a/c/${escaped}b`), '* /a/**', 'one rule either way')
+    assert.equal(decide(rules.slice(0, 1), `GET /a/${escaped}b`), 'no_rule')
+  })
+}
+
 test('match() names the rule that rejects a path, and tells the trail what it compared', () => {
   const table = compileRules(rulesOptions.parse([{ id: 'a', match: { path: '/a/**', methods: ['GET'] } }]))
   const trail: TrailStep[] = []
@@ -243,6 +257,8 @@ const refused = [
   { match: { path: '/a b' }, at: 'path' },
   { match: { path: '/%61' }, at: 'path' },
   { match: { path: '/%c3%a9' }, at: 'path' },
+  { match: { path: '/a/%3A' }, at: 'path' },
+  { match: { path: '/%40a' }, at: 'path' },
   { match: { path: '/%2E%2E' }, at: 'path' },
   { match: { path: '/é' }, at: 'path' },
   { match: { path: '/a?b' }, at: 'path' },
