@@ -64,6 +64,7 @@ export function createServerConnection(
   let hasEnded = false
   let writtenBefore = 0
   let discarded = 0
+  let lingersUntilMs = 0
 
   const bodyTime = createBodyTime(limits, deadlines)
   const writer = createMessageWriter(socket)
@@ -118,6 +119,8 @@ export function createServerConnection(
     if (phase === 'closing') {
       discarded += chunk.length
       if (discarded > maxUnreadBytes) socket.pause()
+      // Closed now, what it sends would be answered by a reset, which takes what is still on its way to it.
+      else if (lingersUntilMs > 0) deadline.atMs = Math.min(deadlines.nowMs() + lingerMs, lingersUntilMs)
       return
     }
     if (phase === 'busy' && body !== undefined && bodyIsWanted && pending === undefined && !body.isDone()) {
@@ -345,6 +348,8 @@ export function createServerConnection(
     deadline.atMs = deadlines.nowMs() + limits.writeMs
     writer.send()
     socket.end(() => {
+      discarded = 0
+      lingersUntilMs = deadlines.nowMs() + limits.writeMs
       deadline.atMs = deadlines.nowMs() + lingerMs
     })
     if (hasPeerEnded) return

@@ -18,8 +18,8 @@ export type TunnelStart = {
   readonly hasPeerEnded: boolean
 }
 
-// A peer that is gone without a word: nothing else would ever tell.
-const probeMs = 60_000
+/** After so much silence a peer of a tunnel is probed: that one is gone without a word nothing else would ever tell. */
+export const probeMs = 60_000
 const answerLines = createLineFormatter()
 
 /** Takes over a socket that nobody listens to any more. Nothing is told before `resume`. */

@@ -12,6 +12,7 @@ import { createMessageWriter } from './message-writer.ts'
 import type { Framing } from './request-head.ts'
 import type { ResponseHead } from './response-head.ts'
 import { readResponseHead } from './response-head.ts'
+import { probeMs } from './tunnel.ts'
 
 /** What a connection tells its pool. */
 export type ConnectionEvents = {
@@ -293,6 +294,7 @@ export function createUpstreamConnection(
     state = 'raw'
     hasUploaded = false
     socket.allowHalfOpen = true
+    socket.setKeepAlive(true, probeMs)
     deadline.atMs = Number.POSITIVE_INFINITY
     writer.begin('', false)
     pool.answered()

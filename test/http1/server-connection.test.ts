@@ -859,6 +859,27 @@ test('createServerConnection() reads on for a while behind the last answer, so t
   assert.equal(it.deadlines.watched(), 0)
 })
 
+test('createServerConnection() reads on for as long as a client sends what nobody wants, but not for ever', async () => {
+  await using it = await serve(atOnce)
+  it.send('nonsense\r\n\r\n')
+  await it.receiveAll()
+  await settle()
+
+  for (let passed = 0; passed < limits.writeMs; passed += 900) {
+    assert.equal(it.near.destroyed, false, `after ${passed} ms`)
+    const before = it.near.bytesRead
+    it.send('more')
+    await until(
+      () => it.near.bytesRead > before,
+      () => 'more',
+    )
+    await settle()
+    it.deadlines.pass(900)
+  }
+
+  assert.equal(it.near.destroyed, true)
+})
+
 test('createServerConnection() reads no flood behind the last answer', async () => {
   await using it = await serve(atOnce)
 

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { mkdtempSync, rmSync } from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { createServer, Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -167,6 +167,28 @@ test('createUpstreamConnection() tells an upstream that has switched protocols o
   await until(() => peer.accepted[0]?.socket.readableEnded === true, 'the end')
 
   assert.equal(await switched.outcome, 'end')
+})
+
+/** Which of its timers the system runs for the end of a connection on a port of ours: 2 probes whether the peer is there. */
+function timerOf(port: number): number | undefined {
+  const hex = port.toString(16).toUpperCase().padStart(4, '0')
+  const line = readFileSync('/proc/self/net/tcp', 'utf8')
+    .split('\n')
+    .find((each) => each.trim().split(/\s+/)[1]?.endsWith(`:${hex}`))
+  return line === undefined ? undefined : Number.parseInt(line.trim().split(/\s+/)[5] ?? '', 16)
+}
+
+test('createUpstreamConnection() has the system ask whether an upstream that has switched protocols is still there', {
+  skip: process.platform !== 'linux' && 'only Linux shows its timers',
+}, async () => {
+  await using peer = await openPeer(() => switching)
+  using pool = openPool([peer.endpoint])
+  const switched = ask(pool, { upgrade: 'echo' })
+  await until(() => switched.switchedTo() !== undefined, 'the switch')
+
+  const port = peer.accepted[0]?.socket.remotePort ?? 0
+
+  await until(() => timerOf(port) === 2, 'the timer')
 })
 
 test('createUpstreamConnection() passes bytes both ways after a 101 that was asked for, and is used no more', async () => {
