@@ -112,7 +112,8 @@ export function createHall(options: HallOptions, deps: FrontDoorDeps): Hall {
       let handler: Handler | undefined
       const listen = (made: ServerConnection) => {
         handler = createHandler(made, peer, deps)
-        const events = { request: handler.request, refused: handler.refused, ...handler.events }
+        const late = () => drop('timeout')
+        const events = { request: handler.request, refused: handler.refused, late, ...handler.events }
         return options.http2 && protocol === undefined ? { ...events, preface } : events
       }
       const connection = createServerConnection(socket, options.limits, deadlines, listen, acceptedMs)
@@ -126,7 +127,7 @@ export function createHall(options: HallOptions, deps: FrontDoorDeps): Hall {
     }
 
     function overHttp2(): Served {
-      return serveHttp2(socket, { limits: options.limits, peer, acceptedMs }, deps)
+      return serveHttp2(socket, { limits: options.limits, peer, acceptedMs, late: () => drop('timeout') }, deps)
     }
   }
 

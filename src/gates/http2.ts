@@ -16,6 +16,8 @@ export type Http2Options = {
   readonly peer: Peer
   /** Since when its time for a beginning runs, monotonic milliseconds; undefined: since now. */
   readonly acceptedMs: number | undefined
+  /** No request has come in time; the session ends. */
+  readonly late: () => void
 }
 
 /** What a session needs. */
@@ -54,7 +56,7 @@ const lingerMs = 1000
  */
 export function serveHttp2(
   socket: Socket,
-  { limits, peer, acceptedMs }: Http2Options,
+  { limits, peer, acceptedMs, late }: Http2Options,
   deps: Http2Deps,
 ): Http2Connection {
   const { clock, deadlines } = deps
@@ -172,6 +174,7 @@ export function serveHttp2(
       ask()
       return
     }
+    if (requests === 0 && !isLeaving) late()
     if (isLeaving || !hasGreeted) socket.destroy()
     else leave()
   }

@@ -303,6 +303,7 @@ export function createServerConnection(
   }
 
   function expire(): void {
+    if (phase === 'head' && requests === 0) events.late?.()
     // One that closed its side is there if it takes what is sent.
     const isGone = hasPeerEnded && socket.bytesWritten === writtenBefore
     if (phase !== 'busy' || !writer.hasRoom() || isGone) destroy()
@@ -344,7 +345,6 @@ export function createServerConnection(
     phase = 'closing'
     pending = undefined
     body = undefined
-    discarded = 0
     deadline.atMs = deadlines.nowMs() + limits.writeMs
     writer.send()
     socket.end(() => {

@@ -305,6 +305,21 @@ test('openFrontDoor() counts a request that is cut in its head as no decision, a
   assert.equal(reasonOf(await it.send(get('/a//b'))), 'path_rejected')
 })
 
+test('openFrontDoor() counts who says nothing, or not all, of a first request in time, and nobody who had one', async () => {
+  await using upstream = await openUpstream((_, response) => response.end('ok'))
+  await using it = await openDoor(upstream.port, undefined, { limits: { headMs: 500, idleMs: 500 } })
+  const clients = ['', 'GET /a HT', 'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n', 'GET /a HTTP/1.1\r\nHost: a.test\r\n\r\n']
+  const sockets = clients.map((sent) => {
+    const socket = connect(it.door.port, '127.0.0.1').resume()
+    socket.write(sent)
+    return socket
+  })
+
+  await Promise.all(sockets.map((socket) => once(socket, 'close')))
+
+  assert.equal(it.door.dropped().get('timeout'), 3)
+})
+
 test('openFrontDoor() survives a CONNECT whose client resets at once', async () => {
   await using upstream = await openRawUpstream(() => {})
   await using it = await openDoor(upstream.port)
