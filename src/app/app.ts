@@ -1,7 +1,9 @@
 // Wiring: configuration → look-ups → gateway → listeners; start, reload, drain, close.
+
 import { createAdmin } from '../admin/admin.ts'
 import type { Check } from '../admin/health.ts'
 import { createHealth } from '../admin/health.ts'
+import { sentenceOf } from '../base/errors.ts'
 import type { Clock } from '../base/time.ts'
 import { formatDuration } from '../base/time.ts'
 import type { Problem } from '../config/problems.ts'
@@ -9,6 +11,7 @@ import type { GatewayOptions } from '../config/schema.ts'
 import type { Principal } from '../decision/decision.ts'
 import { watchFiles } from '../io/files.ts'
 import { startHttpServer } from '../io/http-server.ts'
+import { splitAddress } from '../io/listen.ts'
 import type { WriteChunk } from '../io/log.ts'
 import { createLineWriter, createLog } from '../io/log.ts'
 import { createKnownTokens } from '../sources/known-tokens.ts'
@@ -16,7 +19,7 @@ import { createCertificates, findTlsConflicts } from './certificates.ts'
 import type { ConfigurationSource } from './configuration.ts'
 import { readConfiguration, retire, run } from './configuration.ts'
 import type { DataPlane } from './data-plane.ts'
-import { openDataPlane, sleep, splitAddress } from './data-plane.ts'
+import { openDataPlane, sleep } from './data-plane.ts'
 import type { Explanation, Question } from './explain.ts'
 import { explain } from './explain.ts'
 import { createGatewayMetrics } from './metrics.ts'
@@ -262,8 +265,4 @@ function countWorkers({ workers }: GatewayOptions): number {
 function needsRestart(atStart: GatewayOptions, now: GatewayOptions): readonly string[] {
   const names = ['workers', 'listen', 'limits', 'upstream', 'drain'] as const
   return names.filter((name) => JSON.stringify(atStart[name]) !== JSON.stringify(now[name]))
-}
-
-function sentenceOf(error: unknown): string {
-  return error instanceof Error ? `${error.name}: ${error.message}` : 'unknown error'
 }

@@ -1,5 +1,7 @@
 // The certificate of the front door, kept current: its files are read when it starts, and anew when one of them changes.
+
 import type { Check } from '../admin/health.ts'
+import { messageOf } from '../base/errors.ts'
 import type { CrossFinding, LoadDeps } from '../config/load.ts'
 import type { GatewayOptions } from '../config/schema.ts'
 import type { ListenTlsOptions } from '../gates/options.ts'
@@ -57,7 +59,7 @@ export function createCertificates(options: ListenTlsOptions, deps: Certificates
         reloads.add(slots.success)
         log.info('certificate_reloaded', { expires })
       } catch (error) {
-        refusal = error instanceof Error ? error.message : 'unknown error'
+        refusal = messageOf(error)
         reloads.add(slots.failure)
         log.error('certificate_refused', { error: refusal })
         return

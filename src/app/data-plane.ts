@@ -1,4 +1,5 @@
 // What stands between clients and the upstream: in the one process, or in each worker.
+
 import type { Clock } from '../base/time.ts'
 import type { GatewayOptions } from '../config/schema.ts'
 import { unixAddress } from '../decision/headers.ts'
@@ -12,6 +13,7 @@ import { createStreams } from '../gates/streams.ts'
 import type { TlsMaterial } from '../gates/tls.ts'
 import { createDeadlines } from '../http1/deadlines.ts'
 import type { ListenAddress } from '../io/listen.ts'
+import { splitAddress } from '../io/listen.ts'
 import type { LineWriter, Log } from '../io/log.ts'
 import type { AccessLogDeps } from './access-log.ts'
 import { createAccessLog } from './access-log.ts'
@@ -146,12 +148,6 @@ function planeOf(
 /** Where the front door is: host and port, or a path after `unix:`. */
 export function listenAddress(text: string): ListenAddress {
   return text.startsWith(unixAddress) ? { path: text.slice(unixAddress.length) } : splitAddress(text)
-}
-
-/** Host and port of an address such as `[::1]:8080`. */
-export function splitAddress(text: string): { readonly host: string; readonly port: number } {
-  const colon = text.lastIndexOf(':')
-  return { host: text.slice(0, colon).replace(/^\[|\]$/g, ''), port: Number(text.slice(colon + 1)) }
 }
 
 /** The time of a drain: the listeners keep the process alive meanwhile, and what is left of it must not. */

@@ -1,3 +1,4 @@
+import { messageOf } from '../base/errors.ts'
 import type { SecretSource } from '../base/options.ts'
 import { readSecret } from '../io/files.ts'
 import type { Log } from '../io/log.ts'
@@ -24,7 +25,7 @@ export function createSecrets(
     } catch (error) {
       if (known === undefined) throw error
       held.set(key, { value: known.value, readMs: nowMs })
-      log.error('secret_unreadable', { error: error instanceof Error ? error.message : 'unknown error' })
+      log.error('secret_unreadable', { error: messageOf(error) })
       return known.value
     }
   }

@@ -1,4 +1,5 @@
 // The files of `upstream.tls`: read at the start, and again when they change.
+import { messageOf } from '../base/errors.ts'
 import type { Clock } from '../base/time.ts'
 import type { CrossFinding } from '../config/load.ts'
 import type { UpstreamOptions } from '../gates/options.ts'
@@ -59,7 +60,7 @@ export function createUpstreamFiles(options: TlsOptions, { clock, readFile, log 
       log.info('upstream_tls_renewed')
     } catch (error) {
       // Certificate and key are two files: between the two changes they do not fit. What was good stays in use.
-      log.error('upstream_tls_refused', { error: error instanceof Error ? error.message : 'unknown error' })
+      log.error('upstream_tls_refused', { error: messageOf(error) })
     }
   }
 }

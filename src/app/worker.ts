@@ -1,8 +1,10 @@
 // A worker: serves requests with the configuration, keys and lists that its primary sends (architecture.md §5). A worker
 // that hears nothing more lets what it was sent grow old, and answers 503 then; one whose primary is gone is ended by
 // node:cluster, as its pipe closes.
+
 import cluster from 'node:cluster'
 import { Socket } from 'node:net'
+import { messageOf, sentenceOf } from '../base/errors.ts'
 import type { Principal } from '../decision/decision.ts'
 import type { TlsMaterial } from '../gates/tls.ts'
 import { createLineWriter, createLog } from '../io/log.ts'
@@ -114,7 +116,7 @@ export async function runWorker(powers: Powers, started: () => void): Promise<nu
       if (serving === undefined) serving = serve(next, message)
       else serving.reload(next)
     } catch (error) {
-      const problem = (error instanceof Error ? error.message : 'unknown error').slice(0, 8192)
+      const problem = messageOf(error).slice(0, 8192)
       post({ kind: 'failed', problem }, () => end(1))
       return
     }
@@ -129,7 +131,7 @@ export async function runWorker(powers: Powers, started: () => void): Promise<nu
     const log = createLog({ stream: `worker-${worker}` }, { writer, clock })
     const failed = (error: unknown) =>
       log.error('internal_error', {
-        error: error instanceof Error ? `${error.name}: ${error.message}` : 'unknown error',
+        error: sentenceOf(error),
       })
     const deps = { ...powers, log, counted, known, secret: createSecrets(powers, log), replicas: store.replicas }
     // What needs a restart is as it was when the gateway started, or a worker that comes later would differ from the rest.

@@ -12,6 +12,9 @@ export type Clock = {
 /** Seconds since 1970, possibly fractional (RFC 7519 §2, NumericDate). */
 export type NumericDate = number
 
+/** The latest one that is taken, of the year 9999: what is larger is milliseconds, or nonsense, and would never expire. */
+export const maxNumericDate: NumericDate = 253_402_300_799
+
 const unitMs = { ms: 1, s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 } as const
 
 /** The form of a duration in the configuration: a whole number and a unit, such as `250ms`, `30s`, `5m`, `1h`, `2d`. */
@@ -35,4 +38,9 @@ export function formatDuration(ms: number): string {
     if (ms !== 0 && ms % unitMs[unit] === 0) return `${ms / unitMs[unit]}${unit}`
   }
   return `${ms}ms`
+}
+
+/** Lets everything run that waits: timers, and what has come in on sockets. */
+export function nextTurn(): Promise<void> {
+  return new Promise((resolve) => void setImmediate(resolve))
 }

@@ -1,3 +1,4 @@
+import { messageOf } from '../base/errors.ts'
 import type { Case, Seen } from './demo-cases.ts'
 
 /** A case that was run; `ok` when what was seen is what was expected. */
@@ -16,7 +17,7 @@ export async function runCases(
   for (const [index, { name, expected, run }] of cases.entries()) {
     begin(name, index)
     const seen = await run().catch((error: unknown) => {
-      return { text: error instanceof Error ? error.message : 'unknown error', us: 0 }
+      return { text: messageOf(error), us: 0 }
     })
     rows.push({ name, expected, ...seen, ok: seen.text === expected })
   }

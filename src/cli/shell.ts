@@ -1,4 +1,5 @@
 import type { Powers } from '../app/app.ts'
+import { messageOf } from '../base/errors.ts'
 import type { Runtime } from './runtime.ts'
 
 /** What a command gets from the process: arguments come parsed, everything else through here. */
@@ -35,6 +36,6 @@ export const exitCodes = {
 
 /** Says in one line why a command cannot go on. */
 export function sayFailure(shell: Shell, error: unknown): number {
-  shell.say(`postern: ${error instanceof Error ? error.message : 'unknown error'}\n`)
+  shell.say(`postern: ${messageOf(error)}\n`)
   return exitCodes.failure
 }

@@ -1,10 +1,12 @@
 // The front door: sockets that clients connect to, each brought to its first request and served in what it speaks.
+
 import type { Socket } from 'node:net'
 import { createServer } from 'node:net'
 import type { Bagged } from '../base/bag.ts'
 import { createBag } from '../base/bag.ts'
+import { nextTurn } from '../base/time.ts'
 import type { Deadline, Deadlines } from '../http1/deadlines.ts'
-import { lastCall, nextTurn } from '../http1/last-call.ts'
+import { lastCall } from '../http1/last-call.ts'
 import type { ServerLimits } from '../http1/limits.ts'
 import type { ServerConnection } from '../http1/server-connection.ts'
 import { createServerConnection } from '../http1/server-connection.ts'

@@ -1,10 +1,12 @@
 // One request to an upstream on a stream of its session, RFC 9113 §8: an answer we are not sure of is no answer.
+
 import type { ClientHttp2Session, ClientHttp2Stream } from 'node:http2'
 import type { Deadline, Deadlines } from '../http1/deadlines.ts'
 import type { AnswerEvents, UpstreamExchange, UpstreamProblem, UpstreamRequest } from '../http1/exchange.ts'
 import { keep } from '../http1/lent-reads.ts'
 import type { UpstreamLimits } from '../http1/limits.ts'
 import type { Framing } from '../http1/request-head.ts'
+import { http2Codes } from './http2-codes.ts'
 import { readAnswerFields, readTrailerFields, trailersOf } from './http2-fields.ts'
 
 /** What a stream tells its session. */
@@ -18,11 +20,8 @@ export type ExchangeEvents = {
 }
 
 const maxInterim = 16
-// RFC 9113 §6.1 and §7.
+// RFC 9113 §6.1.
 const endStream = 1
-const refused = 7
-/** RFC 9113 §7, CANCEL: how we call a stream off. */
-export const cancelled = 8
 
 /** Sends a request; its answer is told to `listener`. */
 export function openExchange(
@@ -176,7 +175,7 @@ export function openExchange(
   /** Whoever waits for an answer gets none, or no end of it. */
   function lose(problem: UpstreamProblem): void {
     if (isOver) return
-    const wasRefused = stream.rstCode === refused
+    const wasRefused = stream.rstCode === http2Codes.REFUSED_STREAM
     leave()
     if (framing !== undefined) listener.failed(problem)
     else told.failed(problem, interim > 0, wasRefused)
@@ -190,7 +189,7 @@ export function openExchange(
     stream.resume()
     // Later: while node reads or writes it keeps a reset back, and may have freed the stream by then, and aborts.
     setImmediate(() => {
-      if (!stream.closed && !stream.destroyed) stream.close(cancelled)
+      if (!stream.closed && !stream.destroyed) stream.close(http2Codes.CANCEL)
     })
   }
 }

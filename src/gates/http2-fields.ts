@@ -1,7 +1,9 @@
 // RFC 9113 §8.2 and §8.3, read strictly: fields as HTTP/2 has them, in the words the rest of the house has for them.
+
 import type { AnswerHead } from '../http1/exchange.ts'
 import { isContentLength, isFieldValue, readMediaType, readName } from '../http1/field-lines.ts'
 import type { FieldLimits, RequestLimits } from '../http1/limits.ts'
+import { trailerLimits } from '../http1/limits.ts'
 import type { Framing, HeadProblem, RequestHead } from '../http1/request-head.ts'
 import { isMethod, isTarget } from '../http1/request-head.ts'
 
@@ -22,7 +24,6 @@ const connectionNames: ReadonlySet<string> = new Set([
 ])
 // A colon, a space and a line's end: so much a field costs as a line.
 const aroundField = 4
-const trailerLimits: FieldLimits = { bytes: 8192, count: 50, one: 4096 }
 
 /** The pseudo-fields of a request, and its fields as lines. */
 type Sorted = {

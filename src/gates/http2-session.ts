@@ -1,11 +1,13 @@
 // A session with an upstream: many requests at a time, as many as the upstream allows.
+
 import type { ClientHttp2Session, ClientSessionOptions, ServerSessionOptions } from 'node:http2'
 import type { Socket } from 'node:net'
 import type { Deadline, Deadlines } from '../http1/deadlines.ts'
 import type { AnswerEvents, UpstreamProblem, UpstreamRequest } from '../http1/exchange.ts'
 import type { UpstreamLimits } from '../http1/limits.ts'
 import type { LostRequest, OpenSocket } from '../http1/upstream-connection.ts'
-import { cancelled, openExchange } from './http2-exchange.ts'
+import { http2Codes } from './http2-codes.ts'
+import { openExchange } from './http2-exchange.ts'
 
 /** What a session tells its pool. */
 export type SessionEvents = {
@@ -45,8 +47,6 @@ const lastStreamId = 2 ** 31 - 1000
 const mostCancelled = 200
 // In MB, as at the front door (`http2.ts`), and why.
 const noLimit = 1_000_000
-// RFC 9113 §7, ENHANCE_YOUR_CALM: how an upstream says that a session costs it too much.
-const enhanceYourCalm = 11
 
 /** Opens a session; `room` or `closed` tells what became of it. */
 export function createUpstreamSession(
@@ -138,8 +138,8 @@ export function createUpstreamSession(
       },
       closed(id, code) {
         streams -= 1
-        if (code === cancelled) cancels += 1
-        if (cancels >= mostCancelled || code === enhanceYourCalm) isSpent = true
+        if (code === http2Codes.CANCEL) cancels += 1
+        if (cancels >= mostCancelled || code === http2Codes.ENHANCE_YOUR_CALM) isSpent = true
         if (id > lastStreamId) isLeaving = true
         rest()
         if (!isClosed) pool.room()

@@ -1,4 +1,5 @@
 // One stream of a client: a request and its answer, every wait and buffer bounded. RFC 9113 §5 and §8.
+
 import type { ServerHttp2Stream } from 'node:http2'
 import { createBodyTime } from '../http1/body-time.ts'
 import type { Deadline, Deadlines } from '../http1/deadlines.ts'
@@ -7,6 +8,7 @@ import { withoutLength } from '../http1/field-lines.ts'
 import { keep } from '../http1/lent-reads.ts'
 import type { ServerLimits } from '../http1/limits.ts'
 import type { Framing } from '../http1/request-head.ts'
+import { http2Codes } from './http2-codes.ts'
 import { readTrailerFields, trailersOf } from './http2-fields.ts'
 
 /** What is known of a request when its stream begins to be served. */
@@ -28,10 +30,6 @@ const maxHeldBytes = 65_536
 // What is read of a body that nobody wants, and for how long, before the client is told to stop.
 const maxUnreadBytes = 65_536
 const lingerMs = 1000
-// RFC 9113 §7.
-const noError = 0
-const internalError = 2
-const cancelled = 8
 
 /**
  * Serves one stream as the client's half of an exchange. Nothing of a body is read until `resume`.
@@ -215,7 +213,7 @@ export function serveStream(
       stream.respond(head, exactly)
     } catch {
       // Fields that HTTP/2 does not have: nothing of this answer can be sent.
-      reset(internalError)
+      reset(http2Codes.INTERNAL_ERROR)
     }
   }
 
@@ -223,7 +221,7 @@ export function serveStream(
     try {
       stream.sendTrailers(trailersOf(outTrailers))
     } catch {
-      reset(internalError)
+      reset(http2Codes.INTERNAL_ERROR)
     }
     // They leave in an immediate of node's own.
     setImmediate(finished)
@@ -240,7 +238,7 @@ export function serveStream(
 
   /** The client is to send no more (RFC 9113 §8.1), as soon as it has its answer. */
   function stopReading(): void {
-    if (hasFinished) reset(noError)
+    if (hasFinished) reset(http2Codes.NO_ERROR)
     else stream.pause()
   }
 
@@ -252,7 +250,7 @@ export function serveStream(
     }
     isCut = true
     isOver = true
-    reset(internalError)
+    reset(http2Codes.INTERNAL_ERROR)
   }
 
   function reset(code: number): void {
@@ -284,7 +282,7 @@ export function serveStream(
       return
     }
     if (hasEnded || stream.writableNeedDrain) {
-      reset(hasFinished ? noError : cancelled)
+      reset(hasFinished ? http2Codes.NO_ERROR : http2Codes.CANCEL)
       return
     }
     if (bodyIsDone) return
@@ -305,7 +303,7 @@ export function serveStream(
     leave()
     deadlines.unwatch(deadline)
     // One that closes well may do so before node tells that all was written.
-    const isWhole = hasEnded && (hasFinished || stream.rstCode === noError)
+    const isWhole = hasEnded && (hasFinished || stream.rstCode === http2Codes.NO_ERROR)
     events.closed(isBroken || (!isWhole && !isCut))
   }
 }

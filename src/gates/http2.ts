@@ -1,12 +1,15 @@
 // The HTTP/2 front door, RFC 9113: sessions of clients on the same decision and the same canonicaliser.
+
 import type { ServerHttp2Stream, ServerOptions } from 'node:http2'
 import type { Socket } from 'node:net'
 import { createBag } from '../base/bag.ts'
 import type { Deadline, Deadlines } from '../http1/deadlines.ts'
 import type { ServerLimits } from '../http1/limits.ts'
+import { probeMs } from '../http1/tunnel.ts'
 import type { Peer } from './gate.ts'
 import type { Handler, HandlerDeps } from './handler.ts'
 import { createHandler } from './handler.ts'
+import { http2Codes } from './http2-codes.ts'
 import { readRequestFields } from './http2-fields.ts'
 import { serveStream } from './http2-stream.ts'
 
@@ -44,9 +47,7 @@ const backlogEvery = 64
 // session in the end. What a session holds is bounded by its streams, by what each of them may have to send, and by
 // `maxWaitingFrames`.
 const noLimit = 1_000_000
-// RFC 9113 §7.
-const enhanceYourCalm = 11
-// Time for the last frames to leave, and for the client to answer a ping.
+// Time for the last frames to leave, and for a quiet moment to come.
 const lingerMs = 1000
 
 /**
@@ -70,6 +71,7 @@ export function serveHttp2(
   let requests = 0
   let spoiled = 0
   let spoiledSinceMs = 0
+  let isToLeave = false
   let isLeaving = false
   let hasGreeted = false
   let isAsked = false
@@ -88,7 +90,7 @@ export function serveHttp2(
   return {
     // Node cannot say that the next answers are the last ones: what comes after its GOAWAY is not served any more.
     announceClose() {},
-    closeIdle: leave,
+    closeIdle,
     destroy: () => socket.destroy(),
     inFlight: () => handlers.all().filter((handler) => handler.isBusy()).length,
   }
@@ -108,8 +110,8 @@ export function serveHttp2(
       setImmediate(() => socket.destroy())
       return
     }
-    if (requests >= limits.requestsPerConnection) leave()
     if (handlers.size() === 0) deadline.atMs = deadlines.nowMs() + limits.idleMs
+    if (requests >= limits.requestsPerConnection) isToLeave = true
     const head = readRequestFields(fields, stream.endAfterHeaders, limits.request)
     const isHead = head.kind === 'head' && head.method === 'HEAD'
     const unread = stream.endAfterHeaders ? 'none' : 'chunked'
@@ -121,6 +123,7 @@ export function serveHttp2(
       handlers.add(made)
       return { ...made.events, closed: (isSpoiled) => over(made, isSpoiled) }
     })
+    if (requests >= 2 * limits.requestsPerConnection) leave()
     if (head.kind === 'head') handler?.request(head)
     else handler?.refused(head, fields)
   }
@@ -147,7 +150,7 @@ export function serveHttp2(
     isDoomed = true
     // Later: node may be in the middle of reading, and would go on with a session that is freed.
     setImmediate(() => {
-      session.destroy(new RangeError('Cannot go on: the client takes its requests back'), enhanceYourCalm)
+      session.destroy(new RangeError('Cannot go on: the client takes its requests back'), http2Codes.ENHANCE_YOUR_CALM)
     })
   }
 
@@ -155,6 +158,14 @@ export function serveHttp2(
   function rest(): void {
     if (handlers.size() > 0 || !hasGreeted) return
     deadline.atMs = deadlines.nowMs() + (isLeaving ? lingerMs : limits.idleMs)
+    if (isToLeave) leave()
+  }
+
+  /** A quiet moment is waited for, a little: what is on its way while we say it would be refused. */
+  function closeIdle(): void {
+    isToLeave = true
+    if (handlers.size() === 0) leave()
+    else deadline.atMs = deadlines.nowMs() + lingerMs
   }
 
   /**
@@ -165,13 +176,16 @@ export function serveHttp2(
   function leave(): void {
     if (isLeaving || session.destroyed) return
     isLeaving = true
-    if (handlers.size() === 0) deadline.atMs = deadlines.nowMs() + lingerMs
+    deadline.atMs = handlers.size() === 0 ? deadlines.nowMs() + lingerMs : Number.POSITIVE_INFINITY
+    // Closing, node asks no more whether anybody is there: the system does.
+    socket.setKeepAlive(true, probeMs)
     session.close()
   }
 
   function expire(): void {
     if (handlers.size() > 0) {
-      ask()
+      if (isToLeave) leave()
+      else ask()
       return
     }
     if (requests === 0 && !isLeaving) late()

@@ -28,7 +28,9 @@ export const limitsOptions = z.strictObject({
       'How long what a client has not taken may wait: until about a third of the buffers on the way to it is free.',
     ),
   connections: count(1_000_000).prefault(10_000).describe('Over it connections are dropped, and counted.'),
-  requests_per_connection: count(1_000_000_000).prefault(10_000).describe('After so many a connection is closed.'),
+  requests_per_connection: count(1_000_000_000)
+    .prefault(10_000)
+    .describe('After so many a connection is closed; in HTTP/2 once none is under way, or after twice as many.'),
 })
 
 /** `limits:` as read. */

@@ -1,8 +1,10 @@
 // TLS at the front door (RFC 8446, RFC 5246): which certificate is shown, and which of clients are taken.
+
 import { constants, X509Certificate } from 'node:crypto'
 import type { Socket } from 'node:net'
 import type { TLSSocket } from 'node:tls'
-import { codeOf, findCertificateProblem } from '../http1/certificates.ts'
+import { codeOf } from '../base/errors.ts'
+import { findCertificateProblem } from '../http1/certificates.ts'
 import type { ListenTlsOptions } from './options.ts'
 
 /** What is shown to clients, and whose certificates are taken of them: PEM. */

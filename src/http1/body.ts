@@ -1,7 +1,7 @@
 // RFC 9112 §6 and §7.1: where a body ends. Checked as it passes, and never gathered.
 import { isHopeless, readFieldLines } from './field-lines.ts'
 import { giveBack } from './lent-reads.ts'
-import type { FieldLimits } from './limits.ts'
+import { trailerLimits } from './limits.ts'
 import type { Framing } from './request-head.ts'
 
 /** Receives a body as it is read. */
@@ -28,7 +28,6 @@ export type BodyReader = {
 
 // Nobody has a use for chunk extensions (§7.1.1); a few bytes are put up with.
 const maxSizeLine = 256
-const trailerLimits: FieldLimits = { bytes: 8192, count: 50, one: 4096 }
 // Of a line, its end included; the trailers count as one.
 const mostBytes = { size: maxSizeLine, data: 0, 'data-end': 2, trailers: trailerLimits.bytes + 2, done: 0 } as const
 const sizeLine = /^([0-9A-Fa-f]{1,12})(?:[ \t]*;[\t -~\x80-\xff]*)?$/

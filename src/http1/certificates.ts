@@ -1,6 +1,8 @@
 // Certificates in PEM (RFC 7468), looked at before node:tls has them: of what it is to trust it passes over without a word
 // what is no certificate, and takes an empty text for none, which is to trust every public CA.
+
 import { X509Certificate } from 'node:crypto'
+import { codeOf } from '../base/errors.ts'
 
 /** Why a text is not one certificate or several, in a clause that holds nothing of it; undefined where it is. */
 export function findCertificateProblem(pem: string): string | undefined {
@@ -14,9 +16,4 @@ export function findCertificateProblem(pem: string): string | undefined {
     }
   }
   return undefined
-}
-
-/** The code of what was thrown, for a message. */
-export function codeOf(cause: unknown): string {
-  return cause instanceof Error && 'code' in cause && typeof cause.code === 'string' ? cause.code : 'unknown error'
 }

@@ -1,7 +1,4 @@
-/** Lets everything run that waits: timers, and what has come in on sockets. */
-export function nextTurn(): Promise<void> {
-  return new Promise((resolve) => void setImmediate(resolve))
-}
+import { nextTurn } from '../base/time.ts'
 
 // Twice what Node lets the kernel keep: those who go on coming are not waited for.
 const maxTurns = 1024

@@ -10,6 +10,9 @@ export type FieldLimits = {
   readonly one: number
 }
 
+/** What trailers may hold, of a request and of an answer, in HTTP/1.1 and in HTTP/2. */
+export const trailerLimits: FieldLimits = { bytes: 8192, count: 50, one: 4096 }
+
 /** What a request's head may cost. */
 export type RequestLimits = { readonly target: number; readonly fields: FieldLimits }
 

@@ -1,6 +1,8 @@
 // What an upstream must show, and what we show it: PEM, turned into what connections are made with.
+
 import type { SecureContext } from 'node:tls'
-import { codeOf, findCertificateProblem } from './certificates.ts'
+import { codeOf } from '../base/errors.ts'
+import { findCertificateProblem } from './certificates.ts'
 
 /** PEM texts; undefined where there are none. */
 export type UpstreamMaterial = {

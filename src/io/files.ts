@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto'
 import type { FSWatcher } from 'node:fs'
 import { readFileSync, realpathSync, statSync, watch } from 'node:fs'
 import { dirname } from 'node:path'
+import { codeOf } from '../base/errors.ts'
 import type { SecretSource } from '../base/options.ts'
 import type { Clock } from '../base/time.ts'
 
@@ -63,10 +64,6 @@ function cut(text: string, from: string): string {
   const secret = text.replace(/\r?\n$/, '')
   if (secret === '') throw new SecretRefused(`Cannot read secret: ${from} is empty`)
   return secret
-}
-
-function codeOf(cause: unknown): string {
-  return cause instanceof Error && 'code' in cause && typeof cause.code === 'string' ? cause.code : 'unknown error'
 }
 
 /** What watching files needs from outside. */

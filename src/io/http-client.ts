@@ -1,7 +1,9 @@
 // Everything outbound that is not proxied traffic: key sets, discovery, introspection, blacklist.
+
 import { X509Certificate } from 'node:crypto'
 import type { Agent, ClientRequest, IncomingMessage } from 'node:http'
 import type { Socket } from 'node:net'
+import { codeOf } from '../base/errors.ts'
 
 /** One request to make. Headers and body may hold secrets; no error message repeats them. */
 export type HttpCall = {
@@ -300,10 +302,6 @@ function kindOf(code: string, connected: boolean): HttpCallFailure {
   if (code === 'HPE_HEADER_OVERFLOW') return 'too_large'
   if (code.startsWith('HPE_')) return 'protocol'
   return connected ? 'reset' : 'connect'
-}
-
-function codeOf(error: unknown): string {
-  return error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : 'unknown error'
 }
 
 function checkCertificate(pem: string): void {

@@ -9,6 +9,12 @@ export type ListenAddress = { readonly host: string; readonly port: number } | {
 // Whoever is in our group may connect, as a balancer beside us; others may not.
 const socketUmask = 0o117
 
+/** Host and port of an address such as `[::1]:8080`. */
+export function splitAddress(text: string): { readonly host: string; readonly port: number } {
+  const colon = text.lastIndexOf(':')
+  return { host: text.slice(0, colon).replace(/^\[|\]$/g, ''), port: Number(text.slice(colon + 1)) }
+}
+
 /**
  * Listens. A socket that a dead process has left is replaced; its file goes when the server closes.
  *

@@ -1,8 +1,10 @@
 // One realm's administration: keys, the blacklist, and, with --dev, tokens made to order.
+
 import { createHash, timingSafeEqual } from 'node:crypto'
 import type { JsonObject } from '../base/json.ts'
 import { isJsonObject } from '../base/json.ts'
 import type { Clock } from '../base/time.ts'
+import { maxNumericDate } from '../base/time.ts'
 import type { HttpAnswer, HttpRequest } from '../io/http-server.ts'
 import { problem } from '../io/http-server.ts'
 import { blacklistCauses, blacklistKinds } from '../spec/blacklist-feed.ts'
@@ -158,7 +160,7 @@ export function createAdmin(
 }
 
 function isSeconds(value: unknown): value is number {
-  return typeof value === 'number' && Number.isSafeInteger(value) && value >= 0 && value <= 253_402_300_799
+  return typeof value === 'number' && Number.isSafeInteger(value) && value >= 0 && value <= maxNumericDate
 }
 
 function digest(text: string): Buffer {

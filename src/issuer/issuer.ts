@@ -1,7 +1,9 @@
 // The bundled issuer: several realms, one store, one listener.
+
 import type { Clock } from '../base/time.ts'
 import type { HttpAnswer, HttpRequest, HttpServer } from '../io/http-server.ts'
 import { problem, startHttpServer } from '../io/http-server.ts'
+import { splitAddress } from '../io/listen.ts'
 import type { IssuerOptions } from './options.ts'
 import { findIssuerConflicts, IssuerRefused, realmPath } from './options.ts'
 import type { Route } from './realm.ts'
@@ -61,7 +63,7 @@ export async function startIssuer(options: IssuerOptions, deps: IssuerDeps): Pro
   let purge: NodeJS.Timeout | undefined
   let closed: Promise<void> | undefined
   try {
-    const { host, port } = splitListen(options.listen)
+    const { host, port } = splitAddress(options.listen)
     const onError = (error: unknown) =>
       log('issuer_error', { error: error instanceof Error ? error.message : 'unknown' })
     server = await startHttpServer(
@@ -132,9 +134,4 @@ async function route(routes: ReadonlyMap<string, Route>, request: HttpRequest): 
 function purgeOnce(store: IssuerStore): void {
   // A store that fails says so itself.
   store.write(() => store.purge(purgeBatch)).catch(() => {})
-}
-
-function splitListen(listen: string): { readonly host: string; readonly port: number } {
-  const colon = listen.lastIndexOf(':')
-  return { host: listen.slice(0, colon).replace(/^\[|\]$/g, ''), port: Number(listen.slice(colon + 1)) }
 }

@@ -3,6 +3,7 @@ import { decodeBase64url, encodeBase64url } from '../base/base64url.ts'
 import type { Json, JsonObject } from '../base/json.ts'
 import { parseJsonObject } from '../base/json.ts'
 import type { Clock } from '../base/time.ts'
+import { maxNumericDate } from '../base/time.ts'
 import { maxTokenLength } from '../spec/authorization.ts'
 import { decodeObject } from '../spec/jws.ts'
 import { mediaType } from '../spec/wrapped-token.ts'
@@ -72,8 +73,6 @@ export type TokensDeps = {
 const typs = { jwt: 'at+jwt', wrapped_opaque: 'wo+jwt' } as const
 // product.md §9: a shell carries no data.
 const shellClaims = ['iss', 'exp', 'iat', 'jti', 'azp'] as const
-// The year 9999: what is later is no date.
-const latestDate = 253_402_300_799
 // What a record holds was bounded when it was made: by the administration's body, and by what we add to it.
 const recordLimits = { maxDepth: 32, maxMembers: 512 } as const
 
@@ -98,7 +97,10 @@ export function createTokens(options: TokensOptions, { store, tables, keys, cloc
     const usualExp = now + grant.lifetime
     const claims = claimsOf(grant, now, usualExp)
     const written = claims.get('exp')
-    const exp = Math.min(latestDate, Math.floor(typeof written === 'number' ? Math.max(written, usualExp) : usualExp))
+    const exp = Math.min(
+      maxNumericDate,
+      Math.floor(typeof written === 'number' ? Math.max(written, usualExp) : usualExp),
+    )
     if (exp > now + options.lifetime && exp > latest) {
       latest = exp
       await store.write(() => tables.putNumber('latest_exp', exp))

@@ -1,7 +1,9 @@
 // The wire of one issuer's blacklist feed (product specification §6): pages of the list, and look-ups of one token.
+
 import type { Json, JsonObject } from '../base/json.ts'
 import { isJsonObject, JsonRefused, parseJson } from '../base/json.ts'
 import type { Clock } from '../base/time.ts'
+import { nextTurn } from '../base/time.ts'
 import { SecretRefused } from '../io/files.ts'
 import type { HttpClient, HttpReply } from '../io/http-client.ts'
 import { HttpCallFailed } from '../io/http-client.ts'
@@ -162,7 +164,7 @@ export function createFeed(options: FeedOptions, { clock, send, secret }: FeedDe
       if (page.cursor === cursor) refuse('it has more, and its cursor stands still')
       cursor = page.cursor
       // A million entries come in a thousand pages: requests are answered in between.
-      await nextTick()
+      await nextTurn()
     }
     return refuse(`it has more than ${maxPages} pages`)
   }
@@ -199,13 +201,6 @@ export function createFeed(options: FeedOptions, { clock, send, secret }: FeedDe
       throw new FeedFailed(unread ? 'refused' : 'unavailable', why, { cause })
     }
   }
-}
-
-/** Lets whatever else is waiting run first. */
-export function nextTick(): Promise<void> {
-  return new Promise((resolve) => {
-    setImmediate(resolve)
-  })
 }
 
 function refuse(why: string): never {

@@ -1,9 +1,10 @@
 // One issuer's blacklist as it is held, and what it says of a token: the same in the process that polled it and in one
 // that was sent a copy (product specification §6).
+
 import type { Clock } from '../base/time.ts'
+import { nextTurn } from '../base/time.ts'
 import type { RevocableToken, RevocationHit, RevocationIndex } from '../spec/revocation.ts'
 import type { BlacklistLookups, LookupAnswer } from './blacklist-lookups.ts'
-import { nextTick } from './blacklist-pages.ts'
 
 /** Undefined: not revoked. `stale`: nobody can tell now. */
 export type BlacklistAnswer = RevocationHit | 'stale' | undefined
@@ -127,8 +128,8 @@ export function createHeldList(
     if (held === undefined) return
     const { index, inherited } = held
     const now = nowS(held, clock)
-    while (!index.sweep(now, listSlice)) await nextTick()
-    while (inherited?.sweep(now, listSlice) === false) await nextTick()
+    while (!index.sweep(now, listSlice)) await nextTurn()
+    while (inherited?.sweep(now, listSlice) === false) await nextTurn()
     // Swapped meanwhile: then the next purge has it.
     if (holding.held !== held) return
     if (inherited?.size() === 0) holding.held = { ...held, inherited: undefined }
@@ -152,6 +153,6 @@ export async function inSlices<T>(items: Iterable<T>, work: (item: T) => void): 
   for (const item of items) {
     work(item)
     done += 1
-    if (done % listSlice === 0) await nextTick()
+    if (done % listSlice === 0) await nextTurn()
   }
 }

@@ -1,15 +1,15 @@
 // The operator's own list of revoked tokens: works with any issuer, demands nothing of its tokens (product.md §2 and §6).
+
 import * as z from 'zod'
 import { httpUrl } from '../base/options.ts'
 import type { Clock } from '../base/time.ts'
+import { maxNumericDate } from '../base/time.ts'
 import { blacklistKinds } from '../spec/blacklist-feed.ts'
 import type { RevocableToken, RevocationHit, RevocationIndex } from '../spec/revocation.ts'
 import { createRevocationIndex } from '../spec/revocation.ts'
 
-const maxSeconds = 253_402_300_799
-
 const time = z
-  .union([z.number().min(0).max(maxSeconds), z.iso.datetime({ offset: true }), z.iso.date()], {
+  .union([z.number().min(0).max(maxNumericDate), z.iso.datetime({ offset: true }), z.iso.date()], {
     error: 'expected seconds since 1970, a date, or a date and time with a zone',
   })
   .transform((written) => (typeof written === 'number' ? written : Date.parse(written) / 1000))
@@ -55,7 +55,7 @@ export function createLocalList(options: LocalListOptions, { clock }: { readonly
   const everywhere = newIndex()
   const byIssuer = new Map<string, RevocationIndex>()
   for (const { issuer, kind, value, issued_before, expires_at } of options.entries)
-    indexOf(issuer).put({ kind, value, issued_before, until: expires_at ?? maxSeconds, cause: 'local' })
+    indexOf(issuer).put({ kind, value, issued_before, until: expires_at ?? maxNumericDate, cause: 'local' })
   return {
     find(issuer, token) {
       if (options.entries.length === 0) return undefined

@@ -1,6 +1,8 @@
 // The blacklist feed: product specification §6. No RFC covers a polled list of revoked tokens.
+
 import type { Json, JsonObject } from '../base/json.ts'
 import { isJsonObject } from '../base/json.ts'
+import { maxNumericDate } from '../base/time.ts'
 
 /** What an entry names: one token, everything of a subject, client or session, a key, or all until a time. */
 export const blacklistKinds = ['jti', 'sub', 'client', 'sid', 'kid', 'issued_before'] as const
@@ -35,8 +37,6 @@ export type BlacklistPage = {
   readonly reset: boolean
   readonly entries: readonly BlacklistEntry[]
 }
-
-const maxSeconds = 253_402_300_799
 
 /** Reads a page, or says in one clause why it is refused. A page with one entry we cannot enforce is refused whole. */
 export function parseBlacklistPage(body: Json): BlacklistPage | string {
@@ -95,5 +95,5 @@ function isCount(value: Json | undefined): value is number {
 }
 
 function isTime(value: Json | undefined): value is number {
-  return typeof value === 'number' && value >= 0 && value <= maxSeconds
+  return typeof value === 'number' && value >= 0 && value <= maxNumericDate
 }

@@ -4,6 +4,7 @@
 import type { Json, JsonObject } from '../base/json.ts'
 import { isJsonObject } from '../base/json.ts'
 import type { NumericDate } from '../base/time.ts'
+import { maxNumericDate } from '../base/time.ts'
 import type { Binding } from './mtls.ts'
 import { readBinding } from './mtls.ts'
 
@@ -27,8 +28,6 @@ export type Claims = {
 }
 
 const textLimits = { iss: 512, sub: 1024, jti: 256, sid: 256, client_id: 256, azp: 256 } as const
-// The year 9999. What is larger is milliseconds, or nonsense, and would never expire.
-const maxNumericDate = 253_402_300_799
 
 const noScopes: ReadonlySet<string> = new Set()
 // Tokens are many, and what they may do is one of few things: they share it, so that it is near when it is asked for.

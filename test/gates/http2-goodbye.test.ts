@@ -18,6 +18,37 @@ test('serveHttp2() says goodbye after so many requests, and serves what it was s
   assert.equal(await endOf(client), codes.noError)
 })
 
+test('serveHttp2() says goodbye in a quiet moment, and no later than after twice as many requests', async () => {
+  for (const more of [[7], [7, 9, 11]]) {
+    await using pair = await openPair({ requestsPerConnection: 3 })
+    using client = connectFrames(pair.port)
+    await settled(client)
+    client.send(headers(1, slow))
+    for (const stream of [3, 5, ...more]) {
+      client.send(headers(stream, plain))
+      assert.equal(await outcomeOf(client, stream), '200')
+    }
+    await settled(client)
+    assert.equal(client.frames.some(isGoaway), more.length === 3)
+    pair.waiting[0]?.end('late')
+
+    assert.equal(await outcomeOf(client, 1), '200')
+    assert.equal(await endOf(client), codes.noError)
+  }
+})
+
+test('serveHttp2() lets a request take longer than idle_timeout on a session that takes no more', async () => {
+  await using pair = await openPair({ requestsPerConnection: 1, idleMs: 300 })
+  using client = connectFrames(pair.port)
+  client.send(headers(1, slow), headers(3, plain))
+  await client.frame(isGoaway)
+  await sleep(1500)
+
+  pair.waiting[0]?.end('late')
+
+  assert.equal(await outcomeOf(client, 1), '200')
+})
+
 test('announceClose() goes on serving sessions: what comes behind a goodbye of node would not be served', async () => {
   await using pair = await openPair()
   using client = connectFrames(pair.port)
@@ -40,7 +71,7 @@ for (const [when, leave] of [
   test(`${when} says goodbye to a client that takes its time, and sends it all there is`, async () => {
     const size = 16_000_000
     await using upstream = await openUpstream((_, response) => response.end(Buffer.alloc(size, 'x')))
-    await using door = await openDoor(upstream.port, undefined, { limits: { requestsPerConnection: 2 } })
+    await using door = await openDoor(upstream.port, undefined, { limits: { requestsPerConnection: 1 } })
     // RFC 9113 §6.5.2: SETTINGS_INITIAL_WINDOW_SIZE.
     using client = connectFrames(door.door.port, Buffer.of(0, 4, 0x7f, 0xff, 0xff, 0xff))
     await settled(client)
@@ -74,6 +105,8 @@ test('drain() ends an idle session, and one at work when its last answer is out'
 
   const drained = pair.door.door.drain()
   await idle.closed
+  busy.send(headers(3, plain))
+  assert.equal(await outcomeOf(busy, 3), '200', 'there was no quiet moment yet')
   await busy.frame(isGoaway)
   pair.waiting[0]?.end('late')
 
