@@ -30,6 +30,9 @@ import { shortHash } from './short-hash.ts'
 import { createUpstreamHealth } from './upstream-health.ts'
 import type { Workers } from './workers.ts'
 
+// Of the health and of the admin listener: they must not take the descriptors that the front door lives of.
+const maxConnections = 256
+
 /** What the process gives. Nothing below reads a clock, a file, the environment or a random number by itself. */
 export type Powers = {
   readonly clock: Clock
@@ -122,13 +125,13 @@ export async function startApp(
     open.push(upstreamHealth)
     const handleHealth = createHealth({ ...probes, notes, metrics: scrape, upstream: upstreamHealth.ask })
     const health = await startHttpServer(
-      { ...splitAddress(listen.health), maxBodyBytes: 1024 },
+      { ...splitAddress(listen.health), maxBodyBytes: 1024, maxConnections },
       { handle: handleHealth, onError: failed },
     )
     open.push(health)
     const handleAdmin = createAdmin({ explain: ask, status: probes.status })
     const admin = await startHttpServer(
-      { ...splitAddress(listen.admin), maxBodyBytes: 65_536 },
+      { ...splitAddress(listen.admin), maxBodyBytes: 65_536, maxConnections },
       { handle: handleAdmin, onError: failed },
     )
     open.push(admin)

@@ -47,7 +47,7 @@ const backlogEvery = 64
 // session in the end. What a session holds is bounded by its streams, by what each of them may have to send, and by
 // `maxWaitingFrames`.
 const noLimit = 1_000_000
-// Time for the last frames to leave, and for a quiet moment to come.
+// Time for the last frames to leave, and for another request to come.
 const lingerMs = 1000
 
 /**
@@ -110,8 +110,9 @@ export function serveHttp2(
       setImmediate(() => socket.destroy())
       return
     }
-    if (handlers.size() === 0) deadline.atMs = deadlines.nowMs() + limits.idleMs
-    if (requests >= limits.requestsPerConnection) isToLeave = true
+    if (handlers.size() === 0 && !isToLeave) deadline.atMs = deadlines.nowMs() + limits.idleMs
+    // Once all that has come with it is here, and before its answer: who waits for that sends nothing we would refuse.
+    if (isToLeave || requests >= limits.requestsPerConnection) setImmediate(leave)
     const head = readRequestFields(fields, stream.endAfterHeaders, limits.request)
     const isHead = head.kind === 'head' && head.method === 'HEAD'
     const unread = stream.endAfterHeaders ? 'none' : 'chunked'
@@ -123,7 +124,6 @@ export function serveHttp2(
       handlers.add(made)
       return { ...made.events, closed: (isSpoiled) => over(made, isSpoiled) }
     })
-    if (requests >= 2 * limits.requestsPerConnection) leave()
     if (head.kind === 'head') handler?.request(head)
     else handler?.refused(head, fields)
   }
@@ -157,15 +157,15 @@ export function serveHttp2(
   /** Nothing is under way: it may wait for the next request, for a time. */
   function rest(): void {
     if (handlers.size() > 0 || !hasGreeted) return
-    deadline.atMs = deadlines.nowMs() + (isLeaving ? lingerMs : limits.idleMs)
-    if (isToLeave) leave()
+    // One that node has destroyed still has a socket, which waits for the client to read.
+    const ends = isToLeave || isLeaving || session.destroyed
+    deadline.atMs = deadlines.nowMs() + (ends ? lingerMs : limits.idleMs)
   }
 
-  /** A quiet moment is waited for, a little: what is on its way while we say it would be refused. */
+  /** With the next request, or in a second. */
   function closeIdle(): void {
     isToLeave = true
-    if (handlers.size() === 0) leave()
-    else deadline.atMs = deadlines.nowMs() + lingerMs
+    deadline.atMs = deadlines.nowMs() + lingerMs
   }
 
   /**
@@ -188,8 +188,8 @@ export function serveHttp2(
       else ask()
       return
     }
-    if (requests === 0 && !isLeaving) late()
-    if (isLeaving || !hasGreeted) socket.destroy()
+    if (requests === 0 && !isToLeave && !isLeaving) late()
+    if (isLeaving || !hasGreeted || session.destroyed) socket.destroy()
     else leave()
   }
 

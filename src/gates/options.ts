@@ -19,7 +19,9 @@ export const limitsOptions = z.strictObject({
     .describe('For the head of a request; of HTTP/2, for its greeting (then `idle_timeout` counts).'),
   request_timeout: wait
     .prefault('60s')
-    .describe('For a whole request; one that takes longer must keep `min_body_rate`.'),
+    .describe(
+      'For a whole request; one that takes longer must keep `min_body_rate`. One of which nothing comes for so long is given up within twice that.',
+    ),
   min_body_rate: count(1_000_000_000).prefault(1024).describe('Bytes a second, once `request_timeout` has passed.'),
   idle_timeout: wait.prefault('65s').describe("Between two requests; longer than a load balancer's."),
   write_timeout: wait
@@ -28,9 +30,7 @@ export const limitsOptions = z.strictObject({
       'How long what a client has not taken may wait: until about a third of the buffers on the way to it is free.',
     ),
   connections: count(1_000_000).prefault(10_000).describe('Over it connections are dropped, and counted.'),
-  requests_per_connection: count(1_000_000_000)
-    .prefault(10_000)
-    .describe('After so many a connection is closed; in HTTP/2 once none is under way, or after twice as many.'),
+  requests_per_connection: count(1_000_000_000).prefault(10_000).describe('After so many a connection is closed.'),
 })
 
 /** `limits:` as read. */

@@ -29,6 +29,8 @@ export type HttpServerOptions = {
   readonly port: number
   /** Longest request body; what is longer is 413 and never reaches the handler. */
   readonly maxBodyBytes: number
+  /** Connections at once; over it they are closed. Default: as many as there are descriptors. */
+  readonly maxConnections?: number
 }
 
 /** Who answers, and who is told what went wrong. */
@@ -54,8 +56,6 @@ const requestMs = 30_000
 const keepAliveMs = 5000
 // Node looks for what is over its time every 30 s if it is not asked to look more often.
 const lookMs = 1000
-// Others must not take the descriptors that the front door lives of. Over it connections are closed.
-const maxConnections = 256
 // Requests that one client may have under way: whoever waits for its answers has one.
 const maxUnderWay = 4
 // How long we read what a refused client still sends: closing at once would reset the connection before it reads why.
@@ -98,7 +98,7 @@ export function startHttpServer(options: HttpServerOptions, deps: HttpServerDeps
   )
   // The bytes of a head are bounded above; a bound on their number would drop the rest without a word.
   server.maxHeadersCount = 0
-  server.maxConnections = maxConnections
+  if (options.maxConnections !== undefined) server.maxConnections = options.maxConnections
   server.on('connection', (socket) => {
     answering.set(socket, 0)
     socket.on('close', () => answering.delete(socket))
