@@ -1,9 +1,7 @@
 // RFC 8259 and I-JSON (RFC 7493 §2.3): one parser for every body and token from outside. It refuses what two readers
 // may read differently (repeated names, lone surrogates, numbers out of range) and what hurts (depth, `__proto__`).
 
-/**
- * A JSON value; objects have no prototype, so no name in them is special. An integer beyond 2^53 is the text of its digits.
- */
+/** A JSON value; objects have no prototype, so no name in them is special. */
 export type Json = null | boolean | number | string | readonly Json[] | JsonObject
 /** A JSON object; null prototype, members in the order of the text. */
 export type JsonObject = { readonly [name: string]: Json }
@@ -78,15 +76,14 @@ export function parseJson(source: Uint8Array | string, limits: JsonLimits = {}):
     return value
   }
 
-  function readNumber(): number | string {
+  function readNumber(): number {
     numberPattern.lastIndex = at
     const match = numberPattern.exec(text)
     if (match === null) refuse('no value')
     const number = Number(match[0])
     if (!Number.isFinite(number)) refuse('a number out of range')
     at = numberPattern.lastIndex
-    // RFC 7493 §2.2: a double would hold that of another, too, and whose it is may hang on it. Its digits are its own.
-    return Number.isInteger(number) && !Number.isSafeInteger(number) && /^-?\d+$/.test(match[0]) ? match[0] : number
+    return number
   }
 
   function readString(): string {

@@ -56,5 +56,6 @@ function wantedScopes({ scopes: { all, any } }: Rule): string {
 }
 
 function list(scopes: ReadonlySet<string>): string {
-  return [...scopes].join(' ') || 'none'
+  // One with a space is one, and not two.
+  return [...scopes].map((each) => (each.includes(' ') ? JSON.stringify(each) : each)).join(' ') || 'none'
 }

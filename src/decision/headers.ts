@@ -340,7 +340,10 @@ function renderClaim({ claims }: Facts, name: string): string | undefined {
   if (name === 'scope') return [...claims.scopes].filter((scope) => !scope.includes(' ')).join(' ')
   const value = claimOf(claims, name)
   if (typeof value === 'string') return value
-  if (typeof value === 'number' || typeof value === 'boolean') return String(value)
+  // RFC 7493 §2.2: no double tells an integer beyond 2^53 from its neighbours, and whose it is may hang on it.
+  if (typeof value === 'number')
+    return Number.isInteger(value) && !Number.isSafeInteger(value) ? undefined : String(value)
+  if (typeof value === 'boolean') return String(value)
   if (!Array.isArray(value)) return undefined
   return value.every((member) => typeof member === 'string' && memberOfList.test(member)) ? value.join(',') : undefined
 }

@@ -273,7 +273,7 @@ function escapeBit(char: string): number | undefined {
 }
 
 // RFC 3986 §3.3: of characters that may stand in a segment as they are. To most upstreams it is one whether they do.
-const needlessEscape = /%(?:2[146789ABC]|3[AD]|40)/
+const needlessEscape = /%(?:2[146789ABC]|3[ABD]|40)/
 const needlessEscapes = new RegExp(needlessEscape, 'g')
 
 /** The segments of a path with its needless escapes (`%3A` for `:`) decoded; undefined where it has none. */

@@ -31,7 +31,7 @@ export function parsePathTemplate(text: string): PathTemplate | { readonly kind:
   if (canonical.path !== written)
     return problem('expected escapes in upper case, and none of letters, digits, hyphen, underscore and tilde')
   if (withoutNeedlessEscapes(canonical) !== undefined)
-    return problem("expected each of !$&'()*+,:=@ as it is, and not escaped")
+    return problem("expected each of !$&'()+,:;=@ as it is, not escaped, and no star")
   return { kind: 'template', parts, encoded: canonical.encoded }
 }
 

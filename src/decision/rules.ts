@@ -9,9 +9,9 @@ import { createPatternTable, parsePathTemplate } from './rule-table.ts'
 
 const scope = z.string().regex(/^[!#-[\]-~]{1,256}$/, { error: 'expected a scope without spaces and quotes' })
 const text = z.string().min(1).max(1024)
-// As the claim is read: an integer that no double holds is its digits.
+// RFC 7493 §2.2: a larger integer would be met by its neighbours.
 const number = z.number().refine((value) => !Number.isInteger(value) || Number.isSafeInteger(value), {
-  error: 'expected a number below 2^53; write a larger one in quotes',
+  error: 'expected a number below 2^53',
 })
 const scalar = z.union([text, number, z.boolean()])
 const method = z
@@ -175,9 +175,15 @@ export function compileRules(options: readonly RuleOptions[]): RuleTable {
     const decoded = withoutNeedlessEscapes(request)
     if (decoded !== undefined) {
       // An upstream that decodes them first must not see what another rule is for.
-      const passed = table.find({ ...request, segments: decoded }) === rule
-      const is = passed ? 'the same rule either way' : 'another rule once its escapes of such characters are decoded'
-      trail?.({ stage: 'rules.escapes', passed, is, wanted: "one rule, whether !$&'()*+,:=@ are escaped or not" })
+      const other = table.find({ ...request, segments: decoded })
+      const passed = other === rule
+      const is = `/${decoded.join('/')}: ${other === undefined ? 'no rule' : describe(other)}`
+      trail?.({
+        stage: 'rules.escapes',
+        passed,
+        is,
+        wanted: `${describe(rule)}, with what needs no escape decoded, too`,
+      })
       if (!passed) return { ...pathRejected, rule }
     }
     if (request.encoded === 0) return rule

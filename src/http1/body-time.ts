@@ -50,7 +50,7 @@ export function createBodyTime(
     dueMs,
     isOver(isRead) {
       if (!isRead) begunMs = nowMs() - requestMs + restartMs
-      const isSilent = bytes === bytesThen
+      const isSilent = isRead && bytes === bytesThen
       bytesThen = isRead ? bytes : -1
       return isSilent || dueMs() <= nowMs()
     },

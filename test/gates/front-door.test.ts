@@ -6,6 +6,7 @@ import { test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Decision } from '../../src/decision/decision.ts'
 import { until } from '../acceptance/harness.ts'
+import { connectFrames, headers, requestFields } from '../support/h2-frames.ts'
 import { openDoor, openHall, openRawUpstream, openUpstream, talk } from './door.ts'
 
 const get = (path: string, lines = '') => `GET ${path} HTTP/1.1\r\nHost: a.test\r\n${lines}Connection: close\r\n\r\n`
@@ -315,7 +316,10 @@ test('openFrontDoor() counts who says nothing, or not all, of a first request in
     return socket
   })
 
-  await Promise.all(sockets.map((socket) => once(socket, 'close')))
+  using session = connectFrames(it.door.port)
+  session.send(headers(1, requestFields('/a')))
+
+  await Promise.all([...sockets.map((socket) => once(socket, 'close')), session.closed])
 
   assert.equal(it.door.dropped().get('timeout'), 3)
 })
