@@ -184,8 +184,9 @@ export function serveHttp2(
 
   function expire(): void {
     if (handlers.size() > 0) {
-      if (isToLeave) leave()
-      else ask()
+      if (!isToLeave) ask()
+      else if (isLeaving) deadline.atMs = Number.POSITIVE_INFINITY
+      else leave()
       return
     }
     if (requests === 0 && !isToLeave && !isLeaving) late()
