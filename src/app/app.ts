@@ -1,5 +1,4 @@
 // Wiring: configuration → look-ups → gateway → listeners; start, reload, drain, close.
-
 import { createAdmin } from '../admin/admin.ts'
 import type { Check } from '../admin/health.ts'
 import { createHealth } from '../admin/health.ts'

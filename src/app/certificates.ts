@@ -1,5 +1,4 @@
 // The certificate of the front door, kept current: its files are read when it starts, and anew when one of them changes.
-
 import type { Check } from '../admin/health.ts'
 import { messageOf } from '../base/errors.ts'
 import type { CrossFinding, LoadDeps } from '../config/load.ts'

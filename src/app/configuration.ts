@@ -1,5 +1,6 @@
 // From the text of a configuration file to one object that serves requests.
 import { BlockList, isIP, isIPv6 } from 'node:net'
+import { codeOf } from '../base/errors.ts'
 import type { Clock } from '../base/time.ts'
 import type { CrossFinding, LoadDeps, Loaded, Refused } from '../config/load.ts'
 import { load, loadFile } from '../config/load.ts'
@@ -158,7 +159,7 @@ export function problemOf(file: string, readFile: (path: string) => Buffer): str
     readFile(file)
     return undefined
   } catch (cause) {
-    return `the file cannot be read (${cause instanceof Error && 'code' in cause ? String(cause.code) : 'unknown error'})`
+    return `the file cannot be read (${codeOf(cause)})`
   }
 }
 

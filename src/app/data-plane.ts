@@ -1,5 +1,4 @@
 // What stands between clients and the upstream: in the one process, or in each worker.
-
 import type { Clock } from '../base/time.ts'
 import type { GatewayOptions } from '../config/schema.ts'
 import { unixAddress } from '../decision/headers.ts'

@@ -1,7 +1,6 @@
 // A worker: serves requests with the configuration, keys and lists that its primary sends (architecture.md §5). A worker
 // that hears nothing more lets what it was sent grow old, and answers 503 then; one whose primary is gone is ended by
 // node:cluster, as its pipe closes.
-
 import cluster from 'node:cluster'
 import { Socket } from 'node:net'
 import { messageOf, sentenceOf } from '../base/errors.ts'

@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto'
 import type { CST, Pair, ParsedNode, YAMLError } from 'yaml'
 import { Composer, isAlias, isMap, isScalar, isSeq, Lexer, Parser, Schema } from 'yaml'
 import type * as z from 'zod'
+import { codeOf } from '../base/errors.ts'
 import type { SecretDeps } from '../io/files.ts'
 import { readSecret, SecretRefused } from '../io/files.ts'
 import { cannotRead, expandWritten } from './expand.ts'
@@ -117,7 +118,7 @@ export function loadFile<T>(file: string, read: () => string, parse: (text: stri
   try {
     return parse(read())
   } catch (cause) {
-    const code = cause instanceof Error && 'code' in cause ? String(cause.code) : 'unknown error'
+    const code = codeOf(cause)
     const message = `Cannot read configuration: the file cannot be read (${code})`
     return { kind: 'refused', problems: [{ file, line: 1, column: 1, path: '', message, excerpt: '', caretLength: 1 }] }
   }

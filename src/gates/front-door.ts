@@ -1,5 +1,4 @@
 // The front door: sockets that clients connect to, each brought to its first request and served in what it speaks.
-
 import type { Socket } from 'node:net'
 import { createServer } from 'node:net'
 import type { Bagged } from '../base/bag.ts'

@@ -1,5 +1,4 @@
 // RFC 9113 §8.2 and §8.3, read strictly: fields as HTTP/2 has them, in the words the rest of the house has for them.
-
 import type { AnswerHead } from '../http1/exchange.ts'
 import { isContentLength, isFieldValue, readMediaType, readName } from '../http1/field-lines.ts'
 import type { FieldLimits, RequestLimits } from '../http1/limits.ts'

@@ -1,5 +1,4 @@
 // The HTTP/2 front door, RFC 9113: sessions of clients on the same decision and the same canonicaliser.
-
 import type { ServerHttp2Stream, ServerOptions } from 'node:http2'
 import type { Socket } from 'node:net'
 import { createBag } from '../base/bag.ts'
@@ -162,7 +161,7 @@ export function serveHttp2(
     deadline.atMs = deadlines.nowMs() + (ends ? lingerMs : limits.idleMs)
   }
 
-  /** With the next request, or in a second. */
+  /** Has the session say goodbye behind the next request, or in a second. */
   function closeIdle(): void {
     isToLeave = true
     deadline.atMs = deadlines.nowMs() + lingerMs

@@ -1,5 +1,4 @@
 // TLS at the front door (RFC 8446, RFC 5246): which certificate is shown, and which of clients are taken.
-
 import { constants, X509Certificate } from 'node:crypto'
 import type { Socket } from 'node:net'
 import type { TLSSocket } from 'node:tls'

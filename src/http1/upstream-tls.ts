@@ -1,5 +1,4 @@
 // What an upstream must show, and what we show it: PEM, turned into what connections are made with.
-
 import type { SecureContext } from 'node:tls'
 import { codeOf } from '../base/errors.ts'
 import { findCertificateProblem } from './certificates.ts'

@@ -1,5 +1,4 @@
 // Everything outbound that is not proxied traffic: key sets, discovery, introspection, blacklist.
-
 import { X509Certificate } from 'node:crypto'
 import type { Agent, ClientRequest, IncomingMessage } from 'node:http'
 import type { Socket } from 'node:net'

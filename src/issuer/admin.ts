@@ -1,5 +1,4 @@
 // One realm's administration: keys, the blacklist, and, with --dev, tokens made to order.
-
 import { createHash, timingSafeEqual } from 'node:crypto'
 import type { JsonObject } from '../base/json.ts'
 import { isJsonObject } from '../base/json.ts'

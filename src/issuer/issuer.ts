@@ -1,5 +1,4 @@
 // The bundled issuer: several realms, one store, one listener.
-
 import type { Clock } from '../base/time.ts'
 import type { HttpAnswer, HttpRequest, HttpServer } from '../io/http-server.ts'
 import { problem, startHttpServer } from '../io/http-server.ts'

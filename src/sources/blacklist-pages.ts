@@ -1,5 +1,4 @@
 // The wire of one issuer's blacklist feed (product specification §6): pages of the list, and look-ups of one token.
-
 import type { Json, JsonObject } from '../base/json.ts'
 import { isJsonObject, JsonRefused, parseJson } from '../base/json.ts'
 import type { Clock } from '../base/time.ts'

@@ -1,6 +1,5 @@
 // One issuer's blacklist as it is held, and what it says of a token: the same in the process that polled it and in one
 // that was sent a copy (product specification §6).
-
 import type { Clock } from '../base/time.ts'
 import { nextTurn } from '../base/time.ts'
 import type { RevocableToken, RevocationHit, RevocationIndex } from '../spec/revocation.ts'

@@ -1,5 +1,4 @@
 // The operator's own list of revoked tokens: works with any issuer, demands nothing of its tokens (product.md §2 and §6).
-
 import * as z from 'zod'
 import { httpUrl } from '../base/options.ts'
 import type { Clock } from '../base/time.ts'

@@ -1,5 +1,4 @@
 // The blacklist feed: product specification §6. No RFC covers a polled list of revoked tokens.
-
 import type { Json, JsonObject } from '../base/json.ts'
 import { isJsonObject } from '../base/json.ts'
 import { maxNumericDate } from '../base/time.ts'
