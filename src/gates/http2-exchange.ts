@@ -12,17 +12,28 @@ import { readAnswerFields, readTrailerFields, trailersOf } from './http2-fields.
 export type ExchangeEvents = {
   /** The head of the answer is there. */
   readonly answered: () => void
-  /** There was no head. `hasHeard`: but something of an answer; `isRefused`: the upstream had not begun (RFC 9113 §8.7). */
-  readonly failed: (problem: UpstreamProblem, hasHeard: boolean, isRefused: boolean) => void
+  /** There was no head. */
+  readonly failed: (problem: UpstreamProblem, how: LostStream) => void
   /** The stream of this number is over, and makes room for another. `code`: what it was reset with (RFC 9113 §7), or 0. */
   readonly closed: (id: number, code: number) => void
 }
 
-const maxInterim = 16
-// RFC 9113 §6.1.
-const endStream = 1
+/** How a request got no answer. */
+export type LostStream = {
+  /** Something of an answer was there. */
+  readonly hasHeard: boolean
+  /** The upstream had not begun (RFC 9113 §8.7). */
+  readonly isRefused: boolean
+  /** No byte of it was sent, and none of a body was taken for it. */
+  readonly isUnsent: boolean
+}
 
-/** Sends a request; its answer is told to `listener`. */
+const maxInterim = 16
+// RFC 9113 §6.1, §6.2.
+const endStream = 1
+const headersFrame = 1
+
+/** Sends a request; its answer is told to `listener`. @returns The exchange that is told as `opened`, maybe later. */
 export function openExchange(
   session: ClientHttp2Session,
   scheme: 'http' | 'https',
@@ -31,7 +42,7 @@ export function openExchange(
   limits: UpstreamLimits,
   deadlines: Deadlines,
   told: ExchangeEvents,
-): void {
+): UpstreamExchange {
   const { framing: sent, method } = request
   let hasUploaded = sent === 'none' || sent === 0
   let outTrailers: readonly string[] = []
@@ -42,6 +53,8 @@ export function openExchange(
   let isPaused = false
   let isOver = false
   let isWhole = false
+  let isOpened = false
+  let isUnsent = false
 
   const stream = begin()
   // What ends because its stream was closed had no end of its own (RST_STREAM without an error): node does not tell, but
@@ -74,12 +87,25 @@ export function openExchange(
     listener.drained()
   })
   stream.on('wantTrailers', () => stream.sendTrailers(trailersOf(outTrailers)))
+  // Where the upstream said GOAWAY meanwhile, node sends it no more.
+  stream.on('frameError', (type) => {
+    isUnsent = type === headersFrame && !isOpened
+  })
   stream.on('error', () => {}) // told by its closing
   stream.on('close', () => {
     lose('reset')
     told.closed(stream.id ?? 0, stream.rstCode ?? 0)
   })
-  listener.opened(exchange)
+  // A body is asked for only once the head is out: what has not been taken can still go elsewhere.
+  if (hasUploaded) listener.opened(exchange)
+  else setImmediate(opened)
+  return exchange
+
+  function opened(): void {
+    if (isOpened || isOver) return
+    isOpened = true
+    listener.opened(exchange)
+  }
 
   function begin(): ClientHttp2Stream {
     const { target, authority, lines, identity } = request
@@ -100,6 +126,7 @@ export function openExchange(
     }
     framing = head.framing
     waitForMore()
+    if (!hasUploaded) opened()
     told.answered()
     listener.head(head)
   }
@@ -174,10 +201,10 @@ export function openExchange(
   /** Whoever waits for an answer gets none, or no end of it. */
   function lose(problem: UpstreamProblem): void {
     if (isOver) return
-    const wasRefused = stream.rstCode === http2Codes.REFUSED_STREAM
+    const isRefused = stream.rstCode === http2Codes.REFUSED_STREAM
     leave()
     if (framing !== undefined) listener.failed(problem)
-    else told.failed(problem, interim > 0, wasRefused)
+    else told.failed(problem, { hasHeard: interim > 0, isRefused, isUnsent })
   }
 
   /** Nobody is interested in the stream any more: what is left of it is called off, whichever way it goes. */

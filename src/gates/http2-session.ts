@@ -2,7 +2,7 @@
 import type { ClientHttp2Session, ClientSessionOptions, ServerSessionOptions } from 'node:http2'
 import type { Socket } from 'node:net'
 import type { Deadline, Deadlines } from '../http1/deadlines.ts'
-import type { AnswerEvents, UpstreamProblem, UpstreamRequest } from '../http1/exchange.ts'
+import type { AnswerEvents, UpstreamExchange, UpstreamProblem, UpstreamRequest } from '../http1/exchange.ts'
 import type { UpstreamLimits } from '../http1/limits.ts'
 import type { LostRequest, OpenSocket } from '../http1/upstream-connection.ts'
 import { http2Codes } from './http2-codes.ts'
@@ -22,7 +22,8 @@ export type SessionEvents = {
 
 /** A session, given to many requests at a time. */
 export type UpstreamSession = {
-  readonly send: (request: UpstreamRequest, events: AnswerEvents) => void
+  /** @returns The exchange that is told as `opened`, maybe later. */
+  readonly send: (request: UpstreamRequest, events: AnswerEvents) => UpstreamExchange
   /** Whether it will take requests, and does not yet. */
   readonly isConnecting: () => boolean
   /** Whether it takes another request. `evenSpent`: also where it should rest, because there is no other. */
@@ -121,19 +122,19 @@ export function createUpstreamSession(
     opened.on('close', () => socket.destroy())
   }
 
-  function send(request: UpstreamRequest, events: AnswerEvents): void {
+  function send(request: UpstreamRequest, events: AnswerEvents): UpstreamExchange {
     if (session === undefined) throw new TypeError('Cannot send: the session is not ready')
     const isReused = requests > 0
     requests += 1
     streams += 1
     deadline.atMs = Number.POSITIVE_INFINITY
-    openExchange(session, scheme, request, events, limits, deadlines, {
+    return openExchange(session, scheme, request, events, limits, deadlines, {
       answered: pool.answered,
-      failed(problem, hasHeard, isRefused) {
+      failed(problem, { hasHeard, isRefused, isUnsent }) {
         if (problem === 'timeout') doubt()
         const isLost = isRefused || session?.destroyed === true || socket.destroyed
         const isUnlucky = isReused && !hasHeard && isLost && problem === 'reset'
-        pool.failed(problem, { request, events, isUnlucky, isUnsent: false })
+        pool.failed(problem, { request, events, isUnlucky, isUnsent })
       },
       closed(id, code) {
         streams -= 1

@@ -1,6 +1,6 @@
 // The way to an upstream that speaks HTTP/2: a session for each place, and more where the streams of one are not enough.
 import type { Deadline, Deadlines } from '../http1/deadlines.ts'
-import type { AnswerEvents, Upstream, UpstreamProblem, UpstreamRequest } from '../http1/exchange.ts'
+import type { AnswerEvents, Upstream, UpstreamExchange, UpstreamProblem, UpstreamRequest } from '../http1/exchange.ts'
 import type { PoolLimits } from '../http1/limits.ts'
 import type { Endpoints, Place } from '../http1/places.ts'
 import { createPlaces } from '../http1/places.ts'
@@ -28,6 +28,10 @@ export function createHttp2Upstream(endpoints: Endpoints, limits: PoolLimits, de
   let sessions = 0
   let isClosed = false
   const waitings = new Map<AnswerEvents, Waiting>()
+  // Whose head may not be out yet.
+  const leaving = new Map<AnswerEvents, UpstreamExchange>()
+  // Sent for the second time: there is no third.
+  const repeated = new WeakSet<UpstreamRequest>()
   const queue: Waiting[] = []
   endpoints.watch?.(changed)
   return { open, cancel, isFull, close }
@@ -107,8 +111,14 @@ export function createHttp2Upstream(endpoints: Endpoints, limits: PoolLimits, de
   }
 
   function begin(session: UpstreamSession, waiting: Waiting): void {
-    waitings.delete(waiting.events)
-    session.send(waiting.request, waiting.events)
+    const { request, events } = waiting
+    waitings.delete(events)
+    const exchange = session.send(request, events)
+    leaving.set(events, exchange)
+    // By then it was told as opened, and whoever gives it up can say so there.
+    setImmediate(() => {
+      if (leaving.get(events) === exchange) leaving.delete(events)
+    })
   }
 
   function dial(place: OwnPlace, first: Waiting): void {
@@ -152,13 +162,15 @@ export function createHttp2Upstream(endpoints: Endpoints, limits: PoolLimits, de
   }
 
   function retry(place: OwnPlace, session: UpstreamSession, problem: UpstreamProblem, lost: LostRequest): void {
-    const { request, events, isUnlucky } = lost
+    const { request, events, isUnlucky, isUnsent } = lost
     // Refused, or behind the last one of a GOAWAY, or lost with the session: that is nobody's failure.
-    if (isUnlucky && request.repeatable) {
-      enter(waitingOf({ ...request, repeatable: false }, events, session, 0), undefined)
+    if ((isUnsent || (isUnlucky && request.repeatable)) && !repeated.has(request)) {
+      const second = { ...request }
+      repeated.add(second)
+      enter(waitingOf(second, events, session, 0), undefined)
       return
     }
-    if (!isUnlucky) places.blame(place)
+    if (!isUnlucky && !isUnsent) places.blame(place)
     events.failed(problem)
   }
 
@@ -198,6 +210,8 @@ export function createHttp2Upstream(endpoints: Endpoints, limits: PoolLimits, de
   }
 
   function cancel(events: AnswerEvents): void {
+    leaving.get(events)?.abort()
+    leaving.delete(events)
     const waiting = waitings.get(events)
     if (waiting === undefined) return
     waiting.isCancelled = true

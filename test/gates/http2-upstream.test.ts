@@ -3,13 +3,15 @@ import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import type { ServerHttp2Session, ServerHttp2Stream, ServerOptions } from 'node:http2'
 import { connect as connectSession, createServer } from 'node:http2'
-import type { AddressInfo } from 'node:net'
+import type { AddressInfo, Socket } from 'node:net'
 import { connect } from 'node:net'
 import { text } from 'node:stream/consumers'
 import { test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { createHttp2Upstream } from '../../src/gates/http2-upstream.ts'
 import { poolLimits, upstreamOptions } from '../../src/gates/options.ts'
+import { createDeadlines } from '../../src/http1/deadlines.ts'
+import type { AnswerEvents, UpstreamRequest } from '../../src/http1/exchange.ts'
 import type { PoolLimits } from '../../src/http1/limits.ts'
 import { createSocketOpener } from '../../src/http1/upstream-socket.ts'
 import { closedPort } from '../http1/upstream-peer.ts'
@@ -49,6 +51,7 @@ async function openPair(handle: Handle, limits: Partial<PoolLimits> = {}, option
   const door = await openDoorTo(port, limits)
   return {
     door,
+    port,
     sessions,
     get: (path: string) => ask(door, 'GET', path),
     post: (path: string, body = 'body') => ask(door, 'POST', path, body),
@@ -287,6 +290,113 @@ test('createHttp2Upstream() sends nothing on a session that said GOAWAY, and has
   waiting[0]?.respond({ ':status': 200 })
   waiting[0]?.end('whole')
   assert.equal(await slow, '200 whole')
+})
+
+/** Says GOAWAY behind the answer to `/first`: what is asked for because of that answer is not sent any more. */
+function leaveAfter(first: readonly string[], handle: Handle): Handle {
+  return (stream, path, session) => {
+    if (!first.includes(path)) {
+      handle(stream, path, session)
+      return
+    }
+    stream.respond({ ':status': 204 }, { endStream: true })
+    stream.session?.goaway(0, 2 ** 31 - 1)
+  }
+}
+
+const pipelined = (path: string, more = '') => `GET ${path} HTTP/1.1\r\nHost: a\r\n\r\n${more}`
+const upload = (path: string) => `POST ${path} HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbody`
+
+test('createHttp2Upstream() sends a POST whose head a GOAWAY kept from leaving on another session, with its body', async () => {
+  const bodies: Promise<string>[] = []
+  const handle = leaveAfter(['/first'], (stream) => {
+    bodies.push(text(stream).finally(() => stream.respond({ ':status': 201 }, { endStream: true })))
+  })
+  await using pair = await openPair(handle)
+
+  const said = await pair.door.send(pipelined('/first', upload('/second')))
+
+  assert.match(said, /^HTTP\/1\.1 204 .*HTTP\/1\.1 201 /s)
+  assert.deepEqual(await Promise.all(bodies), ['body'])
+  assert.equal(pair.sessions.length, 2)
+})
+
+test('createHttp2Upstream() does not go on for ever where each session says GOAWAY to what it is sent', async () => {
+  let sessions = 0
+  await using upstream = await openRawUpstream((socket) => {
+    sessions += 1
+    const last = Buffer.from('7fffffff00000000', 'hex')
+    socket.once('data', () => {
+      socket.write(Buffer.concat([frame('settings', 0, 0, ''), frame('goaway', 0, 0, last)]))
+    })
+  })
+  await using door = await openDoorTo(upstream.port)
+
+  assert.match(await ask(door, 'POST', '/a', 'body'), /^502 upstream_/)
+  assert.ok(sessions <= 3)
+})
+
+test('createHttp2Upstream() does not repeat a POST whose head waits for room and never leaves, once its body is taken', async () => {
+  const sockets: Socket[] = []
+  const window = Buffer.from('00047fffffff', 'hex')
+  const more = Buffer.from('7fff0000', 'hex')
+  await using upstream = await openRawUpstream((socket) => {
+    sockets.push(socket)
+    socket.once('data', () => {
+      socket.write(Buffer.concat([frame('settings', 0, 0, window), frame('window_update', 0, 0, more)]))
+      if (sockets.length === 1) socket.pause()
+    })
+  })
+  await using door = await openDoorTo(upstream.port, { headMs: 1500 })
+  const large = ask(door, 'POST', '/large', 'x'.repeat(30_000_000))
+  await until(() => door.decisions.length === 1, 'the first')
+  await sleep(300)
+  const small = ask(door, 'POST', '/small', 'body')
+  await until(() => door.decisions.length === 2, 'the second')
+  await sleep(100)
+
+  sockets[0]?.write(frame('goaway', 0, 0, Buffer.from('7fffffff00000000', 'hex')))
+  await sleep(50)
+  sockets[0]?.resume()
+
+  assert.equal(await small, '502 upstream_reset')
+  assert.equal(sockets.length, 1)
+  sockets[0]?.destroy()
+  await large
+})
+
+test('createHttp2Upstream() calls off a request that is given up before its body is asked for', async () => {
+  const streams: ServerHttp2Stream[] = []
+  await using pair = await openPair((stream) => void streams.push(stream))
+  const { port } = pair
+  const deadlines = createDeadlines({ monotonicMs: () => performance.now() })
+  const list = [{ name: 'a', open: createSocketOpener({ host: '127.0.0.1', port }, undefined, 'h2') }]
+  const upstream = createHttp2Upstream({ list: () => list }, usual, deadlines)
+  const request: UpstreamRequest = {
+    ...{ method: 'POST', target: '/', authority: 'a', lines: ['Host', 'a'], framing: 4 },
+    ...{ upgrade: undefined, repeatable: false },
+  }
+  const listener = (told: string[]): AnswerEvents => ({
+    opened(exchange) {
+      told.push('opened')
+      exchange.abort()
+    },
+    head: () => void told.push('head'),
+    ...{ data() {}, end() {}, flush() {}, drained() {}, switched() {} },
+    failed: () => void told.push('failed'),
+  })
+  const first: string[] = []
+  upstream.open(request, listener(first))
+  await until(() => first.length > 0, 'the first')
+
+  const second: string[] = []
+  const events = listener(second)
+  upstream.open(request, events)
+  upstream.cancel(events)
+
+  await until(() => streams.length === 2 && streams.every(({ closed }) => closed), 'two that are closed')
+  assert.deepEqual([first, second], [['opened'], []])
+  upstream.close()
 })
 
 const broken: readonly { readonly what: string; readonly handle: Handle; readonly want: string }[] = [
