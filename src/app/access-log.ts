@@ -2,7 +2,8 @@ import type { Clock } from '../base/time.ts'
 import type { Principal } from '../decision/decision.ts'
 import type { Exchange } from '../gates/gate.ts'
 import type { LineWriter } from '../io/log.ts'
-import { createFingerprint, formatAccessLine } from '../io/log.ts'
+import { createFingerprint } from '../io/log.ts'
+import { formatAccessLine } from './access-line.ts'
 
 /** What the access log needs from outside. */
 export type AccessLogDeps = { readonly clock: Clock; readonly randomBytes: (count: number) => Buffer }

@@ -1,8 +1,8 @@
-// One JSON object a line, with OpenTelemetry's names where it has one. Everything outside visible ASCII is escaped:
-// a line break, an ANSI sequence or a bidirectional override in a value must not draw another line on a terminal.
+// One JSON object a line, with OpenTelemetry's names where it has one.
 import { createHmac, createSecretKey } from 'node:crypto'
 import { write as fsWrite } from 'node:fs'
 import type { Clock } from '../base/time.ts'
+import { jsonString, timestamp } from './log-text.ts'
 
 /** Takes lines and writes them in batches, without ever making the caller wait. */
 export type LineWriter = {
@@ -27,7 +27,6 @@ const firstPageBytes = 65_536
 const flushMs = 1000
 const lineFeed = 10
 const stdoutRetryMs = 10
-const maxValueLength = 512
 
 /**
  * A bounded writer: lines wait up to 50 ms, or until they are 256 KiB, for others to be written with; one write at a time.
@@ -208,8 +207,7 @@ export function createLog(
   }
 
   function put(severity: string, event: string, fields: LogFields = {}): void {
-    const wallMs = clock.wallMs()
-    let text = `${secondOf(wallMs)}${digits[millisecondsOf(wallMs)]}Z","severity_text":"${severity}"`
+    let text = `${timestamp(clock.wallMs())}Z","severity_text":"${severity}"`
     text += `,"event.name":${jsonString(event)},"stream":${stream}`
     for (const [name, value] of Object.entries(fields)) {
       // A second member of the same name would let readers disagree on what the line says.
@@ -218,102 +216,6 @@ export function createLog(
     }
     writer.line(`${text}}`)
   }
-}
-
-/** What is told about one request; undefined is written as null, so that every line has the same members. */
-export type AccessFields = {
-  /** When the request began, milliseconds since 1970. */
-  readonly timeMs: number
-  readonly method: string
-  /** Canonical, without the query. */
-  readonly path: string
-  readonly status: number
-  readonly decision: 'allow' | 'deny'
-  readonly reason: string
-  /** The id of the rule that matched. */
-  readonly rule: string | undefined
-  /** The configured issuer, never one as received. */
-  readonly issuer: string | undefined
-  /** From `createFingerprint()`. */
-  readonly fingerprint: string | undefined
-  readonly clientAddress: string | undefined
-  readonly durationUs: number
-  /** The id of the request is `run-count`; `run` is the same for all requests of a process. */
-  readonly run: string
-  readonly count: number
-}
-
-/**
- * The access line of one request, without its line feed.
- *
- * @example {"timestamp":"2026-11-21T09:30:00.000Z","severity_text":"INFO","event.name":"request","http.request.method":"GET","url.path":"/orders/1","http.response.status_code":200,"decision":"allow","reason":"ok","rule":"read-orders","issuer":"https://login.example.com","token_fingerprint":"9f86d081884c7d65","client.address":"10.0.0.7","duration_us":182,"request_id":"5f1c9a02-1"}
- */
-export function formatAccessLine(fields: AccessFields): string {
-  const { timeMs, method, path, rule, fingerprint, clientAddress, durationUs, run, count } = fields
-  const { before, behind } = outcomeOf(fields)
-  // Of few pieces, which are put together once more when they are written.
-  return (
-    `${secondOf(timeMs)}${digits[millisecondsOf(timeMs)]}${memberOf(methods, method, beforeMethod, beforePath)}` +
-    `${escaped(path)}${before}${jsonString(rule)}${behind}${jsonString(fingerprint)}` +
-    `${memberOf(clients, clientAddress, beforeClient, beforeDuration)}${Math.round(durationUs)}` +
-    `${idOf(run, Math.floor(count / 1000))}${count < 1000 ? count : digits[count % 1000]}"}`
-  )
-}
-
-const beforeMethod = 'Z","severity_text":"INFO","event.name":"request","http.request.method":'
-const beforePath = ',"url.path":"'
-const beforeClient = ',"client.address":'
-const beforeDuration = ',"duration_us":'
-
-/** What has few values comes again: it is looked up, with what stands around it, and not looked through. */
-type Known = Map<string | undefined, string>
-/** What stands around the rule, for one reason. */
-type Outcome = Pick<AccessFields, 'status' | 'decision' | 'issuer'> & {
-  readonly before: string
-  readonly behind: string
-}
-
-const methods: Known = new Map()
-const clients: Known = new Map()
-const outcomes = new Map<string, Outcome[]>()
-const maxKnown = 1000
-const maxOutcomes = 32
-
-function memberOf(known: Known, value: string | undefined, before: string, behind: string): string {
-  const found = known.get(value)
-  if (found !== undefined) return found
-  const text = `${before}${jsonString(value)}${behind}`
-  if (known.size >= maxKnown) known.clear()
-  if ((value ?? '').length <= maxValueLength) known.set(value, text)
-  return text
-}
-
-// Requests are counted: all but the last three digits stay the same for a while.
-let knownId = { run: '', thousands: 0, text: idText('', 0) }
-
-function idOf(run: string, thousands: number): string {
-  if (run !== knownId.run || thousands !== knownId.thousands) knownId = { run, thousands, text: idText(run, thousands) }
-  return knownId.text
-}
-
-function idText(run: string, thousands: number): string {
-  return `,"request_id":"${escaped(run)}-${thousands === 0 ? '' : thousands}`
-}
-
-function outcomeOf({ status, decision, reason, issuer }: AccessFields): Outcome {
-  let known = outcomes.get(reason)
-  if (known === undefined) {
-    if (outcomes.size >= maxKnown) outcomes.clear()
-    known = []
-    outcomes.set(reason, known)
-  }
-  for (const each of known)
-    if (each.status === status && each.decision === decision && each.issuer === issuer) return each
-  const before = `","http.response.status_code":${status},"decision":"${decision}","reason":${jsonString(reason)},"rule":`
-  const made = { status, decision, issuer, before, behind: `,"issuer":${jsonString(issuer)},"token_fingerprint":` }
-  if (known.length >= maxOutcomes) known.length = 0
-  known.push(made)
-  return made
 }
 
 /**
@@ -326,49 +228,4 @@ export function createFingerprint(key: Buffer): (token: string) => string {
   if (key.length < 16) throw new RangeError(`Cannot use the key: it has ${key.length} bytes, wanted at least 16`)
   const secret = createSecretKey(key)
   return (token) => createHmac('sha256', secret).update(token).digest('hex').slice(0, 16)
-}
-
-// What a number below a thousand is written as with three digits.
-const digits: readonly string[] = Array.from({ length: 1000 }, (_, number) => String(number).padStart(3, '0'))
-
-// The last second written: making it anew costs as much as the rest of an access line.
-let knownSecond = { second: Number.NaN, text: '' }
-
-/** The beginning of a line: a time in UTC (RFC 3339), as far as its milliseconds. */
-function secondOf(wallMs: number): string {
-  const second = Math.floor(wallMs / 1000)
-  if (second !== knownSecond.second)
-    knownSecond = { second, text: `{"timestamp":"${new Date(second * 1000).toISOString().slice(0, 20)}` }
-  return knownSecond.text
-}
-
-function millisecondsOf(wallMs: number): number {
-  return Math.floor(wallMs - Math.floor(wallMs / 1000) * 1000)
-}
-
-const special = /[^ !#-[\]-~]/g
-
-function jsonString(text: string | undefined): string {
-  return text === undefined ? 'null' : `"${escaped(text)}"`
-}
-
-/** What stands between the quotes of a JSON string. */
-function escaped(text: string): string {
-  if (text.length <= maxValueLength && isPlain(text)) return text
-  const kept = text.length <= maxValueLength ? text : `${text.slice(0, maxValueLength - 1)}…`
-  return kept.replace(special, escapeUnit)
-}
-
-/** Whether it stands in JSON as it is. Such texts are short: an expression takes longer to begin than this to end. */
-function isPlain(text: string): boolean {
-  for (let at = 0; at < text.length; at += 1) {
-    const code = text.charCodeAt(at)
-    if (code < 0x20 || code > 0x7e || code === 0x22 || code === 0x5c) return false
-  }
-  return true
-}
-
-function escapeUnit(unit: string): string {
-  if (unit === '"' || unit === '\\') return `\\${unit}`
-  return `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`
 }

@@ -1,9 +1,10 @@
 // What the gateway keeps of each request, kept here too: an access line, and numbers in arrays.
 import { randomBytes } from 'node:crypto'
+import { formatAccessLine } from '../../../src/app/access-line.ts'
 import type { Clock } from '../../../src/base/time.ts'
 import type { Decision, Principal } from '../../../src/decision/decision.ts'
 import type { AccessRequest } from '../../../src/decision/request.ts'
-import { createFingerprint, createLineWriter, createStdoutWrite, formatAccessLine } from '../../../src/io/log.ts'
+import { createFingerprint, createLineWriter, createStdoutWrite } from '../../../src/io/log.ts'
 import { createMetrics } from '../../../src/io/metrics.ts'
 
 /** One request that is over. Times are monotonic milliseconds. */

@@ -1,0 +1,98 @@
+// The line the access log has of one request: made of texts that come again, since there is one for every request.
+import { digits, escaped, jsonString, maxValueLength, timestamp } from '../io/log-text.ts'
+
+/** What is told about one request; undefined is written as null, so that every line has the same members. */
+export type AccessFields = {
+  /** When the request began, milliseconds since 1970. */
+  readonly timeMs: number
+  readonly method: string
+  /** Canonical, without the query. */
+  readonly path: string
+  readonly status: number
+  readonly decision: 'allow' | 'deny'
+  readonly reason: string
+  /** The id of the rule that matched. */
+  readonly rule: string | undefined
+  /** The configured issuer, never one as received. */
+  readonly issuer: string | undefined
+  /** From `createFingerprint()`. */
+  readonly fingerprint: string | undefined
+  readonly clientAddress: string | undefined
+  readonly durationUs: number
+  /** The id of the request is `run-count`; `run` is the same for all requests of a process. */
+  readonly run: string
+  readonly count: number
+}
+
+/**
+ * The access line of one request, without its line feed.
+ *
+ * @example {"timestamp":"2026-11-21T09:30:00.000Z","severity_text":"INFO","event.name":"request","http.request.method":"GET","url.path":"/orders/1","http.response.status_code":200,"decision":"allow","reason":"ok","rule":"read-orders","issuer":"https://login.example.com","token_fingerprint":"9f86d081884c7d65","client.address":"10.0.0.7","duration_us":182,"request_id":"5f1c9a02-1"}
+ */
+export function formatAccessLine(fields: AccessFields): string {
+  const { timeMs, method, path, rule, fingerprint, clientAddress, durationUs, run, count } = fields
+  const { before, behind } = outcomeOf(fields)
+  // Of few pieces, which are put together once more when they are written.
+  return (
+    `${timestamp(timeMs)}${memberOf(methods, method, beforeMethod, beforePath)}` +
+    `${escaped(path)}${before}${jsonString(rule)}${behind}${jsonString(fingerprint)}` +
+    `${memberOf(clients, clientAddress, beforeClient, beforeDuration)}${Math.round(durationUs)}` +
+    `${idOf(run, Math.floor(count / 1000))}${count < 1000 ? count : digits[count % 1000]}"}`
+  )
+}
+
+const beforeMethod = 'Z","severity_text":"INFO","event.name":"request","http.request.method":'
+const beforePath = ',"url.path":"'
+const beforeClient = ',"client.address":'
+const beforeDuration = ',"duration_us":'
+
+/** What has few values comes again: it is looked up, with what stands around it, and not looked through. */
+type Known = Map<string | undefined, string>
+/** What stands around the rule, for one reason. */
+type Outcome = Pick<AccessFields, 'status' | 'decision' | 'issuer'> & {
+  readonly before: string
+  readonly behind: string
+}
+
+const methods: Known = new Map()
+const clients: Known = new Map()
+const outcomes = new Map<string, Outcome[]>()
+const maxKnown = 1000
+const maxOutcomes = 32
+
+function memberOf(known: Known, value: string | undefined, before: string, behind: string): string {
+  const found = known.get(value)
+  if (found !== undefined) return found
+  const text = `${before}${jsonString(value)}${behind}`
+  if (known.size >= maxKnown) known.clear()
+  if ((value ?? '').length <= maxValueLength) known.set(value, text)
+  return text
+}
+
+// Requests are counted: all but the last three digits stay the same for a while.
+let knownId = { run: '', thousands: 0, text: idText('', 0) }
+
+function idOf(run: string, thousands: number): string {
+  if (run !== knownId.run || thousands !== knownId.thousands) knownId = { run, thousands, text: idText(run, thousands) }
+  return knownId.text
+}
+
+function idText(run: string, thousands: number): string {
+  return `,"request_id":"${escaped(run)}-${thousands === 0 ? '' : thousands}`
+}
+
+function outcomeOf({ status, decision, reason, issuer }: AccessFields): Outcome {
+  let known = outcomes.get(reason)
+  if (known === undefined) {
+    if (outcomes.size >= maxKnown) outcomes.clear()
+    known = []
+    outcomes.set(reason, known)
+  }
+  for (const each of known)
+    if (each.status === status && each.decision === decision && each.issuer === issuer) return each
+  const before = `","http.response.status_code":${status},"decision":"${decision}","reason":${jsonString(reason)},"rule":`
+  const made = { status, decision, issuer, before, behind: `,"issuer":${jsonString(issuer)},"token_fingerprint":` }
+  if (known.length >= maxOutcomes) known.length = 0
+  known.push(made)
+  return made
+}
