@@ -1,7 +1,7 @@
 import type { Explanation } from '../app/explain.ts'
 import { QuestionRefused } from '../app/explain.ts'
 import { explainOffline } from '../app/explain-offline.ts'
-import { formatProblem } from '../config/problems.ts'
+import { formatProblem, printable } from '../config/problems.ts'
 import { maxTokenLength } from '../spec/authorization.ts'
 import type { Shell } from './shell.ts'
 import { exitCodes, sayFailure } from './shell.ts'
@@ -35,7 +35,10 @@ export async function explainCommand(
   }
 }
 
-/** Writes an explanation as a table of steps, the verdict, and what would make it pass. */
+/**
+ * Writes an explanation as a table of steps, the verdict, and what would make it pass. A claim is the token's own text:
+ * nothing in it may drive the terminal.
+ */
 export function formatExplanation({ decision, reason, status, rule, issuer, steps, hint }: Explanation): string {
   const width = Math.max(...steps.map(({ stage }) => stage.length))
   const lines = steps.map(({ stage, passed, is, wanted }) => {
@@ -47,9 +50,4 @@ export function formatExplanation({ decision, reason, status, rule, issuer, step
   lines.push('', [verdict, ...about.filter((part) => part !== '')].join(', '))
   if (hint !== null) lines.push(`To pass: ${printable(hint)}`)
   return `${lines.join('\n')}\n`
-}
-
-/** A claim is the token's own text: nothing in it may drive the terminal. */
-function printable(text: string): string {
-  return text.replace(/[^\t -~\u00a1-\u200d\u2010-\u2027\u2030-\u2065\u2070-\ufeff]/gu, '\ufffd')
 }
