@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { generateKeyPairSync } from 'node:crypto'
 import { once } from 'node:events'
 import type { ServerResponse } from 'node:http'
 import { createServer } from 'node:http'
@@ -132,6 +133,23 @@ test('jwks.holds() knows a key that another set brought, as one read under anoth
   await other.jwks.refresh()
   assert.ok(!it.jwks.holds(keyOf(other.key('a'))))
 })
+
+for (const kid of ['r', undefined]) {
+  test(`jwks.holds() does not take a key ${kid === undefined ? 'without kid' : 'with a kid'} for the same once it is for fewer algorithms`, async () => {
+    const { publicKey } = generateKeyPairSync('rsa', { modulusLength: 2048 })
+    const free = { ...publicKey.export({ format: 'jwk' }), ...(kid === undefined ? {} : { kid }) }
+    using it = endpoint()
+    it.answer = () => reply(200, JSON.stringify({ keys: [free] }))
+    await it.jwks.refresh()
+    const key = keyOf(it.key(kid, { algorithm: 'PS256', verifies: () => true }))
+    assert.ok(it.jwks.holds(key))
+
+    it.answer = () => reply(200, JSON.stringify({ keys: [{ ...free, alg: 'RS256' }] }))
+    await it.jwks.refresh()
+
+    assert.ok(!it.jwks.holds(key))
+  })
+}
 
 test('jwks.holds() knows a key that stays, one that went, one whose kid now means another', async () => {
   using it = endpoint()
