@@ -131,10 +131,12 @@ function planeOf(
     announceClose: hall.announceClose,
     useTls: hall.useTls,
     async drain(timeoutMs) {
-      const late = await Promise.race([hall.drain().then(() => false), sleep(timeoutMs).then(() => true)])
+      const drained = hall.drain()
+      const late = await Promise.race([drained.then(() => false), sleep(timeoutMs).then(() => true)])
       if (!late) return 0
       const cutOff = hall.inFlight()
-      await Promise.race([streams.shutDown(), sleep(goodbyeMs)])
+      // What they are told is out only when their connections are.
+      await Promise.race([Promise.all([streams.shutDown(), drained]), sleep(goodbyeMs)])
       return cutOff
     },
     close() {

@@ -142,7 +142,10 @@ export function createUpstreamSession(
         if (cancels >= mostCancelled || code === http2Codes.ENHANCE_YOUR_CALM) isSpent = true
         if (id > lastStreamId) isLeaving = true
         rest()
-        if (!isClosed) pool.room()
+        // Later: behind the end of a stream there may be a GOAWAY in what is being read.
+        setImmediate(() => {
+          if (!isClosed) pool.room()
+        })
       },
     })
   }

@@ -167,7 +167,7 @@ export function createHttp2Upstream(endpoints: Endpoints, limits: PoolLimits, de
     if ((isUnsent || (isUnlucky && request.repeatable)) && !repeated.has(request)) {
       const second = { ...request }
       repeated.add(second)
-      enter(waitingOf(second, events, session, 0), undefined)
+      enter(waitingOf(second, events, session, 0), place)
       return
     }
     if (!isUnlucky && !isUnsent) places.blame(place)

@@ -1,6 +1,6 @@
 // The way to the upstream and back, streaming. The permit is an Allow: there is no other way in.
 import type { Allow } from '../decision/decision.ts'
-import { deny, denyReasons } from '../decision/decision.ts'
+import { deny } from '../decision/decision.ts'
 import type { HeaderFilter } from '../decision/headers.ts'
 import type { AccessRequest } from '../decision/request.ts'
 import type { Rule } from '../decision/rules.ts'
@@ -19,7 +19,7 @@ import { closeCodes } from '../spec/websocket.ts'
 import type { Peer, UpstreamFailure } from './gate.ts'
 import { upstreamFailures } from './gate.ts'
 import type { Denial } from './respond.ts'
-import { bodyTooLarge, isGrpcType, respond, respondUpstream, send } from './respond.ts'
+import { bodyTooLarge, grpcTrailers, isGrpcType, respond, respondUpstream, send } from './respond.ts'
 import type { CutReason, StreamKind, Streams } from './streams.ts'
 import type { Switched } from './switched.ts'
 import { joinSides } from './switched.ts'
@@ -214,34 +214,35 @@ export function createForwarder(sink: AnswerSink, upstream: Upstream, streams: P
       return
     }
     leave()
-    refuse(respond(deny(why === 'shutdown' ? 'overloaded' : why)), undefined)
+    refuse(denialOf(why), undefined)
   }
 
   function cutOff(): void {
-    const last = stream?.kind === 'grpc' ? grpcEnd(cutFor) : undefined
+    const denial = { ...denialOf(cutFor), reason: cutFor ?? 'internal_error' }
     leave()
-    finish(undefined)
-    sink.abort(last)
+    breakOff(denial, undefined)
+  }
+
+  /** Ends an answer that has begun, and will not be whole; a gRPC call can still be told why. */
+  function breakOff(denial: Denial, failure: UpstreamFailure | undefined): void {
+    const isCall = stream?.kind === 'grpc'
+    finish(failure)
+    sink.abort(isCall ? grpcTrailers(denial) : undefined)
   }
 
   function failed(problem: UpstreamProblem): void {
     const failure = upstreamFailures[problem]
-    if (status === 0) {
-      refuse(respondUpstream(failure), failure)
-      return
-    }
-    finish(failure)
-    sink.abort()
+    if (status === 0) refuse(respondUpstream(failure), failure)
+    else breakOff(respondUpstream(failure), failure)
   }
 
   /** The upstream never gets the end of it, so that it cannot take what it has for the whole. */
   function exceed(): void {
     leave()
-    if (status === 0 && rule !== undefined) refuse(respond(bodyTooLarge(rule)), undefined)
-    else {
-      finish(undefined)
-      sink.abort()
-    }
+    if (rule === undefined) return
+    const denial = respond(bodyTooLarge(rule))
+    if (status === 0) refuse(denial, undefined)
+    else breakOff(denial, undefined)
   }
 
   function refuse(denial: Denial, failure: UpstreamFailure | undefined): void {
@@ -284,8 +285,8 @@ function switchLines(lines: readonly string[], protocol: string, headers: Header
   return [...withoutLength(headers?.backward(lines) ?? []), 'Connection', 'upgrade', 'Upgrade', protocol]
 }
 
-/** Trailers that end a call: UNAUTHENTICATED, or UNAVAILABLE where it is not about the token. */
-function grpcEnd(why: CutReason | undefined): readonly string[] {
-  const isAboutToken = why !== undefined && why !== 'shutdown' && denyReasons[why].status === 401
-  return ['grpc-status', isAboutToken ? '16' : '14', 'grpc-message', why ?? 'internal_error']
+/** What the client of a stream that we end is told, as far as it can be told anything. */
+function denialOf(why: CutReason | undefined): Denial {
+  if (why === 'shutdown') return respond(deny('overloaded'))
+  return respond(deny(why ?? 'internal_error'))
 }

@@ -97,9 +97,14 @@ const grpcCodes: Readonly<Record<number, number>> = {
   504: 14,
 }
 
-function grpcFields({ status, reason, headers }: Denial): readonly string[] {
-  const fields = ['Content-Type', 'application/grpc', 'Grpc-Status', String(grpcCodes[status] ?? 2)]
-  fields.push('Grpc-Message', reason)
+/** What a gRPC call is told at its end. */
+export function grpcTrailers({ status, reason }: Pick<Denial, 'status' | 'reason'>): readonly string[] {
+  return ['Grpc-Status', String(grpcCodes[status] ?? 2), 'Grpc-Message', reason]
+}
+
+function grpcFields(denial: Denial): readonly string[] {
+  const { headers } = denial
+  const fields = ['Content-Type', 'application/grpc', ...grpcTrailers(denial)]
   for (let at = 0; at + 1 < headers.length; at += 2)
     if (!/^content-/i.test(headers[at] ?? '')) fields.push(headers[at] ?? '', headers[at + 1] ?? '')
   return fields

@@ -6,7 +6,10 @@ import { createBag } from '../base/bag.ts'
 export type Deadline = Bagged & {
   /** Monotonic milliseconds; `Infinity` while nothing is waited for. Set by its owner, at any time. */
   atMs: number
-  /** Called once it has passed: never earlier, at most two intervals later, or a second more where thousands have passed. */
+  /**
+   * Called once it has passed: never earlier, at most two intervals later, or a second more where thousands have passed.
+   * The time in which the whole process stood still does not count, but for its first second.
+   */
   readonly expire: () => void
 }
 
@@ -20,6 +23,8 @@ export type Deadlines = {
 
 // security.md §4.1 wants at most 2 s between looks.
 const everyMs = 250
+// Looks further apart than this mean that the process stood still.
+const atOnceMs = 1000
 // In one turn of the event loop that has nothing else to do: a millisecond of closing.
 const fewAtOnce = 16
 // More where turns are long: what falls due meanwhile waits for the next look, and is not to be 2 s late either.
@@ -34,13 +39,12 @@ export function createDeadlines(clock: { readonly monotonicMs: () => number }): 
   return {
     nowMs: () => lookedMs,
     watch(deadline) {
-      // The process may have stood still since the last look: what begins now must not be late at once.
-      lookedMs = clock.monotonicMs()
+      watched.add(deadline)
+      tell()
       if (timer === undefined) {
         timer = setInterval(look, everyMs)
         timer.unref()
       }
-      watched.add(deadline)
     },
     unwatch(deadline) {
       watched.delete(deadline)
@@ -48,7 +52,7 @@ export function createDeadlines(clock: { readonly monotonicMs: () => number }): 
   }
 
   function look(): void {
-    lookedMs = clock.monotonicMs()
+    tell()
     if (!isExpiring) {
       const due = watched.all().filter(hasPassed)
       expireSome(due, 0, lookedMs, lookedMs + allWithinMs)
@@ -56,6 +60,14 @@ export function createDeadlines(clock: { readonly monotonicMs: () => number }): 
     if (watched.size() > 0 || timer === undefined) return
     clearInterval(timer)
     timer = undefined
+  }
+
+  /** Tells the time. While the process stood still it heard nobody: what has come since is still to be read. */
+  function tell(): void {
+    const nowMs = clock.monotonicMs()
+    const stoodStillMs = nowMs - lookedMs - atOnceMs
+    if (stoodStillMs > 0) for (const deadline of watched.all()) deadline.atMs += stoodStillMs
+    lookedMs = nowMs
   }
 
   /** Thousands of clients that came together are not ended together: the others would wait for it. */

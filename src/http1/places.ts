@@ -31,8 +31,9 @@ export type Places<Held> = {
   /** Whether it is known which there are, be it none. */
   readonly areKnown: () => boolean
   /**
-   * The one with the least to do of those that work, other than `failed`; of all, where none does; undefined where there
-   * is none. With no try left (default 1), one that has failed lately does not work: others find out whether it does.
+   * The one with the least to do of those that work, other than `failed`; of all, where none does, and rather not
+   * `failed`; undefined where there is none. With no try left (default 1), one that has failed lately does not work:
+   * others find out whether it does.
    */
   readonly choose: (triesLeft?: number, failed?: Place<Held>) => Place<Held> | undefined
   /** It answers: what it failed before is forgotten. */
@@ -45,8 +46,9 @@ export type Places<Held> = {
 // An endpoint that failed so often in a row is given a rest, as long as there are others.
 const maxFailures = 3
 const restMs = 5000
-// More than any place can have to do.
-const doubtful = 1e6
+// More than any place can have to do; and more than that, but less than what is known to fail.
+const justFailed = 1e6
+const doubtful = 2e6
 
 /** Makes the places of one pool; `hold` makes what it holds of a new one, `busyOf` counts what that has to do. */
 export function createPlaces<Held extends object>(
@@ -85,8 +87,8 @@ export function createPlaces<Held extends object>(
       const busy = busyOf(place)
       // After its rest one request at a time finds out whether it works again.
       const isResting = place.failures >= maxFailures && (place.restsUntilMs > nowMs || busy > 0)
-      const isDoubtful = place === failed || (triesLeft === 0 && place.failures > 0) || isResting
-      const cost = busy + (isDoubtful ? doubtful : 0)
+      const isDoubtful = (triesLeft === 0 && place.failures > 0) || isResting
+      const cost = busy + (isDoubtful ? doubtful : 0) + (place === failed ? justFailed : 0)
       if (cost >= least) continue
       best = place
       least = cost

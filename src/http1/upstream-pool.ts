@@ -148,7 +148,7 @@ export function createUpstreamPool(endpoints: Endpoints, limits: PoolLimits, dea
     const { request, events, isUnlucky, isUnsent } = lost
     // A kept connection may be closed by the other side just as it is used again: that is nobody's failure.
     if (isUnlucky && (request.repeatable || isUnsent)) {
-      enter(waitingOf(request, events, true), places.choose(0))
+      enter(waitingOf(request, events, true), places.choose(0, place))
       return
     }
     if (!isUnlucky) places.blame(place)

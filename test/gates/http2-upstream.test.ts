@@ -15,7 +15,7 @@ import type { AnswerEvents, UpstreamRequest } from '../../src/http1/exchange.ts'
 import type { PoolLimits } from '../../src/http1/limits.ts'
 import { createSocketOpener } from '../../src/http1/upstream-socket.ts'
 import { closedPort } from '../http1/upstream-peer.ts'
-import { codes, flags, frame, headers, reset } from '../support/h2-frames.ts'
+import { codes, flags, frame, frameTypes, headers, preface, reset } from '../support/h2-frames.ts'
 import type { Door } from './door.ts'
 import { openDoor, openRawUpstream } from './door.ts'
 import { until } from './http2-pair.ts'
@@ -259,6 +259,87 @@ test('createHttp2Upstream() tries no place that has failed with a request that i
 
   assert.deepEqual([...new Set(answers)], ['200 / 1'])
 })
+
+test('createHttp2Upstream() repeats what a place that is gone has lost at another, though that has more to do', async () => {
+  const places = await Promise.all(
+    [0, 1].map(async () => {
+      const server = createServer()
+      const sockets: Socket[] = []
+      const waiting: ServerHttp2Stream[] = []
+      server.on('connection', (socket: Socket) => void sockets.push(socket))
+      server.on('session', (session) => session.on('error', () => {}))
+      server.on('stream', (stream: ServerHttp2Stream) => {
+        stream.on('error', () => {})
+        waiting.push(stream)
+      })
+      server.listen(0, '127.0.0.1')
+      await once(server, 'listening')
+      const { port } = server.address() as AddressInfo // it listens on a port
+      const answer = () => {
+        for (const stream of waiting.splice(0)) stream.respond({ ':status': 204 }, { endStream: true })
+      }
+      const end = () => {
+        server.close()
+        for (const socket of sockets) socket.destroy()
+      }
+      return { port, waiting, answer, end }
+    }),
+  )
+  const list = places.map(({ port }) => ({
+    name: String(port),
+    open: createSocketOpener({ host: '127.0.0.1', port }, undefined, 'h2'),
+  }))
+  await using door = await openDoor(1, undefined, {
+    upstream: (deadlines) => createHttp2Upstream({ list: () => list }, usual, deadlines),
+  })
+  const waiting = () => places.reduce((sum, place) => sum + place.waiting.length, 0)
+  for (const _ of [1, 2]) {
+    const asked = Array.from({ length: 6 }, () => ask(door, 'GET', '/a'))
+    await until(() => waiting() === 6, 'six requests')
+    for (const { answer } of places) answer()
+    assert.deepEqual([...new Set(await Promise.all(asked))], ['204 '])
+  }
+
+  const asked = Array.from({ length: 6 }, () => ask(door, 'GET', '/a'))
+  await until(() => waiting() === 6, 'six more')
+  const [doomed, other] = places
+  doomed?.end()
+  await until(() => other?.waiting.length === 6, 'all of them')
+  other?.answer()
+
+  assert.deepEqual([...new Set(await Promise.all(asked))], ['204 '])
+  other?.end()
+})
+
+test('createHttp2Upstream() keeps what waits for a stream from a session that says GOAWAY behind the end of one', async () => {
+  let sessions = 0
+  const said = [headers(1, [[':status', '204']]), frame('goaway', 0, 0, Buffer.from('7fffffff00000000', 'hex'))]
+  await using upstream = await openRawUpstream((socket) => {
+    sessions += 1
+    socket.write(frame('settings', 0, 0, Buffer.from('000300000001', 'hex')))
+    let received: Buffer = Buffer.alloc(0)
+    let isAsked = false
+    socket.on('data', (chunk: Buffer) => {
+      received = Buffer.concat([received, chunk])
+      if (isAsked || !hasHeaders(received)) return
+      isAsked = true
+      setTimeout(() => socket.write(Buffer.concat(said)), 5)
+    })
+  })
+  await using door = await openDoorTo(upstream.port, { connections: 1 })
+
+  const asked = Array.from({ length: 12 }, () => ask(door, 'GET', '/a'))
+
+  assert.deepEqual([...new Set(await Promise.all(asked))], ['204 '])
+  assert.equal(sessions, 12)
+})
+
+/** Whether there is a request behind the preface. */
+function hasHeaders(received: Buffer): boolean {
+  for (let at = preface.length; at + 9 <= received.length; at += 9 + received.readUIntBE(at, 3))
+    if (received[at + 3] === frameTypes.headers) return true
+  return false
+}
 
 test('createHttp2Upstream() does not repeat a GET on a new session, nor one for the second time', async () => {
   await using pair = await openPair((stream) => stream.close(refused))

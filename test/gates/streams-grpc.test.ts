@@ -3,6 +3,7 @@ import { test } from 'node:test'
 import type { ServerDuplexStream, StatusObject } from '@grpc/grpc-js'
 import { Client, credentials, Metadata, Server, ServerCredentials, status } from '@grpc/grpc-js'
 import { until } from '../acceptance/harness.ts'
+import type { Scene } from './stream-scene.ts'
 import { openScene } from './stream-scene.ts'
 
 const asIs = (bytes: Buffer) => bytes
@@ -38,6 +39,22 @@ async function openChatService(): Promise<AsyncDisposable & { port: number; call
   return { port, calls, [Symbol.asyncDispose]: async () => server.forceShutdown() }
 }
 
+/** A client of the scene, whose calls have tokens of their own. */
+function openClient(scene: Scene) {
+  const client = new Client(`127.0.0.1:${scene.port}`, credentials.createInsecure())
+  const open = (jti: string) => {
+    const metadata = new Metadata()
+    metadata.set('authorization', `Bearer ${scene.mint({ jti })}`)
+    const call = client.makeBidiStreamRequest(path, asIs, asIs, metadata)
+    const got: string[] = []
+    call.on('data', (chunk: Buffer) => got.push(String(chunk)))
+    call.on('error', () => {})
+    const ended = new Promise<StatusObject>((resolve) => call.on('status', resolve))
+    return { call, got, ended }
+  }
+  return { client, open }
+}
+
 for (const hasAnswer of [true, false]) {
   const when = hasAnswer ? 'that is under way' : 'that has no answer yet'
   test(`createStreams() ends a gRPC call ${when} with UNAUTHENTICATED when its token is revoked, and cancels it at the service`, {
@@ -48,17 +65,7 @@ for (const hasAnswer of [true, false]) {
       upstream: { url: `http://127.0.0.1:${service.port}`, protocol: 'h2' },
       rules: [{ match: { path: '/plain/**' }, scopes: ['read'] }],
     })
-    const client = new Client(`127.0.0.1:${scene.port}`, credentials.createInsecure())
-    const open = (jti: string) => {
-      const metadata = new Metadata()
-      metadata.set('authorization', `Bearer ${scene.mint({ jti })}`)
-      const call = client.makeBidiStreamRequest(path, asIs, asIs, metadata)
-      const got: string[] = []
-      call.on('data', (chunk: Buffer) => got.push(String(chunk)))
-      call.on('error', () => {})
-      const ended = new Promise<StatusObject>((resolve) => call.on('status', resolve))
-      return { call, got, ended }
-    }
+    const { client, open } = openClient(scene)
     const doomed = open('doomed')
     const spared = open('spared')
     if (hasAnswer) {
@@ -81,5 +88,35 @@ for (const hasAnswer of [true, false]) {
     )
     assert.equal(scene.count('postern_streams_ended_total{kind="grpc",reason="token_revoked"}'), 1)
     client.close()
+  })
+}
+
+const ends = [
+  { what: 'at the end of a drain', end: (scene: Scene) => scene.app.drain(), details: 'shutdown' },
+  { what: 'when its service is gone', end: (_: Scene, gone: () => void) => gone(), details: 'upstream_reset' },
+] as const
+for (const { what, end, details } of ends) {
+  test(`createForwarder() ends a gRPC call that is under way with UNAVAILABLE ${what}`, {
+    timeout: 15_000,
+  }, async () => {
+    const service = await openChatService()
+    await using scene = await openScene(service.port, {
+      upstream: { url: `http://127.0.0.1:${service.port}`, protocol: 'h2' },
+      rules: [{ match: { path: '/plain/**' }, scopes: ['read'] }],
+    })
+    const { client, open } = openClient(scene)
+    const calls = [open('a'), open('b')]
+    for (const { call } of calls) call.write(Buffer.from('hello'))
+    await until(() => calls.every(({ got }) => got.length === 1), 'the answers')
+
+    const over = end(scene, () => void service[Symbol.asyncDispose]())
+
+    for (const { ended } of calls) {
+      const { code, details: said } = await ended
+      assert.deepEqual([code, said], [status.UNAVAILABLE, details])
+    }
+    await over
+    client.close()
+    await service[Symbol.asyncDispose]()
   })
 }

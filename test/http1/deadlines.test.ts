@@ -53,6 +53,35 @@ test('createDeadlines() tells a deadline within half a second of its time, and n
   assert.deepEqual(told, ['a', 'b'])
 })
 
+test('createDeadlines() does not count the time in which the process stood still, whoever came first after it', (t) => {
+  const { deadlines, clock, pass } = createWatch(t)
+  const told: string[] = []
+  deadlines.watch(within(deadlines, 5000, () => told.push('a')))
+  pass(2000)
+
+  clock.pass(60_000)
+  deadlines.watch(within(deadlines, 5000, () => told.push('b')))
+  pass(1750)
+  assert.deepEqual(told, [])
+  pass(750)
+  assert.deepEqual(told, ['a'])
+  pass(5000)
+  assert.deepEqual(told, ['a', 'b'])
+})
+
+test('createDeadlines() goes on where each look is late', (t) => {
+  const { deadlines, clock, pass } = createWatch(t)
+  let told = 0
+  deadlines.watch(within(deadlines, 5000, () => (told += 1)))
+
+  for (let at = 0; at < 8; at += 1) {
+    clock.pass(1500)
+    pass(everyMs)
+  }
+
+  assert.equal(told, 1)
+})
+
 test('createDeadlines() looks at the time a deadline has, not at the one it was watched with', (t) => {
   const { deadlines, pass } = createWatch(t)
   let told = 0

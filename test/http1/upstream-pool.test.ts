@@ -298,6 +298,47 @@ test('createUpstreamPool() tries no place that has failed with a request that is
   assert.ok(pool.failed.length > 3, 'it is tried again by others')
 })
 
+test('createUpstreamPool() repeats what a place that is gone has lost at another, though that has more to do', async () => {
+  const doomed = await openSlowPeer()
+  await using peer = await openSlowPeer()
+  using pool = openPool([doomed.endpoint, peer.endpoint])
+  const warm = Array.from({ length: 6 }, () => ask(pool))
+  await until(() => doomed.waiting.length + peer.waiting.length === 6, 'six requests')
+  for (const each of [doomed, peer]) while (each.waiting.length > 0) each.answer()
+  await Promise.all(warm.map(({ outcome }) => outcome))
+
+  const asked = Array.from({ length: 6 }, () => ask(pool))
+  await until(() => doomed.waiting.length + peer.waiting.length === 6, 'six more')
+  await doomed[Symbol.asyncDispose]()
+  await until(() => peer.waiting.length === 6, 'all of them')
+  while (peer.waiting.length > 0) peer.answer()
+
+  assert.deepEqual([...new Set(await Promise.all(asked.map(({ outcome }) => outcome)))], ['end'])
+})
+
+for (const more of [0, 1]) {
+  test(`createUpstreamPool() asks one that rests rather than the one that has just refused the same request, with ${more} asked before`, async () => {
+    let isDown = true
+    await using resting = await openPeer(({ socket }) => {
+      if (!isDown) return ok
+      socket.destroy()
+      return undefined
+    })
+    const gone = await openPeer()
+    using pool = openPool([resting.endpoint, gone.endpoint])
+    const post = () => ask(pool, { method: 'POST', repeatable: false }).outcome
+    while (resting.requests() < 3) await post()
+    for (let at = 0; at < more; at += 1) assert.equal(await post(), 'end')
+    isDown = false
+    await gone[Symbol.asyncDispose]()
+    await until(() => gone.open() === 0, 'its connections to be closed')
+    await sleep(20)
+
+    assert.equal(await post(), 'end')
+    assert.equal(pool.failed.length, 1)
+  })
+}
+
 test('createUpstreamPool() gives up with connect after two refusals', async () => {
   const nobody = await deserted()
   using pool = openPool([nobody])
