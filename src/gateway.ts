@@ -94,12 +94,11 @@ export function createGateway(policy: Policy, lookups: Lookups, clock: Clock): G
     const form = verified?.form ?? 'opaque'
     if (issuer?.answersMaxAgeMs === undefined) return { ...denyIntrospection('impossible', trail), issuer, form }
     const found = await lookups.introspect(issuer, token, askedAfterMs(rule, request.arrivedMs))
-    const made =
-      found.kind === 'answer'
-        ? reconcile(issuer, verified, found.answer, found.askedMs, trail)
-        : denyIntrospection(found, trail)
+    if (found.kind !== 'answer') return { ...denyIntrospection(found, trail), issuer, form, path: 'introspect_remote' }
+    const made = reconcile(issuer, verified, found.answer, found.askedMs, trail)
     if (made.kind === 'principal') return made
-    if (made.reason === 'token_inactive') lookups.forget(token, issuer)
+    // Whatever the answer says against it, what an older one said for it holds no more.
+    lookups.forget(token, issuer)
     return { ...made, issuer, form, path: 'introspect_remote' }
   }
 

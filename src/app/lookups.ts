@@ -51,8 +51,9 @@ export function createLookups(
       return introspection.ask(token, afterMs)
     },
     revoked(principal, trail) {
-      const { claims, wrapper, issuer, key } = principal
+      const { issuer, key } = principal
       const { blacklist } = sourcesOf(issuer)
+      const { claims, wrapper } = agedAlike(principal)
       const token = { claims, kid: key?.kid }
       const local =
         localList.find(issuer.issuer, token) ??
@@ -88,6 +89,16 @@ export function createLookups(
     if (trail === undefined) counted.revoked(issuer.issuer, found.cause)
     return found
   }
+}
+
+/**
+ * A wrapped token was issued once, whichever of its two parts tells when, and the earlier time counts: an answer need
+ * not say (RFC 7662 §2.2), and one that says less than was signed makes no old token a new one.
+ */
+function agedAlike({ claims, wrapper }: Principal): Pick<Principal, 'claims' | 'wrapper'> {
+  if (wrapper === undefined || claims.iat === wrapper.iat) return { claims, wrapper }
+  const iat = Math.min(claims.iat ?? Number.POSITIVE_INFINITY, wrapper.iat ?? Number.POSITIVE_INFINITY)
+  return { claims: { ...claims, iat }, wrapper: { ...wrapper, iat } }
 }
 
 /** Either name of a wrapped token is enough to revoke it, and neither alone is enough to clear it. */

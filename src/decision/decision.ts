@@ -100,12 +100,12 @@ export const denyReasons = {
   introspection_unavailable: {
     status: 503,
     error: null,
-    help: "The issuer's introspection endpoint is down, slow or refuses.",
+    help: "The issuer's introspection endpoint is down or slow.",
   },
   introspection_invalid: {
     status: 503,
     error: null,
-    help: "The issuer's introspection answer cannot be used as a verdict.",
+    help: "The issuer's introspection answer is no verdict, as when it refuses the gateway's own credentials.",
   },
   blacklist_stale: {
     status: 503,

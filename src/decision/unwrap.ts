@@ -1,4 +1,4 @@
-import type { Json } from '../base/json.ts'
+import type { Json, JsonObject } from '../base/json.ts'
 import { sameJson } from '../base/json.ts'
 import type { Claims } from '../spec/claims.ts'
 import { readClaims } from '../spec/claims.ts'
@@ -72,7 +72,13 @@ export function reconcile(
   const { form, key } = verified
   if (form === 'wrapped') {
     const exp = Math.min(verified.claims.exp ?? 0, claims.exp ?? Number.POSITIVE_INFINITY) // a wrapper has an exp: checkClaims
-    return { ...known, form, claims: { ...claims, exp }, wrapper: verified.claims, key }
+    return {
+      ...known,
+      form,
+      claims: { ...claims, exp, all: { ...copyOf(claims.all), exp } },
+      wrapper: verified.claims,
+      key,
+    }
   }
   return { ...known, form, claims: complete(verified.claims, claims), wrapper: undefined, key }
 }
@@ -107,25 +113,38 @@ function contradicts(issuer: TrustedIssuer, verified: Principal | undefined, ans
   )
 }
 
-/** A JWT's claims, and of the answer's only those that the JWT lacks: an answer completes, and never widens. */
+/**
+ * A JWT's claims, and of the answer's only those that the JWT lacks: an answer completes, and never widens. What the
+ * issuer has taken back since it signed is in none of them, also not for headers and conditions.
+ */
 function complete(token: Claims, answer: Claims): Claims {
   const scoped = 'scope' in token.all || 'scp' in token.all
-  const all: Record<string, Json> = Object.assign(Object.create(null) as Record<string, Json>, token.all)
+  const all = copyOf(token.all)
   for (const [name, value] of Object.entries(answer.all)) {
     if (name in all || (scoped && (name === 'scope' || name === 'scp'))) continue
     all[name] = value
   }
+  all['exp'] = Math.min(token.exp ?? 0, answer.exp ?? Number.POSITIVE_INFINITY)
+  if (token.nbf !== undefined) all['nbf'] = Math.max(token.nbf, answer.nbf ?? 0)
+  if (token.aud.length > 0 && answer.aud.length > 0) narrow(all, 'aud', (name) => answer.aud.includes(name))
+  if (scoped && ('scope' in answer.all || 'scp' in answer.all))
+    for (const name of ['scope', 'scp']) narrow(all, name, (scope) => answer.scopes.has(scope))
   const read = readClaims(all)
   // Each member was read before, in one of the two.
   if (typeof read === 'string') throw new TypeError(`Cannot complete claims: ${read} became unreadable`)
-  const exp = Math.min(token.exp ?? 0, answer.exp ?? Number.POSITIVE_INFINITY)
-  const nbf = token.nbf === undefined ? answer.nbf : Math.max(token.nbf, answer.nbf ?? 0)
-  const aud =
-    token.aud.length > 0 && answer.aud.length > 0 ? token.aud.filter((name) => answer.aud.includes(name)) : read.aud
-  // The issuer may have taken scopes back since it signed them.
-  const narrowed = scoped && ('scope' in answer.all || 'scp' in answer.all)
-  const scopes = narrowed ? new Set([...token.scopes].filter((name) => answer.scopes.has(name))) : read.scopes
-  return { ...read, exp, nbf, aud, scopes }
+  return read
+}
+
+/** Keeps of a claim that lists texts, as an array or with spaces between them, those that are still good. */
+function narrow(all: Record<string, Json>, name: string, isGood: (member: string) => boolean): void {
+  const value = all[name]
+  if (typeof value === 'string') all[name] = value.split(' ').filter(isGood).join(' ')
+  else if (Array.isArray(value)) all[name] = value.filter((member) => typeof member === 'string' && isGood(member))
+}
+
+/** A claim may have any name, `__proto__` too. */
+function copyOf(all: JsonObject): Record<string, Json> {
+  return Object.assign(Object.create(null) as Record<string, Json>, all)
 }
 
 /**

@@ -2,6 +2,7 @@ import * as z from 'zod'
 import { duration, httpUrl, isLoopbackUrl } from '../base/options.ts'
 import type { Claims } from '../spec/claims.ts'
 import { readClaims } from '../spec/claims.ts'
+import { speaksOfAccessToken } from '../spec/introspection.ts'
 import type { VerificationKey } from '../spec/jwk.ts'
 import type { SignatureAlgorithm } from '../spec/jws.ts'
 import { algorithmOf, signatureAlgorithms, verifySignature } from '../spec/jws.ts'
@@ -180,7 +181,6 @@ export function checkSignature(
 const requiredClaims = ['exp', 'sub', 'client_id', 'iat', 'jti'] as const
 // OpenID Connect Core §2 and §3.3.2.11: what only ID tokens carry.
 const idTokenMarkers = ['nonce', 'at_hash', 'c_hash', 's_hash'] as const
-const otherKinds = ['id', 'refresh', 'offline', 'logout'] as const
 
 /**
  * Reads the claims of a token whose signature was verified, and checks what does not depend on the rule.
@@ -241,10 +241,9 @@ function missingClaim(claims: Claims, form: TokenForm, issuer: TrustedIssuer): s
   return requiredClaims.find((name) => claims[name] === undefined)
 }
 
-function isAccessToken({ all }: Claims): boolean {
-  if (idTokenMarkers.some((name) => name in all)) return false
-  const { typ } = all
-  if (typeof typ === 'string' && otherKinds.some((kind) => kind === typ.toLowerCase())) return false
+function isAccessToken(claims: Claims): boolean {
+  const { all } = claims
+  if (idTokenMarkers.some((name) => name in all) || !speaksOfAccessToken(claims)) return false
   return 'scope' in all || 'scp' in all || 'client_id' in all || 'azp' in all
 }
 

@@ -31,15 +31,17 @@ export function parseIntrospectionAnswer(body: Json): IntrospectionAnswer | stri
 }
 
 /**
- * Whether an answer speaks of an access token, as far as it says (`token_use`, and `token_type` where an issuer puts
- * the kind of token there instead of RFC 6749's `Bearer`).
+ * Whether claims, a JWT's or an answer's, are those of an access token, as far as they say (`token_use`, `typ`, and
+ * `token_type` where an issuer puts the kind of token there instead of RFC 6749's `Bearer`).
  */
 export function speaksOfAccessToken(claims: Claims): boolean {
   const { token_use: use, token_type: type, typ } = claims.all
   if (use !== undefined && !isKind(use, ['access', 'access_token'])) return false
-  if (type !== undefined && !isKind(type, ['bearer', 'access_token', 'n_a', 'dpop', 'pop'])) return false
-  return typ === undefined || !isKind(typ, ['id', 'refresh', 'offline', 'logout', 'nonce'])
+  if (type !== undefined && !isKind(type, ['bearer', 'access', 'access_token', 'n_a', 'dpop', 'pop'])) return false
+  return typ === undefined || !isKind(typ, otherKinds)
 }
+
+const otherKinds = ['id', 'id_token', 'refresh', 'refresh_token', 'offline', 'logout', 'nonce']
 
 function isKind(value: Json, kinds: readonly string[]): boolean {
   return typeof value === 'string' && kinds.includes(value.toLowerCase())

@@ -77,6 +77,56 @@ test('an answer never widens what a JWT says, and takes back what its issuer too
   await denied(world, { token: long }, 401, 'token_expired')
 })
 
+const takenBack: readonly (readonly [string, Members, Members, Members])[] = [
+  ['scp', { scope: undefined, scp: ['read', 'admin'] }, { scp: ['read'] }, { scp: 'admin' }],
+  ['scope', { scope: 'read admin' }, { scope: 'read' }, { scope: 'admin' }],
+  ['scp behind scope', { scope: 'read', scp: ['read', 'admin'] }, { scope: 'read' }, { scp: 'admin' }],
+  ['scope', { scope: ['read', 'admin'] }, { scp: ['read'] }, { scope: 'admin' }],
+  ['aud', { aud: ['api', 'admin'] }, { aud: 'api' }, { aud: 'admin' }],
+]
+for (const [what, claims, answer, condition] of takenBack)
+  test(`what an issuer took back of ${what}, ${JSON.stringify(claims)}, meets no condition and is in no header`, async () => {
+    const [name = ''] = Object.keys(condition)
+    await using world = await openWorld({
+      ...introspect,
+      rules: [
+        { match: { path: '/good/**' }, claims: { [name]: name === 'aud' ? 'api' : 'read' } },
+        { match: { path: '/bad/**' }, claims: condition },
+      ],
+      b: null,
+      more: { identity_headers: { 'x-listed': name } },
+    })
+    const token = known(world, { claims }, answer)
+
+    const seen = await allowed(world, { path: '/good/1', token })
+    await denied(world, { path: '/bad/1', token }, 403, 'claim_mismatch')
+
+    assert.deepEqual(seen.all('x-listed'), [name === 'aud' ? 'api' : 'read'])
+  })
+
+test('the life that an answer shortens is what headers say', async () => {
+  await using world = await openWorld({ ...introspect, more: { identity_headers: { 'x-ends': 'exp' } } })
+  const ends = world.nowS() + 100
+
+  const jwt = await allowed(world, { token: known(world, { claims: { exp: ends + 500 } }, { exp: ends }) })
+  const wrapper = known(world, { typ: 'wo+jwt', claims: { exp: ends } }, { aud: 'api', scope: 'read', exp: ends + 500 })
+  const wrapped = await allowed(world, { token: wrapper })
+
+  assert.deepEqual([jwt.all('x-ends'), wrapped.all('x-ends')], [[String(ends)], [String(ends)]])
+})
+
+test('an answer that contradicts a token takes away what an older one said for it', async () => {
+  await using world = await openWorld()
+  const token = known(world, { typ: 'wo+jwt' }, { aud: 'api', scope: 'read', sub: 'alice' })
+  await allowed(world, { path: '/read/1', token })
+
+  world.a.tokens.set(token, { active: true, aud: 'api', scope: 'read', sub: 'mallory' })
+  await allowed(world, { path: '/read/1', token })
+  await denied(world, { path: '/always/1', token }, 401, 'wrapper_invalid')
+
+  await denied(world, { path: '/read/1', token }, 401, 'wrapper_invalid')
+})
+
 for (const answer of [
   { iss: 'https://other.example' },
   { sub: 'mallory' },

@@ -106,6 +106,27 @@ test('what a wrapper claims itself never widens access', async () => {
   assert.deepEqual(seen.all('x-auth-scope'), ['read'])
 })
 
+const issued: readonly (readonly [string, number, number | undefined, string])[] = [
+  ['issued since, of which the answer does not say when', 0, undefined, 'ok'],
+  ['issued since', 0, 0, 'ok'],
+  ['issued before, of which the answer does not say when', -200, undefined, 'token_revoked'],
+  ['issued before, of which the answer says since', -200, 0, 'token_revoked'],
+]
+for (const [what, signedS, saidS, reason] of issued)
+  test(`where all tokens of a user until a time are revoked, a wrapped one ${what}, is ${reason}`, async () => {
+    await using world = await openWorld({
+      a: { blacklist: { url: 'ISS_A/blacklist' } },
+      more: { blacklist: { poll_interval: '1h', max_staleness: '2h' } },
+      before: (a) => void a.revoked.push({ kind: 'sub', value: 'alice', issued_before: a.nowS() - 100 }),
+    })
+    const iat = world.nowS() + signedS
+    const answered = saidS === undefined ? {} : { iat: world.nowS() + saidS }
+    const token = wrap(world, { claims: { iat, exp: iat + 600 } }, answered)
+
+    if (reason === 'ok') await allowed(world, { token })
+    else await denied(world, { token }, 401, reason)
+  })
+
 test('a wrapper for another audience is refused, also where its issuer names none', async () => {
   await using world = await openWorld({ a: { require_aud: false, audience: ['api', 'second'] } })
 
