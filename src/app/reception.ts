@@ -5,18 +5,34 @@
 // all of them; SCHED_RR gives the next to whoever answers first, up to 35 and 29, closes the port when no worker is
 // left, and never closes a connection whose worker died as it was handed over. A hand-over costs the primary a tenth of a
 // millisecond for each connection, as with SCHED_RR, and nothing for a request.
+// A hand-over can be lost: of a worker without a free descriptor the kernel drops what it is passed, Node answers with a
+// NODE_HANDLE_NACK of its own, and neither end of ours is told. So they are numbered. Node passes one at a time and keeps
+// everything in order: what a worker that has got to a number has not taken will never come.
 import type { Socket } from 'node:net'
 import { createServer } from 'node:net'
+import type { DropCause } from '../gates/entrance.ts'
 import { lastCall } from '../http1/last-call.ts'
 import type { ListenAddress } from '../io/listen.ts'
 import { listenOn } from '../io/listen.ts'
 
 /** A worker that takes connections. */
 export type Desk = {
-  /** Hands one over; the worker acknowledges it. */
-  readonly hand: (socket: Socket) => void
+  /** Hands one over, by its number: 1, and one more each time. The worker acknowledges it. */
+  readonly hand: (socket: Socket, number: number) => void
+  /** Has the worker tell how far it is, once it has got to this number, whether what was handed has come or not. */
+  readonly ask: (through: number) => void
   /** Whether it has said anything lately. One that has not is handed nothing while another has. */
   readonly answers: () => boolean
+}
+
+/** What a worker says of the connections it was handed. */
+export type Told = {
+  /** The number it has got to: what was handed up to there was taken or is lost. */
+  readonly through: number
+  /** How many it has taken since it started. */
+  readonly taken: number
+  /** How many it has open. */
+  readonly open: number
 }
 
 /** The primary's door. */
@@ -25,24 +41,29 @@ export type Reception = {
   readonly port: number
   /** Hands connections to this worker, too; those first that waited. */
   readonly open: (desk: Desk) => void
-  /** What a worker says: how many it has taken since it started, and how many it has open. */
-  readonly told: (desk: Desk, taken: number, open: number) => void
+  readonly told: (desk: Desk, told: Told) => void
+  /** Every second: asks the desks that have not acknowledged all, and lets go of who has waited too long. */
+  readonly turn: () => void
   /** The worker is gone: what it was handed and has not taken is lost with it. */
   readonly leave: (desk: Desk) => void
-  /** Connections that were one too many. */
-  readonly dropped: () => number
+  /** Connections that were closed here: `limit`, one more than may wait; `no_worker`, none has taken it. */
+  readonly dropped: (cause: DropCause) => number
   /** Takes no new connection; resolves when all that had come are handed over, where there is anybody to take them. */
   readonly drain: () => Promise<void>
   /** Takes no new connection. What waits for a worker is closed. */
   readonly close: () => void
 }
 
-type Book = { taken: number; open: number; readonly handed: Socket[] }
+type Book = { through: number; taken: number; open: number; readonly handed: Socket[] }
+type Waiting = { readonly socket: Socket; readonly sinceTurn: number }
 
 // While no worker is there, or all are far behind: a moment's connections, in place of the kernel's own queue.
 const maxWaiting = 1024
 // A worker that is stuck is found out after this many; a burst of connections is still shared evenly.
 const maxHanded = 64
+// Seconds. A worker that hangs is replaced sooner; and of a client that waits and leaves we hear nothing, as nothing is
+// read here, so that whoever has left would keep a descriptor for as long as nobody takes it.
+const maxWaitedTurns = 15
 
 /** Opens the door. Rejects when the address cannot be listened on. */
 export async function openReception(
@@ -50,8 +71,9 @@ export async function openReception(
   { failed }: { readonly failed: (error: unknown) => void },
 ): Promise<Reception> {
   const desks = new Map<Desk, Book>()
-  const waiting: Socket[] = []
-  let dropped = 0
+  const waiting: Waiting[] = []
+  const dropped = { limit: 0, no_worker: 0 }
+  let turns = 0
   let accepted = 0
   // Paused: not a byte is read here, or it would be missing there.
   const server = createServer({ allowHalfOpen: true, noDelay: true, pauseOnConnect: true }, receive)
@@ -60,7 +82,7 @@ export async function openReception(
   return {
     port,
     open(desk) {
-      desks.set(desk, { taken: 0, open: 0, handed: [] })
+      desks.set(desk, { through: 0, taken: 0, open: 0, handed: [] })
       handWaiting()
     },
     told,
@@ -68,15 +90,27 @@ export async function openReception(
       for (const socket of desks.get(desk)?.handed ?? []) socket.destroy()
       desks.delete(desk)
     },
-    dropped: () => dropped,
+    turn() {
+      turns += 1
+      askAll()
+      for (;;) {
+        const [first] = waiting
+        if (first === undefined || turns - first.sinceTurn <= maxWaitedTurns) return
+        waiting.shift()
+        dropped.no_worker += 1
+        first.socket.destroy()
+      }
+    },
+    dropped: (cause) => (cause === 'limit' || cause === 'no_worker' ? dropped[cause] : 0),
     async drain() {
       await lastCall(() => accepted)
       server.close()
       handWaiting(Number.POSITIVE_INFINITY)
+      askAll()
     },
     close() {
       server.close()
-      for (const socket of waiting.splice(0)) socket.destroy()
+      for (const { socket } of waiting.splice(0)) socket.destroy()
     },
   }
 
@@ -84,27 +118,33 @@ export async function openReception(
     socket.on('error', () => {}) // told by its closing
     accepted += 1
     if (waiting.length >= maxWaiting) {
-      dropped += 1
+      dropped.limit += 1
       socket.destroy()
       return
     }
-    waiting.push(socket)
+    waiting.push({ socket, sinceTurn: turns })
     handWaiting()
   }
 
   function handWaiting(most = maxHanded): void {
     for (;;) {
-      const [socket] = waiting
-      const found = socket === undefined ? undefined : leastBusy(most)
-      if (socket === undefined || found === undefined) return
+      const [first] = waiting
+      const found = first === undefined ? undefined : leastBusy(most)
+      if (first === undefined || found === undefined) return
       waiting.shift()
       const [desk, book] = found
       // To the end: of those with as many, the next is the one that waits longest.
       desks.delete(desk)
       desks.set(desk, book)
-      book.handed.push(socket)
-      desk.hand(socket)
+      book.handed.push(first.socket)
+      desk.hand(first.socket, lastOf(book))
+      // Where all of them are lost, nothing else would tell so before the next second.
+      if (book.handed.length === maxHanded) desk.ask(lastOf(book))
     }
+  }
+
+  function askAll(): void {
+    for (const [desk, book] of desks) if (book.handed.length > 0) desk.ask(lastOf(book))
   }
 
   function leastBusy(most: number): readonly [Desk, Book] | undefined {
@@ -118,15 +158,23 @@ export async function openReception(
     return least
   }
 
-  function told(desk: Desk, taken: number, open: number): void {
+  function told(desk: Desk, { through, taken, open }: Told): void {
     const book = desks.get(desk)
     if (book === undefined) return
-    // Ours is a second handle on the same connection, which the worker now has: closing it closes nothing.
-    for (const socket of book.handed.splice(0, taken - book.taken)) socket.destroy()
+    const settled = book.handed.splice(0, Math.max(0, through - book.through))
+    // Of what was taken ours is a second handle, and closing it closes nothing. Of what is lost it is the only one.
+    for (const socket of settled) socket.destroy()
+    dropped.no_worker += Math.max(0, settled.length - Math.max(0, taken - book.taken))
+    book.through += settled.length
     book.taken = Math.max(book.taken, taken)
     book.open = open
     handWaiting()
   }
+}
+
+/** The number of what was handed over last. */
+function lastOf({ through, handed }: Book): number {
+  return through + handed.length
 }
 
 /** What a worker has, and will have once it has taken what it was handed. */

@@ -75,8 +75,10 @@ const toWorker = z.discriminatedUnion('kind', [
   }),
   /** The certificate of the front door, key and all; before the first configuration, and when there is another. */
   z.strictObject({ kind: z.literal('tls'), cert: z.string(), key: z.string(), clientCa: z.string().nullable() }),
-  /** Comes with a socket. */
-  z.strictObject({ kind: z.literal('connection') }),
+  /** Comes with a socket. Numbered from 1, since one that the kernel drops on its way does not come at all. */
+  z.strictObject({ kind: z.literal('connection'), number: count }),
+  /** So many were handed over: what has not come of them is lost. Answered with `connections`. */
+  z.strictObject({ kind: z.literal('handed'), through: count }),
   z.strictObject({ kind: z.literal('report'), ask: count }),
   /** Every answer from now on is the last on its connection. */
   z.strictObject({ kind: z.literal('announce_close') }),
@@ -94,8 +96,8 @@ const toPrimary = z.discriminatedUnion('kind', [
   z.strictObject({ kind: z.literal('configured'), hash }),
   /** The keys and lists of every required issuer have come: said once of each configuration. */
   z.strictObject({ kind: z.literal('loaded') }),
-  /** Connections: taken since the start, and open now. */
-  z.strictObject({ kind: z.literal('connections'), taken: count, open: count }),
+  /** Connections: the number it has got to, and how many were taken since the start, and are open now. */
+  z.strictObject({ kind: z.literal('connections'), through: count, taken: count, open: count }),
   /** It cannot do what it was told, and ends. */
   z.strictObject({ kind: z.literal('failed'), problem }),
   z.strictObject({

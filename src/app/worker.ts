@@ -42,6 +42,7 @@ export async function runWorker(powers: Powers, started: () => void): Promise<nu
   const { promise: ended, resolve: end } = Promise.withResolvers<number>()
   let serving: ReturnType<typeof serve> | undefined
   let material: TlsMaterial | undefined
+  let through = 0
   let taken = 0
   let closedTimer: NodeJS.Timeout | undefined
   let isLoaded = false
@@ -69,7 +70,12 @@ export async function runWorker(powers: Powers, started: () => void): Promise<nu
         serving?.plane.useTls(material)
         break
       case 'connection':
+        through = message.number
         take(handle)
+        break
+      case 'handed':
+        through = Math.max(through, message.through)
+        tellConnections()
         break
       case 'report':
         post({ kind: 'report', ask: message.ask, metrics: counted.metrics.report() })
@@ -174,7 +180,7 @@ export async function runWorker(powers: Powers, started: () => void): Promise<nu
   function tellConnections(): void {
     clearTimeout(closedTimer)
     closedTimer = undefined
-    post({ kind: 'connections', taken, open: serving?.plane.connections() ?? 0 })
+    post({ kind: 'connections', through, taken, open: serving?.plane.connections() ?? 0 })
   }
 
   async function drain(timeoutMs: number): Promise<void> {

@@ -121,7 +121,7 @@ export async function startWorkers(count: number, deps: WorkersDeps): Promise<Wo
     port: reception.port,
     inFlight: () => 0,
     connections: () => 0,
-    dropped: () => new Map(dropCauses.map((cause) => [cause, cause === 'limit' ? reception.dropped() : 0])),
+    dropped: () => new Map(dropCauses.map((cause) => [cause, reception.dropped(cause)])),
     useTls(material) {
       for (const slot of slots) sendTls(slot, material)
     },
@@ -230,7 +230,7 @@ export async function startWorkers(count: number, deps: WorkersDeps): Promise<Wo
         break
       case 'connections':
         slot.connections = message.open
-        if (slot.desk !== undefined) reception.told(slot.desk, message.taken, message.open)
+        if (slot.desk !== undefined) reception.told(slot.desk, message)
         break
       case 'look_for_key':
         publisher.look(slot.outbox, message).catch(failed)
@@ -278,7 +278,8 @@ export async function startWorkers(count: number, deps: WorkersDeps): Promise<Wo
     if (!isFirst || isStopping) return
     slot.servesSinceMs = clock.monotonicMs()
     slot.desk = {
-      hand: (socket) => worker.post({ kind: 'connection' }, socket),
+      hand: (socket, number) => worker.post({ kind: 'connection', number }, socket),
+      ask: (through) => worker.post({ kind: 'handed', through }),
       answers: () => slot.unanswered <= maxSilent,
     }
     if (announcesClose) slot.outbox.send({ kind: 'announce_close' })
@@ -306,6 +307,7 @@ export async function startWorkers(count: number, deps: WorkersDeps): Promise<Wo
   }
 
   function ping(): void {
+    reception.turn()
     for (const slot of slots) {
       if (slot.process === undefined) continue
       slot.unanswered += 1

@@ -23,9 +23,18 @@ export type EntranceOptions = {
 
 /**
  * Why a connection was closed that had not begun a request: `limit`, one more than `limits.connections`; `crowded`, too
- * many were waiting behind it; `timeout`, its time for a head was over; and what was wrong with it.
+ * many were waiting behind it; `timeout`, its time for a head was over; `no_worker`, no worker has taken it, for want of
+ * descriptors or of time; and what was wrong with it.
  */
-export const dropCauses = ['limit', 'crowded', 'timeout', 'proxy_protocol', 'tls', 'client_certificate'] as const
+export const dropCauses = [
+  'limit',
+  'crowded',
+  'timeout',
+  'no_worker',
+  'proxy_protocol',
+  'tls',
+  'client_certificate',
+] as const
 /** Why a connection was closed that had not begun a request. */
 export type DropCause = (typeof dropCauses)[number]
 

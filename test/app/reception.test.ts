@@ -8,14 +8,27 @@ import type { Desk, Reception } from '../../src/app/reception.ts'
 import { openReception } from '../../src/app/reception.ts'
 
 /** A desk that keeps what it is handed, and says nothing of it by itself. */
-type TestDesk = Desk & { readonly handed: Socket[]; silent: boolean }
+type TestDesk = Desk & {
+  readonly handed: Socket[]
+  readonly numbers: number[]
+  readonly asked: number[]
+  silent: boolean
+}
 
 function makeDesk(): TestDesk {
   const handed: Socket[] = []
+  const numbers: number[] = []
+  const asked: number[] = []
   const desk: TestDesk = {
     handed,
+    numbers,
+    asked,
     silent: false,
-    hand: (socket) => void handed.push(socket),
+    hand(socket, number) {
+      handed.push(socket)
+      numbers.push(number)
+    },
+    ask: (through) => void asked.push(through),
     answers: () => !desk.silent,
   }
   return desk
@@ -51,7 +64,7 @@ test('openReception() hands each connection to the desk that has the fewest', as
   const [a, b] = [makeDesk(), makeDesk()]
   reception.it.open(a)
   reception.it.open(b)
-  reception.it.told(a, 0, 6)
+  reception.it.told(a, { through: 0, taken: 0, open: 6 })
 
   reception.arrive(10)
   await wait(100)
@@ -95,9 +108,118 @@ test('openReception() hands a desk that acknowledges nothing 64, and the rest as
   await wait(200)
   assert.equal(desk.handed.length, 64)
 
-  reception.it.told(desk, 10, 10)
+  reception.it.told(desk, { through: 10, taken: 10, open: 10 })
 
   assert.equal(desk.handed.length, 74)
+})
+
+test('openReception() numbers what it hands a desk from 1, and every desk by itself', async () => {
+  await using reception = await openTestReception()
+  const [a, b] = [makeDesk(), makeDesk()]
+  reception.it.open(a)
+  reception.it.open(b)
+  reception.arrive(4)
+  await wait(100)
+  reception.it.told(a, { through: 2, taken: 1, open: 9 })
+
+  reception.arrive(1)
+  await wait(100)
+  reception.it.told(a, { through: 2, taken: 1, open: 0 })
+  reception.arrive(1)
+  await wait(100)
+
+  assert.deepEqual(
+    [a.numbers, b.numbers],
+    [
+      [1, 2, 3],
+      [1, 2, 3],
+    ],
+  )
+})
+
+test('told() closes what a desk has got past and not taken, counts it, and counts nothing that was taken', async () => {
+  await using reception = await openTestReception()
+  const desk = makeDesk()
+  reception.it.open(desk)
+  const ends = reception.arrive(3)
+  await wait(100)
+
+  // The second never came.
+  reception.it.told(desk, { through: 1, taken: 1, open: 1 })
+  assert.equal(reception.it.dropped('no_worker'), 0)
+  reception.it.told(desk, { through: 3, taken: 2, open: 2 })
+  reception.it.told(desk, { through: 3, taken: 2, open: 0 })
+
+  assert.deepEqual(
+    desk.handed.map(({ destroyed }) => destroyed),
+    [true, true, true],
+  )
+  // All of them here, where no other process has a handle on what it has taken.
+  assert.deepEqual(await Promise.all(ends), ['closed', 'closed', 'closed'])
+  assert.equal(reception.it.dropped('no_worker'), 1)
+})
+
+test('openReception() asks a desk that has 64 to acknowledge how far it is, and hands on when all were lost', async () => {
+  await using reception = await openTestReception()
+  const desk = makeDesk()
+  reception.it.open(desk)
+  reception.arrive(150)
+  await wait(300)
+  assert.deepEqual(desk.asked, [64])
+
+  reception.it.told(desk, { through: 64, taken: 0, open: 0 })
+  assert.deepEqual(desk.asked, [64, 128])
+  reception.it.told(desk, { through: 128, taken: 0, open: 0 })
+
+  assert.equal(desk.handed.length, 150)
+  assert.equal(reception.it.dropped('no_worker'), 128)
+})
+
+test('turn() asks the desks that have not acknowledged all, and no other', async () => {
+  await using reception = await openTestReception()
+  const [a, b] = [makeDesk(), makeDesk()]
+  reception.it.open(a)
+  reception.it.open(b)
+  reception.arrive(4)
+  await wait(100)
+  reception.it.told(a, { through: 2, taken: 2, open: 2 })
+
+  reception.it.turn()
+
+  assert.deepEqual([a.asked, b.asked], [[], [2]])
+})
+
+test('turn() lets go of who has waited 15 seconds for a desk, and counts it; of who came later not', async () => {
+  await using reception = await openTestReception()
+  const ends = reception.arrive(2)
+  await wait(100)
+  reception.it.turn()
+  reception.arrive(1)
+  await wait(100)
+  for (let second = 1; second < 15; second += 1) reception.it.turn()
+  assert.equal(reception.it.dropped('no_worker'), 0)
+
+  reception.it.turn()
+
+  assert.deepEqual(await Promise.all(ends), ['closed', 'closed'])
+  assert.equal(reception.it.dropped('no_worker'), 2)
+  const desk = makeDesk()
+  reception.it.open(desk)
+  assert.equal(desk.handed.length, 1)
+})
+
+test('openReception() counts who comes while 1,024 wait as one too many', async () => {
+  await using reception = await openTestReception()
+  // In parts: more than the kernel queues would come again a second later.
+  for (let part = 0; part < 4; part += 1) {
+    reception.arrive(256)
+    await wait(100)
+  }
+  const ends = reception.arrive(2)
+
+  assert.deepEqual(await Promise.all(ends), ['closed', 'closed'])
+
+  assert.deepEqual([reception.it.dropped('limit'), reception.it.dropped('no_worker')], [2, 0])
 })
 
 test('leave() ends what was handed to a desk and not taken, and nothing else', async () => {
@@ -129,6 +251,7 @@ test('drain() hands over everybody who has connected, however many, and then tak
   await reception.it.drain()
 
   assert.equal(desk.handed.length, 100)
+  assert.equal(desk.asked.at(-1), 100, 'what is lost of them is told')
   const late = connect(reception.it.port, '127.0.0.1')
   const [error] = await once(late, 'error')
   assert.equal((error as NodeJS.ErrnoException).code, 'ECONNREFUSED') // what node:net says

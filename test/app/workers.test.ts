@@ -1,5 +1,6 @@
 // `workers: 2`, with the real program and real processes: who serves, and what becomes of it when one of them ends.
 import assert from 'node:assert/strict'
+import { execFileSync } from 'node:child_process'
 import { connect } from 'node:net'
 import { availableParallelism } from 'node:os'
 import { text } from 'node:stream/consumers'
@@ -9,7 +10,7 @@ import { until } from '../support/gateway-process.ts'
 import { isAlive } from '../support/processes.ts'
 import type { Lane, LaneAnswer } from '../support/raw-lane.ts'
 import type { WorkersWorld } from './workers-world.ts'
-import { askAll, openWorkers, statusesOf } from './workers-world.ts'
+import { askAll, counted, openWorkers, statusesOf } from './workers-world.ts'
 
 /** All that was decided, whatever it was. */
 async function decisions({ gateway }: WorkersWorld): Promise<number> {
@@ -98,6 +99,28 @@ test('connections over the limit of each worker are dropped, and counted togethe
   assert.equal(answers.filter(({ status }) => status === 200).length, 8)
   const metrics = await world.gateway.metrics()
   assert.equal(metrics.get('postern_connections_dropped_total{listener="proxy",cause="limit"}'), 4)
+})
+
+test('workers without a free descriptor lose what they are handed: it is closed and counted, and once they have some they serve', {
+  skip: process.platform !== 'linux' && 'prlimit is of Linux',
+}, async () => {
+  await using world = await openWorkers()
+  await world.gateway.ready()
+  for (const pid of await world.serving(2)) execFileSync('prlimit', ['--pid', String(pid), '--nofile=48:48'])
+  let closed = 0
+  const flood = Array.from({ length: 300 }, () => connect(world.gateway.proxyPort, '127.0.0.1').resume())
+  for (const socket of flood) socket.on('error', () => {}).on('close', () => (closed += 1))
+  const open = async () => (await world.workers()).reduce((sum, { connections }) => sum + connections, 0)
+  await until(async () => closed > 0 && closed + (await open()) === flood.length)
+
+  assert.equal(
+    await counted(world.gateway, 'postern_connections_dropped_total{listener="proxy",cause="no_worker"}'),
+    closed,
+  )
+  for (const socket of flood) socket.destroy()
+  await until(async () => (await open()) === 0)
+
+  assert.deepEqual(statusesOf(await askAll(world.lanes(10), '/open', 'none')), [200])
 })
 
 test('kill -9 of a worker under load costs what it had under way, and it is replaced; no counter goes backwards', async () => {
