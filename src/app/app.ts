@@ -19,6 +19,7 @@ import type { ConfigurationSource } from './configuration.ts'
 import { readConfiguration, retire, run } from './configuration.ts'
 import type { DataPlane } from './data-plane.ts'
 import { openDataPlane, sleep } from './data-plane.ts'
+import { findDescriptorShortage } from './descriptors.ts'
 import type { Explanation, Question } from './explain.ts'
 import { explain } from './explain.ts'
 import { createGatewayMetrics } from './metrics.ts'
@@ -85,6 +86,8 @@ export async function startApp(
   const known = createKnownTokens<Principal>(clock.monotonicMs)
   const deps = { ...powers, log, counted, known, secret: createSecrets(powers, log) }
   const failed = (error: unknown) => log.error('internal_error', { error: sentenceOf(error) })
+  const shortage = findDescriptorShortage(configuration.options, readFile)
+  if (shortage !== undefined) log.warn('descriptors_short', shortage)
   let served: DataPlane | undefined
   const certificates =
     listen.tls &&

@@ -24,12 +24,17 @@ type StartOptions = {
   readonly env?: NodeJS.ProcessEnv
   /** In a process group of its own, whose number is that of the process. */
   readonly group?: boolean
+  /** How many descriptors it may have; Linux only. */
+  readonly descriptors?: number
 }
 
 /** Starts `postern` with arguments; what is on stdin is `input`, and nothing after it. */
 export function start(args: readonly string[], options: StartOptions = {}): Started {
   const env = { PATH: process.env['PATH'], ...options.env }
-  const child = spawn(process.execPath, [program, ...args], { env, stdio: 'pipe', detached: options.group === true })
+  const command = [process.execPath, program, ...args]
+  const { descriptors } = options
+  const [name = '', ...rest] = descriptors === undefined ? command : ['prlimit', `--nofile=${descriptors}`, ...command]
+  const child = spawn(name, rest, { env, stdio: 'pipe', detached: options.group === true })
   let stdout = ''
   let stderr = ''
   child.stdout.setEncoding('utf8').on('data', (text: string) => {

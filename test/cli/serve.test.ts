@@ -24,8 +24,8 @@ type Serving = Started & { readonly proxy: string; readonly health: string; read
 type Line = Readonly<Record<string, unknown>>
 
 /** Starts the gateway and reads from its log where it listens. */
-async function serve(file: string): Promise<Serving> {
-  const started = start(['serve', '--config', file])
+async function serve(file: string, options?: Parameters<typeof start>[1]): Promise<Serving> {
+  const started = start(['serve', '--config', file], options)
   const events = (name: string) =>
     started
       .stdout()
@@ -201,6 +201,20 @@ test('a request that outlasts drain.timeout does not keep the process', async ()
   assert.equal(await gateway.ended, 0)
   assert.equal(gateway.events('stopped')[0]?.['cut_off'], 1)
   await cut
+})
+
+test('postern serve warns of a limit of descriptors that is less than limits.connections may need', {
+  skip: process.platform !== 'linux' && 'prlimit is of Linux',
+}, async () => {
+  using files = directory()
+  const file = files.write('gateway.yaml', `${configuration('a')}limits: { connections: 1000 }\n`)
+
+  using short = await serve(file, { descriptors: 1319 })
+  using enough = await serve(file, { descriptors: 1320 })
+
+  const [warned] = short.events('descriptors_short')
+  assert.deepEqual([warned?.['severity_text'], warned?.['limit'], warned?.['wanted']], ['WARN', 1319, 1320])
+  assert.deepEqual(enough.events('descriptors_short'), [])
 })
 
 test('postern serve exits with 1 and says so when its address is taken', async () => {
