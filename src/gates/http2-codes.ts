@@ -1,6 +1,7 @@
 /** Why a stream is reset or a session ended (RFC 9113 §7), by the RFC's names; those that are used here. */
 export const http2Codes = {
   NO_ERROR: 0,
+  PROTOCOL_ERROR: 1,
   INTERNAL_ERROR: 2,
   REFUSED_STREAM: 7,
   CANCEL: 8,

@@ -10,6 +10,8 @@ import { readAnswerFields, readTrailerFields, trailersOf } from './http2-fields.
 
 /** What a stream tells its session. */
 export type ExchangeEvents = {
+  /** There is a stream. */
+  readonly begun: (stream: ClientHttp2Stream) => void
   /** The head of the answer is there. */
   readonly answered: () => void
   /** There was no head. */
@@ -57,6 +59,7 @@ export function openExchange(
   let isUnsent = false
 
   const stream = begin()
+  told.begun(stream)
   // What ends because its stream was closed had no end of its own (RST_STREAM without an error): node does not tell, but
   // closes the stream first.
   const push = stream.push.bind(stream)
@@ -203,7 +206,9 @@ export function openExchange(
     if (isOver) return
     const isRefused = stream.rstCode === http2Codes.REFUSED_STREAM
     leave()
-    if (framing !== undefined) listener.failed(problem)
+    // What has no body is whole with its head: some upstreams send one to HEAD.
+    if (framing === 'none' && problem === 'reset') listener.end([])
+    else if (framing !== undefined) listener.failed(problem)
     else told.failed(problem, { hasHeard: interim > 0, isRefused, isUnsent })
   }
 

@@ -1,11 +1,12 @@
 // A session with an upstream: many requests at a time, as many as the upstream allows.
-import type { ClientHttp2Session, ClientSessionOptions, ServerSessionOptions } from 'node:http2'
+import type { ClientHttp2Session, ClientHttp2Stream, ClientSessionOptions, ServerSessionOptions } from 'node:http2'
 import type { Socket } from 'node:net'
 import type { Deadline, Deadlines } from '../http1/deadlines.ts'
 import type { AnswerEvents, UpstreamExchange, UpstreamProblem, UpstreamRequest } from '../http1/exchange.ts'
 import type { UpstreamLimits } from '../http1/limits.ts'
 import type { LostRequest, OpenSocket } from '../http1/upstream-connection.ts'
 import { http2Codes } from './http2-codes.ts'
+import { outliveStreamErrors } from './http2-errors.ts'
 import { openExchange } from './http2-exchange.ts'
 
 /** What a session tells its pool. */
@@ -61,6 +62,7 @@ export function createUpstreamSession(
   const { socket, ready } = open(() => {})
   const scheme = ready === 'connect' ? 'http' : 'https'
   let session: ClientHttp2Session | undefined
+  let outlive = (_: ClientHttp2Stream) => {}
   let isReady = false
   let isLeaving = false
   let isSpent = false
@@ -106,6 +108,7 @@ export function createUpstreamSession(
     const { connect } = process.getBuiltinModule('node:http2')
     const opened = connect(`${scheme}://upstream`, { ...sessionOptions(limits), createConnection: () => socket })
     session = opened
+    outlive = outliveStreamErrors(opened)
     opened.on('remoteSettings', ({ maxConcurrentStreams }) => {
       allowed = Math.min(maxConcurrentStreams ?? mostStreams, mostStreams)
       if (!isReady) rest()
@@ -129,6 +132,7 @@ export function createUpstreamSession(
     streams += 1
     deadline.atMs = Number.POSITIVE_INFINITY
     return openExchange(session, scheme, request, events, limits, deadlines, {
+      begun: outlive,
       answered: pool.answered,
       failed(problem, { hasHeard, isRefused, isUnsent }) {
         if (problem === 'timeout') doubt()

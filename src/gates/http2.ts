@@ -9,6 +9,7 @@ import type { Peer } from './gate.ts'
 import type { Handler, HandlerDeps } from './handler.ts'
 import { createHandler } from './handler.ts'
 import { http2Codes } from './http2-codes.ts'
+import { outliveStreamErrors } from './http2-errors.ts'
 import { readRequestFields } from './http2-fields.ts'
 import { serveStream } from './http2-stream.ts'
 
@@ -65,6 +66,7 @@ export function serveHttp2(
   // In HTTP/2 nobody closes one side to go on listening.
   socket.allowHalfOpen = false
   const session = performServerHandshake(socket, sessionOptions(limits))
+  const outlive = outliveStreamErrors(session)
   const handlers = createBag<Handler>()
   const deadline: Deadline = { atMs: Number.POSITIVE_INFINITY, expire }
   let requests = 0
@@ -96,6 +98,7 @@ export function serveHttp2(
 
   function begin(stream: ServerHttp2Stream, fields: readonly string[]): void {
     stream.on('error', () => {}) // told by its closing
+    outlive(stream)
     if (isDoomed) return
     if (stream.closed || stream.destroyed) {
       // Taken back before it was read.

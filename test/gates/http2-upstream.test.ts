@@ -321,7 +321,7 @@ test('createHttp2Upstream() keeps what waits for a stream from a session that sa
     let isAsked = false
     socket.on('data', (chunk: Buffer) => {
       received = Buffer.concat([received, chunk])
-      if (isAsked || !hasHeaders(received)) return
+      if (isAsked || requestsIn(received).length === 0) return
       isAsked = true
       setTimeout(() => socket.write(Buffer.concat(said)), 5)
     })
@@ -334,11 +334,12 @@ test('createHttp2Upstream() keeps what waits for a stream from a session that sa
   assert.equal(sessions, 12)
 })
 
-/** Whether there is a request behind the preface. */
-function hasHeaders(received: Buffer): boolean {
+/** The streams on which requests came, behind the preface. */
+function requestsIn(received: Buffer): readonly number[] {
+  const found: number[] = []
   for (let at = preface.length; at + 9 <= received.length; at += 9 + received.readUIntBE(at, 3))
-    if (received[at + 3] === frameTypes.headers) return true
-  return false
+    if (received[at + 3] === frameTypes.headers) found.push(received.readUInt32BE(at + 5))
+  return found
 }
 
 test('createHttp2Upstream() does not repeat a GET on a new session, nor one for the second time', async () => {
@@ -503,6 +504,61 @@ for (const { what, handle, want } of broken) {
     assert.equal(await pair.get('/next'), '200 /next 1')
   })
 }
+
+const ok = [[':status', '200']] as const
+const two = [...ok, ['content-length', '2']] as const
+const beyond = [
+  {
+    what: 'a body to HEAD',
+    method: 'HEAD',
+    said: (id: number) => [headers(id, two, false), data(id, 'ab')],
+    want: '200 ',
+  },
+  {
+    what: 'a body behind 304',
+    method: 'GET',
+    said: (id: number) => [headers(id, [[':status', '304']], false), data(id, 'ab')],
+    want: '304 ',
+  },
+  {
+    what: 'more than its length',
+    method: 'GET',
+    said: (id: number) => [headers(id, two, false), data(id, 'abc')],
+    want: 'cut',
+  },
+]
+for (const { what, method, said, want } of beyond) {
+  test(`createHttp2Upstream() keeps the other answers of a session of which one has ${what}`, async () => {
+    let sessions = 0
+    const asked: number[] = []
+    const sockets: Socket[] = []
+    await using upstream = await openRawUpstream((socket) => {
+      sessions += 1
+      sockets.push(socket)
+      let received: Buffer = Buffer.alloc(0)
+      socket.write(frame('settings', 0, 0, ''))
+      socket.on('data', (chunk: Buffer) => {
+        received = Buffer.concat([received, chunk])
+        asked.splice(0, asked.length, ...requestsIn(received))
+      })
+    })
+    await using door = await openDoorTo(upstream.port)
+    const others = [ask(door, 'POST', '/other', 'body'), ask(door, 'GET', '/other')]
+    await until(() => asked.length === 2, 'the others')
+    const bad = ask(door, method, '/bad').catch(() => 'cut')
+    await until(() => asked.length === 3, 'the third')
+
+    const [one = 0, other = 0, third = 0] = asked
+    sockets[0]?.write(Buffer.concat([headers(one, ok, false), data(one, 'begun', 0), ...said(third)]))
+    assert.equal(await bad, want)
+    sockets[0]?.write(Buffer.concat([data(one, ' and ended'), headers(other, [[':status', '204']])]))
+
+    assert.deepEqual((await Promise.all(others)).sort(), ['200 begun and ended', '204 '])
+    assert.equal(sessions, 1)
+  })
+}
+
+const data = (stream: number, text: string, flag: number = flags.endStream) => frame('data', flag, stream, text)
 
 test('createHttp2Upstream() has a refused connection, and one that never greets, answered 502 upstream_connect', async () => {
   await using silent = await openRawUpstream(() => {})

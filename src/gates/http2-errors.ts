@@ -1,0 +1,41 @@
+// What breaks one stream of a session must not break the others (RFC 9113 §8.1.1).
+import type { Http2Session, Http2Stream } from 'node:http2'
+import { http2Codes } from './http2-codes.ts'
+
+// NGHTTP2_ERR_PROTO, of nghttp2.h.
+const protocolError = -505
+
+/**
+ * Has a session survive a message that is longer than its `content-length`, or has a body where there can be none.
+ * nghttp2 resets the stream of such a message, and tells node, which takes that for the end of the session as it does an
+ * error of the connection. The two are told apart by what follows: a stream that was reset, in the same turn of the event
+ * loop; without one the session ends as it would.
+ *
+ * @returns To be called with each stream of the session.
+ */
+export function outliveStreamErrors(session: Http2Session): (stream: Http2Stream) => void {
+  const destroy = session.destroy.bind(session)
+  let errors = 0
+  // Named first, as in `http2-exchange.ts`, and why.
+  const destroyUnlessSpared = (error?: unknown, code?: number) => {
+    if (!isProtocolError(error)) {
+      destroy(error as Error | undefined, code) // as node has it: null, too
+      return
+    }
+    errors += 1
+    // By then node has sent the resets, where the socket has room for them.
+    setImmediate(() => {
+      if (errors > 0) destroy(error, code)
+    })
+  }
+  session.destroy = destroyUnlessSpared
+  return (stream) => {
+    stream.once('close', () => {
+      if (stream.rstCode === http2Codes.PROTOCOL_ERROR && errors > 0) errors -= 1
+    })
+  }
+}
+
+function isProtocolError(error: unknown): error is Error {
+  return error instanceof Error && 'errno' in error && error.errno === protocolError
+}

@@ -1,0 +1,41 @@
+// What is wrong with a connection ends it, what is wrong with a message does not, and neither hides the other.
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { codes, connectFrames, flags, frame, headers, requestFields } from '../support/h2-frames.ts'
+import { endOf, openPair, plain, slow, until } from './http2-pair.ts'
+
+const data = (stream: number, text: string, flag = 0) => frame('data', flag, stream, text)
+const tooLong = [
+  headers(1, requestFields('/a', [['content-length', '2']], 'POST'), false),
+  data(1, 'abc', flags.endStream),
+]
+const fatal = [
+  { what: 'DATA that belongs to no stream', bytes: [data(0, 'x')], code: codes.protocol },
+  { what: 'a stream with an even number', bytes: [headers(2, plain)], code: codes.protocol },
+  { what: 'SETTINGS of three bytes', bytes: [frame('settings', 0, 0, 'abc')], code: 6 },
+  { what: 'fields that HPACK has not', bytes: [frame('headers', 5, 5, Buffer.from('ffffffffff', 'hex'))], code: 9 },
+] as const
+for (const { what, bytes, code } of fatal)
+  for (const before of [[], tooLong]) {
+    const when = before.length === 0 ? '' : ', also behind a body that is too long'
+    test(`serveHttp2() ends the session of whoever sends ${what}${when}`, async () => {
+      await using pair = await openPair()
+      using client = connectFrames(pair.port)
+
+      client.send(...before, headers(3, slow))
+      await until(() => pair.waiting.length === 1, 'the request')
+      client.send(...bytes)
+
+      assert.equal(await endOf(client), code)
+      await until(() => pair.door.door.connections() === 0, 'the connection to be gone')
+    })
+    test(`serveHttp2() ends the session of whoever sends ${what} in one write with other requests${when}`, async () => {
+      await using pair = await openPair()
+      using client = connectFrames(pair.port)
+
+      client.send(...before, headers(3, slow), ...bytes)
+
+      await client.closed
+      await until(() => pair.door.door.connections() === 0, 'the connection to be gone')
+    })
+  }
