@@ -10,14 +10,17 @@ export type LineWriter = {
   readonly line: (text: string) => void
   /** Queues whole lines, their line feeds included, in the same way. */
   readonly lines: (bytes: Buffer) => void
-  /** Lines lost so far: to a full buffer or a failed write. */
+  /** Lines lost so far: to a full buffer or a failed write, of which a part may have been written. */
   readonly dropped: () => number
   /** Resolves when what was queued is written, or after 1 s. */
   readonly flush: () => Promise<void>
 }
 
-/** Writes a chunk, which stays as it is until then, and calls back once: with an error when some of it was not written. */
-export type WriteChunk = (chunk: Buffer, done: (error?: Error | null) => void) => void
+/**
+ * Writes a chunk, which stays as it is until then, and calls back once: with an error when some of it was not written,
+ * and how many of its bytes were; without the number, none.
+ */
+export type WriteChunk = (chunk: Buffer, done: (error?: Error | null, writtenBytes?: number) => void) => void
 
 const maxBufferedBytes = 1_048_576
 // A write wakes another thread, which costs more than writing the line: so lines travel together, soon enough for people.
@@ -43,6 +46,8 @@ export function createLineWriter(
   let spare = page
   let used = 0
   let writingBytes = 0
+  // Whether what was written ends within a line, which the next one must not go on with: a disk that was full.
+  let isTorn = false
   let timer: NodeJS.Timeout | undefined
   let dropped = 0
   let idle: PromiseWithResolvers<void> | undefined
@@ -90,27 +95,47 @@ export function createLineWriter(
       idle = undefined
       return
     }
+    const firstLine = isTorn ? 1 : 0
+    if (isTorn) insertLineFeed()
     const written = page
+    const chunk = written.subarray(0, used)
     writingBytes = used
     page = spare
     used = 0
     let reported = false
     try {
-      write(written.subarray(0, writingBytes), done)
+      write(chunk, done)
     } catch (error) {
       done(error instanceof Error ? error : new Error('Cannot write log lines'))
     }
 
-    function done(error?: Error | null): void {
+    function done(error?: Error | null, writtenBytes = 0): void {
       if (reported) return
       reported = true
-      if (error) dropped += countLines(written.subarray(0, writingBytes))
+      if (!error) isTorn = false
+      else lost(chunk, firstLine, writtenBytes)
       writingBytes = 0
       spare = written
       // Never at once: a write that calls back before it returns would otherwise recurse.
       if (idle === undefined && used <= batchBytes) timer ??= setTimeout(writeWaiting, batchMs)
       else setImmediate(writeWaiting)
     }
+  }
+
+  /** Beyond the bound, if need be: by one byte. */
+  function insertLineFeed(): void {
+    if (used === page.length) page = enlarge(page, used + 1)
+    page.copyWithin(1, 0, used)
+    page[0] = lineFeed
+    used += 1
+  }
+
+  /** Counts the lines of a chunk that were not wholly written; the first begins at `firstLine`. */
+  function lost(chunk: Buffer, firstLine: number, writtenBytes: number): void {
+    if (writtenBytes > 0) isTorn = chunk[writtenBytes - 1] !== lineFeed
+    // A line that lacks nothing but its line feed is given one by the next write.
+    const isWhole = writtenBytes > 0 && isTorn && chunk[writtenBytes] === lineFeed
+    dropped += countLines(chunk.subarray(Math.max(firstLine, writtenBytes + (isWhole ? 1 : 0))))
   }
 
   async function flush(): Promise<void> {
@@ -144,7 +169,7 @@ export function createStdoutWrite(fd: number): WriteChunk {
     function rest(from: number): void {
       fsWrite(fd, bytes, from, bytes.length - from, null, (error, written) => {
         const full = error?.code === 'EAGAIN' || (error === null && written === 0)
-        if (error !== null && !full) return done(error)
+        if (error !== null && !full) return done(error, from)
         if (full) return void setTimeout(rest, stdoutRetryMs, from).unref() // a pipe nobody reads must not keep us alive
         if (from + written < bytes.length) return rest(from + written)
         done()

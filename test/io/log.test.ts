@@ -1,19 +1,9 @@
 import assert from 'node:assert/strict'
-import { execFileSync } from 'node:child_process'
 import { createHmac } from 'node:crypto'
-import { closeSync, constants, mkdtempSync, openSync, readFileSync, readSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { test } from 'node:test'
 import * as fc from 'fast-check'
 import type { LogFields, WriteChunk } from '../../src/io/log.ts'
-import {
-  createFingerprint,
-  createLineReader,
-  createLineWriter,
-  createLog,
-  createStdoutWrite,
-} from '../../src/io/log.ts'
+import { createFingerprint, createLineReader, createLineWriter, createLog } from '../../src/io/log.ts'
 import { injections } from './injections.ts'
 
 /** A log whose lines end up in an array. */
@@ -121,12 +111,12 @@ test('createFingerprint() is the first 8 bytes of HMAC-SHA256, and another one u
 /** A destination that takes a chunk only when told to. */
 function slowWrite() {
   const chunks: string[] = []
-  const calls: ((error?: Error | null) => void)[] = []
+  const calls: Parameters<WriteChunk>[1][] = []
   const write: WriteChunk = (chunk, done) => {
     chunks.push(chunk.toString())
     calls.push(done)
   }
-  return { chunks, write, finish: (error?: Error) => calls.shift()?.(error) }
+  return { chunks, write, finish: (error?: Error, writtenBytes?: number) => calls.shift()?.(error, writtenBytes) }
 }
 
 /** Longer than lines wait for each other. */
@@ -296,6 +286,63 @@ test('createLineWriter() counts the lines of a failed write as lost, and survive
   assert.equal(writer.dropped(), 3)
 })
 
+/** A disk with room for so many bytes: it takes what fits, and fails then. */
+function smallDisk(roomBytes: number) {
+  const disk = { text: '', roomBytes }
+  const write: WriteChunk = (chunk, done) => {
+    const fits = chunk.subarray(0, disk.roomBytes)
+    disk.text += fits.toString()
+    disk.roomBytes -= fits.length
+    if (fits.length === chunk.length) done()
+    else done(Object.assign(new Error('no space left on device'), { code: 'ENOSPC' }), fits.length)
+  }
+  return { disk, write }
+}
+
+const fullDisks = [
+  { room: 0, dropped: 3, text: 'four\n', because: 'nothing was written' },
+  { room: 2, dropped: 3, text: 'on\nfour\n', because: 'the first line is torn' },
+  { room: 4, dropped: 2, text: 'one\nfour\n', because: 'the first line is whole' },
+  { room: 7, dropped: 1, text: 'one\ntwo\nfour\n', because: 'the second lacks only its line feed' },
+  { room: 10, dropped: 1, text: 'one\ntwo\nth\nfour\n', because: 'the third is torn' },
+] as const
+for (const { room, dropped, text, because } of fullDisks) {
+  test(`createLineWriter() counts ${dropped} lost and glues no line to another after ${room} bytes on a full disk: ${because}`, async () => {
+    const { disk, write } = smallDisk(room)
+    const writer = createLineWriter({}, { write })
+
+    writer.lines(Buffer.from('one\ntwo\nthree\n'))
+    await writer.flush()
+    assert.equal(writer.dropped(), dropped)
+    disk.roomBytes = 100
+    writer.line('four')
+    await writer.flush()
+
+    assert.equal(writer.dropped(), dropped)
+    assert.equal(disk.text, text)
+  })
+}
+
+test('createLineWriter() never counts nor repeats the line feed that ends a torn line, however long the disk is full', async () => {
+  const { disk, write } = smallDisk(2)
+  const writer = createLineWriter({ maxBufferedBytes: 5 }, { write })
+
+  for (const roomBytes of [2, 0, 0, 1, 0, 3]) {
+    disk.roomBytes = roomBytes
+    writer.line('1234')
+    await writer.flush()
+  }
+  assert.equal(writer.dropped(), 6)
+  disk.roomBytes = 100
+  for (const line of ['', '56']) {
+    writer.line(line)
+    await writer.flush()
+  }
+
+  assert.equal(writer.dropped(), 6)
+  assert.equal(disk.text, '12\n123\n\n56\n')
+})
+
 test('createLineWriter().flush() waits for what was queued, but not for ever', async () => {
   const { write } = slowWrite()
   const writer = createLineWriter({}, { write })
@@ -319,54 +366,4 @@ test('createLineWriter().flush() waits for what was queued, but not for ever', a
   await writer.flush()
 
   assert.deepEqual(done, ['a\n'])
-})
-
-test('createStdoutWrite() writes all of a chunk through a full pipe: short writes, EAGAIN, a slow reader', async () => {
-  const directory = mkdtempSync(join(tmpdir(), 'postern-log-'))
-  const path = join(directory, 'pipe')
-  execFileSync('mkfifo', [path])
-  const fd = openSync(path, constants.O_RDWR | constants.O_NONBLOCK)
-  const chunk = Array.from({ length: 30_000 }, (_, at) => `line ${at}\n`).join('')
-  const buffer = Buffer.alloc(50_000)
-  const read: Buffer[] = []
-
-  const writing = Promise.withResolvers<Error | null | undefined>()
-  let written = false
-  createStdoutWrite(fd)(Buffer.from(chunk), (error) => {
-    written = true
-    writing.resolve(error)
-  })
-  await new Promise((resolve) => setTimeout(resolve, 30))
-  assert.equal(written, false, 'the pipe took it all: the test shows nothing')
-  let length = 0
-  while (length < chunk.length) {
-    try {
-      const count = readSync(fd, buffer)
-      length += count
-      read.push(Buffer.from(buffer.subarray(0, count)))
-    } catch {
-      await new Promise((resolve) => setTimeout(resolve, 5))
-    }
-  }
-
-  assert.equal(await writing.promise, undefined)
-  assert.equal(Buffer.concat(read).toString(), chunk)
-  closeSync(fd)
-  rmSync(directory, { recursive: true })
-})
-
-test('createStdoutWrite() reports a descriptor that cannot be written', async () => {
-  const directory = mkdtempSync(join(tmpdir(), 'postern-log-'))
-  const path = join(directory, 'file')
-  writeFileSync(path, '')
-  const fd = openSync(path, 'r')
-
-  const error = await new Promise<Error | null | undefined>((resolve) =>
-    createStdoutWrite(fd)(Buffer.from('a\n'), resolve),
-  )
-
-  assert.equal((error as NodeJS.ErrnoException).code, 'EBADF') // undefined would fail here as well
-  assert.equal(readFileSync(path, 'utf8'), '')
-  closeSync(fd)
-  rmSync(directory, { recursive: true })
 })

@@ -1,0 +1,88 @@
+// The last step of a log line: a descriptor that is a pipe, a file, or broken.
+import assert from 'node:assert/strict'
+import { execFileSync } from 'node:child_process'
+import { closeSync, constants, mkdtempSync, openSync, readFileSync, readSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import { createStdoutWrite } from '../../src/io/log.ts'
+
+test('createStdoutWrite() writes all of a chunk through a full pipe: short writes, EAGAIN, a slow reader', async () => {
+  const directory = mkdtempSync(join(tmpdir(), 'postern-log-'))
+  const path = join(directory, 'pipe')
+  execFileSync('mkfifo', [path])
+  const fd = openSync(path, constants.O_RDWR | constants.O_NONBLOCK)
+  const chunk = Array.from({ length: 30_000 }, (_, at) => `line ${at}\n`).join('')
+  const buffer = Buffer.alloc(50_000)
+  const read: Buffer[] = []
+
+  const writing = Promise.withResolvers<Error | null | undefined>()
+  let written = false
+  createStdoutWrite(fd)(Buffer.from(chunk), (error) => {
+    written = true
+    writing.resolve(error)
+  })
+  await new Promise((resolve) => setTimeout(resolve, 30))
+  assert.equal(written, false, 'the pipe took it all: the test shows nothing')
+  let length = 0
+  while (length < chunk.length) {
+    try {
+      const count = readSync(fd, buffer)
+      length += count
+      read.push(Buffer.from(buffer.subarray(0, count)))
+    } catch {
+      await new Promise((resolve) => setTimeout(resolve, 5))
+    }
+  }
+
+  assert.equal(await writing.promise, undefined)
+  assert.equal(Buffer.concat(read).toString(), chunk)
+  closeSync(fd)
+  rmSync(directory, { recursive: true })
+})
+
+test('createStdoutWrite() reports a descriptor that cannot be written', async () => {
+  const directory = mkdtempSync(join(tmpdir(), 'postern-log-'))
+  const path = join(directory, 'file')
+  writeFileSync(path, '')
+  const fd = openSync(path, 'r')
+
+  const error = await new Promise<Error | null | undefined>((resolve) =>
+    createStdoutWrite(fd)(Buffer.from('a\n'), resolve),
+  )
+
+  assert.equal((error as NodeJS.ErrnoException).code, 'EBADF') // undefined would fail here as well
+  assert.equal(readFileSync(path, 'utf8'), '')
+  closeSync(fd)
+  rmSync(directory, { recursive: true })
+})
+
+test('createStdoutWrite() says how much of a chunk was written before its reader left', async () => {
+  const directory = mkdtempSync(join(tmpdir(), 'postern-log-'))
+  const path = join(directory, 'pipe')
+  execFileSync('mkfifo', [path])
+  const reader = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK)
+  const fd = openSync(path, constants.O_WRONLY | constants.O_NONBLOCK)
+  const told = Promise.withResolvers<readonly [code: string | undefined, writtenBytes: number | undefined]>()
+
+  createStdoutWrite(fd)(Buffer.alloc(1_000_000, 'x'), (error, writtenBytes) =>
+    told.resolve([(error as NodeJS.ErrnoException).code, writtenBytes]),
+  )
+  const buffer = Buffer.alloc(4096)
+  while (readSomething(reader, buffer) === 0) await new Promise((resolve) => setTimeout(resolve, 5))
+  closeSync(reader)
+  const [code, writtenBytes = 0] = await told.promise
+
+  assert.equal(code, 'EPIPE')
+  assert.ok(writtenBytes >= 4096 && writtenBytes < 1_000_000, String(writtenBytes))
+  closeSync(fd)
+  rmSync(directory, { recursive: true })
+})
+
+function readSomething(fd: number, buffer: Buffer): number {
+  try {
+    return readSync(fd, buffer)
+  } catch {
+    return 0
+  }
+}
