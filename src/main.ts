@@ -1,15 +1,16 @@
 // argv → command. Here, and nowhere below, the process is touched: arguments, environment, clocks, streams, exit code.
 import { randomBytes } from 'node:crypto'
-import { readFileSync, statSync, writeFileSync } from 'node:fs'
+import { constants, openSync, readFileSync, statSync, writeFileSync, writeSync } from 'node:fs'
 import { startLean } from './cli/lean-start.ts'
 import type { Shell } from './cli/shell.ts'
 
 // Before anything else is loaded, and for what runs for months: the gateway, and each worker of it.
 const lean = process.argv[2] === 'serve' || process.argv[2] === 'worker' ? startLean() : undefined
 const { runCommand } = await import('./cli/program.ts')
-const { createStdoutWrite } = await import('./io/log.ts')
+const { createOutput } = await import('./io/log.ts')
 
 const { env, stdin, stdout, stderr } = process
+const output = createOutput(1)
 
 const manifest = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as { version: string } // our own
 
@@ -26,7 +27,7 @@ const shell: Shell = {
   env,
   readFile: (path) => readFileSync(path),
   fileMode: (path) => statSync(path).mode,
-  write: createStdoutWrite(1),
+  write: output.write,
   version: manifest.version,
   revision: env['POSTERN_REVISION'] ?? '',
   runtime: { nodeVersion: process.versions.node, execArgv: process.execArgv, nodeOptions: env['NODE_OPTIONS'] ?? '' },
@@ -38,20 +39,51 @@ const shell: Shell = {
   stdinIsTerminal: stdin.isTTY === true,
   writeFile: (path, text) => writeFileSync(path, text),
   onSignal: (name, listener) => void process.on(name, listener),
-  exitNow: (code) => process.exit(code),
+  exitNow: end,
   started: () => lean?.end(),
 }
 
 // What nobody foresaw ends the process, loudly: half-working, it might allow. The supervisor starts it anew.
 process.on('uncaughtException', (error) => {
-  stderr.write(`postern: ${error.stack ?? error.message}\n`)
-  process.exit(1)
+  sayLast(`postern: ${error.stack ?? error.message}\n`)
+  end(1)
 })
 
 // `postern check … | head`: nobody reads on, which is no bug and needs no stack.
-stdout.on('error', () => process.exit(1))
+stdout.on('error', () => end(1))
 
 process.exitCode = await runCommand(process.argv.slice(2), shell)
+// A log that was flushed is written now, or stuck, and a stuck write would keep the process. 250 ms: for the last lines of
+// a command that failed, which are written 50 ms after they were told.
+setTimeout(() => {
+  if (output.isWriting()) end(1)
+}, 250).unref()
+
+/**
+ * Ends the process at once. While a write of the log is with the kernel, only SIGKILL does: `process.exit` waits for the
+ * thread it is on, for ever where nobody reads the terminal or the pipe, with listeners open that serve nobody.
+ */
+function end(code: number): never {
+  if (output.isWriting()) process.kill(process.pid, 'SIGKILL')
+  process.exit(code)
+}
+
+/** Says the last words: they are lost, rather than waited for, where stderr is the terminal that nobody reads. */
+function sayLast(text: string): void {
+  if (!output.isWriting()) return void stderr.write(text)
+  let fd: number
+  try {
+    // The descriptor we have would wait, and whether it does is not ours to change: others may share it.
+    fd = openSync('/dev/fd/2', constants.O_WRONLY | constants.O_APPEND | constants.O_NONBLOCK | constants.O_NOCTTY)
+  } catch {
+    return void stderr.write(text) // a socket, or a pipe of somebody else's
+  }
+  try {
+    writeSync(fd, text)
+  } catch {
+    // It is full.
+  }
+}
 
 /** The machine's clock less this process's, which begins with it. */
 function machineOffsetMs(): number {

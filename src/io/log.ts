@@ -29,7 +29,7 @@ const batchBytes = 262_144
 const firstPageBytes = 65_536
 const flushMs = 1000
 const lineFeed = 10
-const stdoutRetryMs = 10
+const retryMs = 10
 
 /**
  * A bounded writer: lines wait up to 50 ms, or until they are 256 KiB, for others to be written with; one write at a time.
@@ -161,16 +161,28 @@ function enlarge(page: Buffer, wanted: number): Buffer {
   return larger
 }
 
+/** The way to an open descriptor. */
+export type Output = {
+  readonly write: WriteChunk
+  /** Whether a write has gone to the kernel and has not come back: to a terminal that nobody reads, it never does. */
+  readonly isWriting: () => boolean
+}
+
 /** Writes to an open descriptor, 1 for stdout: the rest after a short write, and again in 10 ms while its pipe is full. */
-export function createStdoutWrite(fd: number): WriteChunk {
-  return (bytes, done) => {
+export function createOutput(fd: number): Output {
+  let underWay = 0
+  return { write, isWriting: () => underWay > 0 }
+
+  function write(bytes: Buffer, done: Parameters<WriteChunk>[1]): void {
     rest(0)
 
     function rest(from: number): void {
+      underWay += 1
       fsWrite(fd, bytes, from, bytes.length - from, null, (error, written) => {
+        underWay -= 1
         const full = error?.code === 'EAGAIN' || (error === null && written === 0)
         if (error !== null && !full) return done(error, from)
-        if (full) return void setTimeout(rest, stdoutRetryMs, from).unref() // a pipe nobody reads must not keep us alive
+        if (full) return void setTimeout(rest, retryMs, from).unref() // a pipe nobody reads must not keep us alive
         if (from + written < bytes.length) return rest(from + written)
         done()
       })

@@ -1,6 +1,6 @@
 // A worker process as none of ours is: it does what `ODD_WORKER` says.
 import process from 'node:process'
-import { createStdoutWrite } from '../../src/io/log.ts'
+import { createOutput } from '../../src/io/log.ts'
 
 const send = (message: unknown) => new Promise((resolve) => process.send?.(message, resolve))
 
@@ -15,7 +15,7 @@ switch (process.env['ODD_WORKER']) {
     break
   case 'logging': {
     const lines = Array.from({ length: 5000 }, (_, at) => `line ${at} ${'x'.repeat(100)}`)
-    await new Promise((resolve) => createStdoutWrite(1)(Buffer.from([...lines, 'begun, and'].join('\n')), resolve))
+    await new Promise((resolve) => createOutput(1).write(Buffer.from([...lines, 'begun, and'].join('\n')), resolve))
     process.exit(0)
     break
   }

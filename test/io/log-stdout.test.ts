@@ -5,9 +5,9 @@ import { closeSync, constants, mkdtempSync, openSync, readFileSync, readSync, rm
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
-import { createStdoutWrite } from '../../src/io/log.ts'
+import { createOutput } from '../../src/io/log.ts'
 
-test('createStdoutWrite() writes all of a chunk through a full pipe: short writes, EAGAIN, a slow reader', async () => {
+test('createOutput().write() writes all of a chunk through a full pipe: short writes, EAGAIN, a slow reader', async () => {
   const directory = mkdtempSync(join(tmpdir(), 'postern-log-'))
   const path = join(directory, 'pipe')
   execFileSync('mkfifo', [path])
@@ -18,7 +18,7 @@ test('createStdoutWrite() writes all of a chunk through a full pipe: short write
 
   const writing = Promise.withResolvers<Error | null | undefined>()
   let written = false
-  createStdoutWrite(fd)(Buffer.from(chunk), (error) => {
+  createOutput(fd).write(Buffer.from(chunk), (error) => {
     written = true
     writing.resolve(error)
   })
@@ -41,14 +41,14 @@ test('createStdoutWrite() writes all of a chunk through a full pipe: short write
   rmSync(directory, { recursive: true })
 })
 
-test('createStdoutWrite() reports a descriptor that cannot be written', async () => {
+test('createOutput().write() reports a descriptor that cannot be written', async () => {
   const directory = mkdtempSync(join(tmpdir(), 'postern-log-'))
   const path = join(directory, 'file')
   writeFileSync(path, '')
   const fd = openSync(path, 'r')
 
   const error = await new Promise<Error | null | undefined>((resolve) =>
-    createStdoutWrite(fd)(Buffer.from('a\n'), resolve),
+    createOutput(fd).write(Buffer.from('a\n'), resolve),
   )
 
   assert.equal((error as NodeJS.ErrnoException).code, 'EBADF') // undefined would fail here as well
@@ -57,7 +57,7 @@ test('createStdoutWrite() reports a descriptor that cannot be written', async ()
   rmSync(directory, { recursive: true })
 })
 
-test('createStdoutWrite() says how much of a chunk was written before its reader left', async () => {
+test('createOutput().write() says how much of a chunk was written before its reader left', async () => {
   const directory = mkdtempSync(join(tmpdir(), 'postern-log-'))
   const path = join(directory, 'pipe')
   execFileSync('mkfifo', [path])
@@ -65,7 +65,7 @@ test('createStdoutWrite() says how much of a chunk was written before its reader
   const fd = openSync(path, constants.O_WRONLY | constants.O_NONBLOCK)
   const told = Promise.withResolvers<readonly [code: string | undefined, writtenBytes: number | undefined]>()
 
-  createStdoutWrite(fd)(Buffer.alloc(1_000_000, 'x'), (error, writtenBytes) =>
+  createOutput(fd).write(Buffer.alloc(1_000_000, 'x'), (error, writtenBytes) =>
     told.resolve([(error as NodeJS.ErrnoException).code, writtenBytes]),
   )
   const buffer = Buffer.alloc(4096)
@@ -76,6 +76,32 @@ test('createStdoutWrite() says how much of a chunk was written before its reader
   assert.equal(code, 'EPIPE')
   assert.ok(writtenBytes >= 4096 && writtenBytes < 1_000_000, String(writtenBytes))
   closeSync(fd)
+  rmSync(directory, { recursive: true })
+})
+
+test('createOutput().isWriting() is true for as long as the kernel keeps a write, and false while a full pipe is tried again', async () => {
+  const directory = mkdtempSync(join(tmpdir(), 'postern-log-'))
+  const path = join(directory, 'pipe')
+  execFileSync('mkfifo', [path])
+  const patient = openSync(path, constants.O_RDWR)
+  const hasty = openSync(path, constants.O_RDWR | constants.O_NONBLOCK)
+  const [stuck, full] = [createOutput(patient), createOutput(hasty)]
+  const finished = Promise.withResolvers<void>()
+  const buffer = Buffer.alloc(100_000)
+  let length = 0
+
+  assert.equal(stuck.isWriting(), false)
+  stuck.write(Buffer.alloc(100_000, 'x'), () => finished.resolve())
+  full.write(Buffer.from('y'), () => {})
+  await new Promise((resolve) => setTimeout(resolve, 30))
+  assert.equal(stuck.isWriting(), true)
+  assert.equal(full.isWriting(), false)
+  while (length < 100_000) length += readSync(hasty, buffer)
+  await finished.promise
+
+  assert.equal(stuck.isWriting(), false)
+  closeSync(patient)
+  closeSync(hasty)
   rmSync(directory, { recursive: true })
 })
 

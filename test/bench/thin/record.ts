@@ -4,7 +4,7 @@ import { formatAccessLine } from '../../../src/app/access-line.ts'
 import type { Clock } from '../../../src/base/time.ts'
 import type { Decision, Principal } from '../../../src/decision/decision.ts'
 import type { AccessRequest } from '../../../src/decision/request.ts'
-import { createFingerprint, createLineWriter, createStdoutWrite } from '../../../src/io/log.ts'
+import { createFingerprint, createLineWriter, createOutput } from '../../../src/io/log.ts'
 import { createMetrics } from '../../../src/io/metrics.ts'
 
 /** One request that is over. Times are monotonic milliseconds. */
@@ -21,7 +21,7 @@ const buckets = [0.00002, 0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.005, 0.02, 0
 
 /** Makes the keeper of access lines, on stdout, and counters. */
 export function createRecord(clock: Clock): (exchange: Exchange) => void {
-  const writer = createLineWriter({}, { write: createStdoutWrite(1) })
+  const writer = createLineWriter({}, { write: createOutput(1).write })
   const metrics = createMetrics()
   const decisions = metrics.counter('decisions_total', 'Decisions.', ['decision', 'reason'])
   const durations = metrics.histogram('decision_duration_seconds', 'Time to a decision.', [], buckets)
