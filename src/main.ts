@@ -7,6 +7,7 @@ import type { Shell } from './cli/shell.ts'
 // Before anything else is loaded, and for what runs for months: the gateway, and each worker of it.
 const lean = process.argv[2] === 'serve' || process.argv[2] === 'worker' ? startLean() : undefined
 const { runCommand } = await import('./cli/program.ts')
+const { createFileReader } = await import('./io/files.ts')
 const { createOutput } = await import('./io/log.ts')
 
 const { env, stdin, stdout, stderr } = process
@@ -25,7 +26,7 @@ const shell: Shell = {
   random: Math.random,
   randomBytes,
   env,
-  readFile: (path) => readFileSync(path),
+  readFile: createFileReader(),
   fileMode: (path) => statSync(path).mode,
   write: output.write,
   version: manifest.version,

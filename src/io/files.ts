@@ -1,10 +1,48 @@
 import { createHash } from 'node:crypto'
 import type { FSWatcher } from 'node:fs'
-import { readFileSync, realpathSync, statSync, watch } from 'node:fs'
+import { closeSync, constants, fstatSync, openSync, readFileSync, realpathSync, statSync, watch } from 'node:fs'
 import { dirname } from 'node:path'
 import { codeOf } from '../base/errors.ts'
 import type { SecretSource } from '../base/options.ts'
 import type { Clock } from '../base/time.ts'
+
+/** What has the name of a file and is none: a pipe, a socket, a disk. */
+class NoRegularFile extends Error {
+  override readonly name = 'NoRegularFile'
+  readonly code = 'ERR_NO_REGULAR_FILE'
+}
+
+// What the process was started with: the shell's `<(…)`, or its stdin.
+const ownDescriptor = /^\/(?:dev\/(?:stdin|fd\/\d+)|proc\/self\/fd\/\d+)$/
+
+/**
+ * Makes the way to files by their names, which waits for nobody: a pipe would stop the process until somebody wrote to it
+ * and closed it. Only a descriptor of our own is waited for, and once: there is no more in it later.
+ *
+ * @returns The bytes of a file. Throws a system error, or one whose code is `ERR_NO_REGULAR_FILE`.
+ */
+export function createFileReader(): (path: string) => Buffer {
+  const waitedFor = new Set<string>()
+  return (path) => {
+    if (!ownDescriptor.test(path) || waitedFor.has(path) || statSync(path).isFile()) return readAtOnce(path)
+    waitedFor.add(path)
+    return readFileSync(path)
+  }
+}
+
+function readAtOnce(path: string): Buffer {
+  const fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK)
+  try {
+    // Asked of what was opened: a name may lead elsewhere by now.
+    const found = fstatSync(fd)
+    // A directory says by itself that it is one, and `/dev/null` is an empty file.
+    if (!found.isFile() && !found.isDirectory() && !found.isCharacterDevice())
+      throw new NoRegularFile('Cannot read a file: its name leads to a pipe or a device, wanted a regular file')
+    return readFileSync(fd)
+  } finally {
+    closeSync(fd)
+  }
+}
 
 /** What reading a secret needs from outside. */
 export type SecretDeps = {
@@ -167,10 +205,11 @@ export function watchFiles(paths: () => readonly string[], deps: WatchDeps): Fil
 
 function hashOf(path: string): string | undefined {
   try {
-    // Only a regular file: reading a pipe would wait for its writer.
     const found = statSync(path)
+    // Only a regular file: what a pipe or a device holds is not for us to take.
+    if (!found.isFile()) return undefined
     // With its mode: a secret that others could read is looked at again once they cannot.
-    return found.isFile() ? `${found.mode} ${createHash('sha256').update(readFileSync(path)).digest('hex')}` : undefined
+    return `${found.mode} ${createHash('sha256').update(readAtOnce(path)).digest('hex')}`
   } catch {
     return undefined
   }

@@ -1,5 +1,6 @@
 // `postern serve` over its life: reload, drain, signals.
 import assert from 'node:assert/strict'
+import { execFileSync } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdirSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import type { IncomingMessage, ServerResponse } from 'node:http'
@@ -123,6 +124,20 @@ test('needs_restart names what differs from the start, also after a reload in be
     assert.equal(gateway.events('config_reloaded')[at]?.['needs_restart'], restart)
     assert.ok((await textOf(`${gateway.health}/readyz?verbose`)).includes(said), said)
   }
+})
+
+test('a named pipe in place of a list is refused, and holds up nobody', async () => {
+  using files = directory()
+  const list = files.write('list.yaml', 'version: 1\nentries: []\n')
+  const named = `blacklist: { local: { file: '${list}' } }\n`
+  using gateway = await serve(files.write('gateway.yaml', configuration('a') + named))
+
+  execFileSync('mkfifo', [`${list}.new`])
+  renameSync(`${list}.new`, list)
+
+  await until(() => gateway.events('config_refused').length > 0, 'the refusal')
+  assert.equal(await statusOf(`${gateway.health}/livez`), 200)
+  assert.match(String(gateway.events('config_refused')[0]?.['error']), /cannot be read \(ERR_NO_REGULAR_FILE\)$/)
 })
 
 test('a ConfigMap swap, symbolic links and no signal, is noticed', async () => {

@@ -1,11 +1,12 @@
 import assert from 'node:assert/strict'
+import { spawnSync } from 'node:child_process'
 import { chmodSync, mkdirSync, mkdtempSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { SecretDeps } from '../../src/io/files.ts'
-import { readSecret, SecretRefused, watchFiles } from '../../src/io/files.ts'
+import { createFileReader, readSecret, SecretRefused, watchFiles } from '../../src/io/files.ts'
 
 const clock = { wallMs: () => 0, monotonicMs: () => performance.now() }
 const never = 3_600_000
@@ -20,6 +21,50 @@ async function until(condition: () => boolean): Promise<void> {
   while (!condition() && performance.now() < endMs) await sleep(10)
   assert.ok(condition(), 'it did not happen within 5 s')
 }
+
+/** What a process reads of paths, one after the other, whose stdin is that of a shell's command; it is ended after 10 s. */
+function readInProcess(command: string, paths: readonly string[]): readonly string[] {
+  const script = `
+    const { createFileReader } = await import(${JSON.stringify(join(import.meta.dirname, '../../src/io/files.ts'))})
+    const read = createFileReader()
+    for (const path of ${JSON.stringify(paths)})
+      try { console.log(read(path).toString()) } catch (error) { console.log(error.code) }`
+  const args = ['-c', command.replace('NODE', 'exec "$0" --input-type=module --eval "$1"'), process.execPath, script]
+  return spawnSync('sh', args, { timeout: 10_000, encoding: 'utf8' }).stdout.split('\n').slice(0, -1)
+}
+
+test('createFileReader() reads a regular file, finds /dev/null empty, and leaves other errors to the system', () => {
+  using files = directory()
+  const file = join(files.path, 'file')
+  writeFileSync(file, 'text')
+  const read = createFileReader()
+
+  assert.equal(read(file).toString(), 'text')
+  assert.equal(read('/dev/null').toString(), '')
+  assert.throws(() => read(files.path), { code: 'EISDIR' })
+  assert.throws(() => read(join(files.path, 'absent')), { code: 'ENOENT' })
+})
+
+test('createFileReader() refuses a pipe at once, whether somebody holds its other end or nobody does', () => {
+  using files = directory()
+  const pipe = join(files.path, 'pipe')
+
+  assert.deepEqual(readInProcess(`mkfifo '${pipe}'; NODE`, [pipe, pipe]), Array(2).fill('ERR_NO_REGULAR_FILE'))
+  assert.deepEqual(readInProcess(`exec 3<>'${pipe}'; NODE`, [pipe]), ['ERR_NO_REGULAR_FILE'])
+})
+
+test('createFileReader() waits for a pipe that the process was started with, and once', () => {
+  for (const path of ['/dev/stdin', '/dev/fd/0', '/proc/self/fd/0'])
+    assert.deepEqual(readInProcess('(sleep 0.1; printf text) | NODE', [path, path]), ['text', 'ERR_NO_REGULAR_FILE'])
+})
+
+test('createFileReader() reads a regular file as often as asked, also as stdin', () => {
+  using files = directory()
+  const file = join(files.path, 'file')
+  writeFileSync(file, 'text')
+
+  assert.deepEqual(readInProcess(`NODE < '${file}'`, ['/dev/stdin', '/dev/stdin']), ['text', 'text'])
+})
 
 const secrets = [
   { holds: 's3cret', is: 's3cret', because: 'it is taken as it is' },
