@@ -17,7 +17,10 @@ export type HttpCall = {
 export type HttpCallLimits = {
   /** Longest body taken; one byte more and the call fails as `too_large`. */
   readonly maxBodyBytes: number
-  /** Milliseconds from the call to the last byte of the body, the retry included. */
+  /**
+   * Milliseconds from the call to the last byte of the body, the retry included; up to 250 more where this process stood
+   * still meanwhile.
+   */
   readonly deadlineMs: number
 }
 
@@ -82,6 +85,8 @@ const maxHeadBytes = 16_384
 // 4 s: below the 5 s after which many servers close an idle connection under our hands.
 const idleMs = 4000
 const firstBodyBytes = 4096
+// 250 ms: long enough to open a connection and be answered, if the server is well.
+const lastPartMs = 250
 const lostOnReuse: readonly string[] = ['ECONNRESET', 'EPIPE']
 
 /**
@@ -108,9 +113,8 @@ export function createHttpClient(options: HttpClientOptions): HttpClient {
     }
     const flight: Flight = { what: `Cannot ${call.method} ${target.origin}`, fail: () => {} }
     if (closed) throw new HttpCallFailed('connect', `${flight.what}: the client is closed`)
-    const deadline = setTimeout(
-      () => flight.fail('timeout', `no whole answer within ${limits.deadlineMs} ms`),
-      limits.deadlineMs,
+    const deadline = startDeadline(limits.deadlineMs, () =>
+      flight.fail('timeout', `no whole answer within ${limits.deadlineMs} ms`),
     )
     flights.add(flight)
     try {
@@ -126,7 +130,7 @@ export function createHttpClient(options: HttpClientOptions): HttpClient {
       const why = `${codeOf(error)}, wanted a request that can be written`
       throw new HttpCallFailed('protocol', `${flight.what}: ${why}`, { cause: error })
     } finally {
-      clearTimeout(deadline)
+      deadline.clear()
       flights.delete(flight)
     }
   }
@@ -147,6 +151,25 @@ export function createHttpClient(options: HttpClientOptions): HttpClient {
     const made = protocol === 'https:' ? createTls(options) : createPlain(options)
     transports.set(protocol, made)
     return made
+  }
+}
+
+/**
+ * Tells when a time has passed, to which a standstill of this process (SIGSTOP, a paused machine) does not count whole:
+ * its timers are asked first when it goes on, and the answers that came meanwhile have not been read. So the last part
+ * begins in a turn of our own, and its end leaves one more turn to the sockets.
+ */
+function startDeadline(ms: number, passed: () => void): { readonly clear: () => void } {
+  const lastMs = Math.min(lastPartMs, ms / 4)
+  let isCleared = false
+  let timer = setTimeout(() => {
+    timer = setTimeout(() => setImmediate(() => isCleared || passed()), lastMs)
+  }, ms - lastMs)
+  return {
+    clear() {
+      isCleared = true
+      clearTimeout(timer)
+    },
   }
 }
 
