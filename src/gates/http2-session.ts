@@ -38,6 +38,15 @@ export type UpstreamSession = {
   readonly destroy: () => void
 }
 
+/** What was seen of the sessions of a place. */
+export type SessionHabits = {
+  /**
+   * After so many requests they say goodbye (nginx: `keepalive_requests`), and what is on its way then is lost. Infinity
+   * where they do not.
+   */
+  mostRequests: number
+}
+
 /** So many requests share a session at most: what waits behind a lost packet or a busy process, waits together. */
 export const mostStreams = 100
 // RFC 9113 §5.1.1: numbers of streams end at 2^31 - 1, and without a new session so would our requests. More than those
@@ -54,6 +63,7 @@ export function createUpstreamSession(
   open: OpenSocket,
   limits: UpstreamLimits,
   deadlines: Deadlines,
+  habits: SessionHabits,
   pool: SessionEvents,
 ): UpstreamSession {
   const deadline: Deadline = { atMs: Number.POSITIVE_INFINITY, expire }
@@ -66,6 +76,7 @@ export function createUpstreamSession(
   let isReady = false
   let isLeaving = false
   let isSpent = false
+  let hasSaidGoodbye = false
   let isClosed = false
   let cancels = 0
   let streams = 0
@@ -116,8 +127,12 @@ export function createUpstreamSession(
       pool.room()
     })
     // RFC 9113 §6.8: what it has begun it ends, and what it has not is lost without having been read.
-    opened.on('goaway', () => {
+    opened.on('goaway', (code, lastStream) => {
       isLeaving = true
+      hasSaidGoodbye = true
+      // Ours have the odd numbers.
+      const taken = Math.max(1, (lastStream + 1) / 2)
+      if (code === http2Codes.NO_ERROR && requests > taken) habits.mostRequests = taken
     })
     opened.on('error', (error: Error) => {
       why = error.message
@@ -129,6 +144,7 @@ export function createUpstreamSession(
     if (session === undefined) throw new TypeError('Cannot send: the session is not ready')
     const isReused = requests > 0
     requests += 1
+    if (requests >= habits.mostRequests) isSpent = true
     streams += 1
     deadline.atMs = Number.POSITIVE_INFINITY
     return openExchange(session, scheme, request, events, limits, deadlines, {
@@ -191,6 +207,8 @@ export function createUpstreamSession(
     isClosed = true
     deadlines.unwatch(deadline)
     deadlines.unwatch(signOfLife)
+    // It was a rotation that we saw, and not a habit.
+    if (requests >= habits.mostRequests && !hasSaidGoodbye) habits.mostRequests = Number.POSITIVE_INFINITY
     pool.closed(isReady, why)
   }
 }

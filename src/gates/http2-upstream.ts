@@ -5,11 +5,11 @@ import type { PoolLimits } from '../http1/limits.ts'
 import type { Endpoints, Place } from '../http1/places.ts'
 import { createPlaces } from '../http1/places.ts'
 import type { LostRequest } from '../http1/upstream-connection.ts'
-import type { UpstreamSession } from './http2-session.ts'
+import type { SessionHabits, UpstreamSession } from './http2-session.ts'
 import { createUpstreamSession, mostStreams } from './http2-session.ts'
 
-/** What is held of one place: its sessions, and who waits for each to be ready. */
-type Held = { readonly sessions: Map<UpstreamSession, Waiting[]> }
+/** What is held of one place: its sessions, who waits for each to be ready, and what such sessions do. */
+type Held = { readonly sessions: Map<UpstreamSession, Waiting[]>; readonly habits: SessionHabits }
 type OwnPlace = Place<Held>
 
 /** A request that has no stream yet. */
@@ -24,7 +24,7 @@ type Waiting = Deadline & {
 
 /** Makes the pool of one upstream. */
 export function createHttp2Upstream(endpoints: Endpoints, limits: PoolLimits, deadlines: Deadlines): Upstream {
-  const places = createPlaces<Held>(endpoints, deadlines, () => ({ sessions: new Map() }), busyOf)
+  const places = createPlaces<Held>(endpoints, deadlines, hold, busyOf)
   let sessions = 0
   let isClosed = false
   const waitings = new Map<AnswerEvents, Waiting>()
@@ -123,7 +123,7 @@ export function createHttp2Upstream(endpoints: Endpoints, limits: PoolLimits, de
 
   function dial(place: OwnPlace, first: Waiting): void {
     const promised = [first]
-    const session: UpstreamSession = createUpstreamSession(place.endpoint.open, limits, deadlines, {
+    const session: UpstreamSession = createUpstreamSession(place.endpoint.open, limits, deadlines, place.habits, {
       room() {
         // Fewer than were promised, where it allows fewer: these wait for an end like everybody else.
         for (const waiting of promised.splice(0)) {
@@ -229,6 +229,10 @@ export function createHttp2Upstream(endpoints: Endpoints, limits: PoolLimits, de
     giveUpQueue()
     for (const place of places.all()) for (const session of place.sessions.keys()) session.destroy()
   }
+}
+
+function hold(): Held {
+  return { sessions: new Map(), habits: { mostRequests: Number.POSITIVE_INFINITY } }
 }
 
 function isShut({ sessions }: Held): boolean {

@@ -403,6 +403,46 @@ test('createHttp2Upstream() sends a POST whose head a GOAWAY kept from leaving o
   assert.equal(pair.sessions.length, 2)
 })
 
+/** Takes so many requests a session, as nginx does: says GOAWAY with the last of them, and is deaf to what comes behind. */
+function takeAtMost(most: number): Handle {
+  const taken = new Map<number, number>()
+  return (stream, _, session) => {
+    const count = (taken.get(session) ?? 0) + 1
+    taken.set(session, count)
+    if (count > most) return
+    if (count === most) stream.session?.goaway(0, stream.id)
+    stream.resume()
+    setTimeout(() => {
+      if (!stream.closed) stream.respond({ ':status': 204 }, { endStream: true })
+    }, 10)
+  }
+}
+
+test('createHttp2Upstream() learns after how many requests sessions say goodbye, and sends no more on the next', async () => {
+  await using pair = await openPair(takeAtMost(5))
+  const posts = () => Promise.all(Array.from({ length: 8 }, () => pair.post('/').then((said) => said.slice(0, 3))))
+
+  assert.ok((await posts()).includes('502'), 'the first loses some')
+  for (let at = 0; at < 5; at += 1) assert.deepEqual([...new Set(await posts())], ['204'])
+})
+
+test('createHttp2Upstream() takes one goodbye for no habit: the session after the next is used on', async () => {
+  let hasRotated = false
+  await using pair = await openPair((stream, path, session) => {
+    if (path === '/last' && !hasRotated) {
+      hasRotated = true
+      stream.session?.goaway(0, stream.id)
+    }
+    setTimeout(() => stream.closed || answer(stream, path, session), 5)
+  })
+  for (const path of ['/a', '/b', '/last']) if (path !== '/last') await pair.get(path)
+  await Promise.all([pair.get('/last'), pair.get('/behind'), pair.get('/behind')])
+
+  for (let at = 0; at < 20; at += 1) assert.equal((await pair.get('/c')).slice(0, 3), '200')
+
+  assert.ok(pair.sessions.length <= 4, `${pair.sessions.length} sessions`)
+})
+
 test('createHttp2Upstream() does not go on for ever where each session says GOAWAY to what it is sent', async () => {
   let sessions = 0
   await using upstream = await openRawUpstream((socket) => {
