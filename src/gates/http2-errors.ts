@@ -1,5 +1,6 @@
 // What breaks one stream of a session must not break the others (RFC 9113 §8.1.1).
 import type { Http2Session, Http2Stream } from 'node:http2'
+import type { Socket } from 'node:net'
 import { http2Codes } from './http2-codes.ts'
 
 // NGHTTP2_ERR_PROTO, of nghttp2.h.
@@ -9,11 +10,12 @@ const protocolError = -505
  * Has a session survive a message that is longer than its `content-length`, or has a body where there can be none.
  * nghttp2 resets the stream of such a message, and tells node, which takes that for the end of the session as it does an
  * error of the connection. The two are told apart by what follows: a stream that was reset, in the same turn of the event
- * loop; without one the session ends as it would.
+ * loop. Without one the session ends with its socket: ended by node so late, half a head being in it, it could abort the
+ * process (`current_nghttp2_memory_`).
  *
  * @returns To be called with each stream of the session.
  */
-export function outliveStreamErrors(session: Http2Session): (stream: Http2Stream) => void {
+export function outliveStreamErrors(session: Http2Session, socket: Socket): (stream: Http2Stream) => void {
   const destroy = session.destroy.bind(session)
   let errors = 0
   // Named first, as in `http2-exchange.ts`, and why.
@@ -25,7 +27,7 @@ export function outliveStreamErrors(session: Http2Session): (stream: Http2Stream
     errors += 1
     // By then node has sent the resets, where the socket has room for them.
     setImmediate(() => {
-      if (errors > 0) destroy(error, code)
+      if (errors > 0) socket.destroy()
     })
   }
   session.destroy = destroyUnlessSpared

@@ -119,7 +119,7 @@ export function createUpstreamSession(
     const { connect } = process.getBuiltinModule('node:http2')
     const opened = connect(`${scheme}://upstream`, { ...sessionOptions(limits), createConnection: () => socket })
     session = opened
-    outlive = outliveStreamErrors(opened)
+    outlive = outliveStreamErrors(opened, socket)
     opened.on('remoteSettings', ({ maxConcurrentStreams }) => {
       allowed = Math.min(maxConcurrentStreams ?? mostStreams, mostStreams)
       if (!isReady) rest()

@@ -66,7 +66,7 @@ export function serveHttp2(
   // In HTTP/2 nobody closes one side to go on listening.
   socket.allowHalfOpen = false
   const session = performServerHandshake(socket, sessionOptions(limits))
-  const outlive = outliveStreamErrors(session)
+  const outlive = outliveStreamErrors(session, socket)
   const handlers = createBag<Handler>()
   const deadline: Deadline = { atMs: Number.POSITIVE_INFINITY, expire }
   let requests = 0
