@@ -1,6 +1,6 @@
 // argv → command. Here, and nowhere below, the process is touched: arguments, environment, clocks, streams, exit code.
 import { randomBytes } from 'node:crypto'
-import { constants, openSync, readFileSync, statSync, writeFileSync, writeSync } from 'node:fs'
+import { constants, fstatSync, openSync, readFileSync, statSync, writeFileSync, writeSync } from 'node:fs'
 import { startLean } from './cli/lean-start.ts'
 import type { Shell } from './cli/shell.ts'
 
@@ -57,7 +57,7 @@ process.exitCode = await runCommand(process.argv.slice(2), shell)
 // A log that was flushed is written now, or stuck, and a stuck write would keep the process. 250 ms: for the last lines of
 // a command that failed, which are written 50 ms after they were told.
 setTimeout(() => {
-  if (output.isWriting()) end(1)
+  if (isStuck()) end(1)
 }, 250).unref()
 
 /**
@@ -65,13 +65,18 @@ setTimeout(() => {
  * thread it is on, for ever where nobody reads the terminal or the pipe, with listeners open that serve nobody.
  */
 function end(code: number): never {
-  if (output.isWriting()) process.kill(process.pid, 'SIGKILL')
+  if (isStuck()) process.kill(process.pid, 'SIGKILL')
   process.exit(code)
+}
+
+/** A disk may be slow, and comes back. */
+function isStuck(): boolean {
+  return output.isWriting() && !fstatSync(1).isFile()
 }
 
 /** Says the last words: they are lost, rather than waited for, where stderr is the terminal that nobody reads. */
 function sayLast(text: string): void {
-  if (!output.isWriting()) return void stderr.write(text)
+  if (stderr.isTTY !== true && !output.isWriting()) return void stderr.write(text)
   let fd: number
   try {
     // The descriptor we have would wait, and whether it does is not ours to change: others may share it.

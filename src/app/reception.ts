@@ -27,10 +27,10 @@ export type Desk = {
 
 /** What a worker says of the connections it was handed. */
 export type Told = {
-  /** The number it has got to: what was handed up to there was taken or is lost. */
+  /** The number it has got to: what was handed up to there has come, or is lost. */
   readonly through: number
-  /** How many it has taken since it started. */
-  readonly taken: number
+  /** The numbers, of those that were not told before, that have not come and never will. */
+  readonly lost: readonly number[]
   /** How many it has open. */
   readonly open: number
 }
@@ -54,13 +54,16 @@ export type Reception = {
   readonly close: () => void
 }
 
-type Book = { through: number; taken: number; open: number; readonly handed: Socket[] }
+type Book = { through: number; open: number; lostTurn: number; readonly handed: Socket[] }
 type Waiting = { readonly socket: Socket; readonly sinceTurn: number }
 
 // While no worker is there, or all are far behind: a moment's connections, in place of the kernel's own queue.
 const maxWaiting = 1024
 // A worker that is stuck is found out after this many; a burst of connections is still shared evenly.
 const maxHanded = 64
+// Seconds in which a worker that could not take a connection is handed none while another has room: it has few open, and
+// would be the next to be handed one, and lose that, too.
+const restTurns = 10
 // Seconds. A worker that hangs is replaced sooner; and of a client that waits and leaves we hear nothing, as nothing is
 // read here, so that whoever has left would keep a descriptor for as long as nobody takes it.
 const maxWaitedTurns = 15
@@ -82,12 +85,12 @@ export async function openReception(
   return {
     port,
     open(desk) {
-      desks.set(desk, { through: 0, taken: 0, open: 0, handed: [] })
+      desks.set(desk, { through: 0, open: 0, lostTurn: Number.NEGATIVE_INFINITY, handed: [] })
       handWaiting()
     },
     told,
     leave(desk) {
-      for (const socket of desks.get(desk)?.handed ?? []) socket.destroy()
+      for (const socket of desks.get(desk)?.handed ?? []) drop(socket)
       desks.delete(desk)
     },
     turn() {
@@ -97,8 +100,7 @@ export async function openReception(
         const [first] = waiting
         if (first === undefined || turns - first.sinceTurn <= maxWaitedTurns) return
         waiting.shift()
-        dropped.no_worker += 1
-        first.socket.destroy()
+        drop(first.socket)
       }
     },
     dropped: (cause) => (cause === 'limit' || cause === 'no_worker' ? dropped[cause] : 0),
@@ -148,27 +150,40 @@ export async function openReception(
   }
 
   function leastBusy(most: number): readonly [Desk, Book] | undefined {
-    const all = [...desks]
-    const answering = all.filter(([desk]) => desk.answers())
+    const answering = [...desks].filter(([desk]) => desk.answers())
+    const able = answering.filter(([, book]) => hasRoom(book))
     let least: readonly [Desk, Book] | undefined
-    for (const each of answering.length > 0 ? answering : all) {
+    for (const each of able.length > 0 ? able : answering.length > 0 ? answering : desks) {
       if (each[1].handed.length >= most) continue
       if (least === undefined || countOf(each[1]) < countOf(least[1])) least = each
     }
     return least
   }
 
-  function told(desk: Desk, { through, taken, open }: Told): void {
+  function hasRoom({ lostTurn }: Book): boolean {
+    return turns - lostTurn > restTurns
+  }
+
+  function told(desk: Desk, { through, lost, open }: Told): void {
     const book = desks.get(desk)
     if (book === undefined) return
+    if (lost.length > 0) book.lostTurn = turns
+    const isToTryAgain = [...desks].some(([each, other]) => each.answers() && hasRoom(other))
     const settled = book.handed.splice(0, Math.max(0, through - book.through))
-    // Of what was taken ours is a second handle, and closing it closes nothing. Of what is lost it is the only one.
-    for (const socket of settled) socket.destroy()
-    dropped.no_worker += Math.max(0, settled.length - Math.max(0, taken - book.taken))
+    for (const [at, socket] of settled.entries()) {
+      // Of what was taken ours is a second handle, and closing it closes nothing. Of what is lost it is the only one.
+      if (!lost.includes(book.through + 1 + at)) socket.destroy()
+      else if (isToTryAgain) waiting.push({ socket, sinceTurn: turns })
+      else drop(socket)
+    }
     book.through += settled.length
-    book.taken = Math.max(book.taken, taken)
     book.open = open
     handWaiting()
+  }
+
+  function drop(socket: Socket): void {
+    dropped.no_worker += 1
+    socket.destroy()
   }
 }
 

@@ -96,8 +96,8 @@ const toPrimary = z.discriminatedUnion('kind', [
   z.strictObject({ kind: z.literal('configured'), hash }),
   /** The keys and lists of every required issuer have come: said once of each configuration. */
   z.strictObject({ kind: z.literal('loaded') }),
-  /** Connections: the number it has got to, and how many were taken since the start, and are open now. */
-  z.strictObject({ kind: z.literal('connections'), through: count, taken: count, open: count }),
+  /** Connections: the number it has got to, the numbers that have not come, and how many are open now. */
+  z.strictObject({ kind: z.literal('connections'), through: count, lost: z.array(count), open: count }),
   /** It cannot do what it was told, and ends. */
   z.strictObject({ kind: z.literal('failed'), problem }),
   z.strictObject({

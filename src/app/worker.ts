@@ -43,7 +43,7 @@ export async function runWorker(powers: Powers, started: () => void): Promise<nu
   let serving: ReturnType<typeof serve> | undefined
   let material: TlsMaterial | undefined
   let through = 0
-  let taken = 0
+  let lost: number[] = []
   let closedTimer: NodeJS.Timeout | undefined
   let isLoaded = false
   self.on('message', (received: unknown, handle: unknown) => {
@@ -70,11 +70,12 @@ export async function runWorker(powers: Powers, started: () => void): Promise<nu
         serving?.plane.useTls(material)
         break
       case 'connection':
+        reach(message.number - 1)
         through = message.number
         take(handle)
         break
       case 'handed':
-        through = Math.max(through, message.through)
+        reach(message.through)
         tellConnections()
         break
       case 'report':
@@ -162,7 +163,6 @@ export async function runWorker(powers: Powers, started: () => void): Promise<nu
   }
 
   function take(handle: unknown): void {
-    taken += 1
     // None where the connection was gone before it could be handed over.
     if (handle instanceof Socket) {
       // The door was opened with it, and a handle does not say so.
@@ -180,7 +180,13 @@ export async function runWorker(powers: Powers, started: () => void): Promise<nu
   function tellConnections(): void {
     clearTimeout(closedTimer)
     closedTimer = undefined
-    post({ kind: 'connections', through, taken, open: serving?.plane.connections() ?? 0 })
+    post({ kind: 'connections', through, lost, open: serving?.plane.connections() ?? 0 })
+    lost = []
+  }
+
+  /** Connections up to there were handed over, in this order: those that have not come are lost. */
+  function reach(number: number): void {
+    for (; through < number; through += 1) lost.push(through + 1)
   }
 
   async function drain(timeoutMs: number): Promise<void> {

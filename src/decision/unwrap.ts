@@ -75,7 +75,7 @@ export function reconcile(
     return {
       ...known,
       form,
-      claims: { ...claims, exp, all: { ...copyOf(claims.all), exp } },
+      claims: { ...claims, exp, all: { ...claims.all, exp } },
       wrapper: verified.claims,
       key,
     }
@@ -126,7 +126,9 @@ function complete(token: Claims, answer: Claims): Claims {
   }
   all['exp'] = Math.min(token.exp ?? 0, answer.exp ?? Number.POSITIVE_INFINITY)
   if (token.nbf !== undefined) all['nbf'] = Math.max(token.nbf, answer.nbf ?? 0)
-  if (token.aud.length > 0 && answer.aud.length > 0) narrow(all, 'aud', (name) => answer.aud.includes(name))
+  // One audience, as a text, is in the answer, or it would contradict.
+  if (Array.isArray(all['aud']) && answer.aud.length > 0)
+    all['aud'] = token.aud.filter((name) => answer.aud.includes(name))
   if (scoped && ('scope' in answer.all || 'scp' in answer.all))
     for (const name of ['scope', 'scp']) narrow(all, name, (scope) => answer.scopes.has(scope))
   const read = readClaims(all)
@@ -135,8 +137,8 @@ function complete(token: Claims, answer: Claims): Claims {
   return read
 }
 
-/** Keeps of a claim that lists texts, as an array or with spaces between them, those that are still good. */
-function narrow(all: Record<string, Json>, name: string, isGood: (member: string) => boolean): void {
+/** Keeps of a claim that lists scopes, as an array or with spaces between them, those that are still good. */
+function narrow(all: Record<string, Json>, name: string, isGood: (scope: string) => boolean): void {
   const value = all[name]
   if (typeof value === 'string') all[name] = value.split(' ').filter(isGood).join(' ')
   else if (Array.isArray(value)) all[name] = value.filter((member) => typeof member === 'string' && isGood(member))

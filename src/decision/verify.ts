@@ -2,7 +2,7 @@ import * as z from 'zod'
 import { duration, httpUrl, isLoopbackUrl } from '../base/options.ts'
 import type { Claims } from '../spec/claims.ts'
 import { readClaims } from '../spec/claims.ts'
-import { speaksOfAccessToken } from '../spec/introspection.ts'
+import { saysOtherKind } from '../spec/introspection.ts'
 import type { VerificationKey } from '../spec/jwk.ts'
 import type { SignatureAlgorithm } from '../spec/jws.ts'
 import { algorithmOf, signatureAlgorithms, verifySignature } from '../spec/jws.ts'
@@ -243,7 +243,7 @@ function missingClaim(claims: Claims, form: TokenForm, issuer: TrustedIssuer): s
 
 function isAccessToken(claims: Claims): boolean {
   const { all } = claims
-  if (idTokenMarkers.some((name) => name in all) || !speaksOfAccessToken(claims)) return false
+  if (idTokenMarkers.some((name) => name in all) || saysOtherKind(claims)) return false
   return 'scope' in all || 'scp' in all || 'client_id' in all || 'azp' in all
 }
 

@@ -31,8 +31,8 @@ export function parseIntrospectionAnswer(body: Json): IntrospectionAnswer | stri
 }
 
 /**
- * Whether claims, a JWT's or an answer's, are those of an access token, as far as they say (`token_use`, `typ`, and
- * `token_type` where an issuer puts the kind of token there instead of RFC 6749's `Bearer`).
+ * Whether an answer speaks of an access token, as far as it says (`token_use`, and `token_type` where an issuer puts
+ * the kind of token there instead of RFC 6749's `Bearer`).
  */
 export function speaksOfAccessToken(claims: Claims): boolean {
   const { token_use: use, token_type: type, typ } = claims.all
@@ -41,7 +41,18 @@ export function speaksOfAccessToken(claims: Claims): boolean {
   return typ === undefined || !isKind(typ, otherKinds)
 }
 
-const otherKinds = ['id', 'id_token', 'refresh', 'refresh_token', 'offline', 'logout', 'nonce']
+const kindNames = ['token_use', 'token_type', 'typ', 'type', 'tokenName'] as const
+const otherKinds = [
+  ...['id', 'id_token', 'serialized-id', 'nonce', 'logout'],
+  ...['refresh', 'refresh_token', 'offline'],
+  // Keycloak's, for clients that register themselves.
+  ...['registrationaccesstoken', 'initialaccesstoken'],
+]
+
+/** Whether a JWT says of itself that it is another kind of token than an access token, in any of the names for that. */
+export function saysOtherKind({ all }: Claims): boolean {
+  return kindNames.some((name) => all[name] !== undefined && isKind(all[name], otherKinds))
+}
 
 function isKind(value: Json, kinds: readonly string[]): boolean {
   return typeof value === 'string' && kinds.includes(value.toLowerCase())

@@ -104,6 +104,26 @@ for (const [what, claims, answer, condition] of takenBack)
     assert.deepEqual(seen.all('x-listed'), [name === 'aud' ? 'api' : 'read'])
   })
 
+test('an audience with a space in its name is one, whatever the answer says of it', async () => {
+  await using world = await openWorld({ a: { ...introspect.a, audience: 'My API' }, b: null })
+  const claims = { aud: 'My API' }
+
+  for (const aud of ['My API', ['My API'], ['other', 'My API']])
+    await allowed(world, { token: known(world, { claims }, { aud }) })
+  await using narrow = await openWorld({ ...introspect, b: null })
+  const token = known(narrow, { claims: { aud: 'api x' } }, { aud: ['api x', 'api'] })
+  await denied(narrow, { token }, 401, 'audience_mismatch')
+})
+
+test('a JWT is not good before the time that the answer names, where that is later', async () => {
+  await using world = await openWorld({ ...introspect })
+  const nbf = world.nowS() - 60
+  const token = known(world, { claims: { nbf } }, { nbf: nbf + 3600 })
+
+  await denied(world, { token }, 401, 'token_not_yet_valid')
+  await allowed(world, { token: known(world, { claims: { nbf } }, { nbf: nbf - 3600 }) })
+})
+
 test('the life that an answer shortens is what headers say', async () => {
   await using world = await openWorld({ ...introspect, more: { identity_headers: { 'x-ends': 'exp' } } })
   const ends = world.nowS() + 100

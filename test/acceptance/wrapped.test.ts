@@ -127,6 +127,18 @@ for (const [what, signedS, saidS, reason] of issued)
     else await denied(world, { token }, 401, reason)
   })
 
+test('a time that only the answer knows ages the names that only the wrapper has', async () => {
+  await using world = await openWorld({
+    a: { blacklist: { url: 'ISS_A/blacklist' } },
+    more: { blacklist: { poll_interval: '1h', max_staleness: '2h' } },
+    before: (a) => void a.revoked.push({ kind: 'sid', value: 's1', issued_before: a.nowS() - 100 }),
+  })
+  const token = (iat: number) => wrap(world, { claims: { iat: undefined, sid: 's1' } }, { sid: undefined, iat })
+
+  await allowed(world, { token: token(world.nowS()) })
+  await denied(world, { token: token(world.nowS() - 200) }, 401, 'token_revoked')
+})
+
 test('a wrapper for another audience is refused, also where its issuer names none', async () => {
   await using world = await openWorld({ a: { require_aud: false, audience: ['api', 'second'] } })
 

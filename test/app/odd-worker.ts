@@ -20,7 +20,7 @@ switch (process.env['ODD_WORKER']) {
     break
   }
   default:
-    for (let open = 0; open < 500; open += 1) void send({ kind: 'connections', through: 500, taken: 500, open })
+    for (let open = 0; open < 500; open += 1) void send({ kind: 'connections', through: 500, lost: [], open })
     await send({ kind: 'drained', cutOff: 7 })
     process.exit(0)
 }

@@ -275,7 +275,7 @@ for (const [said, message] of [
 
 for (const [said, message] of [
   ['no kind of ours', { kind: 'configure' }],
-  ['fewer than no connections', { kind: 'connections', through: 0, taken: -1, open: 0 }],
+  ['fewer than no connections', { kind: 'connections', through: 0, lost: [], open: -1 }],
   ['an algorithm that we do not have', { kind: 'look_for_key', ask: 0, source: 1, kid: 'a', algorithm: 'none' }],
   ['a report that is text', { kind: 'report', ask: 0, metrics: 'postern_x 1' }],
 ] as const) {

@@ -64,7 +64,7 @@ test('openReception() hands each connection to the desk that has the fewest', as
   const [a, b] = [makeDesk(), makeDesk()]
   reception.it.open(a)
   reception.it.open(b)
-  reception.it.told(a, { through: 0, taken: 0, open: 6 })
+  reception.it.told(a, { through: 0, lost: [], open: 6 })
 
   reception.arrive(10)
   await wait(100)
@@ -108,7 +108,7 @@ test('openReception() hands a desk that acknowledges nothing 64, and the rest as
   await wait(200)
   assert.equal(desk.handed.length, 64)
 
-  reception.it.told(desk, { through: 10, taken: 10, open: 10 })
+  reception.it.told(desk, { through: 10, lost: [], open: 10 })
 
   assert.equal(desk.handed.length, 74)
 })
@@ -120,11 +120,11 @@ test('openReception() numbers what it hands a desk from 1, and every desk by its
   reception.it.open(b)
   reception.arrive(4)
   await wait(100)
-  reception.it.told(a, { through: 2, taken: 1, open: 9 })
+  reception.it.told(a, { through: 2, lost: [], open: 9 })
 
   reception.arrive(1)
   await wait(100)
-  reception.it.told(a, { through: 2, taken: 1, open: 0 })
+  reception.it.told(a, { through: 2, lost: [], open: 0 })
   reception.arrive(1)
   await wait(100)
 
@@ -145,10 +145,10 @@ test('told() closes what a desk has got past and not taken, counts it, and count
   await wait(100)
 
   // The second never came.
-  reception.it.told(desk, { through: 1, taken: 1, open: 1 })
+  reception.it.told(desk, { through: 1, lost: [], open: 1 })
   assert.equal(reception.it.dropped('no_worker'), 0)
-  reception.it.told(desk, { through: 3, taken: 2, open: 2 })
-  reception.it.told(desk, { through: 3, taken: 2, open: 0 })
+  reception.it.told(desk, { through: 3, lost: [2], open: 2 })
+  reception.it.told(desk, { through: 3, lost: [], open: 0 })
 
   assert.deepEqual(
     desk.handed.map(({ destroyed }) => destroyed),
@@ -159,6 +159,35 @@ test('told() closes what a desk has got past and not taken, counts it, and count
   assert.equal(reception.it.dropped('no_worker'), 1)
 })
 
+const numbers = (from: number, to: number) => Array.from({ length: to - from + 1 }, (_, at) => from + at)
+
+test('told() hands what one desk has lost to another, and spares the first for ten seconds', async () => {
+  await using reception = await openTestReception()
+  const [a, b] = [makeDesk(), makeDesk()]
+  reception.it.open(a)
+  reception.it.open(b)
+  reception.arrive(4)
+  await wait(100)
+
+  reception.it.told(a, { through: 2, lost: [2], open: 1 })
+  reception.it.told(b, { through: 2, lost: [], open: 2 })
+  assert.deepEqual([a.handed.length, b.handed.length], [2, 3])
+  assert.equal(b.handed[2], a.handed[1])
+  assert.deepEqual(
+    a.handed.map(({ destroyed }) => destroyed),
+    [true, false],
+  )
+  reception.arrive(2)
+  await wait(100)
+  assert.deepEqual([a.handed.length, b.handed.length], [2, 5])
+  for (let second = 0; second <= 10; second += 1) reception.it.turn()
+  reception.arrive(2)
+  await wait(100)
+
+  assert.deepEqual([a.handed.length, b.handed.length], [4, 5])
+  assert.equal(reception.it.dropped('no_worker'), 0)
+})
+
 test('openReception() asks a desk that has 64 to acknowledge how far it is, and hands on when all were lost', async () => {
   await using reception = await openTestReception()
   const desk = makeDesk()
@@ -167,9 +196,9 @@ test('openReception() asks a desk that has 64 to acknowledge how far it is, and 
   await wait(300)
   assert.deepEqual(desk.asked, [64])
 
-  reception.it.told(desk, { through: 64, taken: 0, open: 0 })
+  reception.it.told(desk, { through: 64, lost: numbers(1, 64), open: 0 })
   assert.deepEqual(desk.asked, [64, 128])
-  reception.it.told(desk, { through: 128, taken: 0, open: 0 })
+  reception.it.told(desk, { through: 128, lost: numbers(65, 128), open: 0 })
 
   assert.equal(desk.handed.length, 150)
   assert.equal(reception.it.dropped('no_worker'), 128)
@@ -182,7 +211,7 @@ test('turn() asks the desks that have not acknowledged all, and no other', async
   reception.it.open(b)
   reception.arrive(4)
   await wait(100)
-  reception.it.told(a, { through: 2, taken: 2, open: 2 })
+  reception.it.told(a, { through: 2, lost: [], open: 2 })
 
   reception.it.turn()
 
@@ -232,6 +261,7 @@ test('leave() ends what was handed to a desk and not taken, and nothing else', a
 
   reception.it.leave(a)
 
+  assert.equal(reception.it.dropped('no_worker'), 2)
   assert.deepEqual(
     a.handed.map(({ destroyed }) => destroyed),
     [true, true],
