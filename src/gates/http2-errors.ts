@@ -3,8 +3,25 @@ import type { Http2Session, Http2Stream } from 'node:http2'
 import type { Socket } from 'node:net'
 import { http2Codes } from './http2-codes.ts'
 
+/**
+ * What a head may have at most on its way out (`maxSendHeaderBlockLength`), in bytes: more than all limits together let
+ * it have. Of one that is too long for nghttp2 node makes the end of its session.
+ */
+export const maxHeadBytes = 8_388_608
+
 // NGHTTP2_ERR_PROTO, of nghttp2.h.
 const protocolError = -505
+
+/**
+ * Resets a stream, and lets go of it in the same moment. While the socket takes nothing, node keeps a reset back until it
+ * does; a stream that it lets go of by itself just then is gone without one, and nghttp2 asks for more of its body, and
+ * gets nothing, for ever, in a loop of its own that ends with the memory.
+ */
+export function closeNow(stream: Http2Stream, code: number): void {
+  if (stream.closed || stream.destroyed) return
+  stream.close(code)
+  stream.destroy()
+}
 
 /**
  * Has a session survive a message that is longer than its `content-length`, or has a body where there can be none.

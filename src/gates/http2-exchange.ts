@@ -6,6 +6,7 @@ import { keep } from '../http1/lent-reads.ts'
 import type { UpstreamLimits } from '../http1/limits.ts'
 import type { Framing } from '../http1/request-head.ts'
 import { http2Codes } from './http2-codes.ts'
+import { closeNow } from './http2-errors.ts'
 import { readAnswerFields, readTrailerFields, trailersOf } from './http2-fields.ts'
 
 /** What a stream tells its session. */
@@ -91,8 +92,8 @@ export function openExchange(
   })
   stream.on('wantTrailers', () => stream.sendTrailers(trailersOf(outTrailers)))
   // Where the upstream said GOAWAY meanwhile, node sends it no more.
-  stream.on('frameError', (type) => {
-    isUnsent = type === headersFrame && !isOpened
+  stream.on('frameError', (type, code) => {
+    if (type === headersFrame && !isOpened && code !== http2Codes.FRAME_SIZE_ERROR) isUnsent = true
   })
   stream.on('error', () => {}) // told by its closing
   stream.on('close', () => {
@@ -130,6 +131,7 @@ export function openExchange(
     framing = head.framing
     waitForMore()
     if (!hasUploaded) opened()
+    if (isOver) return
     told.answered()
     listener.head(head)
   }
@@ -219,8 +221,6 @@ export function openExchange(
     // It closes only once what has come is read.
     stream.resume()
     // Later: while node reads or writes it keeps a reset back, and may have freed the stream by then, and aborts.
-    setImmediate(() => {
-      if (!stream.closed && !stream.destroyed) stream.close(http2Codes.CANCEL)
-    })
+    setImmediate(() => closeNow(stream, http2Codes.CANCEL))
   }
 }

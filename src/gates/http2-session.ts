@@ -6,7 +6,7 @@ import type { AnswerEvents, UpstreamExchange, UpstreamProblem, UpstreamRequest }
 import type { UpstreamLimits } from '../http1/limits.ts'
 import type { LostRequest, OpenSocket } from '../http1/upstream-connection.ts'
 import { http2Codes } from './http2-codes.ts'
-import { outliveStreamErrors } from './http2-errors.ts'
+import { maxHeadBytes, outliveStreamErrors } from './http2-errors.ts'
 import { openExchange } from './http2-exchange.ts'
 
 /** What a session tells its pool. */
@@ -104,8 +104,8 @@ export function createUpstreamSession(
 
   function hasRoom(evenSpent: boolean): boolean {
     if (isSpent && !evenSpent) return false
-    // One that broke is destroyed before its socket is, and loses whatever it is still given.
-    const isBroken = session?.destroyed === true || socket.destroyed
+    // One that broke is closed or destroyed before its socket is, and loses whatever it is still given.
+    const isBroken = session?.closed === true || session?.destroyed === true || socket.destroyed
     return isReady && !isLeaving && !isClosed && !isBroken && streams < allowed
   }
 
@@ -223,6 +223,8 @@ function sessionOptions({ response }: UpstreamLimits): ClientSessionOptions {
     settings: { enablePush: false, maxHeaderListSize: bytes + 32 * count },
     maxHeaderListPairs: count + 1,
     maxSessionMemory: noLimit,
+    // A head that is too long for nghttp2 would end the session: it is bounded where it comes from.
+    maxSendHeaderBlockLength: maxHeadBytes,
     // As at the front door: what is odd comes to us, to be refused, and what is said twice is passed on twice.
     strictFieldWhitespaceValidation: false,
     strictSingleValueFields: false,

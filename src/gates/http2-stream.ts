@@ -8,6 +8,7 @@ import { keep } from '../http1/lent-reads.ts'
 import type { ServerLimits } from '../http1/limits.ts'
 import type { Framing } from '../http1/request-head.ts'
 import { http2Codes } from './http2-codes.ts'
+import { closeNow } from './http2-errors.ts'
 import { readTrailerFields, trailersOf } from './http2-fields.ts'
 
 /** What is known of a request when its stream begins to be served. */
@@ -258,9 +259,7 @@ export function serveStream(
     // It closes only once what has come is read.
     stream.resume()
     // Later: while node reads or writes it keeps a reset back, and may have freed the stream by then, and aborts.
-    setImmediate(() => {
-      if (!stream.closed && !stream.destroyed) stream.close(code)
-    })
+    setImmediate(() => closeNow(stream, code))
   }
 
   function hasRoom(): boolean {

@@ -9,7 +9,7 @@ import type { Peer } from './gate.ts'
 import type { Handler, HandlerDeps } from './handler.ts'
 import { createHandler } from './handler.ts'
 import { http2Codes } from './http2-codes.ts'
-import { outliveStreamErrors } from './http2-errors.ts'
+import { maxHeadBytes, outliveStreamErrors } from './http2-errors.ts'
 import { readRequestFields } from './http2-fields.ts'
 import { serveStream } from './http2-stream.ts'
 
@@ -224,6 +224,7 @@ function sessionOptions({ request }: ServerLimits): ServerOptions {
     maxHeaderListPairs: 2 * fields.count + 4,
     maxSessionRejectedStreams: maxStreams,
     maxSessionMemory: noLimit,
+    maxSendHeaderBlockLength: maxHeadBytes,
     // White space around a value comes to us, to be refused: nghttp2 would drop the field, and the request pass.
     strictFieldWhitespaceValidation: false,
     // What an upstream says twice is passed on twice.

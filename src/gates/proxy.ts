@@ -67,6 +67,7 @@ export function createForwarder(sink: AnswerSink, upstream: Upstream, streams: P
   // Of the body, until it is too much for its rule.
   let room = Number.POSITIVE_INFINITY
   let isGrpc = false
+  let hasLength = false
   let status = 0
   let upgrade: string | undefined
   let switched: Switched | undefined
@@ -174,6 +175,7 @@ export function createForwarder(sink: AnswerSink, upstream: Upstream, streams: P
 
   function head({ status: found, reason, lines, framing, mediaType, isKnown }: AnswerHead): void {
     status = found
+    hasLength = typeof framing === 'number'
     // RFC 9931 §5: what the client may have sent after its head was meant for the other protocol.
     if (upgrade !== undefined) sink.closeAfter()
     if (mediaType === 'text/event-stream') watch('event_stream')
@@ -223,11 +225,10 @@ export function createForwarder(sink: AnswerSink, upstream: Upstream, streams: P
     breakOff(denial, undefined)
   }
 
-  /** Ends an answer that has begun, and will not be whole; a gRPC call can still be told why. */
+  /** Ends an answer that has begun, and will not be whole; a gRPC call can still be told why, where no length forbids it. */
   function breakOff(denial: Denial, failure: UpstreamFailure | undefined): void {
-    const isCall = stream?.kind === 'grpc'
     finish(failure)
-    sink.abort(isCall ? grpcTrailers(denial) : undefined)
+    sink.abort(isGrpc && !hasLength ? grpcTrailers(denial) : undefined)
   }
 
   function failed(problem: UpstreamProblem): void {

@@ -9,7 +9,7 @@ import { text } from 'node:stream/consumers'
 import { test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { createHttp2Upstream } from '../../src/gates/http2-upstream.ts'
-import { poolLimits, upstreamOptions } from '../../src/gates/options.ts'
+import { limitsOptions, poolLimits, serverLimits, upstreamOptions } from '../../src/gates/options.ts'
 import { createDeadlines } from '../../src/http1/deadlines.ts'
 import type { AnswerEvents, UpstreamRequest } from '../../src/http1/exchange.ts'
 import type { PoolLimits } from '../../src/http1/limits.ts'
@@ -599,6 +599,34 @@ for (const { what, method, said, want } of beyond) {
 }
 
 const data = (stream: number, text: string, flag: number = flags.endStream) => frame('data', flag, stream, text)
+
+test('createHttp2Upstream() sends a head of more than 64 KiB on the session that others are on', async () => {
+  const server = createServer({ settings: { maxHeaderListSize: 1_000_000 } })
+  const sessions: ServerHttp2Session[] = []
+  server.on('session', (session) => sessions.push(session))
+  server.on('stream', (stream: ServerHttp2Stream, fields) => {
+    if (fields[':path'] === '/held') stream.respond({ ':status': 200 })
+    else answer(stream, String(String(fields[':path']).length), 1)
+  })
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const { port } = server.address() as AddressInfo // it listens on a port
+  const list = [{ name: 'a', open: createSocketOpener({ host: '127.0.0.1', port }, undefined, 'h2') }]
+  const { request } = serverLimits(limitsOptions.parse({}))
+  await using door = await openDoor(port, undefined, {
+    upstream: (deadlines) => createHttp2Upstream({ list: () => list }, usual, deadlines),
+    limits: { request: { ...request, target: 100_000, fields: { ...request.fields, bytes: 200_000, one: 200_000 } } },
+  })
+  const held = door.send(pipelined('/held'), 5000)
+  await until(() => sessions.length === 1, 'a session')
+
+  const said = await door.send(pipelined(`/${'a'.repeat(89_999)}`))
+  assert.match(said, /^HTTP\/1\.1 200 .*\r\n90000 1\r\n/s)
+  assert.equal(sessions.length, 1)
+  for (const session of sessions) session.destroy()
+  server.close()
+  await held
+})
 
 test('createHttp2Upstream() has a refused connection, and one that never greets, answered 502 upstream_connect', async () => {
   await using silent = await openRawUpstream(() => {})

@@ -57,7 +57,7 @@ for (const { header, address } of told) {
       it.exchanges.map(({ peer }) => peer),
       [address],
     )
-    assert.deepEqual([...it.door.dropped().values()], [0, 0, 0, 0, 0, 0])
+    assert.ok([...it.door.dropped().values()].every((count) => count === 0))
   })
 }
 
@@ -197,7 +197,7 @@ for (const send of ['send-proxy', 'send-proxy-v2', 'send-proxy-v2 proxy-v2-optio
 
     assert.match(answers[0] ?? '', /^HTTP\/1\.1 200 [\s\S]*<127\.0\.0\.5>/)
     assert.match(answers[1] ?? '', /^HTTP\/1\.1 200 [\s\S]*<127\.0\.0\.6>/)
-    assert.deepEqual([...it.door.dropped().values()], [0, 0, 0, 0, 0, 0])
+    assert.ok([...it.door.dropped().values()].every((count) => count === 0))
   })
 }
 
