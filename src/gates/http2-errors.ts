@@ -13,14 +13,15 @@ export const maxHeadBytes = 8_388_608
 const protocolError = -505
 
 /**
- * Resets a stream, and lets go of it in the same moment. While the socket takes nothing, node keeps a reset back until it
- * does; a stream that it lets go of by itself just then is gone without one, and nghttp2 asks for more of its body, and
- * gets nothing, for ever, in a loop of its own that ends with the memory.
+ * Resets a stream, and lets go of it in the same moment, but where its answer is whole (NO_ERROR) and has an end to send.
+ * While the socket takes nothing, node keeps a reset back until it does; a stream that still writes, and that it lets go
+ * of by itself just then, is gone without one, and nghttp2 asks for more of its body, and gets nothing, for ever, in a
+ * loop of its own that ends with the memory.
  */
 export function closeNow(stream: Http2Stream, code: number): void {
   if (stream.closed || stream.destroyed) return
   stream.close(code)
-  stream.destroy()
+  if (code !== http2Codes.NO_ERROR) stream.destroy()
 }
 
 /**

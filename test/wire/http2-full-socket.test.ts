@@ -6,9 +6,9 @@ import { createServer } from 'node:net'
 import { test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { startGatewayProcess } from '../support/gateway-process.ts'
-import { codes, connectFrames, headers, requestFields, windowUpdate } from '../support/h2-frames.ts'
+import { codes, connectFrames, flags, frame, headers, requestFields, windowUpdate } from '../support/h2-frames.ts'
 
-test('serveStream() resets a stream whose body still waits for a full socket, and the gateway goes on', async () => {
+test('serveStream() resets streams behind a full socket, with their ends where they have one, and the gateway goes on', async () => {
   const parts: Socket[] = []
   const upstream = createServer((socket) => {
     socket.on('error', () => {})
@@ -23,7 +23,7 @@ test('serveStream() resets a stream whose body still waits for a full socket, an
   const { port } = upstream.address() as AddressInfo // it listens on a port
   await using gateway = await startGatewayProcess({
     upstream: { url: `http://127.0.0.1:${port}` },
-    rules: [{ match: { path: '/**' }, public: true, insecure: true }],
+    rules: ['/big', '/part'].map((path) => ({ match: { path }, public: true })),
   })
   await gateway.ready()
   using client = connectFrames(gateway.proxyPort, Buffer.from('00047fffffff', 'hex'))
@@ -34,6 +34,8 @@ test('serveStream() resets a stream whose body still waits for a full socket, an
   client.send(headers(1, requestFields('/big')))
   await sleep(500)
   client.send(...Array.from({ length: 20 }, (_, at) => headers(3 + 2 * at, requestFields('/part'))))
+  const upload = requestFields('/denied', [['content-length', '200000']], 'POST')
+  client.send(headers(101, upload, false), frame('data', 0, 101, 'x'.repeat(1000)))
   while (parts.length < 20) await sleep(10)
   await sleep(300)
   for (const socket of parts) socket.resetAndDestroy()
@@ -46,6 +48,13 @@ test('serveStream() resets a stream whose body still waits for a full socket, an
       (frames) => frames.at(-1)?.type === 'rst_stream' && frames.at(-1)?.payload.readUInt32BE() === codes.internal,
     ),
   )
+  const denied = await client.stream(101)
+  const last = denied.filter(({ type }) => type !== 'window_update').slice(-2)
+  assert.deepEqual(
+    last.map(({ type, flags: flag }) => `${type} ${flag & flags.endStream}`),
+    ['data 1', 'rst_stream 0'],
+  )
+  assert.equal(last[1]?.payload.readUInt32BE(), codes.noError)
   assert.equal((await gateway.health('/livez')).status, 200)
   upstream.close()
 })
