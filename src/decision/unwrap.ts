@@ -72,13 +72,8 @@ export function reconcile(
   const { form, key } = verified
   if (form === 'wrapped') {
     const exp = Math.min(verified.claims.exp ?? 0, claims.exp ?? Number.POSITIVE_INFINITY) // a wrapper has an exp: checkClaims
-    return {
-      ...known,
-      form,
-      claims: { ...claims, exp, all: { ...claims.all, exp } },
-      wrapper: verified.claims,
-      key,
-    }
+    const all = Object.assign(copyOf(claims.all), { exp })
+    return { ...known, form, claims: { ...claims, exp, all }, wrapper: verified.claims, key }
   }
   return { ...known, form, claims: complete(verified.claims, claims), wrapper: undefined, key }
 }
@@ -144,7 +139,7 @@ function narrow(all: Record<string, Json>, name: string, isGood: (scope: string)
   else if (Array.isArray(value)) all[name] = value.filter((member) => typeof member === 'string' && isGood(member))
 }
 
-/** A claim may have any name, `__proto__` too. */
+/** Without a prototype, as what is copied: a claim may have any name, and none that is absent is to be found. */
 function copyOf(all: JsonObject): Record<string, Json> {
   return Object.assign(Object.create(null) as Record<string, Json>, all)
 }

@@ -59,11 +59,18 @@ async function openTestReception(): Promise<
   }
 }
 
-test('openReception() hands each connection to the desk that has the fewest', async () => {
-  await using reception = await openTestReception()
+/** A reception with two desks. */
+async function openTwoDesks() {
+  const reception = await openTestReception()
   const [a, b] = [makeDesk(), makeDesk()]
   reception.it.open(a)
   reception.it.open(b)
+  return { ...reception, a, b }
+}
+
+test('openReception() hands each connection to the desk that has the fewest', async () => {
+  await using reception = await openTwoDesks()
+  const { a, b } = reception
   reception.it.told(a, { through: 0, lost: [], open: 6 })
 
   reception.arrive(10)
@@ -73,10 +80,8 @@ test('openReception() hands each connection to the desk that has the fewest', as
 })
 
 test('openReception() passes over a desk that is silent while another answers, and not when none does', async () => {
-  await using reception = await openTestReception()
-  const [a, b] = [makeDesk(), makeDesk()]
-  reception.it.open(a)
-  reception.it.open(b)
+  await using reception = await openTwoDesks()
+  const { a, b } = reception
   a.silent = true
 
   reception.arrive(4)
@@ -114,10 +119,8 @@ test('openReception() hands a desk that acknowledges nothing 64, and the rest as
 })
 
 test('openReception() numbers what it hands a desk from 1, and every desk by itself', async () => {
-  await using reception = await openTestReception()
-  const [a, b] = [makeDesk(), makeDesk()]
-  reception.it.open(a)
-  reception.it.open(b)
+  await using reception = await openTwoDesks()
+  const { a, b } = reception
   reception.arrive(4)
   await wait(100)
   reception.it.told(a, { through: 2, lost: [], open: 9 })
@@ -162,10 +165,8 @@ test('told() closes what a desk has got past and not taken, counts it, and count
 const numbers = (from: number, to: number) => Array.from({ length: to - from + 1 }, (_, at) => from + at)
 
 test('told() hands what one desk has lost to another, and spares the first for ten seconds', async () => {
-  await using reception = await openTestReception()
-  const [a, b] = [makeDesk(), makeDesk()]
-  reception.it.open(a)
-  reception.it.open(b)
+  await using reception = await openTwoDesks()
+  const { a, b } = reception
   reception.arrive(4)
   await wait(100)
 
@@ -205,10 +206,8 @@ test('openReception() asks a desk that has 64 to acknowledge how far it is, and 
 })
 
 test('turn() asks the desks that have not acknowledged all, and no other', async () => {
-  await using reception = await openTestReception()
-  const [a, b] = [makeDesk(), makeDesk()]
-  reception.it.open(a)
-  reception.it.open(b)
+  await using reception = await openTwoDesks()
+  const { a, b } = reception
   reception.arrive(4)
   await wait(100)
   reception.it.told(a, { through: 2, lost: [], open: 2 })
@@ -252,10 +251,8 @@ test('openReception() counts who comes while 1,024 wait as one too many', async 
 })
 
 test('leave() ends what was handed to a desk and not taken, and nothing else', async () => {
-  await using reception = await openTestReception()
-  const [a, b] = [makeDesk(), makeDesk()]
-  reception.it.open(a)
-  reception.it.open(b)
+  await using reception = await openTwoDesks()
+  const { a, b } = reception
   reception.arrive(4)
   await wait(100)
 
