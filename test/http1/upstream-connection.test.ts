@@ -169,13 +169,20 @@ test('createUpstreamConnection() tells an upstream that has switched protocols o
   assert.equal(await switched.outcome, 'end')
 })
 
-/** Which of its timers the system runs for the end of a connection on a port of ours: 2 probes whether the peer is there. */
-function timerOf(port: number): number | undefined {
-  const hex = port.toString(16).toUpperCase().padStart(4, '0')
-  const line = readFileSync('/proc/self/net/tcp', 'utf8')
+/** A port as the system's table of connections writes it. */
+const inHex = (port: number | undefined): string => `:${port?.toString(16).toUpperCase().padStart(4, '0')}`
+
+/**
+ * Which of its timers the system runs for our end of a connection to a peer: 2 probes whether the peer is there. Both
+ * ports are looked for: one of ours may be that of a connection to elsewhere, too, which ended a moment ago.
+ */
+function timerOf({ remotePort, localPort }: Socket): number | undefined {
+  const [ours, theirs] = [inHex(remotePort), inHex(localPort)]
+  const columns = readFileSync('/proc/self/net/tcp', 'utf8')
     .split('\n')
-    .find((each) => each.trim().split(/\s+/)[1]?.endsWith(`:${hex}`))
-  return line === undefined ? undefined : Number.parseInt(line.trim().split(/\s+/)[5] ?? '', 16)
+    .map((line) => line.trim().split(/\s+/))
+    .find(([, local, remote]) => local?.endsWith(ours) === true && remote?.endsWith(theirs) === true)
+  return columns?.[5] === undefined ? undefined : Number.parseInt(columns[5], 16)
 }
 
 test('createUpstreamConnection() has the system ask whether an upstream that has switched protocols is still there', {
@@ -186,9 +193,10 @@ test('createUpstreamConnection() has the system ask whether an upstream that has
   const switched = ask(pool, { upgrade: 'echo' })
   await until(() => switched.switchedTo() !== undefined, 'the switch')
 
-  const port = peer.accepted[0]?.socket.remotePort ?? 0
+  const accepted = peer.accepted[0]
+  assert.ok(accepted !== undefined)
 
-  await until(() => timerOf(port) === 2, 'the timer')
+  await until(() => timerOf(accepted.socket) === 2, 'the timer')
 })
 
 test('createUpstreamConnection() passes bytes both ways after a 101 that was asked for, and is used no more', async () => {
