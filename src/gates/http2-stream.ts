@@ -60,6 +60,7 @@ export function serveStream(
   let hasResponded = false
   let hasEnded = false
   let hasFinished = false
+  let giveUpMs = Number.POSITIVE_INFINITY
   let isOver = false
   let isCut = false
   let isBroken = false
@@ -231,15 +232,24 @@ export function serveStream(
   function finished(): void {
     if (!hasEnded || hasFinished) return
     hasFinished = true
+    giveUpMs = deadlines.nowMs() + limits.writeMs
     if (isReset) return
     deadline.atMs = hasRead ? Number.POSITIVE_INFINITY : deadlines.nowMs() + lingerMs
-    if (!hasRead && Number.isFinite(length) && length - bodyBytes > maxUnreadBytes) stopReading()
+    // Where nothing is in its way the end leaves by the turn after the next: node keeps it for trailers until then.
+    if (!hasRead && Number.isFinite(length) && length - bodyBytes > maxUnreadBytes)
+      setImmediate(setImmediate, stopReading)
   }
 
-  /** The client is to send no more (RFC 9113 §8.1), as soon as it has its answer. */
+  /** The client is to send no more (RFC 9113 §8.1), as soon as it has its answer: a reset would overtake the end of it. */
   function stopReading(): void {
-    if (hasFinished) reset(http2Codes.NO_ERROR)
-    else stream.pause()
+    if (isReset || !isLive()) return
+    if (!hasFinished) stream.pause()
+    else if (stream.state.localClose !== 0 || deadlines.nowMs() >= giveUpMs) reset(http2Codes.NO_ERROR)
+    else {
+      // The end waits for the socket, of which nothing is told: it is looked for again.
+      stream.pause()
+      deadline.atMs = deadlines.nowMs()
+    }
   }
 
   function abort(last?: readonly string[]): void {
@@ -279,8 +289,12 @@ export function serveStream(
       stream.session?.destroy()
       return
     }
+    if (hasFinished) {
+      stopReading()
+      return
+    }
     if (hasEnded || stream.writableNeedDrain) {
-      reset(hasFinished ? http2Codes.NO_ERROR : http2Codes.CANCEL)
+      reset(http2Codes.CANCEL)
       return
     }
     if (bodyIsDone) return

@@ -1,5 +1,6 @@
 // What a client of the HTTP/2 front door may cost: each limit at its edge, and past it.
 import assert from 'node:assert/strict'
+import type { ServerResponse } from 'node:http'
 import { connect as connectSession } from 'node:http2'
 import { test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -11,6 +12,7 @@ import {
   flags,
   frame,
   headers,
+  isLast,
   outcomeOf,
   requestFields,
   reset,
@@ -302,6 +304,55 @@ test('serveHttp2() reads little of a body behind an answer that its client makes
 
   assert.ok(sent < 300_000, `${sent} bytes were taken`)
   assert.ok(!client.frames.some(({ type }) => type === 'rst_stream'))
+})
+
+const upload = requestFields('/a', [['content-length', '2000000']], 'POST')
+
+/** Holds that a stream was answered whole, and reset then, without an error. */
+function assertStopped({ frames }: FrameClient, stream: number): void {
+  const own = frames.filter((each) => each.stream === stream)
+  const data = own.filter(({ type }) => type === 'data')
+  assert.equal(Buffer.concat(data.map(({ payload }) => payload)).length, 50_000)
+  assert.ok(data.some(isLast), 'it was reset before its answer ended')
+  assert.equal(own.find(({ type }) => type === 'rst_stream')?.payload.readUInt32BE(), codes.noError)
+}
+
+test('serveHttp2() has an upload that is answered early stopped, without an error and behind the end of its answer', async () => {
+  await using upstream = await openUpstream((_, response) => {
+    response.writeHead(413).write(Buffer.alloc(50_000))
+    setTimeout(() => response.end(), 20)
+  })
+  await using door = await openDoor(upstream.port)
+  using client = connectFrames(door.door.port)
+
+  client.send(headers(1, upload, false))
+  await client.frame(({ type }) => type === 'rst_stream')
+
+  assertStopped(client, 1)
+})
+
+test('serveHttp2() has an upload stopped behind the end of its answer, though that waits for others to be read', async () => {
+  const answers: ServerResponse[] = []
+  await using upstream = await openUpstream((request, response) => {
+    if (request.method === 'POST') answers.push(response)
+    response.write(Buffer.alloc(request.method === 'POST' ? 50_000 : 16_000_000))
+  })
+  await using door = await openDoor(upstream.port)
+  // RFC 9113 §6.5.2: SETTINGS_INITIAL_WINDOW_SIZE, 16 MiB.
+  using client = connectFrames(door.door.port, Buffer.of(0, 4, 1, 0, 0, 0))
+  client.send(windowUpdate(0, 33_554_432), headers(1, upload, false))
+  await client.frame(({ type }) => type === 'data')
+  client.send(headers(3, requestFields('/a')))
+  await client.frame(({ type, stream }) => type === 'headers' && stream === 3)
+  client.socket.pause()
+  await sleep(200)
+
+  for (const answer of answers) answer.end()
+  await sleep(600)
+  client.socket.resume()
+  await client.frame(({ type }) => type === 'rst_stream')
+
+  assertStopped(client, 1)
 })
 
 /** How much more a client may send on a stream than it may from the beginning. */
