@@ -85,6 +85,14 @@ export function serveStream(
       hasRoom()
     },
     abort,
+    takeBack() {
+      if (hasResponded || !isLive()) return false
+      head = undefined
+      held = []
+      heldBytes = 0
+      takesNoBody = isHead
+      return true
+    },
     // The frames around a bad request are sound: the next request is not misread for it.
     closeAfter() {},
     pause() {

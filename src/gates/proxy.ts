@@ -123,11 +123,12 @@ export function createForwarder(sink: AnswerSink, upstream: Upstream, streams: P
     },
     broken(why) {
       leave()
-      // What has begun cannot be taken back, only cut off; and who is too slow for us gets no answer.
-      if (status !== 0 || why === 'timeout') {
+      // Who is too slow for us gets no answer.
+      if (why !== 'timeout' && canRefuse()) refuse(respond(deny('request_malformed')), undefined)
+      else {
         finish(undefined)
         sink.abort()
-      } else refuse(respond(deny('request_malformed')), undefined)
+      }
     },
     drained: () => exchange?.resume(),
     gone() {
@@ -211,7 +212,7 @@ export function createForwarder(sink: AnswerSink, upstream: Upstream, streams: P
       switched.close(why === 'shutdown' ? closeCodes.going_away : closeCodes.policy_violation)
       return
     }
-    if (status !== 0) {
+    if (!canRefuse()) {
       cutOff()
       return
     }
@@ -233,7 +234,7 @@ export function createForwarder(sink: AnswerSink, upstream: Upstream, streams: P
 
   function failed(problem: UpstreamProblem): void {
     const failure = upstreamFailures[problem]
-    if (status === 0) refuse(respondUpstream(failure), failure)
+    if (canRefuse()) refuse(respondUpstream(failure), failure)
     else breakOff(respondUpstream(failure), failure)
   }
 
@@ -242,8 +243,13 @@ export function createForwarder(sink: AnswerSink, upstream: Upstream, streams: P
     leave()
     if (rule === undefined) return
     const denial = respond(bodyTooLarge(rule))
-    if (status === 0) refuse(denial, undefined)
+    if (canRefuse()) refuse(denial, undefined)
     else breakOff(denial, undefined)
+  }
+
+  /** Whether there is still room for a denial: what has left cannot be taken back, only cut off. */
+  function canRefuse(): boolean {
+    return status === 0 || sink.takeBack()
   }
 
   function refuse(denial: Denial, failure: UpstreamFailure | undefined): void {
@@ -257,7 +263,7 @@ export function createForwarder(sink: AnswerSink, upstream: Upstream, streams: P
     done = undefined
     leave()
     finish(undefined)
-    if (status === 0) send(sink, denial, isGrpc)
+    if (canRefuse()) send(sink, denial, isGrpc)
     else sink.abort()
   }
 

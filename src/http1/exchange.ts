@@ -32,6 +32,8 @@ export type AnswerSink = {
    * @param last Trailers that say why, for a protocol that can end an answer without calling it whole.
    */
   readonly abort: (last?: readonly string[]) => void
+  /** Forgets the answer that was begun, for another one in its place. @returns Whether nothing of it had left, so that it could. */
+  readonly takeBack: () => boolean
   /** Has the client told that this is the last answer on its connection. */
   readonly closeAfter: () => void
   /** Stops, and goes on, reading the request's body. */

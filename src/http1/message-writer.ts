@@ -21,6 +21,8 @@ export type MessageWriter = {
   readonly isWaiting: () => boolean
   /** Whether any of the last message has been written. While `failed` is told of the first of it: no. */
   readonly hasBegun: () => boolean
+  /** Forgets the last message, where none of it has been written. @returns Whether it did. */
+  readonly takeBack: () => boolean
   /** @param trailers Names and values alternating; sent where the body is in chunks. */
   readonly end: (trailers: readonly string[]) => void
   /** Waits for nothing more: what is there leaves at the end of this turn. */
@@ -57,9 +59,11 @@ export function createMessageWriter(socket: Socket, failed?: (error: Error) => v
   let chunked = false
   let isDue = false
   let hasBegun = false
-  return { begin, write, hasRoom, isWaiting, hasBegun: () => hasBegun, end, flush, send }
+  let begunAt = 0
+  return { begin, write, hasRoom, isWaiting, hasBegun: () => hasBegun, takeBack, end, flush, send }
 
   function begin(head: string, isChunked: boolean): void {
+    begunAt = out.length
     out += head
     hasBegun = false
     chunked = isChunked
@@ -104,6 +108,13 @@ export function createMessageWriter(socket: Socket, failed?: (error: Error) => v
       socket.uncork()
     }
     hasBegun = true
+  }
+
+  function takeBack(): boolean {
+    if (hasBegun) return false
+    // What is before it is the end of another message.
+    out = out.slice(0, begunAt)
+    return true
   }
 
   function end(trailers: readonly string[]): void {

@@ -32,10 +32,7 @@ const maxUnreadBytes = 65_536
 const halfClosedMs = 500
 const preface = Buffer.from('PRI * HTTP/2.0\r\n\r\n')
 
-/**
- * Serves one connection, accepted at `acceptedMs`; absent: now. `listen` makes the listener, and is called at once, with
- * the connection.
- */
+/** Serves one connection, accepted at `acceptedMs`; absent: now. `listen` makes the listener, and is called at once. */
 export function createServerConnection(
   socket: Socket,
   limits: ServerLimits,
@@ -77,6 +74,7 @@ export function createServerConnection(
     end: (trailers) => way.end(trailers),
     flush: () => way.flush(),
     abort: destroy,
+    takeBack: () => phase === 'busy' && writer.takeBack(),
     closeAfter() {
       keepsAlive = false
     },

@@ -14,7 +14,7 @@ import {
   requestFields,
   windowUpdate,
 } from '../support/h2-frames.ts'
-import { openDoor, openUpstream } from './door.ts'
+import { openDoor, openRawUpstream, openUpstream } from './door.ts'
 
 async function openPair() {
   const seen: string[] = []
@@ -311,6 +311,22 @@ test('serveHttp2() keeps what a client has no room for as it came, whatever othe
 
   assert.ok(other.endsWith('b'.repeat(1000)))
   assert.equal(readAnswer(await client.stream(1)).body, 'a'.repeat(1000))
+})
+
+test('serveHttp2() answers 502 where an answer breaks before any of it has left', async () => {
+  await using upstream = await openRawUpstream((socket) => {
+    socket.on('data', () => socket.write('HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\nx\r\n'))
+  })
+  await using door = await openDoor(upstream.port)
+  using client = connectFrames(door.door.port)
+
+  client.send(headers(1, requestFields('/a')))
+
+  assert.equal(await outcomeOf(client, 1), '502 upstream_reset')
+  assert.deepEqual(
+    door.exchanges.map(({ status }) => status),
+    [502],
+  )
 })
 
 test('serveHttp2() counts and tells of every request that it sees, once', async () => {

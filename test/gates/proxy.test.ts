@@ -61,6 +61,34 @@ test('createUpstream() stops reading an upstream whose client does not read', as
   socket.destroy()
 })
 
+const chunked = 'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n'
+const broken = [
+  { what: 'breaks where it begins', parts: [`${chunked}x\r\n`], want: { status: 502, reason: 'upstream_reset' } },
+  { what: 'breaks once it has begun to leave', parts: [chunked, 'x\r\n'], want: { status: 200, reason: undefined } },
+] as const
+for (const { what, parts, want } of broken) {
+  test(`createUpstream() answers ${want.status} where an answer ${what}, and tells that`, async () => {
+    await using upstream = await openRawUpstream((socket) => {
+      socket.once('data', async () => {
+        for (const part of parts) {
+          socket.write(part)
+          await sleep(50)
+        }
+      })
+    })
+    await using it = await openDoor(upstream.port)
+
+    const answer = await it.send(get('/a'))
+
+    assert.deepEqual({ status: statusOf(answer), reason: reasonOf(answer) }, want)
+    assert.equal(answer.endsWith('0\r\n\r\n'), false, 'it must not look whole')
+    assert.deepEqual(
+      it.exchanges.map(({ status, upstreamFailure }) => [status, upstreamFailure]),
+      [[want.status, 'upstream_reset']],
+    )
+  })
+}
+
 const answers = [
   { name: 'HEAD', method: 'HEAD', status: 200, wrote: { 'content-length': '5' }, body: '' },
   { name: '204', method: 'GET', status: 204, wrote: {}, body: '' },

@@ -344,3 +344,27 @@ test('createMessageWriter() writes answers that readResponseHead() and createBod
     { numRuns: 200 },
   )
 })
+
+test('createMessageWriter().takeBack() forgets a message of which nothing has left, and nothing of the one before', async () => {
+  await using pair = await openPair()
+  const writer = createMessageWriter(pair.near)
+  const answers = [formatAnswerHead(200, 'OK', [], ''), formatAnswerHead(502, 'Bad Gateway', [], '')]
+  const text = readAll(pair.far)
+
+  writer.begin('first', false)
+  writer.end([])
+  writer.begin(answers[0] ?? '', true)
+  writer.write(Buffer.from('half'))
+  const isTaken = writer.takeBack()
+  writer.begin(answers[1] ?? '', false)
+  writer.end([])
+  await turnsEnd()
+  const isTakenOnceSent = writer.takeBack()
+  writer.begin('third', true)
+  writer.write(Buffer.alloc(copiedBytes + 1))
+  const isTakenOnceWritten = writer.takeBack()
+  pair.near.end()
+
+  assert.deepEqual([isTaken, isTakenOnceSent, isTakenOnceWritten], [true, false, false])
+  assert.match(await text, /^firstHTTP\/1\.1 502 Bad Gateway\r\n\r\nthird/)
+})
