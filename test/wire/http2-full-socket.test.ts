@@ -48,7 +48,8 @@ test('serveStream() resets streams behind a full socket, with their ends where t
       (frames) => frames.at(-1)?.type === 'rst_stream' && frames.at(-1)?.payload.readUInt32BE() === codes.internal,
     ),
   )
-  const denied = await client.stream(101)
+  await client.frame(({ type, stream }) => type === 'rst_stream' && stream === 101)
+  const denied = client.frames.filter(({ stream }) => stream === 101)
   const last = denied.filter(({ type }) => type !== 'window_update').slice(-2)
   assert.deepEqual(
     last.map(({ type, flags: flag }) => `${type} ${flag & flags.endStream}`),

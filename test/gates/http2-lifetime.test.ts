@@ -1,0 +1,150 @@
+// Streams that end with half a head, and what node frees first: where it is the session, the process aborts, and this file
+// with it.
+import assert from 'node:assert/strict'
+import type { Socket } from 'node:net'
+import { connect } from 'node:net'
+import { test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
+import { createHttp2Upstream } from '../../src/gates/http2-upstream.ts'
+import { poolLimits, upstreamOptions } from '../../src/gates/options.ts'
+import { createSocketOpener } from '../../src/http1/upstream-socket.ts'
+import {
+  connectFrames,
+  encodeFields,
+  flags,
+  frame,
+  headers,
+  requestFields,
+  windowUpdate,
+} from '../support/h2-frames.ts'
+import { openDoor, openRawUpstream, openUpstream } from './door.ts'
+import { until } from './http2-pair.ts'
+
+setFlagsFromString('--expose-gc')
+const gc: () => void = runInNewContext('gc')
+
+const limits = poolLimits(upstreamOptions.parse({ url: 'http://127.0.0.1:1' }))
+const half = (flag: number) => frame('headers', flag, 1, encodeFields([['x-a', 'b'.repeat(2000)]]))
+const halfHead = frame(
+  'headers',
+  0,
+  1,
+  encodeFields([
+    [':status', '200'],
+    ['x-a', 'b'.repeat(2000)],
+  ]),
+)
+// RFC 9113 §6.5.2: SETTINGS_INITIAL_WINDOW_SIZE, 2^31 - 1.
+const anySize = Buffer.of(0, 4, 0x7f, 0xff, 0xff, 0xff)
+const fatal = frame('data', 0, 0, 'x')
+
+/** A door to an upstream of bytes that speaks HTTP/2; `ours` and `theirs` are the ends of its connections. */
+async function openScene(settings: Buffer) {
+  const ours: Socket[] = []
+  const theirs: Socket[] = []
+  const upstream = await openRawUpstream((socket) => {
+    theirs.push(socket)
+    socket.write(Buffer.concat([frame('settings', 0, 0, settings), windowUpdate(0, 0x7f00_0000)]))
+    socket.resume()
+  })
+  const open = createSocketOpener({ host: '127.0.0.1', port: upstream.port }, undefined, 'h2')
+  const endpoint = {
+    name: 'a',
+    open: (received: (bytes: Buffer) => void) => {
+      const opened = open(received)
+      ours.push(opened.socket)
+      return opened
+    },
+  }
+  const door = await openDoor(upstream.port, undefined, {
+    upstream: (deadlines) => createHttp2Upstream({ list: () => [endpoint] }, limits, deadlines),
+  })
+  return {
+    ours,
+    theirs,
+    door,
+    async [Symbol.asyncDispose]() {
+      await door[Symbol.asyncDispose]()
+      await upstream[Symbol.asyncDispose]()
+    },
+  }
+}
+
+/** Collects whatever is over by now, one thing after another. */
+async function collect(): Promise<void> {
+  for (let round = 0; round < 10; round += 1) {
+    gc()
+    await sleep(10)
+  }
+}
+
+test('freeStreamsFirst() has a stream freed before its session where that ends in the same moment, with half a head', async () => {
+  await using scene = await openScene(Buffer.alloc(0))
+  const answer = scene.door.send('GET /a HTTP/1.1\r\nHost: a.test\r\n\r\n', 1000)
+  await until(() => scene.theirs[0]?.bytesRead !== undefined && scene.theirs[0].bytesRead > 100, 'the request')
+  scene.ours[0]?.on('close', gc)
+
+  scene.theirs[0]?.write(halfHead)
+  await sleep(50)
+  scene.theirs[0]?.write(fatal)
+
+  assert.match(await answer, /"reason":"upstream_reset"/)
+  await collect()
+})
+
+/** What is held here is held by nobody once it is over. */
+async function breakUpload(): Promise<string> {
+  await using scene = await openScene(anySize)
+  const client = connect(scene.door.door.port, '127.0.0.1').on('error', () => {})
+  let answer = ''
+  client.on('data', (chunk: Buffer) => {
+    answer += chunk.toString('latin1')
+  })
+  client.write('POST /a HTTP/1.1\r\nHost: a.test\r\nContent-Length: 64000000\r\n\r\n')
+  client.write(Buffer.alloc(32_000_000))
+  await until(() => scene.theirs.length > 0, 'the upload')
+  scene.theirs[0]?.pause()
+  await until(() => (scene.theirs[0]?.bytesRead ?? 0) > 0, 'some of it')
+  await sleep(300)
+
+  scene.theirs[0]?.write(halfHead)
+  await sleep(50)
+  scene.theirs[0]?.resetAndDestroy()
+  await until(() => answer !== '', 'the answer')
+
+  client.destroy()
+  return answer
+}
+
+test('freeStreamsFirst() has a stream freed before its session though an upload is stuck in its socket, with half a head', async () => {
+  const answer = await breakUpload()
+  await collect()
+
+  assert.match(answer, /"reason":"upstream_reset"/)
+})
+
+/** What is held here is held by nobody once it is over. */
+async function breakDownload(): Promise<number> {
+  await using upstream = await openUpstream((_, response) => void response.end(Buffer.alloc(16_000_000)))
+  await using door = await openDoor(upstream.port)
+  const client = connectFrames(door.door.port, anySize)
+  client.send(windowUpdate(0, 0x7f00_0000), headers(1, requestFields('/a', [], 'POST'), false))
+  await client.frame(({ type }) => type === 'data')
+  client.socket.pause()
+  await sleep(300)
+
+  client.send(half(flags.endStream))
+  await sleep(50)
+  client.socket.resetAndDestroy()
+  await until(() => door.door.connections() === 0, 'the connection to be gone')
+  return door.exchanges.length
+}
+
+test('freeStreamsFirst() has a stream freed before its session though a download is stuck in its socket, with half of its trailers', async () => {
+  const told = await breakDownload()
+  await collect()
+
+  assert.equal(told, 1)
+})
