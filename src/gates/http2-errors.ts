@@ -17,14 +17,11 @@ const protocolError = -505
  * While the socket takes nothing, node keeps a reset back until it does; a stream that still writes, and that it lets go
  * of by itself just then, is gone without one, and nghttp2 asks for more of its body, and gets nothing, for ever, in a
  * loop of its own that ends with the memory.
- *
- * @param awaitsHead Half of a head may have come. Then it is left to node, which does not let go of it by itself: let go
- *   of with half a head, it may outlive its session's memory, and node aborts (`current_nghttp2_memory_`).
  */
-export function closeNow(stream: Http2Stream, code: number, awaitsHead = false): void {
+export function closeNow(stream: Http2Stream, code: number): void {
   if (stream.closed || stream.destroyed) return
   stream.close(code)
-  if (code !== http2Codes.NO_ERROR && !awaitsHead) stream.destroy()
+  if (code !== http2Codes.NO_ERROR) stream.destroy()
 }
 
 /**

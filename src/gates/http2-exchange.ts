@@ -221,6 +221,6 @@ export function openExchange(
     // It closes only once what has come is read.
     stream.resume()
     // Later: while node reads or writes it keeps a reset back, and may have freed the stream by then, and aborts.
-    setImmediate(() => closeNow(stream, http2Codes.CANCEL, framing === undefined))
+    setImmediate(() => closeNow(stream, http2Codes.CANCEL))
   }
 }

@@ -250,8 +250,10 @@ export function serveStream(
 
   /** The client is to send no more (RFC 9113 §8.1), as soon as it has its answer: a reset would overtake the end of it. */
   function stopReading(): void {
-    if (isReset || !isLive()) return
-    if (!hasFinished) stream.pause()
+    if (isReset) return
+    // It has ended meanwhile, and is over once what came is read.
+    if (!isLive()) stream.resume()
+    else if (!hasFinished) stream.pause()
     else if (stream.state.localClose !== 0 || deadlines.nowMs() >= giveUpMs) reset(http2Codes.NO_ERROR)
     else {
       // The end waits for the socket, of which nothing is told: it is looked for again.

@@ -331,28 +331,58 @@ test('serveHttp2() has an upload that is answered early stopped, without an erro
   assertStopped(client, 1)
 })
 
-test('serveHttp2() has an upload stopped behind the end of its answer, though that waits for others to be read', async () => {
+/** A client whose upload is answered early: of the answer only the end is left, and that behind what the client does not read. */
+async function openStuck(fields: readonly Field[]) {
   const answers: ServerResponse[] = []
-  await using upstream = await openUpstream((request, response) => {
+  const upstream = await openUpstream((request, response) => {
     if (request.method === 'POST') answers.push(response)
     response.write(Buffer.alloc(request.method === 'POST' ? 50_000 : 16_000_000))
   })
-  await using door = await openDoor(upstream.port)
+  const { door, ...rest } = await openDoor(upstream.port)
   // RFC 9113 §6.5.2: SETTINGS_INITIAL_WINDOW_SIZE, 16 MiB.
-  using client = connectFrames(door.door.port, Buffer.of(0, 4, 1, 0, 0, 0))
-  client.send(windowUpdate(0, 33_554_432), headers(1, upload, false))
+  const client = connectFrames(door.port, Buffer.of(0, 4, 1, 0, 0, 0))
+  client.send(windowUpdate(0, 33_554_432), headers(1, fields, false))
   await client.frame(({ type }) => type === 'data')
   client.send(headers(3, requestFields('/a')))
   await client.frame(({ type, stream }) => type === 'headers' && stream === 3)
   client.socket.pause()
   await sleep(200)
-
   for (const answer of answers) answer.end()
-  await sleep(600)
-  client.socket.resume()
-  await client.frame(({ type }) => type === 'rst_stream')
+  return {
+    client,
+    door,
+    async [Symbol.asyncDispose]() {
+      client[Symbol.dispose]()
+      await rest[Symbol.asyncDispose]()
+      await upstream[Symbol.asyncDispose]()
+    },
+  }
+}
 
-  assertStopped(client, 1)
+test('serveHttp2() has an upload stopped behind the end of its answer, though that waits for others to be read', async () => {
+  await using stuck = await openStuck(upload)
+  await sleep(600)
+
+  stuck.client.socket.resume()
+  await stuck.client.frame(({ type }) => type === 'rst_stream')
+
+  assertStopped(stuck.client, 1)
+})
+
+test('serveHttp2() lets go of an upload that ends by itself while the end of its answer waits', async () => {
+  await using stuck = await openStuck(requestFields('/a', [], 'POST'))
+  // Longer than it is read for after its answer.
+  await sleep(1800)
+  stuck.client.send(frame('data', flags.endStream, 1, Buffer.alloc(10_000)))
+  await sleep(100)
+
+  stuck.client.socket.resume()
+  await stuck.client.frame((each) => each.stream === 1 && isLast(each))
+  stuck.client.send(reset(3, codes.cancel), frame('goaway', 0, 0, Buffer.alloc(8)))
+  await settled(stuck.client)
+  stuck.client.socket.end()
+
+  await until(() => stuck.door.connections() === 0, 'the connection to be gone')
 })
 
 /** How much more a client may send on a stream than it may from the beginning. */
