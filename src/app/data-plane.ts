@@ -101,7 +101,7 @@ function wire(options: GatewayOptions['upstream'], deps: DataPlaneDeps) {
   const upstream = createUpstream(options, { clock, deadlines, readFile, resolve: resolveName, log })
   const accessLog = createAccessLog(deps, writer)
   const { streamOpened, streamEnded } = counted
-  const streams = createStreams({ deadlines, serving, streamOpened, streamEnded, failed })
+  const streams = createStreams({ clock, deadlines, serving, streamOpened, streamEnded, failed })
   const doorDeps: FrontDoorDeps = {
     clock,
     deadlines,

@@ -150,7 +150,7 @@ export function serveStream(
     hasRead = true
     // Node tells the end of an empty one before anybody reads, and who is to hear of it may not be there yet.
     if (!bodyIsWanted && !bodyIsDone) {
-      if (!stream.writableNeedDrain) deadline.atMs = Number.POSITIVE_INFINITY
+      if (!hasEnded && !stream.writableNeedDrain) deadline.atMs = Number.POSITIVE_INFINITY
       return
     }
     // One that was reset ends, too, and its body is not whole.
@@ -242,19 +242,22 @@ export function serveStream(
     hasFinished = true
     giveUpMs = deadlines.nowMs() + limits.writeMs
     if (isReset) return
-    deadline.atMs = hasRead ? Number.POSITIVE_INFINITY : deadlines.nowMs() + lingerMs
+    // What says its end may still wait for room: it counts as written all the same.
+    deadline.atMs = deadlines.nowMs() + (hasRead ? limits.writeMs : lingerMs)
+    const isTooMuch = discarded > maxUnreadBytes || (Number.isFinite(length) && length - bodyBytes > maxUnreadBytes)
     // Where nothing is in its way the end leaves by the turn after the next: node keeps it for trailers until then.
-    if (!hasRead && Number.isFinite(length) && length - bodyBytes > maxUnreadBytes)
-      setImmediate(setImmediate, stopReading)
+    if (!hasRead && isTooMuch) setImmediate(setImmediate, stopReading)
   }
 
   /** The client is to send no more (RFC 9113 §8.1), as soon as it has its answer: a reset would overtake the end of it. */
   function stopReading(): void {
     if (isReset) return
+    const endHasLeft = stream.state.localClose !== 0
     // It has ended meanwhile, and is over once what came is read.
     if (!isLive()) stream.resume()
     else if (!hasFinished) stream.pause()
-    else if (stream.state.localClose !== 0 || deadlines.nowMs() >= giveUpMs) reset(http2Codes.NO_ERROR)
+    else if (endHasLeft) reset(http2Codes.NO_ERROR)
+    else if (deadlines.nowMs() >= giveUpMs) reset(http2Codes.CANCEL)
     else {
       // The end waits for the socket, of which nothing is told: it is looked for again.
       stream.pause()

@@ -31,6 +31,8 @@ export type Streams = {
 
 /** What it needs. */
 export type StreamsDeps = {
+  /** For the grace: a stream is held open no longer because the process stood still. */
+  readonly clock: { readonly monotonicMs: () => number }
   readonly deadlines: Deadlines
   /** A stream is judged by the configuration of the moment: lists that only an older one had grow old. */
   readonly serving: () => Pick<Serving, 'gateway' | 'streamGraceMs'>
@@ -54,7 +56,7 @@ const maxAskedMs = 10_000
 
 /** Makes the watch of one process. It has no timer of its own, and costs nothing while there is no stream. */
 export function createStreams(deps: StreamsDeps): Streams {
-  const { deadlines, serving, streamOpened, streamEnded, failed } = deps
+  const { clock, deadlines, serving, streamOpened, streamEnded, failed } = deps
   const open = new Set<Watched>()
   const deadline: Deadline = { atMs: Number.POSITIVE_INFINITY, expire: look }
   let emptied: (() => void) | undefined
@@ -81,10 +83,11 @@ export function createStreams(deps: StreamsDeps): Streams {
   function look(): void {
     deadline.atMs = deadlines.nowMs() + everyMs
     const { gateway, streamGraceMs } = serving()
+    const nowMs = clock.monotonicMs()
     for (const each of open) {
       if (each.why !== undefined) each.abort()
       else if (each.askedMs !== undefined) remind(each, each.askedMs)
-      else if (each.deniedMs === undefined || deadlines.nowMs() >= each.deniedMs + streamGraceMs) judge(each)
+      else if (each.deniedMs === undefined || nowMs >= each.deniedMs + streamGraceMs) judge(each)
     }
 
     function judge(each: Watched): void {
@@ -125,8 +128,9 @@ export function createStreams(deps: StreamsDeps): Streams {
       each.deniedMs = undefined
       return
     }
-    each.deniedMs ??= deadlines.nowMs()
-    if (deadlines.nowMs() >= each.deniedMs + graceMs) cut(each, denied.reason)
+    const nowMs = clock.monotonicMs()
+    each.deniedMs ??= nowMs
+    if (nowMs >= each.deniedMs + graceMs) cut(each, denied.reason)
   }
 
   function cut(each: Watched, why: CutReason): void {

@@ -6,16 +6,16 @@ import { createBag } from '../base/bag.ts'
 export type Deadline = Bagged & {
   /** Monotonic milliseconds; `Infinity` while nothing is waited for. Set by its owner, at any time. */
   atMs: number
-  /**
-   * Called once it has passed: never earlier, at most two intervals later, or a second more where thousands have passed.
-   * The time in which the whole process stood still does not count, but for its first second.
-   */
+  /** Called once it has passed: never earlier, at most two intervals later, or a second more where thousands have passed. */
   readonly expire: () => void
 }
 
 /** Watches deadlines. */
 export type Deadlines = {
-  /** Monotonic milliseconds, as of the last look or `watch`: never more than one interval old while anything is watched. */
+  /**
+   * Monotonic milliseconds, as of the last look or `watch`: never more than one interval old while anything is watched.
+   * The time in which the whole process stood still does not count, but for its first second: it heard nobody then.
+   */
   readonly nowMs: () => number
   readonly watch: (deadline: Deadline) => void
   readonly unwatch: (deadline: Deadline) => void
@@ -35,6 +35,7 @@ export function createDeadlines(clock: { readonly monotonicMs: () => number }): 
   const watched = createBag<Deadline>()
   let timer: NodeJS.Timeout | undefined
   let lookedMs = clock.monotonicMs()
+  let stoodStillMs = 0
   let isExpiring = false
   return {
     nowMs: () => lookedMs,
@@ -55,19 +56,21 @@ export function createDeadlines(clock: { readonly monotonicMs: () => number }): 
     tell()
     if (!isExpiring) {
       const due = watched.all().filter(hasPassed)
-      expireSome(due, 0, lookedMs, lookedMs + allWithinMs)
+      const nowMs = clock.monotonicMs()
+      expireSome(due, 0, nowMs, nowMs + allWithinMs)
     }
     if (watched.size() > 0 || timer === undefined) return
     clearInterval(timer)
     timer = undefined
   }
 
-  /** Tells the time. While the process stood still it heard nobody: what has come since is still to be read. */
+  /** Tells the time. What has come since the process stood still is still to be read. */
   function tell(): void {
-    const nowMs = clock.monotonicMs()
-    const stoodStillMs = nowMs - lookedMs - atOnceMs
-    if (stoodStillMs > 0) for (const deadline of watched.all()) deadline.atMs += stoodStillMs
-    lookedMs = nowMs
+    const nowMs = clock.monotonicMs() - stoodStillMs
+    // Without a timer nobody looked.
+    const notSeenMs = timer === undefined ? 0 : Math.max(0, nowMs - lookedMs - atOnceMs)
+    stoodStillMs += notSeenMs
+    lookedMs = nowMs - notSeenMs
   }
 
   /** Thousands of clients that came together are not ended together: the others would wait for it. */

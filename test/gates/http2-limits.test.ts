@@ -143,6 +143,32 @@ test('serveHttp2() resets a stream whose client makes no room for the answer, th
   assert.equal((await client.stream(1)).at(-1)?.type, 'rst_stream')
 })
 
+const windowless = [
+  { what: 'the denial of an upload that it has sent', method: 'POST', path: '/a/../b', window: 0 },
+  { what: 'the end of an answer without a body, which comes later', method: 'GET', path: '/later', window: 0 },
+  { what: 'the trailers behind a body that it has taken', method: 'GET', path: '/trailers', window: 100 },
+] as const
+for (const { what, method, path, window } of windowless) {
+  test(`serveHttp2() resets a stream whose client makes no room for ${what}`, async () => {
+    await using upstream = await openUpstream((request, response) => {
+      response.setHeader('trailer', 'x-a').flushHeaders()
+      if (request.url === '/trailers') response.write(Buffer.alloc(100))
+      response.addTrailers({ 'x-a': 'b' })
+      setTimeout(() => response.end(), 50)
+    })
+    await using door = await openDoor(upstream.port, undefined, { limits: { writeMs: 600 } })
+    // RFC 9113 §6.5.2: SETTINGS_INITIAL_WINDOW_SIZE.
+    using client = connectFrames(door.door.port, Buffer.of(0, 4, 0, 0, 0, window))
+
+    client.send(headers(1, requestFields(path, [], method), method === 'GET'))
+    if (method === 'POST') client.send(frame('data', flags.endStream, 1, '0123456789'))
+
+    const last = await client.frame(({ type, stream }) => type === 'rst_stream' && stream === 1)
+    assert.equal(last.payload.readUInt32BE(), codes.cancel)
+    assert.equal(client.frames.filter(({ type }) => type === 'data').length, window === 0 ? 0 : 1)
+  })
+}
+
 test('serveHttp2() does not take a client for gone that answers no PING because it takes its answer slowly', async () => {
   await using upstream = await openUpstream((_, response) => response.end(Buffer.alloc(30_000_000)))
   await using door = await openDoor(upstream.port, undefined, { limits: { idleMs: 1000 } })

@@ -23,6 +23,7 @@ function watchOne(graceMs: number, verdict: (seconds: number) => ReturnType<Gate
     },
   }
   const streams = createStreams({
+    clock: { monotonicMs: () => nowMs },
     deadlines: {
       nowMs: () => nowMs,
       watch(deadline) {

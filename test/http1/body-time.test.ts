@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { createBodyTime } from '../../src/http1/body-time.ts'
+import { createDeadlines } from '../../src/http1/deadlines.ts'
 
 /** One body's time, a second for it and 100 bytes for every second more, on a clock that is moved by hand. */
 function begun() {
@@ -72,4 +73,20 @@ test('createBodyTime() carries nothing over to the next body', () => {
   it.took(100_000)
   it.pass(1000)
   assert.equal(it.isOver(true), false, 'what was seen of the one before is no silence of this')
+})
+
+test('createBodyTime() holds nobody to a rate while the process stood still', (t) => {
+  t.mock.timers.enable({ apis: ['setInterval'] })
+  let nowMs = 5000
+  const deadlines = createDeadlines({ monotonicMs: () => nowMs })
+  const deadline = { atMs: Number.POSITIVE_INFINITY, expire() {} }
+  deadlines.watch(deadline)
+  const time = createBodyTime({ requestMs: 1000, minBodyRate: 100 }, deadlines)
+  time.took(100)
+
+  nowMs += 600_000
+  t.mock.timers.tick(250)
+
+  assert.equal(time.isOver(true), false)
+  deadlines.unwatch(deadline)
 })
