@@ -218,7 +218,9 @@ export function createHeaderFilter(options: HeaderOptions, { isTrustedProxy }: H
     { peer, proto }: Pick<ForwardContext, 'peer' | 'proto'>,
   ): boolean {
     let said = ''
-    if (isTrustedProxy(plainAddress(peer))) {
+    // What is meant for one connection only is not passed on, and says nothing here either.
+    const isListed = connectionOptions(rawHeaders)?.has('x-forwarded-proto') === true
+    if (!isListed && isTrustedProxy(plainAddress(peer))) {
       for (let at = 0; at + 1 < rawHeaders.length; at += 2)
         if (nameOf(rawHeaders[at] ?? '').lower === 'x-forwarded-proto') said += `,${rawHeaders[at + 1]}`
     }

@@ -217,13 +217,12 @@ export function serveHttp2(
 
 function sessionOptions({ request }: ServerLimits): ServerOptions {
   const { target, fields } = request
+  // Twice our limits, and what it counts besides: a little over them is answered, a lot more is reset.
+  const maxHeaderListSize = 2 * (target + fields.bytes) + 32 * fields.count
   return {
-    settings: {
-      maxConcurrentStreams: maxStreams,
-      // Twice our limits, and what it counts besides: a little over them is answered, a lot more is reset.
-      maxHeaderListSize: 2 * (target + fields.bytes) + 32 * fields.count,
-    },
-    maxHeaderListPairs: 2 * fields.count + 4,
+    settings: { maxConcurrentStreams: maxStreams, maxHeaderListSize },
+    // As many as that has room for, at 32 bytes each at least: each crumb of a cookie counts as one here.
+    maxHeaderListPairs: Math.ceil(maxHeaderListSize / 32),
     maxSessionRejectedStreams: maxStreams,
     maxSessionMemory: noLimit,
     maxSendHeaderBlockLength: maxHeadBytes,

@@ -143,13 +143,15 @@ function parseHead(text: string, end: number, method: string, limits: ResponseLi
   if (encoding !== undefined && (length !== undefined || isVersion10)) return 'malformed'
   const closes = options.includes('close') || (isVersion10 && !options.includes('keep-alive'))
   const framing = framingOf(status, method, encoding, length)
+  // Some send to HEAD, and with 204, what their head declares: late, it would be taken for the next answer.
+  const mayBeTrailed = framing === 'none' && status !== 304 && (encoding !== undefined || (length ?? '0') !== '0')
   const head: ResponseHead = {
     kind: 'head',
     status,
     reason,
     lines,
     framing,
-    keepAlive: !closes && framing !== 'close',
+    keepAlive: !closes && framing !== 'close' && !mayBeTrailed,
     keepAliveMs,
     mediaType,
     isKnown: false,

@@ -221,8 +221,16 @@ const ways = [
   { by: 'two proxies by https', sent: ['https, https'], proto: 'http', peer: '10.0.0.1', secure: true },
   { by: 'a proxy that says an empty word', sent: [''], proto: 'https', peer: '10.0.0.1', secure: false },
   { by: 'a proxy that says wss', sent: ['wss'], proto: 'http', peer: '10.0.0.1', secure: false },
+  {
+    by: 'a proxy that says https, for one connection only',
+    sent: ['https'],
+    proto: 'http',
+    peer: '10.0.0.1',
+    secure: false,
+    more: ['Connection', 'close, x-forwarded-proto'],
+  },
 ] as const
-for (const { by, sent, proto, peer, secure } of ways) {
+for (const { by, sent, proto, peer, secure, ...rest } of ways) {
   test(`cameByHttps() is ${secure} for a client by ${by}`, () => {
     const filter = createHeaderFilter(
       { identityHeaders: new Map(), keepHeaders: [] },
@@ -230,7 +238,11 @@ for (const { by, sent, proto, peer, secure } of ways) {
     )
     // Under another name it is another header.
     const aliases = ['X_Forwarded_Proto', 'https', 'Forwarded', 'proto=https']
-    const lines = [...aliases, ...sent.flatMap((value) => ['X-Forwarded-PROTO', value])]
+    const lines = [
+      ...aliases,
+      ...sent.flatMap((value) => ['X-Forwarded-PROTO', value]),
+      ...('more' in rest ? rest.more : []),
+    ]
 
     assert.equal(filter.cameByHttps(lines, { peer, proto }), secure)
   })

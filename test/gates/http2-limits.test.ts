@@ -57,7 +57,16 @@ const heads = [
     want: '431 too_large',
   },
   { what: 'fields of 64 KiB', fields: requestFields('/a', large), want: `reset ${codes.calm}` },
-  { what: 'three hundred fields', fields: requestFields('/a', fieldsOf(300)), want: `reset ${codes.calm}` },
+  { what: 'three hundred fields', fields: requestFields('/a', fieldsOf(300)), want: '431 too_large' },
+  { what: 'two thousand fields', fields: requestFields('/a', fieldsOf(2000)), want: `reset ${codes.calm}` },
+  {
+    what: 'three hundred crumbs of a cookie',
+    fields: requestFields(
+      '/a',
+      Array.from({ length: 300 }, (_, at) => ['cookie', `a${at}=b`] as const),
+    ),
+    want: '200',
+  },
 ] as const
 const { request: usual } = serverLimits(limitsOptions.parse({}))
 for (const { what, fields, want, ...more } of heads) {

@@ -120,21 +120,24 @@ const framings = [
   { status: 103, method: 'GET', sent: 'Link: </a>\r\n', framing: 'none' },
   { status: 101, method: 'GET', sent: 'Upgrade: x\r\n', framing: 'none' },
   { status: 204, method: 'GET', sent: '', framing: 'none' },
-  { status: 204, method: 'GET', sent: 'Content-Length: 5\r\n', framing: 'none' },
-  { status: 204, method: 'GET', sent: 'Transfer-Encoding: chunked\r\n', framing: 'none' },
+  { status: 204, method: 'GET', sent: 'Content-Length: 5\r\n', framing: 'none', mayBeTrailed: true },
+  { status: 204, method: 'GET', sent: 'Transfer-Encoding: chunked\r\n', framing: 'none', mayBeTrailed: true },
   { status: 304, method: 'GET', sent: 'Content-Length: 5\r\n', framing: 'none' },
   { status: 205, method: 'GET', sent: 'Content-Length: 0\r\n', framing: 0 },
-  { status: 200, method: 'HEAD', sent: 'Content-Length: 5\r\n', framing: 'none' },
-  { status: 200, method: 'HEAD', sent: 'Transfer-Encoding: chunked\r\n', framing: 'none' },
+  { status: 200, method: 'HEAD', sent: 'Content-Length: 5\r\n', framing: 'none', mayBeTrailed: true },
+  { status: 200, method: 'HEAD', sent: 'Transfer-Encoding: chunked\r\n', framing: 'none', mayBeTrailed: true },
   { status: 200, method: 'HEAD', sent: '', framing: 'none' },
+  { status: 204, method: 'GET', sent: 'Content-Length: 0\r\n', framing: 'none' },
+  { status: 200, method: 'HEAD', sent: 'Content-Length: 0\r\n', framing: 'none' },
   { status: 200, method: 'head', sent: 'Content-Length: 5\r\n', framing: 5 },
 ] as const
-for (const { status, method, sent, framing } of framings) {
+for (const each of framings) {
+  const { status, method, sent, framing } = each
   test(`readResponseHead() finds the framing ${framing} of ${status} to ${method} with ${JSON.stringify(sent)}`, () => {
     const head = readHead(`HTTP/1.1 ${status} x\r\n${sent}\r\n`, method)
 
     assert.equal(head.framing, framing)
-    assert.equal(head.keepAlive, framing !== 'close')
+    assert.equal(head.keepAlive, framing !== 'close' && !('mayBeTrailed' in each))
   })
 }
 
