@@ -4,6 +4,10 @@ import { constants, fstatSync, openSync, readFileSync, statSync, writeFileSync, 
 import { startLean } from './cli/lean-start.ts'
 import type { Shell } from './cli/shell.ts'
 
+// Libuv has four threads, and lets names take two of them: two names whose servers are silent would keep every other name
+// from being found. Read when the first of them is needed.
+process.env['UV_THREADPOOL_SIZE'] ??= '16'
+
 // Before anything else is loaded, and for what runs for months: the gateway, and each worker of it.
 const lean = process.argv[2] === 'serve' || process.argv[2] === 'worker' ? startLean() : undefined
 const { runCommand } = await import('./cli/program.ts')

@@ -1,8 +1,8 @@
 // The addresses of a name, as they are now. Looked up by us and not by each connection: several addresses are several
 // places, and what has moved is left.
-import { lookup } from 'node:dns'
 import type { Deadlines } from '../http1/deadlines.ts'
 import type { Log } from '../io/log.ts'
+import { lookUpName } from '../io/name-lookup.ts'
 
 /** Finds every address of a name. Rejects when there is none. */
 export type ResolveName = (name: string) => Promise<readonly string[]>
@@ -34,8 +34,8 @@ const maxAddresses = 256
 /** Looks a name up as the system does, in the order it has them. */
 export const resolveName: ResolveName = (name) =>
   new Promise((resolve, reject) => {
-    lookup(name, { all: true, order: 'verbatim' }, (error, found) => {
-      if (error !== null) reject(error)
+    lookUpName(name, { all: true, order: 'verbatim' }, (error, found) => {
+      if (error !== null || typeof found === 'string') reject(error)
       else resolve(found.map(({ address }) => address))
     })
   })

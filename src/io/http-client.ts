@@ -3,6 +3,7 @@ import { X509Certificate } from 'node:crypto'
 import type { Agent, ClientRequest, IncomingMessage } from 'node:http'
 import type { Socket } from 'node:net'
 import { codeOf } from '../base/errors.ts'
+import { lookUpName } from './name-lookup.ts'
 
 /** One request to make. Headers and body may hold secrets; no error message repeats them. */
 export type HttpCall = {
@@ -176,11 +177,8 @@ function startDeadline(ms: number, passed: () => void): { readonly clear: () => 
 function createPlain({ proxy }: HttpClientOptions): Transport {
   // Not `import 'node:http'`: the ESM import reads every export, lazy getters too, which loads undici: 16 MiB of RSS.
   const { Agent, request } = process.getBuiltinModule('node:http')
-  return {
-    request,
-    pooled: new Agent({ ...via(proxy), keepAlive: true, maxSockets, timeout: idleMs }),
-    fresh: new Agent({ ...via(proxy), maxSockets }),
-  }
+  const fixed = { ...via(proxy), lookup: lookUpName, maxSockets }
+  return { request, pooled: new Agent({ ...fixed, keepAlive: true, timeout: idleMs }), fresh: new Agent(fixed) }
 }
 
 function createTls({ ca, proxy }: HttpClientOptions): Transport {
@@ -189,7 +187,7 @@ function createTls({ ca, proxy }: HttpClientOptions): Transport {
   // Made once: given as `ca`, all the roots would be parsed anew for every connection.
   const trust =
     ca === undefined ? {} : { secureContext: createSecureContext({ ca: [...getCACertificates('default'), ca] }) }
-  const fixed = { ...trust, ...via(proxy), maxSockets, rejectUnauthorized: true }
+  const fixed = { ...trust, ...via(proxy), lookup: lookUpName, maxSockets, rejectUnauthorized: true }
   return { request, pooled: new Agent({ ...fixed, keepAlive: true, timeout: idleMs }), fresh: new Agent(fixed) }
 }
 
