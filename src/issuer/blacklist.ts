@@ -89,11 +89,12 @@ export function createBlacklist(options: BlacklistOptions, { store, tables, cloc
   }
 
   function isPast(exp: number): boolean {
-    return exp <= nowSeconds(clock) || isForgotten(exp)
+    return exp <= nowSeconds(clock) || exp + purgeDelay <= store.horizon()
   }
 
+  // Whatever was forgotten while the clock was ahead: a token that is taken now can be revoked.
   function isForgotten(exp: number): boolean {
-    return exp + purgeDelay <= Math.max(nowSeconds(clock), store.horizon())
+    return exp + purgeDelay <= nowSeconds(clock)
   }
 }
 

@@ -129,6 +129,18 @@ test('store: a clock set back revives nothing: what may have been forgotten stay
   assert.deepEqual(await introspect(world.a, token), { active: false })
 })
 
+test('store: a clock set back hinders no revocation: what gateways take by then is listed', async () => {
+  await using world = await startWorld()
+  await revoke(world.a, await mint(world.a, { lifetime: 100 }))
+  world.time.now += 86_400
+  await mint(world.a, { format: 'opaque' }) // any write purges
+  world.time.now -= 86_400
+
+  assert.equal(await revoke(world.a, await mint(world.a, { lifetime: 100 })), 200)
+
+  assert.equal((await page(world.a)).total_live, 1)
+})
+
 test('startIssuer() refuses, without dev: memory, a realm by name, a store with a demo key', async () => {
   using directory = temporaryDirectory()
   const sqlite = { store: { sqlite: `${directory.path}/issuer.db` } }
