@@ -5,6 +5,7 @@ import { connect as connectSession } from 'node:http2'
 import { test } from 'node:test'
 import type { Field } from '../support/h2-frames.ts'
 import {
+  codes,
   connectFrames,
   flags,
   frame,
@@ -313,20 +314,39 @@ test('serveHttp2() keeps what a client has no room for as it came, whatever othe
   assert.equal(readAnswer(await client.stream(1)).body, 'a'.repeat(1000))
 })
 
-test('serveHttp2() answers 502 where an answer breaks before any of it has left', async () => {
+const chunked = (status: number) => `HTTP/1.1 ${status} X\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n`
+for (const status of [200, 205]) {
+  test(`serveHttp2() answers 502 where an answer of ${status} breaks before any of it has left`, async () => {
+    await using upstream = await openRawUpstream((socket) => {
+      socket.on('data', () => socket.write(`${chunked(status)}x\r\n`))
+    })
+    await using door = await openDoor(upstream.port)
+    using client = connectFrames(door.door.port)
+
+    client.send(headers(1, requestFields('/a')))
+
+    const { body, reset } = readAnswer(await client.stream(1))
+    assert.deepEqual([JSON.parse(body).reason, reset], ['upstream_reset', undefined])
+    assert.deepEqual(
+      door.exchanges.map((exchange) => exchange.status),
+      [502],
+    )
+  })
+}
+
+test('serveHttp2() cuts an answer that breaks once it has begun to leave', async () => {
   await using upstream = await openRawUpstream((socket) => {
-    socket.on('data', () => socket.write('HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\nx\r\n'))
+    socket.on('data', () => {
+      socket.write(chunked(200))
+      setTimeout(() => socket.write('x\r\n'), 50)
+    })
   })
   await using door = await openDoor(upstream.port)
   using client = connectFrames(door.door.port)
 
   client.send(headers(1, requestFields('/a')))
 
-  assert.equal(await outcomeOf(client, 1), '502 upstream_reset')
-  assert.deepEqual(
-    door.exchanges.map(({ status }) => status),
-    [502],
-  )
+  assert.deepEqual(readAnswer(await client.stream(1)), { status: 200, body: 'ok', reset: codes.internal })
 })
 
 test('serveHttp2() counts and tells of every request that it sees, once', async () => {
