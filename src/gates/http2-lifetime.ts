@@ -21,7 +21,7 @@ export function freeStreamsFirst(session: Http2Session, socket: Socket): void {
   session.once('close', () => setImmediate(setImmediate, () => handles.delete(session)))
 }
 
-/** Nothing that node tells of is as short-lived as what it hides; undefined where it hides it elsewhere. */
+/** The object that what node has of a session lives as long as: hidden behind a symbol; undefined where it is no more. */
 function handleOf(session: Http2Session): unknown {
   const hidden = Object.getOwnPropertySymbols(session).find(({ description }) => description === 'kHandle')
   return hidden === undefined ? undefined : Reflect.get(session, hidden)
