@@ -48,6 +48,7 @@ export function openExchange(
 ): UpstreamExchange {
   const { framing: sent, method } = request
   let hasUploaded = sent === 'none' || sent === 0
+  let uploaded = 0
   let outTrailers: readonly string[] = []
   let framing: Framing | undefined
   let interim = 0
@@ -117,7 +118,7 @@ export function openExchange(
     // The first line is Host, which is :authority here.
     fields.push(...lines.slice(2), ...(identity?.lines ?? []), 'te', 'trailers')
     if (typeof sent === 'number') fields.push('content-length', String(sent))
-    return session.request(fields, { endStream: hasUploaded, waitForTrailers: !hasUploaded })
+    return session.request(fields, { endStream: hasUploaded, waitForTrailers: !hasUploaded && sent === 'chunked' })
   }
 
   function beginAnswer(fields: readonly string[], hasEnded: boolean): void {
@@ -165,11 +166,17 @@ export function openExchange(
   function write(chunk: Buffer): boolean {
     if (isOver) return true
     waitForMore()
-    return stream.write(keep(chunk))
+    uploaded += chunk.length
+    if (uploaded !== sent) return stream.write(keep(chunk))
+    // With its last byte, though trailers could follow: who counts answers by then, and some proxies take an answer before
+    // the end of its request for an error.
+    hasUploaded = true
+    stream.end(keep(chunk))
+    return true
   }
 
   function end(trailers: readonly string[]): void {
-    if (isOver) return
+    if (isOver || hasUploaded) return
     hasUploaded = true
     outTrailers = trailers
     waitForMore()

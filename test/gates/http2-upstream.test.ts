@@ -598,6 +598,22 @@ for (const { what, method, said, want } of beyond) {
   })
 }
 
+test('createHttp2Upstream() ends a request that has a length with its last byte, and not a moment later', async () => {
+  const received: Buffer[] = []
+  await using upstream = await openRawUpstream((socket) => {
+    socket.write(frame('settings', 0, 0, ''))
+    socket.on('data', (chunk: Buffer) => {
+      received.push(chunk)
+      if (chunk.includes('0123456789')) socket.write(headers(1, [[':status', '204']]))
+    })
+  })
+  await using door = await openDoorTo(upstream.port)
+
+  assert.equal(await ask(door, 'POST', '/a', '0123456789'), '204 ')
+  const last = frame('data', flags.endStream, 1, '0123456789')
+  assert.ok(Buffer.concat(received).includes(last))
+})
+
 const data = (stream: number, text: string, flag: number = flags.endStream) => frame('data', flag, stream, text)
 
 test('createHttp2Upstream() sends a head of more than 64 KiB on the session that others are on', async () => {
