@@ -12,7 +12,7 @@ import { startGatewayProcess } from '../support/gateway-process.ts'
 // A package of their own (`apt-get install nghttp2-client`); where it is missing, only CI insists.
 const missing = spawnSync('h2load', ['--version']).error !== undefined && process.env['CI'] !== 'true'
 const run = promisify(execFile)
-const options = { skip: missing, timeout: 60_000 } as const
+const options = { skip: missing } as const
 
 async function openWorld() {
   const upstream = await openUpstream((request, response) => {

@@ -9,7 +9,6 @@ import type { World } from '../acceptance/harness.ts'
 import { openWorld, until } from '../acceptance/harness.ts'
 
 const clock = { wallMs: Date.now, monotonicMs: () => performance.now() }
-const patience = { timeout: 20_000 }
 const certificate = rootCertificates[0] ?? ''
 
 function folder(): Disposable & { readonly at: (name: string) => string } {
@@ -59,24 +58,20 @@ for (const { place, before, good } of [
   { place: 'issuer ca', before: 'x', good: certificate },
   { place: 'keys', before: undefined, good: '{"keys":[]}' },
 ])
-  test(
-    `createRereading() tells of the ${place} that a refused configuration waits for: ${before === undefined ? 'it was not there' : `it was ${JSON.stringify(before)}`}`,
-    patience,
-    async () => {
-      using named = folder()
-      const file = named.at('named')
-      if (before !== undefined) writeFileSync(file, before, { mode: 0o600 })
-      using it = reread(() => naming(place, file))
-      assert.equal(it.read().kind, 'refused')
-      assert.equal(it.told(), 0)
+  test(`createRereading() tells of the ${place} that a refused configuration waits for: ${before === undefined ? 'it was not there' : `it was ${JSON.stringify(before)}`}`, async () => {
+    using named = folder()
+    const file = named.at('named')
+    if (before !== undefined) writeFileSync(file, before, { mode: 0o600 })
+    using it = reread(() => naming(place, file))
+    assert.equal(it.read().kind, 'refused')
+    assert.equal(it.told(), 0)
 
-      writeFileSync(named.at('new'), good, { mode: 0o600 })
-      renameSync(named.at('new'), file)
-      await until(() => it.told() === 1, 'the change')
+    writeFileSync(named.at('new'), good, { mode: 0o600 })
+    renameSync(named.at('new'), file)
+    await until(() => it.told() === 1, 'the change')
 
-      assert.equal(it.read().kind, 'loaded')
-    },
-  )
+    assert.equal(it.read().kind, 'loaded')
+  })
 
 test('createRereading() sees a file that comes while the configuration that names it is being refused', () => {
   using named = folder()
@@ -95,54 +90,46 @@ test('createRereading() sees a file that comes while the configuration that name
   assert.equal(it.read().kind, 'loaded')
 })
 
-test(
-  'createRereading() tells nothing of what only a configuration before named, and nothing once it is closed',
-  patience,
-  async () => {
-    using named = folder()
-    const [one, two] = [named.at('one'), named.at('two')]
-    let text = naming('list', one)
-    using it = reread(() => text)
-    assert.equal(it.read().kind, 'refused')
-    text = naming('list', two)
-    assert.equal(it.read().kind, 'refused')
+test('createRereading() tells nothing of what only a configuration before named, and nothing once it is closed', async () => {
+  using named = folder()
+  const [one, two] = [named.at('one'), named.at('two')]
+  let text = naming('list', one)
+  using it = reread(() => text)
+  assert.equal(it.read().kind, 'refused')
+  text = naming('list', two)
+  assert.equal(it.read().kind, 'refused')
 
-    writeFileSync(one, 'x')
-    writeFileSync(two, 'x')
-    await until(() => it.told() === 1, 'the change')
-    it.close()
-    writeFileSync(two, 'y')
-    await new Promise((resolve) => setTimeout(resolve, 300))
+  writeFileSync(one, 'x')
+  writeFileSync(two, 'x')
+  await until(() => it.told() === 1, 'the change')
+  it.close()
+  writeFileSync(two, 'y')
+  await new Promise((resolve) => setTimeout(resolve, 300))
 
-    assert.equal(it.told(), 1)
-  },
-)
+  assert.equal(it.told(), 1)
+})
 
-test(
-  'startApp() loads a configuration that it has refused as soon as the files it names are good',
-  patience,
-  async () => {
-    using named = folder()
-    const file = named.at('denied.yaml')
-    await using world = await openWorld()
-    const token = world.mint({ claims: { sub: 'mallory' } })
-    const outcomes = async () => [(await world.ask({ path: '/any/x', token })).reason, countsOf(world)]
-    const change = () =>
-      world.reload((configuration) => {
-        configuration['blacklist'] = { local: { file } }
-      })
+test('startApp() loads a configuration that it has refused as soon as the files it names are good', async () => {
+  using named = folder()
+  const file = named.at('denied.yaml')
+  await using world = await openWorld()
+  const token = world.mint({ claims: { sub: 'mallory' } })
+  const outcomes = async () => [(await world.ask({ path: '/any/x', token })).reason, countsOf(world)]
+  const change = () =>
+    world.reload((configuration) => {
+      configuration['blacklist'] = { local: { file } }
+    })
 
-    assert.throws(change, { actual: 'refused' })
-    assert.deepEqual(await outcomes(), ['ok', [0, 1]])
-    writeFileSync(file, 'version: 1\nentries: [{ kind: subject, value: mallory }]\n')
-    await until(() => countsOf(world)[1] === 2, 'the second refusal')
-    assert.deepEqual(await outcomes(), ['ok', [0, 2]])
-    writeFileSync(file, 'version: 1\nentries: [{ kind: sub, value: mallory }]\n')
-    await until(() => countsOf(world)[0] === 1, 'the reload')
+  assert.throws(change, { actual: 'refused' })
+  assert.deepEqual(await outcomes(), ['ok', [0, 1]])
+  writeFileSync(file, 'version: 1\nentries: [{ kind: subject, value: mallory }]\n')
+  await until(() => countsOf(world)[1] === 2, 'the second refusal')
+  assert.deepEqual(await outcomes(), ['ok', [0, 2]])
+  writeFileSync(file, 'version: 1\nentries: [{ kind: sub, value: mallory }]\n')
+  await until(() => countsOf(world)[0] === 1, 'the reload')
 
-    assert.deepEqual(await outcomes(), ['token_revoked', [1, 2]])
-  },
-)
+  assert.deepEqual(await outcomes(), ['token_revoked', [1, 2]])
+})
 
 function countsOf(world: World): readonly number[] {
   return ['success', 'failure'].map((result) => world.count(`postern_config_reloads_total{result="${result}"}`))

@@ -5,9 +5,7 @@ import { connectWebSocket, openEchoService } from '../gates/websockets.ts'
 import { until } from '../support/gateway-process.ts'
 import { counted, openWorkers } from './workers-world.ts'
 
-test('a revocation ends the WebSockets of its token in every worker with 1008, and leaves the others alone', {
-  timeout: 30_000,
-}, async () => {
+test('a revocation ends the WebSockets of its token in every worker with 1008, and leaves the others alone', async () => {
   await using service = await openEchoService(false)
   await using world = await openWorkers({
     hasFeed: true,

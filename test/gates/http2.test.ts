@@ -374,9 +374,7 @@ test('serveHttp2() counts and tells of every request that it sees, once', async 
 })
 
 for (const trailers of [{}, { 'x-sum': '1' }])
-  test(`openFrontDoor() tells the upstream the end of a request over HTTP/2 that is empty${Object.keys(trailers).length > 0 ? ' but for trailers' : ''}, and ends before the upstream is reached`, {
-    timeout: 10_000,
-  }, async () => {
+  test(`openFrontDoor() tells the upstream the end of a request over HTTP/2 that is empty${Object.keys(trailers).length > 0 ? ' but for trailers' : ''}, and ends before the upstream is reached`, async () => {
     await using pair = await openPair()
     const session = connectSession(`http://127.0.0.1:${pair.port}`)
     const post = { ':method': 'POST', ':path': '/a', te: 'trailers' }

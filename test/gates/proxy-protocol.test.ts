@@ -186,7 +186,6 @@ const missing = spawnSync(haproxy, ['-v']).error !== undefined && process.env['C
 for (const send of ['send-proxy', 'send-proxy-v2', 'send-proxy-v2 proxy-v2-options crc32c,unique-id']) {
   test(`openFrontDoor() learns a client's address from HAProxy with ${send}`, {
     skip: missing,
-    timeout: 30_000,
   }, async () => {
     await using it = await openProxyDoor()
     await using balancer = await startHaproxy(it.port, send)

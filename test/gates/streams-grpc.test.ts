@@ -57,9 +57,7 @@ function openClient(scene: Scene) {
 
 for (const hasAnswer of [true, false]) {
   const when = hasAnswer ? 'that is under way' : 'that has no answer yet'
-  test(`createStreams() ends a gRPC call ${when} with UNAUTHENTICATED when its token is revoked, and cancels it at the service`, {
-    timeout: 15_000,
-  }, async () => {
+  test(`createStreams() ends a gRPC call ${when} with UNAUTHENTICATED when its token is revoked, and cancels it at the service`, async () => {
     await using service = await openChatService()
     await using scene = await openScene(service.port, {
       upstream: { url: `http://127.0.0.1:${service.port}`, protocol: 'h2' },
@@ -96,9 +94,7 @@ const ends = [
   { what: 'when its service is gone', end: (_: Scene, gone: () => void) => gone(), details: 'upstream_reset' },
 ] as const
 for (const { what, end, details } of ends) {
-  test(`createForwarder() ends a gRPC call that is under way with UNAVAILABLE ${what}`, {
-    timeout: 15_000,
-  }, async () => {
+  test(`createForwarder() ends a gRPC call that is under way with UNAVAILABLE ${what}`, async () => {
     const service = await openChatService()
     await using scene = await openScene(service.port, {
       upstream: { url: `http://127.0.0.1:${service.port}`, protocol: 'h2' },

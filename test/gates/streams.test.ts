@@ -30,39 +30,33 @@ function read(port: number, bytes: string): { socket: Socket; text: () => string
 const get = (path: string, token: string) =>
   `GET ${path} HTTP/1.1\r\nHost: a.test\r\nAuthorization: Bearer ${token}\r\n\r\n`
 
-const patience = { timeout: 15_000 }
-
 const ends = [
   { why: 'token_revoked', end: (scene: Scene) => scene.revoke('doomed') },
   { why: 'token_expired', end: (scene: Scene) => scene.pass(3_700_000) },
   { why: 'key_unknown', end: (scene: Scene) => scene.dropKeys() },
 ] as const
 for (const { why, end } of ends) {
-  test(
-    `createStreams() closes a WebSocket with 1008 on both sides when its token is no longer good: ${why}`,
-    patience,
-    async () => {
-      await using service = await openEchoService(false)
-      await using scene = await openScene(service.port, { blacklist: { poll_interval: '1s', max_staleness: '3h' } })
-      const token = scene.mint({ jti: 'doomed', exp: Math.floor(Date.now() / 1000) + 3600 })
-      const { socket, opened, closed } = connectWebSocket(scene.port, '/ws/echo', token)
-      await opened
-      socket.send('hello')
-      assert.equal((await nextMessage(socket)).toString(), 'hello')
-      await end(scene)
+  test(`createStreams() closes a WebSocket with 1008 on both sides when its token is no longer good: ${why}`, async () => {
+    await using service = await openEchoService(false)
+    await using scene = await openScene(service.port, { blacklist: { poll_interval: '1s', max_staleness: '3h' } })
+    const token = scene.mint({ jti: 'doomed', exp: Math.floor(Date.now() / 1000) + 3600 })
+    const { socket, opened, closed } = connectWebSocket(scene.port, '/ws/echo', token)
+    await opened
+    socket.send('hello')
+    assert.equal((await nextMessage(socket)).toString(), 'hello')
+    await end(scene)
 
-      assert.equal(await closed, 1008)
-      await until(() => service.closed.length === 1, 'the service to be told')
-      assert.deepEqual(service.closed, [1008])
-      await until(() => scene.lines('/ws/echo').length === 1, 'the line')
-      assert.deepEqual(reasonsOf(scene, '/ws/echo'), [why])
-      assert.equal(scene.count(`postern_streams_ended_total{kind="upgrade",reason="${why}"}`), 1)
-      assert.equal(scene.count('postern_streams_open{kind="upgrade"}'), 0)
-    },
-  )
+    assert.equal(await closed, 1008)
+    await until(() => service.closed.length === 1, 'the service to be told')
+    assert.deepEqual(service.closed, [1008])
+    await until(() => scene.lines('/ws/echo').length === 1, 'the line')
+    assert.deepEqual(reasonsOf(scene, '/ws/echo'), [why])
+    assert.equal(scene.count(`postern_streams_ended_total{kind="upgrade",reason="${why}"}`), 1)
+    assert.equal(scene.count('postern_streams_open{kind="upgrade"}'), 0)
+  })
 }
 
-test('createStreams() leaves alone whose token is still good, and who needs none', patience, async () => {
+test('createStreams() leaves alone whose token is still good, and who needs none', async () => {
   await using service = await openEchoService(false)
   await using scene = await openScene(service.port)
   const good = connectWebSocket(scene.port, '/ws/echo', scene.mint({ jti: 'good' }))
@@ -85,7 +79,7 @@ test('createStreams() leaves alone whose token is still good, and who needs none
   open.socket.terminate()
 })
 
-test('createStreams() lets a stream go on for stream_grace, and no longer', patience, async () => {
+test('createStreams() lets a stream go on for stream_grace, and no longer', async () => {
   await using service = await openEchoService(false)
   await using scene = await openScene(service.port, {
     stream_grace: '10m',
@@ -102,7 +96,7 @@ test('createStreams() lets a stream go on for stream_grace, and no longer', pati
   assert.equal(await closed, 1008)
 })
 
-test('createStreams() puts the close frame between two frames, never into one', patience, async () => {
+test('createStreams() puts the close frame between two frames, never into one', async () => {
   let atUpstream = Buffer.alloc(0)
   await using upstream = await openRawUpstream((socket) => {
     socket.allowHalfOpen = true
@@ -135,30 +129,26 @@ test('createStreams() puts the close frame between two frames, never into one', 
   assert.equal(body(), '82080102030405060708880203f0')
 })
 
-test(
-  'createStreams() ends a WebSocket whose peers do not close, or never end their frame, a second later',
-  patience,
-  async () => {
-    await using upstream = await openRawUpstream((socket) => {
-      socket.allowHalfOpen = true
-      socket.once('data', () => {
-        socket.write('HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n')
-        socket.write(Buffer.from('827f0000ffffffffffff', 'hex'))
-      })
+test('createStreams() ends a WebSocket whose peers do not close, or never end their frame, a second later', async () => {
+  await using upstream = await openRawUpstream((socket) => {
+    socket.allowHalfOpen = true
+    socket.once('data', () => {
+      socket.write('HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n')
+      socket.write(Buffer.from('827f0000ffffffffffff', 'hex'))
     })
-    await using scene = await openScene(upstream.port)
-    const head = get('/ws/raw', scene.mint({ jti: 'doomed' }))
-    const client = read(scene.port, head.replace('\r\n\r\n', '\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n'))
-    await until(() => client.text().includes('101'), 'the answer')
-    scene.revoke('doomed')
-    await client.ended
+  })
+  await using scene = await openScene(upstream.port)
+  const head = get('/ws/raw', scene.mint({ jti: 'doomed' }))
+  const client = read(scene.port, head.replace('\r\n\r\n', '\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n'))
+  await until(() => client.text().includes('101'), 'the answer')
+  scene.revoke('doomed')
+  await client.ended
 
-    await until(() => scene.lines('/ws/raw').length === 1, 'the line')
-    assert.deepEqual(reasonsOf(scene, '/ws/raw'), ['token_revoked'])
-  },
-)
+  await until(() => scene.lines('/ws/raw').length === 1, 'the line')
+  assert.deepEqual(reasonsOf(scene, '/ws/raw'), ['token_revoked'])
+})
 
-test('createStreams() cuts a protocol that is none of ours', patience, async () => {
+test('createStreams() cuts a protocol that is none of ours', async () => {
   await using upstream = await openRawUpstream((socket) => {
     socket.once('data', () => {
       socket.write('HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n')
@@ -175,34 +165,30 @@ test('createStreams() cuts a protocol that is none of ours', patience, async () 
 })
 
 for (const type of ['text/event-stream; charset=utf-8', 'Text/Event-Stream', 'application/grpc+proto']) {
-  test(
-    `createStreams() cuts an answer of the type ${type} when its token is revoked, and not as if it were whole`,
-    patience,
-    async () => {
-      const answers: ServerResponse[] = []
-      await using upstream = await openUpstream((_request, response) => {
-        answers.push(response)
-        response.writeHead(200, { 'content-type': type })
-        response.write('data: 1\n\n')
-      })
-      await using scene = await openScene(upstream.port)
-      const client = read(scene.port, get('/plain/events', scene.mint({ jti: 'doomed' })))
-      await until(() => client.text().includes('data: 1'), 'the first event')
-      const kind = type.startsWith('application') ? 'grpc' : 'event_stream'
-      assert.equal(scene.count(`postern_streams_open{kind="${kind}"}`), 1)
-      scene.revoke('doomed')
-      await client.ended
+  test(`createStreams() cuts an answer of the type ${type} when its token is revoked, and not as if it were whole`, async () => {
+    const answers: ServerResponse[] = []
+    await using upstream = await openUpstream((_request, response) => {
+      answers.push(response)
+      response.writeHead(200, { 'content-type': type })
+      response.write('data: 1\n\n')
+    })
+    await using scene = await openScene(upstream.port)
+    const client = read(scene.port, get('/plain/events', scene.mint({ jti: 'doomed' })))
+    await until(() => client.text().includes('data: 1'), 'the first event')
+    const kind = type.startsWith('application') ? 'grpc' : 'event_stream'
+    assert.equal(scene.count(`postern_streams_open{kind="${kind}"}`), 1)
+    scene.revoke('doomed')
+    await client.ended
 
-      assert.doesNotMatch(client.text(), /\r\n0\r\n/)
-      await until(() => answers[0]?.destroyed === true, 'the upstream to be let go')
-      await until(() => scene.lines('/plain/events').length === 1, 'the line')
-      assert.deepEqual(reasonsOf(scene, '/plain/events'), ['token_revoked'])
-      assert.equal(scene.count(`postern_streams_ended_total{kind="${kind}",reason="token_revoked"}`), 1)
-    },
-  )
+    assert.doesNotMatch(client.text(), /\r\n0\r\n/)
+    await until(() => answers[0]?.destroyed === true, 'the upstream to be let go')
+    await until(() => scene.lines('/plain/events').length === 1, 'the line')
+    assert.deepEqual(reasonsOf(scene, '/plain/events'), ['token_revoked'])
+    assert.equal(scene.count(`postern_streams_ended_total{kind="${kind}",reason="token_revoked"}`), 1)
+  })
 }
 
-test('createStreams() answers a gRPC call that has no answer yet with the denial', patience, async () => {
+test('createStreams() answers a gRPC call that has no answer yet with the denial', async () => {
   await using upstream = await openUpstream((request) => void request.resume())
   await using scene = await openScene(upstream.port)
   const client = read(
@@ -218,32 +204,28 @@ test('createStreams() answers a gRPC call that has no answer yet with the denial
   assert.match(client.text(), /"reason":"token_revoked"/)
 })
 
-test(
-  'createStreams() lets an ordinary answer finish, however long it takes after the revocation',
-  patience,
-  async () => {
-    let going: ServerResponse | undefined
-    await using upstream = await openUpstream((_request, response) => {
-      response.writeHead(200, { 'content-type': 'text/plain', 'content-length': '9' })
-      response.write('begi')
-      going = response
-    })
-    await using scene = await openScene(upstream.port)
-    const token = scene.mint({ jti: 'doomed' })
-    const client = read(scene.port, get('/plain/download', token))
-    await until(() => client.text().endsWith('begi'), 'the beginning')
-    scene.revoke('doomed')
-    await sleep(2500)
-    going?.end('nning')
-    await until(() => client.text().endsWith('beginning'), 'the end')
-    // Of what was revoked there is no doubt.
-    client.socket.write(get('/plain/second', token))
-    await until(() => client.text().includes('"reason":"token_revoked"'), 'the denial of the next request')
-    client.socket.destroy()
-  },
-)
+test('createStreams() lets an ordinary answer finish, however long it takes after the revocation', async () => {
+  let going: ServerResponse | undefined
+  await using upstream = await openUpstream((_request, response) => {
+    response.writeHead(200, { 'content-type': 'text/plain', 'content-length': '9' })
+    response.write('begi')
+    going = response
+  })
+  await using scene = await openScene(upstream.port)
+  const token = scene.mint({ jti: 'doomed' })
+  const client = read(scene.port, get('/plain/download', token))
+  await until(() => client.text().endsWith('begi'), 'the beginning')
+  scene.revoke('doomed')
+  await sleep(2500)
+  going?.end('nning')
+  await until(() => client.text().endsWith('beginning'), 'the end')
+  // Of what was revoked there is no doubt.
+  client.socket.write(get('/plain/second', token))
+  await until(() => client.text().includes('"reason":"token_revoked"'), 'the denial of the next request')
+  client.socket.destroy()
+})
 
-test('createForwarder() passes a body on as it comes, little by little', patience, async () => {
+test('createForwarder() passes a body on as it comes, little by little', async () => {
   let received = ''
   await using upstream = await openUpstream((request, response) => {
     request.on('data', (chunk) => {
@@ -268,7 +250,7 @@ test('createForwarder() passes a body on as it comes, little by little', patienc
   assert.equal(received, 'ab')
 })
 
-test('DataPlane.drain() says goodbye to WebSockets that are left at its end', patience, async () => {
+test('DataPlane.drain() says goodbye to WebSockets that are left at its end', async () => {
   await using service = await openEchoService(false)
   await using scene = await openScene(service.port)
   const { opened, closed } = connectWebSocket(scene.port, '/open/echo')

@@ -50,9 +50,9 @@ async function openTlsScene(handle: (socket: TLSSocket) => void) {
   }
 }
 
-const patience = { timeout: 15_000, skip: skipWithoutOpenssl }
+const tls = { skip: skipWithoutOpenssl }
 
-test('createForwarder() switches to WebSocket under TLS on both sides, and closes it with 1008', patience, async () => {
+test('createForwarder() switches to WebSocket under TLS on both sides, and closes it with 1008', tls, async () => {
   const echo = new WebSocketServer({ noServer: true })
   const closed: number[] = []
   await using it = await openTlsScene((socket) => {
@@ -92,7 +92,7 @@ test('createForwarder() switches to WebSocket under TLS on both sides, and close
 for (const first of ['client', 'upstream'] as const) {
   test(
     `createForwarder() lets a side speak on after the other has ended, under TLS: the ${first} first`,
-    patience,
+    tls,
     async () => {
       const there = Promise.withResolvers<TLSSocket>()
       const heard = { client: '', upstream: '' }

@@ -35,7 +35,7 @@ const program = `
   process.stdout.write(String(heap() - before))
 `
 
-test('readFieldLines() holds no more the longer somebody tries to have it remember', { timeout: 60_000 }, async () => {
+test('readFieldLines() holds no more the longer somebody tries to have it remember', async () => {
   const { stdout } = await execute(process.execPath, ['--expose-gc', '--input-type=module', '-e', program])
 
   assert.ok(Number(stdout) < room, `${stdout} bytes more`)
@@ -81,7 +81,7 @@ const keeper = `
   process.stdout.write(JSON.stringify({ held, known: told.filter(Boolean).length }))
 `
 
-test('what is remembered of heads keeps nothing else of them', { timeout: 60_000 }, async () => {
+test('what is remembered of heads keeps nothing else of them', async () => {
   const directory = mkdtempSync(join(tmpdir(), 'postern-heap-'))
   try {
     const args = ['--expose-gc', '--input-type=module', '-e', keeper, join(directory, 'a.heapsnapshot')]

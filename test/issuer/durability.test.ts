@@ -131,9 +131,7 @@ async function crashLoop(kills: number): Promise<Ledger> {
   return ledger
 }
 
-test('kill -9 at 50 random moments while revoking loses no acknowledged revocation', {
-  timeout: 120_000,
-}, async (t) => {
+test('kill -9 at 50 random moments while revoking loses no acknowledged revocation', async (t) => {
   // Two stores at once, as the time goes into starting processes.
   const ledgers = await Promise.all([crashLoop(25), crashLoop(25)])
 
@@ -203,14 +201,12 @@ const missing = spawnSync('strace', ['-V']).error !== undefined && process.env['
 
 test('/revoke: strace shows the log flushed between the reading of each request and the writing of its 200', {
   skip: missing,
-  timeout: 60_000,
 }, async () => {
   assert.deepEqual(await trace('full'), { seen: count, unflushed: 0 })
 })
 
 test('/revoke: the same look at a store with synchronous=OFF finds every flush missing, so it can fail', {
   skip: missing,
-  timeout: 60_000,
 }, async () => {
   assert.deepEqual(await trace('off'), { seen: count, unflushed: count })
 })

@@ -19,7 +19,6 @@ const growthMib = 1.5
 for (const [kind, count] of Object.entries(counts) as [Attack, number][]) // the keys are the table's
   test(`under ${count} ${kind} the others are answered, and then descriptors, connections and memory are as before`, {
     skip: missing,
-    timeout: 120_000,
   }, async (t) => {
     await using scene = await openHostileScene({
       limits: { head_timeout: '1s', request_timeout: '1s' },

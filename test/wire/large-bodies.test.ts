@@ -136,7 +136,6 @@ for (const { title, secured } of [
   { title: ' under TLS', secured: true },
 ])
   test(`large bodies of many clients${title}, quick and slow, whole and broken off, come back each to its own byte for byte`, {
-    timeout: 60_000,
     skip: secured && skipWithoutOpenssl,
   }, async (t) => {
     const seed = seedOfRun()
