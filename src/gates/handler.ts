@@ -178,13 +178,14 @@ export function createHandler(client: AnswerSink, peer: Peer, deps: HandlerDeps)
   function forward(handled: Handled, allow: Allow): void {
     const { head, isGrpc, request: allowed, served } = handled
     if (head === undefined || allowed === undefined) throw new TypeError('Cannot forward: the request was not read')
-    const { lines, framing, expectsContinue } = head
+    const { lines, framing, expectsContinue, neverIndexed } = head
     forwarder.forward(
       {
         request: allowed,
         lines,
         framing,
         expectsContinue,
+        neverIndexed,
         upgrade: upgradeOf(head, allow.rule),
         isGrpc,
       },

@@ -118,6 +118,11 @@ export function openExchange(
     // The first line is Host, which is :authority here.
     fields.push(...lines.slice(2), ...(identity?.lines ?? []), 'te', 'trailers')
     if (typeof sent === 'number') fields.push('content-length', String(sent))
+    if (request.neverIndexed !== undefined) {
+      // One table of compression is for all who share the session.
+      const { sensitiveHeaders } = process.getBuiltinModule('node:http2')
+      Object.assign(fields, { [sensitiveHeaders]: request.neverIndexed })
+    }
     return session.request(fields, { endStream: hasUploaded, waitForTrailers: !hasUploaded && sent === 'chunked' })
   }
 

@@ -63,7 +63,7 @@ export function serveHttp2(
 ): Http2Connection {
   const { clock, deadlines } = deps
   // First needed here: most sidecars never load it.
-  const { performServerHandshake } = process.getBuiltinModule('node:http2')
+  const { performServerHandshake, sensitiveHeaders } = process.getBuiltinModule('node:http2')
   // In HTTP/2 nobody closes one side to go on listening.
   socket.allowHalfOpen = false
   const session = performServerHandshake(socket, sessionOptions(limits))
@@ -83,7 +83,9 @@ export function serveHttp2(
 
   deadlines.watch(deadline)
   deadline.atMs = (acceptedMs ?? deadlines.nowMs()) + limits.headMs
-  session.on('stream', (stream, _headers, _flags, fields) => begin(stream, fields))
+  session.on('stream', (stream, headers, _flags, fields) =>
+    begin(stream, fields, Reflect.get(headers, sensitiveHeaders)),
+  )
   session.once('remoteSettings', () => {
     hasGreeted = true
     rest()
@@ -98,7 +100,7 @@ export function serveHttp2(
     inFlight: () => handlers.all().filter((handler) => handler.isBusy()).length,
   }
 
-  function begin(stream: ServerHttp2Stream, fields: readonly string[]): void {
+  function begin(stream: ServerHttp2Stream, fields: readonly string[], neverIndexed?: readonly string[]): void {
     stream.on('error', () => {}) // told by its closing
     outlive(stream)
     if (isDoomed) return
@@ -128,7 +130,7 @@ export function serveHttp2(
       handlers.add(made)
       return { ...made.events, closed: (isSpoiled) => over(made, isSpoiled) }
     })
-    if (head.kind === 'head') handler?.request(head)
+    if (head.kind === 'head') handler?.request({ ...head, neverIndexed })
     else handler?.refused(head, fields)
   }
 

@@ -33,6 +33,8 @@ export type Forwarded = {
   readonly expectsContinue: boolean
   /** The one protocol it may switch to, lower-case. */
   readonly upgrade: string | undefined
+  /** Of its head. */
+  readonly neverIndexed: readonly string[] | undefined
   /** Whether it is to be refused in gRPC's words. */
   readonly isGrpc: boolean
 }
@@ -167,6 +169,7 @@ export function createForwarder(sink: AnswerSink, upstream: Upstream, streams: P
         lines: told.lines,
         identity: told.identity,
         framing,
+        neverIndexed: forwarded.neverIndexed,
         upgrade,
         repeatable: !hasBody && idempotent.has(request.method),
       },

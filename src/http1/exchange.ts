@@ -111,6 +111,8 @@ export type UpstreamRequest = {
   /** Lines that follow those, and their text as HTTP/1.1 has it: each ends in CR LF. */
   readonly identity?: { readonly lines: readonly string[]; readonly text: string } | undefined
   readonly framing: Framing
+  /** As of a request's head: who passes these on must not have them remembered either. */
+  readonly neverIndexed?: readonly string[] | undefined
   /** The protocol to switch to, where the rule lets that pass. */
   readonly upgrade: string | undefined
   /** Whether it may be sent a second time (RFC 9110 §9.2.2), and has no body. */

@@ -30,6 +30,8 @@ export type RequestHead = {
   readonly expectsContinue: boolean
   /** The protocols it offers to switch to, lower-case; undefined where it offers none, or has a body. */
   readonly upgrade: string | undefined
+  /** Names of fields that no compression is to remember (RFC 7541 §6.2.3), lower-case; HTTP/1.1 knows none. */
+  readonly neverIndexed?: readonly string[] | undefined
   /** Bytes of the head, its empty line included. */
   readonly bytes: number
 }

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import type { ServerHttp2Session, ServerHttp2Stream, ServerOptions } from 'node:http2'
-import { connect as connectSession, createServer } from 'node:http2'
+import { connect as connectSession, createServer, sensitiveHeaders } from 'node:http2'
 import type { AddressInfo, Socket } from 'node:net'
 import { connect } from 'node:net'
 import { text } from 'node:stream/consumers'
@@ -615,6 +615,30 @@ test('createHttp2Upstream() ends a request that has a length with its last byte,
 })
 
 const data = (stream: number, text: string, flag: number = flags.endStream) => frame('data', flag, stream, text)
+
+test('createHttp2Upstream() has nothing remembered that the client will not have remembered', async () => {
+  const seen: (readonly string[] | undefined)[] = []
+  const server = createServer()
+  server.on('stream', (stream: ServerHttp2Stream, fields) => {
+    seen.push(Reflect.get(fields, sensitiveHeaders))
+    stream.respond({ ':status': 204 }, { endStream: true })
+  })
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const { port } = server.address() as AddressInfo // it listens on a port
+  await using door = await openDoorTo(port)
+  const session = connectSession(`http://127.0.0.1:${door.door.port}`)
+
+  for (const secret of [['x-api-key'], []]) {
+    const stream = session.request({ ':path': '/a', 'x-api-key': 'secret', 'x-a': 'b', [sensitiveHeaders]: secret })
+    stream.resume()
+    await once(stream, 'close')
+  }
+
+  assert.deepEqual(seen, [['x-api-key'], []])
+  session.destroy()
+  server.close()
+})
 
 test('createHttp2Upstream() sends a head of more than 64 KiB on the session that others are on', async () => {
   const server = createServer({ settings: { maxHeaderListSize: 1_000_000 } })
