@@ -2,6 +2,7 @@
 import type { Http2Session, Http2Stream } from 'node:http2'
 import type { Socket } from 'node:net'
 import { http2Codes } from './http2-codes.ts'
+import { freeBeforeSession, freeStreamsFirst } from './http2-lifetime.ts'
 
 /**
  * What a head may have at most on its way out (`maxSendHeaderBlockLength`), in bytes: more than all limits together let
@@ -20,6 +21,7 @@ const protocolError = -505
  */
 export function closeNow(stream: Http2Stream, code: number): void {
   if (stream.closed || stream.destroyed) return
+  freeBeforeSession(stream)
   stream.close(code)
   if (code !== http2Codes.NO_ERROR) stream.destroy()
 }
@@ -28,12 +30,12 @@ export function closeNow(stream: Http2Stream, code: number): void {
  * Has a session survive a message that is longer than its `content-length`, or has a body where there can be none.
  * nghttp2 resets the stream of such a message, and tells node, which takes that for the end of the session as it does an
  * error of the connection. The two are told apart by what follows: a stream that was reset, in the same turn of the event
- * loop. Without one the session ends with its socket: ended by node so late, half a head being in it, it could abort the
- * process (`current_nghttp2_memory_`).
+ * loop. Without one the session ends with its socket.
  *
  * @returns To be called with each stream of the session.
  */
 export function outliveStreamErrors(session: Http2Session, socket: Socket): (stream: Http2Stream) => void {
+  const follow = freeStreamsFirst(session, socket)
   const destroy = session.destroy.bind(session)
   let errors = 0
   // Named first, as in `http2-exchange.ts`, and why.
@@ -50,6 +52,7 @@ export function outliveStreamErrors(session: Http2Session, socket: Socket): (str
   }
   session.destroy = destroyUnlessSpared
   return (stream) => {
+    follow(stream)
     stream.once('close', () => {
       if (stream.rstCode === http2Codes.PROTOCOL_ERROR && errors > 0) errors -= 1
     })

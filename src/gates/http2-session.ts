@@ -8,7 +8,6 @@ import type { LostRequest, OpenSocket } from '../http1/upstream-connection.ts'
 import { http2Codes } from './http2-codes.ts'
 import { maxHeadBytes, outliveStreamErrors } from './http2-errors.ts'
 import { openExchange } from './http2-exchange.ts'
-import { freeStreamsFirst } from './http2-lifetime.ts'
 
 /** What a session tells its pool. */
 export type SessionEvents = {
@@ -120,7 +119,6 @@ export function createUpstreamSession(
     const { connect } = process.getBuiltinModule('node:http2')
     const opened = connect(`${scheme}://upstream`, { ...sessionOptions(limits), createConnection: () => socket })
     session = opened
-    freeStreamsFirst(opened, socket)
     outlive = outliveStreamErrors(opened, socket)
     opened.on('remoteSettings', ({ maxConcurrentStreams }) => {
       allowed = Math.min(maxConcurrentStreams ?? mostStreams, mostStreams)

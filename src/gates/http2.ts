@@ -11,7 +11,6 @@ import { createHandler } from './handler.ts'
 import { http2Codes } from './http2-codes.ts'
 import { maxHeadBytes, outliveStreamErrors } from './http2-errors.ts'
 import { readRequestFields } from './http2-fields.ts'
-import { freeStreamsFirst } from './http2-lifetime.ts'
 import { serveStream } from './http2-stream.ts'
 
 /** Who the client is, and what it may cost. */
@@ -67,7 +66,6 @@ export function serveHttp2(
   // In HTTP/2 nobody closes one side to go on listening.
   socket.allowHalfOpen = false
   const session = performServerHandshake(socket, sessionOptions(limits))
-  freeStreamsFirst(session, socket)
   const outlive = outliveStreamErrors(session, socket)
   const handlers = createBag<Handler>()
   const deadline: Deadline = { atMs: Number.POSITIVE_INFINITY, expire }

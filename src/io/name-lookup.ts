@@ -36,11 +36,12 @@ export function createNameLookup(ask: Ask): LookupFunction {
 
   function begin(key: string, name: string, options: LookupOptions, first: Answer): void {
     const waiting = [first]
-    underWay.set(key, waiting)
     ask(name, { ...options, all: true }, (error, found) => {
       underWay.delete(key)
       for (const answer of waiting) answer(error, found)
     })
+    // Behind it: what it will not look up, it throws at once, and it answers later.
+    underWay.set(key, waiting)
   }
 }
 

@@ -1,24 +1,29 @@
 // Streams that end with half a head, and what node frees first: where it is the session, the process aborts, and this file
 // with it.
 import assert from 'node:assert/strict'
+import { connect as connectSession } from 'node:http2'
 import type { Socket } from 'node:net'
 import { connect } from 'node:net'
 import { test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { setFlagsFromString } from 'node:v8'
+import { queryObjects, setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 import { createHttp2Upstream } from '../../src/gates/http2-upstream.ts'
 import { poolLimits, upstreamOptions } from '../../src/gates/options.ts'
 import { createSocketOpener } from '../../src/http1/upstream-socket.ts'
+import type { FrameClient } from '../support/h2-frames.ts'
 import {
+  codes,
   connectFrames,
   encodeFields,
   flags,
   frame,
   headers,
   requestFields,
+  reset,
   windowUpdate,
 } from '../support/h2-frames.ts'
+import type { Door } from './door.ts'
 import { openDoor, openRawUpstream, openUpstream } from './door.ts'
 import { until } from './http2-pair.ts'
 
@@ -125,26 +130,78 @@ test('freeStreamsFirst() has a stream freed before its session though an upload 
   assert.match(answer, /"reason":"upstream_reset"/)
 })
 
+const endings = [
+  {
+    by: 'its client leaves',
+    end: async ({ client }: Stuck) => void client.socket.resetAndDestroy(),
+  },
+  {
+    by: 'its time to be written is over, and then its client leaves',
+    async end({ client, door }: Stuck) {
+      await until(() => door.exchanges.length === 1, 'the answer to be given up')
+      await sleep(1500)
+      client.socket.resetAndDestroy()
+    },
+  },
+  {
+    by: 'its client takes too many requests back',
+    async end({ client }: Stuck) {
+      const taken = Array.from({ length: 120 }, (_, at) => 2 * at + 3)
+      const floods = taken.map((at) => Buffer.concat([headers(at, requestFields('/slow')), reset(at, codes.cancel)]))
+      client.send(...floods.slice(0, 60))
+      await sleep(100)
+      client.send(...floods.slice(60), half(flags.endStream))
+    },
+  },
+] as const
+
+/** A client that takes nothing of a large answer. */
+type Stuck = { readonly client: FrameClient; readonly door: Door }
+
 /** What is held here is held by nobody once it is over. */
-async function breakDownload(): Promise<number> {
-  await using upstream = await openUpstream((_, response) => void response.end(Buffer.alloc(16_000_000)))
-  await using door = await openDoor(upstream.port)
+async function breakDownload(end: (stuck: Stuck) => Promise<void>): Promise<void> {
+  await using upstream = await openUpstream((request, response) => {
+    request.on('error', () => {})
+    if (request.url === '/a') response.end(Buffer.alloc(16_000_000))
+  })
+  await using door = await openDoor(upstream.port, undefined, { limits: { writeMs: 1000 } })
   const client = connectFrames(door.door.port, anySize)
   client.send(windowUpdate(0, 0x7f00_0000), headers(1, requestFields('/a', [], 'POST'), false))
   await client.frame(({ type }) => type === 'data')
   client.socket.pause()
   await sleep(300)
 
-  client.send(half(flags.endStream))
+  if (end !== endings[2].end) client.send(half(flags.endStream))
   await sleep(50)
-  client.socket.resetAndDestroy()
+  await end({ client, door })
   await until(() => door.door.connections() === 0, 'the connection to be gone')
-  return door.exchanges.length
+  client[Symbol.dispose]()
 }
 
-test('freeStreamsFirst() has a stream freed before its session though a download is stuck in its socket, with half of its trailers', async () => {
-  const told = await breakDownload()
+for (const { by, end } of endings) {
+  test(`freeStreamsFirst() has a stream freed before its session though a download is stuck in its socket, with half of its trailers, and ${by}`, async () => {
+    await breakDownload(end)
+    await collect()
+  })
+}
+
+test('freeStreamsFirst() holds nothing of a session that is over', async () => {
+  const probe = connectSession('http://127.0.0.1:1').on('error', () => {})
+  // Of clients and of servers.
+  const sessions: unknown = Object.getPrototypeOf(probe.constructor)
+  assert.ok(typeof sessions === 'function')
+  await using upstream = await openUpstream((_, response) => void response.end('ok'))
+  await using door = await openDoor(upstream.port)
+  await collect()
+  const before = queryObjects(sessions, { format: 'count' })
+
+  for (let at = 0; at < 20; at += 1) {
+    using client = connectFrames(door.door.port)
+    client.send(headers(1, requestFields('/a')))
+    await client.stream(1)
+  }
+  await until(() => door.door.connections() === 0, 'the connections to be gone')
   await collect()
 
-  assert.equal(told, 1)
+  assert.equal(queryObjects(sessions, { format: 'count' }), before)
 })
