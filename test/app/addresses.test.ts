@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict'
+import { readdirSync, readFileSync } from 'node:fs'
 import { test } from 'node:test'
 import { createAddresses } from '../../src/app/addresses.ts'
 import { createTestDeadlines } from '../support/deadlines.ts'
+import { startGatewayProcess } from '../support/gateway-process.ts'
 
 /** Addresses of a name that a test answers for. */
 function createNamed(first?: readonly string[]) {
@@ -170,4 +172,18 @@ test('createAddresses() takes 256 addresses and no more', async () => {
   await settle()
 
   assert.equal(named.list().length, 256)
+})
+
+test('a gateway has threads for eight names at a time: libuv gives them half of what there are', {
+  skip: process.platform !== 'linux' && 'only Linux shows its threads',
+}, async () => {
+  await using gateway = await startGatewayProcess({
+    upstream: { url: 'http://127.0.0.1:1' },
+    rules: [{ match: { path: '/' }, public: true }],
+  })
+  await gateway.ready()
+
+  const threads = `/proc/${gateway.pid}/task`
+  const names = readdirSync(threads).map((id) => readFileSync(`${threads}/${id}/comm`, 'latin1').trim())
+  assert.equal(names.filter((name) => name === 'libuv-worker').length, 16)
 })
