@@ -143,8 +143,8 @@ function parseHead(text: string, end: number, method: string, limits: ResponseLi
   if (encoding !== undefined && (length !== undefined || isVersion10)) return 'malformed'
   const closes = options.includes('close') || (isVersion10 && !options.includes('keep-alive'))
   const framing = framingOf(status, method, encoding, length)
-  // Who declares a body with 204 may send it: late, it would be taken for the next answer.
-  const mayBeTrailed = status === 204 && (encoding !== undefined || (length ?? '0') !== '0')
+  // Some send to HEAD, and with 204, what their head declares: late, it would be taken for the next answer.
+  const mayBeTrailed = framing === 'none' && status !== 304 && (encoding !== undefined || (length ?? '0') !== '0')
   const head: ResponseHead = {
     kind: 'head',
     status,

@@ -10,6 +10,7 @@ import { giveBack } from './lent-reads.ts'
 import type { UpstreamLimits } from './limits.ts'
 import { createMessageWriter } from './message-writer.ts'
 import type { Framing } from './request-head.ts'
+import { reset } from './reset.ts'
 import type { ResponseHead } from './response-head.ts'
 import { readResponseHead } from './response-head.ts'
 import { probeMs } from './tunnel.ts'
@@ -276,7 +277,8 @@ export function createUpstreamConnection(
     // An answer before the end of the request: what is left of that would be read as another.
     if (!keepsAlive || !hasUploaded || isDeaf) {
       state = 'closed'
-      leave()
+      // By a reset where nothing can be lost to it, as behind every HEAD: ended by us it would hold its port for a minute.
+      leave(framing === 'none' && hasUploaded)
     } else {
       resume()
       state = 'idle'
@@ -357,10 +359,11 @@ export function createUpstreamConnection(
     leave()
   }
 
-  function leave(): void {
+  function leave(byReset = false): void {
     deadlines.unwatch(deadline)
     held = undefined
-    socket.destroy()
+    if (byReset) reset(socket)
+    else socket.destroy()
     pool.closed(why)
   }
 

@@ -199,6 +199,26 @@ test('createUpstreamConnection() has the system ask whether an upstream that has
   await until(() => timerOf(accepted.socket) === 2, 'the timer')
 })
 
+test('createUpstreamConnection() resets what has answered HEAD with a length: its body may come late, and would be the next answer', async () => {
+  let code: string | undefined
+  await using peer = await openPeer(({ socket }) => {
+    socket.on('error', (error: NodeJS.ErrnoException) => {
+      code = error.code
+    })
+    return ok
+  })
+  using pool = openPool([peer.endpoint])
+  const first = ask(pool, { method: 'HEAD' })
+  assert.equal(await first.outcome, 'end')
+
+  const next = ask(pool)
+
+  assert.equal(await next.outcome, 'end')
+  assert.equal(next.body(), 'ok')
+  assert.equal(peer.accepted.length, 2)
+  await until(() => code === 'ECONNRESET', 'the reset')
+})
+
 test('createUpstreamConnection() passes bytes both ways after a 101 that was asked for, and is used no more', async () => {
   await using peer = await openPeer((_, request) => (request === 1 ? `${switching}hello` : ok))
   using pool = openPool([peer.endpoint])
