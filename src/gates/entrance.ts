@@ -44,7 +44,7 @@ export type Entered = {
   readonly peer: Peer
   /** By ALPN; undefined where nobody asked. */
   readonly protocol: string | undefined
-  /** Monotonic milliseconds; undefined where it is now. */
+  /** As `Deadlines.nowMs` counts; undefined where it is now. */
   readonly acceptedMs: number | undefined
 }
 

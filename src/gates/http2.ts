@@ -17,7 +17,7 @@ import { serveStream } from './http2-stream.ts'
 export type Http2Options = {
   readonly limits: ServerLimits
   readonly peer: Peer
-  /** Since when its time for a beginning runs, monotonic milliseconds; undefined: since now. */
+  /** Since when its time for a beginning runs, as `Deadlines.nowMs` counts; undefined: since now. */
   readonly acceptedMs: number | undefined
   /** No request has come in time; the session ends. */
   readonly late: () => void

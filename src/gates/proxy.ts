@@ -250,7 +250,7 @@ export function createForwarder(sink: AnswerSink, upstream: Upstream, streams: P
     else breakOff(denial, undefined)
   }
 
-  /** Whether there is still room for a denial: what has left cannot be taken back, only cut off. */
+  /** Takes back what has begun, and tells whether there is room for a denial now: what has left can only be cut off. */
   function canRefuse(): boolean {
     return status === 0 || sink.takeBack()
   }

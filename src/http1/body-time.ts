@@ -10,7 +10,7 @@ export type BodyTime = {
   readonly took: (bytes: number) => void
   /** It is read again after a pause. */
   readonly resumed: () => void
-  /** Until when it may come as it does (monotonic milliseconds): to be asked again then. */
+  /** Until when it may come as it does (as `nowMs` counts): to be asked again then. */
   readonly dueMs: () => number
   /**
    * Whether it has come too slowly, asked once its time has passed.

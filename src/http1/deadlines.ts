@@ -4,7 +4,7 @@ import { createBag } from '../base/bag.ts'
 
 /** Something that must have happened by a time. */
 export type Deadline = Bagged & {
-  /** Monotonic milliseconds; `Infinity` while nothing is waited for. Set by its owner, at any time. */
+  /** As `Deadlines.nowMs` counts, no other clock; `Infinity` while nothing is waited for. Set by its owner, at any time. */
   atMs: number
   /** Called once it has passed: never earlier, at most two intervals later, or a second more where thousands have passed. */
   readonly expire: () => void

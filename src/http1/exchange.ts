@@ -32,7 +32,11 @@ export type AnswerSink = {
    * @param last Trailers that say why, for a protocol that can end an answer without calling it whole.
    */
   readonly abort: (last?: readonly string[]) => void
-  /** Forgets the answer that was begun, for another one in its place. @returns Whether nothing of it had left, so that it could. */
+  /**
+   * Forgets the answer that was begun, for another one in its place.
+   *
+   * @returns False where some of it has left: then it can only be cut off.
+   */
   readonly takeBack: () => boolean
   /** Has the client told that this is the last answer on its connection. */
   readonly closeAfter: () => void

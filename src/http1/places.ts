@@ -20,7 +20,7 @@ export type Place<Held> = Held & {
   readonly endpoint: Endpoint
   /** Without an answer, in a row. */
   failures: number
-  /** Monotonic milliseconds until which it is left alone. */
+  /** Until when it is left alone, as `Deadlines.nowMs` counts. */
   restsUntilMs: number
 }
 
