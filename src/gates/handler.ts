@@ -66,8 +66,8 @@ export function createHandler(client: AnswerSink, peer: Peer, deps: HandlerDeps)
   // Whatever is answered, and by whom: scripts may read a denial, too.
   const sink: AnswerSink = {
     ...client,
-    begin: (status, reason, lines, framing) =>
-      client.begin(status, reason, cors === undefined ? lines : cors.answer(origin, lines), framing),
+    begin: (status, reason, lines, framing, neverIndexed) =>
+      client.begin(status, reason, cors === undefined ? lines : cors.answer(origin, lines), framing, neverIndexed),
   }
   const forwarder = createForwarder(sink, upstream, deps.streams)
   let current: Handled | undefined

@@ -7,7 +7,7 @@ import type { UpstreamLimits } from '../http1/limits.ts'
 import type { Framing } from '../http1/request-head.ts'
 import { http2Codes } from './http2-codes.ts'
 import { closeNow } from './http2-errors.ts'
-import { readAnswerFields, readTrailerFields, trailersOf } from './http2-fields.ts'
+import { markSecret, neverIndexed, readAnswerFields, readTrailerFields, trailersOf } from './http2-fields.ts'
 
 /** What a stream tells its session. */
 export type ExchangeEvents = {
@@ -80,7 +80,9 @@ export function openExchange(
     interim += 1
     if (interim > maxInterim) lose('reset')
   })
-  stream.on('response', (_headers, flags, fields) => beginAnswer(fields, (flags & endStream) !== 0))
+  stream.on('response', (headers, flags, fields) =>
+    beginAnswer(fields, (flags & endStream) !== 0, neverIndexed(headers)),
+  )
   stream.on('data', receive)
   stream.on('trailers', (_headers, _flags, fields) => {
     inTrailers = readTrailerFields(fields)
@@ -118,15 +120,13 @@ export function openExchange(
     // The first line is Host, which is :authority here.
     fields.push(...lines.slice(2), ...(identity?.lines ?? []), 'te', 'trailers')
     if (typeof sent === 'number') fields.push('content-length', String(sent))
-    if (request.neverIndexed !== undefined) {
-      // One table of compression is for all who share the session.
-      const { sensitiveHeaders } = process.getBuiltinModule('node:http2')
-      Object.assign(fields, { [sensitiveHeaders]: request.neverIndexed })
-    }
-    return session.request(fields, { endStream: hasUploaded, waitForTrailers: !hasUploaded && sent === 'chunked' })
+    return session.request(markSecret(fields, request.neverIndexed), {
+      endStream: hasUploaded,
+      waitForTrailers: !hasUploaded && sent === 'chunked',
+    })
   }
 
-  function beginAnswer(fields: readonly string[], hasEnded: boolean): void {
+  function beginAnswer(fields: readonly string[], hasEnded: boolean, secret: readonly string[] | undefined): void {
     if (isOver) return
     const head = readAnswerFields(fields, hasEnded, method, limits.response.fields)
     if (head === 'malformed') {
@@ -139,7 +139,7 @@ export function openExchange(
     if (!hasUploaded) opened()
     if (isOver) return
     told.answered()
-    listener.head(head)
+    listener.head(secret === undefined ? head : { ...head, neverIndexed: secret })
   }
 
   function receive(chunk: Buffer): void {

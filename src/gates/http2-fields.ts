@@ -202,6 +202,21 @@ export function readTrailerFields(fields: readonly string[]): readonly string[] 
   return bytes > trailerLimits.bytes || fields.length > trailerLimits.count * 2 ? 'malformed' : fields
 }
 
+/** Names of the fields that were marked as never to be indexed (RFC 7541 §6.2.3); undefined where none was. */
+export function neverIndexed(headers: object): readonly string[] | undefined {
+  const names: readonly string[] | undefined = Reflect.get(
+    headers,
+    process.getBuiltinModule('node:http2').sensitiveHeaders,
+  )
+  return names?.length === 0 ? undefined : names
+}
+
+/** Has node mark those fields so: one table of compression is for all who share a session. */
+export function markSecret<T extends readonly string[]>(fields: T, names: readonly string[] | undefined): T {
+  if (names === undefined) return fields
+  return Object.assign(fields, { [process.getBuiltinModule('node:http2').sensitiveHeaders]: names })
+}
+
 /** Lines as trailers go on the wire: by name, lower-case. */
 export function trailersOf(lines: readonly string[]): Record<string, string[]> {
   const trailers: Record<string, string[]> = Object.create(null) // a name may be any token, `__proto__` too

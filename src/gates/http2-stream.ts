@@ -9,7 +9,7 @@ import type { ServerLimits } from '../http1/limits.ts'
 import type { Framing } from '../http1/request-head.ts'
 import { http2Codes } from './http2-codes.ts'
 import { closeNow } from './http2-errors.ts'
-import { readTrailerFields, trailersOf } from './http2-fields.ts'
+import { markSecret, readTrailerFields, trailersOf } from './http2-fields.ts'
 
 /** What is known of a request when its stream begins to be served. */
 export type StreamRequest = {
@@ -72,8 +72,8 @@ export function serveStream(
     sendContinue() {
       if (isLive() && !hasResponded) stream.additionalHeaders({ ':status': 100 })
     },
-    begin(status, _reason, lines) {
-      head = [':status', String(status), ...(status === 205 ? withoutLength(lines) : lines)]
+    begin(status, _reason, lines, _framing, neverIndexed) {
+      head = markSecret([':status', String(status), ...(status === 205 ? withoutLength(lines) : lines)], neverIndexed)
       // Node sends none with these.
       if (status === 204 || status === 205 || status === 304) takesNoBody = true
     },

@@ -10,7 +10,7 @@ import type { Handler, HandlerDeps } from './handler.ts'
 import { createHandler } from './handler.ts'
 import { http2Codes } from './http2-codes.ts'
 import { maxHeadBytes, outliveStreamErrors } from './http2-errors.ts'
-import { readRequestFields } from './http2-fields.ts'
+import { neverIndexed, readRequestFields } from './http2-fields.ts'
 import { serveStream } from './http2-stream.ts'
 
 /** Who the client is, and what it may cost. */
@@ -62,7 +62,7 @@ export function serveHttp2(
 ): Http2Connection {
   const { clock, deadlines } = deps
   // First needed here: most sidecars never load it.
-  const { performServerHandshake, sensitiveHeaders } = process.getBuiltinModule('node:http2')
+  const { performServerHandshake } = process.getBuiltinModule('node:http2')
   // In HTTP/2 nobody closes one side to go on listening.
   socket.allowHalfOpen = false
   const session = performServerHandshake(socket, sessionOptions(limits))
@@ -81,9 +81,7 @@ export function serveHttp2(
 
   deadlines.watch(deadline)
   deadline.atMs = (acceptedMs ?? deadlines.nowMs()) + limits.headMs
-  session.on('stream', (stream, headers, _flags, fields) =>
-    begin(stream, fields, Reflect.get(headers, sensitiveHeaders)),
-  )
+  session.on('stream', (stream, headers, _flags, fields) => begin(stream, fields, neverIndexed(headers)))
   session.once('remoteSettings', () => {
     hasGreeted = true
     rest()
@@ -98,7 +96,7 @@ export function serveHttp2(
     inFlight: () => handlers.all().filter((handler) => handler.isBusy()).length,
   }
 
-  function begin(stream: ServerHttp2Stream, fields: readonly string[], neverIndexed?: readonly string[]): void {
+  function begin(stream: ServerHttp2Stream, fields: readonly string[], secret?: readonly string[]): void {
     stream.on('error', () => {}) // told by its closing
     outlive(stream)
     if (isDoomed) return
@@ -128,7 +126,7 @@ export function serveHttp2(
       handlers.add(made)
       return { ...made.events, closed: (isSpoiled) => over(made, isSpoiled) }
     })
-    if (head.kind === 'head') handler?.request({ ...head, neverIndexed })
+    if (head.kind === 'head') handler?.request(secret === undefined ? head : { ...head, neverIndexed: secret })
     else handler?.refused(head, fields)
   }
 

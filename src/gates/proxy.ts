@@ -177,7 +177,7 @@ export function createForwarder(sink: AnswerSink, upstream: Upstream, streams: P
     )
   }
 
-  function head({ status: found, reason, lines, framing, mediaType, isKnown }: AnswerHead): void {
+  function head({ status: found, reason, lines, framing, mediaType, isKnown, neverIndexed }: AnswerHead): void {
     status = found
     hasLength = typeof framing === 'number'
     // RFC 9931 §5: what the client may have sent after its head was meant for the other protocol.
@@ -186,7 +186,7 @@ export function createForwarder(sink: AnswerSink, upstream: Upstream, streams: P
     else if (isGrpcType(mediaType)) watch('grpc')
     const passed = headers?.backward(lines, isKnown) ?? []
     // RFC 9110 §8.6: a 204 has no length, whatever its head says.
-    sink.begin(found, reason, found === 204 ? withoutLength(passed) : passed, framing)
+    sink.begin(found, reason, found === 204 ? withoutLength(passed) : passed, framing, neverIndexed)
   }
 
   function switchTo(lines: readonly string[]): void {

@@ -13,8 +13,15 @@ export type AnswerSink = {
    *
    * @param lines Names and values alternating, without framing and `Connection`: those are the sink's.
    * @param framing Of the body that follows; `none` also where the head declares a length that is not sent (HEAD).
+   * @param neverIndexed As of the answer's head.
    */
-  readonly begin: (status: number, reason: string, lines: readonly string[], framing: Framing) => void
+  readonly begin: (
+    status: number,
+    reason: string,
+    lines: readonly string[],
+    framing: Framing,
+    neverIndexed?: readonly string[],
+  ) => void
   /**
    * Sends a part of the body; for the answer to a HEAD it is dropped, or it would be taken for the next answer.
    *
@@ -102,6 +109,8 @@ export type AnswerHead = {
   readonly mediaType: string
   /** Whether its lines are the very ones that were told before, none of which holds a secret. */
   readonly isKnown: boolean
+  /** As of a request's head: who passes these on must not have them remembered either. */
+  readonly neverIndexed?: readonly string[]
 }
 
 /** One request to an upstream. */

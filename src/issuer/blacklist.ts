@@ -24,8 +24,8 @@ export type Blacklist = {
   readonly add: (entry: NewEntry) => Promise<number>
   /** Whether a token with these claims, signed with this key, is revoked. */
   readonly covers: (claims: ReadonlyMap<string, Json>, kid: string | undefined) => boolean
-  /** Whether an `exp` has passed, or was so long ago that what was listed of it may be forgotten. */
-  readonly isPast: (exp: number) => boolean
+  /** Whether what was listed of a token with this `exp` may be forgotten, by a clock that has been set back since. */
+  readonly mayHaveForgotten: (exp: number) => boolean
   /**
    * Whether an `exp` is so long ago that nobody takes the token any more: not before the purge delay is over, as a
    * gateway's leeway, which is at most that long, still does.
@@ -47,7 +47,7 @@ export function createBlacklist(options: BlacklistOptions, { store, tables, cloc
   const purgeDelay = Math.ceil(options.purgeDelayMs / 1000)
   let next = Promise.withResolvers<void>()
   store.transaction(() => tables.keepEntriesFor(purgeDelay))
-  return { put, add, covers, isPast, isForgotten, nextEntry: () => next.promise, wake }
+  return { put, add, covers, mayHaveForgotten, isForgotten, nextEntry: () => next.promise, wake }
 
   function put(entry: NewEntry): number {
     const revoked_at = nowSeconds(clock)
@@ -88,8 +88,8 @@ export function createBlacklist(options: BlacklistOptions, { store, tables, cloc
     })
   }
 
-  function isPast(exp: number): boolean {
-    return exp <= nowSeconds(clock) || exp + purgeDelay <= store.horizon()
+  function mayHaveForgotten(exp: number): boolean {
+    return exp + purgeDelay <= store.horizon()
   }
 
   // Whatever was forgotten while the clock was ahead: a token that is taken now can be revoked.

@@ -41,10 +41,11 @@ export function createIntrospection(deps: IntrospectDeps): (request: HttpRequest
   function activeClaims(token: string, audience: string): ReadonlyMap<string, Json> | undefined {
     const known = tokens.read(token)
     if (known === undefined || !known.isAccess) return undefined
+    const now = nowSeconds(clock)
     const exp = known.claims.get('exp')
-    if (typeof exp !== 'number' || blacklist.isPast(exp)) return undefined
+    if (typeof exp !== 'number' || exp <= now || blacklist.mayHaveForgotten(exp)) return undefined
     const nbf = known.claims.get('nbf')
-    if (nbf !== undefined && !(typeof nbf === 'number' && nbf <= nowSeconds(clock))) return undefined
+    if (nbf !== undefined && !(typeof nbf === 'number' && nbf <= now)) return undefined
     const aud = known.claims.get('aud')
     if (aud !== audience && !(Array.isArray(aud) && aud.includes(audience))) return undefined
     return blacklist.covers(known.claims, known.kid) ? undefined : known.claims

@@ -616,12 +616,17 @@ test('createHttp2Upstream() ends a request that has a length with its last byte,
 
 const data = (stream: number, text: string, flag: number = flags.endStream) => frame('data', flag, stream, text)
 
-test('createHttp2Upstream() has nothing remembered that the client will not have remembered', async () => {
+test('createHttp2Upstream() has nothing remembered that client or upstream will not have remembered', async () => {
   const seen: (readonly string[] | undefined)[] = []
+  const answered: typeof seen = []
   const server = createServer()
   server.on('stream', (stream: ServerHttp2Stream, fields) => {
-    seen.push(Reflect.get(fields, sensitiveHeaders))
-    stream.respond({ ':status': 204 }, { endStream: true })
+    const secret: readonly string[] = Reflect.get(fields, sensitiveHeaders)
+    seen.push(secret)
+    stream.respond(
+      { ':status': 204, 'x-api-key': 'a', 'x-b': 'b', [sensitiveHeaders]: [...secret] },
+      { endStream: true },
+    )
   })
   server.listen(0, '127.0.0.1')
   await once(server, 'listening')
@@ -631,11 +636,13 @@ test('createHttp2Upstream() has nothing remembered that the client will not have
 
   for (const secret of [['x-api-key'], []]) {
     const stream = session.request({ ':path': '/a', 'x-api-key': 'secret', 'x-a': 'b', [sensitiveHeaders]: secret })
+    stream.on('response', (fields) => answered.push(Reflect.get(fields, sensitiveHeaders)))
     stream.resume()
     await once(stream, 'close')
   }
 
   assert.deepEqual(seen, [['x-api-key'], []])
+  assert.deepEqual(answered, [['x-api-key'], []])
   session.destroy()
   server.close()
 })

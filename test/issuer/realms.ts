@@ -62,12 +62,15 @@ export function twoRealms(change: Partial<Written> = {}): Written {
   }
 }
 
-/** A running issuer, its realms by letter, the second it lives in (settable), and what it logged. */
+/** The second it is (settable), and how much of it is a clock that is ahead: no time has passed then. */
+export type WorldTime = { now: number; ahead?: number }
+
+/** A running issuer, its realms by letter, its time, and what it logged. */
 export type World = AsyncDisposable & {
   readonly issuer: RunningIssuer
   readonly a: RunningRealm
   readonly b: RunningRealm
-  readonly time: { now: number }
+  readonly time: WorldTime
   readonly logged: string[]
 }
 
@@ -77,12 +80,12 @@ export const epochStart = 1_767_225_600
 /** Starts what `twoRealms` says, with `--dev`. */
 export async function startWorld(
   written: Written = twoRealms(),
-  time = { now: epochStart },
+  time: WorldTime = { now: epochStart },
   dev = true,
 ): Promise<World> {
   const logged: string[] = []
   const issuer = await startIssuer(parseIssuerOptions(written), {
-    clock: { wallMs: () => time.now * 1000, monotonicMs: () => performance.now() },
+    clock: { wallMs: () => time.now * 1000, monotonicMs: () => (time.now - (time.ahead ?? 0)) * 1000 },
     random: randomBytes,
     log: (event, fields) => logged.push(JSON.stringify({ event, ...fields })),
     dev,
@@ -90,6 +93,12 @@ export async function startWorld(
   const [a, b = a] = issuer.realms
   if (a === undefined || b === undefined) throw new TypeError('Cannot start world: it has no realm')
   return { issuer, a, b, time, logged, [Symbol.asyncDispose]: issuer.close }
+}
+
+/** Sets the clock of a world ahead, or right again: no time passes. */
+export function setAhead({ time }: World, seconds: number): void {
+  time.now += seconds - (time.ahead ?? 0)
+  time.ahead = seconds
 }
 
 /** Basic credentials. */

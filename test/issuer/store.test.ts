@@ -22,6 +22,7 @@ import {
   revoke,
   secrets,
   segment,
+  setAhead,
   shell,
   startWorld,
   temporaryDirectory,
@@ -114,6 +115,33 @@ test('store: a restart with a shorter lifetime still lists a withdrawn key until
   })
 
   assert.ok(((await page(world.a)).entries[0]?.expires_at ?? 0) >= epochStart + 7200)
+})
+
+test('store: a clock that is ahead for a while has no revocation forgotten, and none refused', async () => {
+  await using world = await startWorld()
+  const [before, meanwhile] = [await mint(world.a, { lifetime: 100 }), await mint(world.a, { lifetime: 100 })]
+  await revoke(world.a, before)
+
+  setAhead(world, 86_400)
+  await mint(world.a, { format: 'opaque' }) // any write purges
+  assert.equal(await revoke(world.a, meanwhile), 200)
+  const told = await page(world.a)
+  setAhead(world, 0)
+
+  assert.equal(told.server_time, epochStart)
+  assert.equal((await page(world.a)).total_live, 2)
+  for (const token of [before, meanwhile]) assert.deepEqual(await introspect(world.a, token), { active: false })
+  assert.equal(await revoke(world.a, await mint(world.a, { lifetime: 100 })), 200)
+  assert.equal((await page(world.a)).total_live, 3)
+})
+
+test('store: a token that has run out by the wall clock is inactive, however far that is ahead', async () => {
+  await using world = await startWorld()
+  const token = await mint(world.a, { lifetime: 100 })
+
+  setAhead(world, 100)
+
+  assert.deepEqual(await introspect(world.a, token), { active: false })
 })
 
 test('store: a clock set back revives nothing: what may have been forgotten stays inactive', async () => {
@@ -264,6 +292,7 @@ test('realm: a store that cannot write is 503 in the words of the endpoint, neve
   const realm = await createRealm(written, 'http://127.0.0.1/a', {
     store: sometimes,
     clock,
+    carefulClock: clock,
     random: randomBytes,
     log: () => {},
     dev: true,

@@ -6,7 +6,7 @@ import { test } from 'node:test'
 import { createHttpClient } from '../../src/io/http-client.ts'
 import { createBlacklist } from '../../src/sources/blacklist.ts'
 import type { World } from '../issuer/realms.ts'
-import { postJson, startWorld, twoRealms } from '../issuer/realms.ts'
+import { grant, postJson, ref, setAhead, startWorld, twoRealms } from '../issuer/realms.ts'
 import { token } from './feed-server.ts'
 
 /** The gateway's end of the bundled issuer's feed; the issuer may be replaced by another on another port. */
@@ -93,4 +93,20 @@ test('poll() follows the bundled issuer through a restart from its file, and fro
   } finally {
     rmSync(folder, { recursive: true })
   }
+})
+
+test('poll() forgets nothing when both clocks are ahead for a while, nor does a gateway that starts meanwhile', async () => {
+  await using world = await startWorld()
+  using gateway = gatewayOf(() => world)
+  await revoke(world, { kind: 'jti', value: 'a', expires_at: world.time.now + 100 })
+  await gateway.blacklist.poll()
+
+  setAhead(world, 86_400)
+  await grant(world.a, ref) // any write purges
+  using late = gatewayOf(() => world)
+  for (const { blacklist } of [gateway, late]) await blacklist.poll()
+  setAhead(world, 0)
+
+  for (const { blacklist } of [gateway, late])
+    assert.deepEqual(blacklist.check(token({ jti: 'a' })), { kind: 'jti', cause: 'admin' })
 })
