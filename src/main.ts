@@ -39,6 +39,7 @@ const shell: Shell = {
   out: (text) => void stdout.write(text),
   say: (text) => void stderr.write(text),
   isTerminal: stderr.isTTY === true,
+  columns: stdout.columns,
   color: stdout.isTTY === true && (env['NO_COLOR'] ?? '') === '',
   readStdin,
   stdinIsTerminal: stdin.isTTY === true,

@@ -11,6 +11,8 @@ export type Shell = Powers & {
   readonly say: (text: string) => void
   /** Whether what is said is read by a person at a terminal. */
   readonly isTerminal: boolean
+  /** How wide the terminal is that stdout goes to; undefined: to none. */
+  readonly columns: number | undefined
   /** Whether colours are wanted on stdout. */
   readonly color: boolean
   /** All of stdin, at most `maxBytes`; rejects with RangeError when there is more. */

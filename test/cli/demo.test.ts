@@ -3,6 +3,7 @@ import { test } from 'node:test'
 import { demo } from '../../src/cli/demo.ts'
 import { demoCases } from '../../src/cli/demo-cases.ts'
 import { gatewayText } from '../../src/cli/demo-options.ts'
+import { formatRows } from '../../src/cli/demo-table.ts'
 import { fakeShell, runToEnd, start, until } from './process.ts'
 
 const named = [
@@ -48,6 +49,33 @@ test('postern demo runs every case, shows what moved and one refusal, and exits 
   assert.match(stdout, /^postern_decisions_total\{decision="deny",reason="token_expired",.* 1 \(\+1\)$/m)
   assert.match(stdout, /^ FAIL authorize\.scope +orders:read$/m)
   assert.match(stdout, /^deny scope_missing \(403\), rule write-orders/m)
+})
+
+test('formatRows() is a table, and where the terminal is narrower the same below each other', () => {
+  const rows = [
+    { name: 'a case', expected: '200 ok', text: '200 ok', us: 12, note: 'a note', ok: true },
+    { name: 'another', expected: '403 no_rule', text: '200 ok', us: 0, ok: false },
+  ]
+  const table = `      case     expected     seen    µs
+ ok   a case   200 ok       200 ok  12  a note
+DIFF  another  403 no_rule  200 ok   -
+
+2 cases, 1 not as expected
+`
+  const stacked = ` ok   a case       12 µs
+      as expected: 200 ok
+      a note
+DIFF  another
+      expected: 403 no_rule
+          seen: 200 ok
+
+2 cases, 1 not as expected
+`
+  const width = ' ok   a case   200 ok       200 ok  12  a note'.length
+
+  assert.equal(formatRows(rows, { color: false, columns: undefined }), table)
+  assert.equal(formatRows(rows, { color: false, columns: width }), table)
+  assert.equal(formatRows(rows, { color: false, columns: width - 1 }), stacked)
 })
 
 test('postern demo --keep stays up with a curl line that works, until SIGTERM ends it with 0', async () => {

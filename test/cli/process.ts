@@ -115,6 +115,7 @@ export function fakeShell(env: Record<string, string> = {}): Shell & {
       told.say += text
     },
     isTerminal: false,
+    columns: undefined,
     color: false,
     readStdin: async () => '',
     stdinIsTerminal: false,
