@@ -47,34 +47,27 @@ export function createBoundedCache<V>(bounds: CacheBounds): BoundedCache<V> {
 }
 
 // Of a long key, so many characters at its end are looked at, and as many spread over the rest.
-const wholeLength = 256
-const endLength = 32
-const spread = 16
+const wholeLength = 64
+const endLength = 16
+const spread = 8
 
 /**
  * 53 bits of a key. A text that just came from the wire is interned before it is looked up, which costs most of a look-up
  * of a token; a number is not. Two keys with one print push each other out, and neither is ever taken for the other.
  */
 function printOf(key: string): number {
+  const whole = key.length > wholeLength ? key.length - endLength : 0
+  const step = Math.max(1, Math.floor(whole / spread))
   let high = key.length
   let low = 0x9e3779b9
   let at = 0
-  if (key.length > wholeLength) {
-    const end = key.length - endLength
-    const step = Math.floor(end / spread)
-    for (; at < end; at += step) mix(key.charCodeAt(at))
-    at = end
-  }
-  // Letters are bytes: three at a time.
-  for (; at + 2 < key.length; at += 3)
-    mix(key.charCodeAt(at) | (key.charCodeAt(at + 1) << 8) | (key.charCodeAt(at + 2) << 16))
-  for (; at < key.length; at += 1) mix(key.charCodeAt(at))
-  return (high >>> 0) * 0x200000 + (low >>> 11)
-
-  function mix(code: number): void {
+  while (at < key.length) {
+    const code = key.charCodeAt(at)
     high = Math.imul(high ^ code, 0x01000193)
     low = Math.imul(low ^ code, 0x85ebca6b) ^ (low >>> 15)
+    at = at < whole ? Math.min(at + step, whole) : at + 1
   }
+  return (high >>> 0) * 0x200000 + (low >>> 11)
 }
 
 /** Runs at most one piece of work per key at a time; who asks while it runs shares its outcome. */

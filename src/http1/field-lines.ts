@@ -186,9 +186,11 @@ export function createLineFormatter(): LineFormatter {
     if (lines === last.lines) return last.text
     let text = ''
     let areKnown = true
-    for (let at = 0; at + 1 < lines.length; at += 2) {
-      const name = lines[at] ?? ''
-      const value = lines[at + 1] ?? ''
+    // Where frozen lists have been read, the engine looks every other list up as if it had never seen one.
+    const list = lines.slice()
+    for (let at = 0; at + 1 < list.length; at += 2) {
+      const name = list[at] ?? ''
+      const value = list[at + 1] ?? ''
       const place = places[at >> 1]
       if (place !== undefined && place.name === name && place.value === value) {
         text += place.text

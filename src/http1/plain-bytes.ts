@@ -34,8 +34,8 @@ export function beginWith(bytes: Buffer, { bytes: wanted, words: wantedWords }: 
 }
 
 /**
- * Whether all bytes of a part are visible characters, spaces, or above ASCII (RFC 9110 §5.5, without the tab). A no may
- * be a tab: whoever has to know looks closer.
+ * Whether all bytes of a part are visible ASCII characters or spaces (RFC 9110 §5.5, without the tab and obs-text). A no
+ * may be one of those: whoever has to know looks closer.
  */
 export function arePlain(bytes: Buffer, from: number, to: number): boolean {
   const words = wordsOf(bytes)
@@ -46,13 +46,12 @@ export function arePlain(bytes: Buffer, from: number, to: number): boolean {
   let found = 0
   for (let at = firstWord; at < lastWord; at += 1) {
     const word = words[at] ?? 0
-    // The highest bit of a byte is set where it is below 0x20, or where it is 0x7f; a borrow only ever adds one behind it.
-    const low = (word - 0x20202020) & ~word
-    const delete7f = word ^ 0x7f7f7f7f
-    found |= (low | ((delete7f - 0x01010101) & ~delete7f)) & 0x80808080
+    // The highest bit of a byte is set where it is below 0x20, where it is 0x7f, or where it was set; a borrow only ever
+    // sets one behind such a byte, and a carry only comes from one above ASCII.
+    found |= (word - 0x20202020) | (word + 0x01010101) | word
   }
   return (
-    found === 0 &&
+    (found & 0x80808080) === 0 &&
     areAllPlain(bytes, from, firstWord * 4 - bytes.byteOffset) &&
     areAllPlain(bytes, Math.max(from, lastWord * 4 - bytes.byteOffset), to)
   )
@@ -61,7 +60,7 @@ export function arePlain(bytes: Buffer, from: number, to: number): boolean {
 function areAllPlain(bytes: Buffer, from: number, to: number): boolean {
   for (let at = from; at < to; at += 1) {
     const byte = bytes[at] ?? 0
-    if (byte < 0x20 || byte === 0x7f) return false
+    if (byte < 0x20 || byte >= 0x7f) return false
   }
   return true
 }
