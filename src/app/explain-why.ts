@@ -41,7 +41,8 @@ const refusesJwts =
   'Some issuers answer 400 about their own JWTs (node-oidc-provider): `revocation: blacklist` does not ask them.'
 const inactive =
   'Some issuers (Keycloak) say so of every token whose aud does not name introspection.client_id; and logout and not-before are seen by the issuer only.'
-const unnamed = "Some issuers' answers name no audience at all: `require_aud: false` takes those."
+const unnamed =
+  "Some issuers' answers name no audience at all: `require_aud: false` takes those, and with them whatever token of that issuer it calls active: a refresh token, too, where its answers do not say of which kind it is."
 
 /** What an allow says nothing of: a step for a JWT whose issuer was not asked; undefined for any other decision. */
 export function unseenStep(decision: Decision): TrailStep | undefined {

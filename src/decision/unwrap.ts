@@ -3,7 +3,7 @@ import { sameJson } from '../base/json.ts'
 import type { Claims } from '../spec/claims.ts'
 import { readClaims } from '../spec/claims.ts'
 import type { IntrospectionAnswer } from '../spec/introspection.ts'
-import { speaksOfAccessToken } from '../spec/introspection.ts'
+import { otherKindAnswered } from '../spec/token-kind.ts'
 import { isWrapped } from '../spec/wrapped-token.ts'
 import type { SignedToken } from './classify.ts'
 import type { Deny, Principal, Trail } from './decision.ts'
@@ -63,8 +63,9 @@ export function reconcile(
     if (verified === undefined) return deny('issuer_unknown')
     return deny(verified.form === 'wrapped' ? 'wrapper_invalid' : 'token_inactive')
   }
-  if (!speaksOfAccessToken(claims)) {
-    trail?.({ stage: 'introspect.use', passed: false, is: 'another kind of token', wanted: 'an access token' })
+  const other = otherKindAnswered(claims)
+  if (other !== undefined) {
+    trail?.({ stage: 'introspect.use', passed: false, is: `another kind, by ${other}`, wanted: 'an access token' })
     return deny('type_mismatch')
   }
   const known = { kind: 'principal', issuer, askedMs } as const
@@ -84,6 +85,8 @@ const judged: ReadonlySet<string> = new Set([
   'active',
   'token_type',
   'token_use',
+  // What is left of its life, in an answer (ForgeRock).
+  'expires_in',
   'username',
   'aud',
   'exp',
@@ -122,7 +125,7 @@ function complete(token: Claims, answer: Claims): Claims {
   all['exp'] = Math.min(token.exp ?? 0, answer.exp ?? Number.POSITIVE_INFINITY)
   if (token.nbf !== undefined) all['nbf'] = Math.max(token.nbf, answer.nbf ?? 0)
   // One audience, as a text, is in the answer, or it would contradict.
-  if (Array.isArray(all['aud']) && answer.aud.length > 0)
+  if (token.aud.length > 0 && Array.isArray(all['aud']) && answer.aud.length > 0)
     all['aud'] = token.aud.filter((name) => answer.aud.includes(name))
   if (scoped && ('scope' in answer.all || 'scp' in answer.all))
     for (const name of ['scope', 'scp']) narrow(all, name, (scope) => answer.scopes.has(scope))

@@ -2,10 +2,10 @@ import * as z from 'zod'
 import { duration, httpUrl, isLoopbackUrl } from '../base/options.ts'
 import type { Claims } from '../spec/claims.ts'
 import { readClaims } from '../spec/claims.ts'
-import { saysOtherKind } from '../spec/introspection.ts'
 import type { VerificationKey } from '../spec/jwk.ts'
 import type { SignatureAlgorithm } from '../spec/jws.ts'
 import { algorithmOf, signatureAlgorithms, verifySignature } from '../spec/jws.ts'
+import { saidKind } from '../spec/token-kind.ts'
 import type { WrappedMark } from '../spec/wrapped-token.ts'
 import { mediaType } from '../spec/wrapped-token.ts'
 import type { SignedToken } from './classify.ts'
@@ -45,7 +45,12 @@ export const trustOptions = z.strictObject({
   leeway: duration.prefault('30s').describe('How far clocks may differ, for `exp`, `nbf` and `iat`.'),
   max_token_lifetime: duration.prefault('24h').describe('Longest `exp` - `iat` accepted.'),
   require_kid: z.boolean().prefault(true).describe('Whether a token must name its key.'),
-  require_aud: z.boolean().prefault(true).describe('Whether an introspection answer must name an audience.'),
+  require_aud: z
+    .boolean()
+    .prefault(true)
+    .describe(
+      'Whether an introspection answer must name an audience. false: whatever its issuer calls active is for this service, a refresh token too where the answer does not say what kind it is of.',
+    ),
   opaque: z.boolean().prefault(false).describe("Opaque tokens are this issuer's, where several could be asked."),
   opaque_may_contain_dots: z.boolean().prefault(false).describe("This issuer's opaque tokens may look like JWTs."),
   access_token_form: z
@@ -209,9 +214,9 @@ export function checkClaims(
   const is = missing === undefined ? 'complete' : `no ${missing}`
   trail?.({ stage: 'verify.claims', passed: missing === undefined, is, wanted: 'every claim this issuer owes' })
   if (missing !== undefined) return deny(form === 'wrapped' ? 'wrapper_invalid' : 'claim_missing')
-  if (form === 'jwt' && issuer.tokenProfile === 'lenient' && !isAccessToken(claims)) {
-    const kind = 'an ID, refresh, userinfo or generic token'
-    trail?.({ stage: 'verify.kind', passed: false, is: kind, wanted: 'an access token' })
+  const other = form === 'jwt' && issuer.tokenProfile === 'lenient' ? otherKind(claims) : undefined
+  if (other !== undefined) {
+    trail?.({ stage: 'verify.kind', passed: false, is: `another kind, by ${other}`, wanted: 'an access token' })
     return deny('type_mismatch')
   }
   // A token that names no start is at least measured from now on.
@@ -241,10 +246,20 @@ function missingClaim(claims: Claims, form: TokenForm, issuer: TrustedIssuer): s
   return requiredClaims.find((name) => claims[name] === undefined)
 }
 
-function isAccessToken(claims: Claims): boolean {
-  const { all } = claims
-  if (idTokenMarkers.some((name) => name in all) || saysOtherKind(claims)) return false
-  return 'scope' in all || 'scp' in all || 'client_id' in all || 'azp' in all
+/** What makes a token no access token: an ID, refresh, userinfo or generic one; undefined where it may be one. */
+function otherKind(claims: Claims): string | undefined {
+  const { all, aud } = claims
+  const said = saidKind(claims)
+  if (said?.isAccess === false) return said.by
+  const isSaid = said !== undefined
+  // Keycloak copies the nonce into access tokens, too, where it is told to.
+  const marker = idTokenMarkers.find((name) => name in all && !(name === 'nonce' && isSaid))
+  if (marker !== undefined) return marker
+  if ('scope' in all || 'scp' in all || 'client_id' in all) return undefined
+  const { azp } = all
+  if (typeof azp !== 'string') return 'having neither scope nor client'
+  // OpenID Connect Core §2: an ID token is for the client it was made for.
+  return !isSaid && aud.includes(azp) ? 'having its client for its audience' : undefined
 }
 
 /**

@@ -7,6 +7,7 @@ import type { NumericDate } from '../base/time.ts'
 import { maxNumericDate } from '../base/time.ts'
 import type { Binding } from './mtls.ts'
 import { readBinding } from './mtls.ts'
+import { needsProof } from './token-kind.ts'
 
 /** The claims we read, each of its right type or absent. `all` is the whole object, for rules and headers. */
 export type Claims = {
@@ -68,9 +69,14 @@ export function readClaims(all: JsonObject): Claims | string {
     sid: all['sid'] as string | undefined,
     client_id: (all['client_id'] ?? all['azp']) as string | undefined,
     scopes,
-    binding: cnf && readBinding(cnf),
+    binding: cnf === undefined ? unnamedBinding(all['token_type']) : readBinding(cnf),
     all,
   }
+}
+
+/** Of a token that is of a type to be proven, but does not say by what: no proof is good. */
+function unnamedBinding(type: Json | undefined): Binding | undefined {
+  return needsProof(type) ? { certificate: undefined } : undefined
 }
 
 function readStrings(value: Json | undefined): readonly string[] | undefined {

@@ -29,31 +29,3 @@ export function parseIntrospectionAnswer(body: Json): IntrospectionAnswer | stri
   if (typeof claims === 'string') return `${claims} is of the wrong type, size or range`
   return { active: true, claims }
 }
-
-/**
- * Whether an answer speaks of an access token, as far as it says (`token_use`, and `token_type` where an issuer puts
- * the kind of token there instead of RFC 6749's `Bearer`).
- */
-export function speaksOfAccessToken(claims: Claims): boolean {
-  const { token_use: use, token_type: type, typ } = claims.all
-  if (use !== undefined && !isKind(use, ['access', 'access_token'])) return false
-  if (type !== undefined && !isKind(type, ['bearer', 'access', 'access_token', 'n_a', 'dpop', 'pop'])) return false
-  return typ === undefined || !isKind(typ, otherKinds)
-}
-
-const kindNames = ['token_use', 'token_type', 'typ', 'type', 'tokenName'] as const
-const otherKinds = [
-  ...['id', 'id_token', 'serialized-id', 'nonce', 'logout'],
-  ...['refresh', 'refresh_token', 'offline'],
-  // Keycloak's, for clients that register themselves.
-  ...['registrationaccesstoken', 'initialaccesstoken'],
-]
-
-/** Whether a JWT says of itself that it is another kind of token than an access token, in any of the names for that. */
-export function saysOtherKind({ all }: Claims): boolean {
-  return kindNames.some((name) => all[name] !== undefined && isKind(all[name], otherKinds))
-}
-
-function isKind(value: Json, kinds: readonly string[]): boolean {
-  return typeof value === 'string' && kinds.includes(value.toLowerCase())
-}

@@ -94,12 +94,14 @@ export function decodeObject(segment: string): JsonObject | undefined {
  * Reads the header members of a signed token.
  *
  * @returns The header, or the name of the member that makes the token one we refuse: `crit` and `b64` (RFC 7515
- *   §4.1.11, RFC 7797: nothing critical is understood here), `zip`, a nested `cty`, or a member of the wrong type.
+ *   §4.1.11, RFC 7797: nothing critical is understood here), `zip` unless it is `NONE` (ForgeRock says so), a nested
+ *   `cty`, or a member of the wrong type.
  */
 export function readJoseHeader(header: JsonObject): JoseHeader | string {
   const { alg, kid, typ, cty } = header
   if (typeof alg !== 'string') return 'alg'
-  for (const name of ['crit', 'b64', 'zip']) if (name in header) return name
+  for (const name of ['crit', 'b64']) if (name in header) return name
+  if ('zip' in header && header['zip'] !== 'NONE') return 'zip'
   if (kid !== undefined && (typeof kid !== 'string' || Buffer.byteLength(kid) > maxKidBytes)) return 'kid'
   if (typ !== undefined && typeof typ !== 'string') return 'typ'
   if (cty !== undefined && (typeof cty !== 'string' || /^(?:application\/)?jwt$/i.test(cty))) return 'cty'

@@ -41,15 +41,23 @@ test('revocation: introspect asks about every JWT within max_age, after its sign
 
 test('an answer completes claims that a JWT lacks', async () => {
   await using world = await openWorld({ a: { revocation: 'introspect', token_profile: 'lenient' } })
-  const token = known(
-    world,
-    { claims: { aud: undefined, scope: undefined, sub: undefined } },
-    { aud: 'api', scope: 'read', sub: 'alice' },
-  )
+  for (const aud of ['api', ['api'], ['other', 'api']]) {
+    const token = known(
+      world,
+      { claims: { aud: undefined, scope: undefined, sub: undefined } },
+      { aud, scope: 'read', sub: 'alice' },
+    )
 
-  const seen = await allowed(world, { token })
+    const seen = await allowed(world, { token })
 
-  assert.deepEqual([seen.all('x-auth-scope'), seen.all('x-auth-subject')], [['read'], ['alice']])
+    assert.deepEqual([seen.all('x-auth-scope'), seen.all('x-auth-subject')], [['read'], ['alice']])
+  }
+})
+
+test('an answer that says how long a JWT still lives does not contradict how long it was to live', async () => {
+  await using world = await openWorld(introspect)
+
+  await allowed(world, { token: known(world, { claims: { expires_in: 3600 } }, { expires_in: 3575 }) })
 })
 
 test('an answer never widens what a JWT says, and takes back what its issuer took back', async () => {

@@ -225,6 +225,9 @@ test('what looks like a JWT and is none is jwt_malformed, and nobody is asked ab
   for (const name of ['crit', 'b64', 'zip'])
     for (const value of [null, [], ['exp'], 'exp', {}, true, false])
       await denied(world, { token: world.mint({ header: { [name]: value } }) }, 401, 'jwt_malformed', name)
+  for (const zip of ['DEF', 'none'])
+    await denied(world, { token: world.mint({ header: { zip } }) }, 401, 'jwt_malformed', zip)
+  await allowed(world, { token: world.mint({ header: { zip: 'NONE' } }) })
   for (const payloadText of [
     'null',
     '[]',

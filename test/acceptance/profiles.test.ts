@@ -60,6 +60,38 @@ const lenient: readonly (readonly [string, string | null, Members, string])[] = 
   ['no exp', 'JWT', { exp: undefined }, 'claim_missing'],
   ['no aud', 'JWT', { aud: undefined }, 'audience_mismatch'],
   ['cnf', 'JWT', { cnf: { jkt: 'x' } }, 'proof_missing'],
+  ['token_type DPoP and no cnf', 'JWT', { token_type: 'DPoP' }, 'proof_missing'],
+  ['tokenName id_token and scopes', 'JWT', { tokenName: 'id_token' }, 'type_mismatch'],
+  // Curity's.
+  ['purpose access_token', 'JWT', { purpose: 'access_token' }, 'ok'],
+  ['purpose id', 'JWT', { purpose: 'id' }, 'type_mismatch'],
+  ['purpose userinfo', 'JWT', { purpose: 'userinfo' }, 'type_mismatch'],
+  ['purpose nonce', 'JWT', { purpose: 'nonce' }, 'type_mismatch'],
+  ['purpose refresh_token', 'JWT', { purpose: 'refresh_token' }, 'type_mismatch'],
+  ['a purpose that is no kind', 'JWT', { purpose: 'billing' }, 'ok'],
+  // Keycloak's, where its mapper copies the nonce.
+  ['typ Bearer and a nonce', 'JWT', { typ: 'Bearer', nonce: 'n' }, 'ok'],
+  ['typ Bearer and at_hash', 'JWT', { typ: 'Bearer', at_hash: 'x' }, 'type_mismatch'],
+  ['token_use access and typ ID', 'JWT', { token_use: 'access', typ: 'ID' }, 'type_mismatch'],
+  // The form of an ID token: for the client it was made for (OpenID Connect Core §2).
+  [
+    'only azp to mark it, which is its audience',
+    'JWT',
+    { scope: undefined, client_id: undefined, azp: 'api', aud: ['api'] },
+    'type_mismatch',
+  ],
+  [
+    'only azp to mark it, which is one of its audiences',
+    'JWT',
+    { scope: undefined, client_id: undefined, azp: 'app', aud: ['app', 'api'] },
+    'type_mismatch',
+  ],
+  [
+    'azp for its audience, and typ Bearer',
+    'JWT',
+    { scope: undefined, client_id: undefined, azp: 'api', aud: ['api'], typ: 'Bearer' },
+    'ok',
+  ],
 ]
 
 test('lenient: an access token needs a mark of one, and must have none of an ID or refresh token', async (t) => {
