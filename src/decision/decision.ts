@@ -78,7 +78,11 @@ export const denyReasons = {
     error: 'invalid_token',
     help: 'A demonstration key signed the token, and its issuer is not on this machine.',
   },
-  token_inactive: { status: 401, error: 'invalid_token', help: 'The issuer says the token is not active.' },
+  token_inactive: {
+    status: 401,
+    error: 'invalid_token',
+    help: 'The issuer says the token is not active, or says other things of it than the token itself.',
+  },
   token_revoked: { status: 401, error: 'invalid_token', help: 'The token is on the blacklist.' },
   proof_missing: {
     status: 401,
