@@ -143,8 +143,10 @@ function parseHead(text: string, end: number, method: string, limits: ResponseLi
   if (encoding !== undefined && (length !== undefined || isVersion10)) return 'malformed'
   const closes = options.includes('close') || (isVersion10 && !options.includes('keep-alive'))
   const framing = framingOf(status, method, encoding, length)
-  // Some send to HEAD, and with 204, what their head declares: late, it would be taken for the next answer.
-  const mayBeTrailed = framing === 'none' && status !== 304 && (encoding !== undefined || (length ?? '0') !== '0')
+  // Some send a body with what has none, declared (uvicorn with 304) or not (aiohttp to HEAD, daphne with 204): late, it
+  // would be taken for the next answer.
+  const saysEmpty = encoding === undefined && (length === '0' || (length === undefined && status === 304))
+  const mayBeTrailed = framing === 'none' && !saysEmpty
   const head: ResponseHead = {
     kind: 'head',
     status,

@@ -55,6 +55,9 @@ export type OpenSocket = (received: (bytes: Buffer) => void) => {
 type State = 'connecting' | 'idle' | 'head' | 'body' | 'raw' | 'closed'
 
 const maxInterim = 16
+// Of a body that was refused, the most that an upstream has surely read: one that has not closes the connection, also
+// where it does not say so, and takes the next request with it.
+const maxRefusedBytes = 16_384
 const requestLines = createLineFormatter()
 // Less than an upstream promises: its clock began before ours, and ours may be a little late (`Deadlines.nowMs`).
 const keepAliveMarginMs = 1000
@@ -78,6 +81,7 @@ export function createUpstreamConnection(
   let interim = 0
   let served = 0
   let hasUploaded = true
+  let uploaded = 0
   let hasDownloaded = false
   let hasAnswered = false
   let keepsAlive = true
@@ -128,6 +132,7 @@ export function createUpstreamConnection(
     isPaused = false
     const { method, target, lines, identity, framing, upgrade } = given
     hasUploaded = isBodiless(given)
+    uploaded = 0
     let head = `${method} ${target} HTTP/1.1\r\n${requestLines.format(lines)}`
     if (identity !== undefined) head += identity.text
     if (framing === 'chunked') head += 'Transfer-Encoding: chunked\r\n'
@@ -141,6 +146,7 @@ export function createUpstreamConnection(
 
   function write(chunk: Buffer): boolean {
     waitForMore()
+    uploaded += chunk.length
     const hasRoom = writer.write(chunk)
     if (!hasRoom && state === 'raw') deadline.atMs = deadlines.nowMs() + limits.bodyMs
     return hasRoom
@@ -227,7 +233,7 @@ export function createUpstreamConnection(
 
   function beginAnswer(head: ResponseHead, rest: Buffer): void {
     state = 'body'
-    keepsAlive = head.keepAlive
+    keepsAlive = head.keepAlive && (head.status < 400 || uploaded <= maxRefusedBytes)
     if (head.keepAliveMs === 0) keepsAlive = false
     else if (head.keepAliveMs !== undefined)
       keepAliveMs = Math.max(0, Math.min(limits.keepAliveMs, head.keepAliveMs - keepAliveMarginMs))

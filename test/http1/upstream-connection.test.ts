@@ -52,7 +52,8 @@ const kept = [
     bytes: ok.replace('1.1', '1.0').replace('\r\n\r\n', '\r\nConnection: keep-alive\r\n\r\n'),
   },
   { what: 'an answer in chunks', bytes: 'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n' },
-  { what: '204', bytes: 'HTTP/1.1 204 No Content\r\n\r\n' },
+  { what: '204 that says it is empty', bytes: 'HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n' },
+  { what: '304', bytes: 'HTTP/1.1 304 Not Modified\r\nETag: "a"\r\n\r\n' },
   {
     what: 'an answer after 103 and 100',
     bytes: `HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 100 Continue\r\n\r\n${ok}`,
@@ -121,6 +122,36 @@ test('createUpstreamConnection() is used no more when the answer comes before th
   await until(() => peer.accepted[0]?.isClosed === true, 'the end of the first connection')
   assert.equal(peer.accepted.length, 2)
 })
+
+for (const { bytes, status, connections } of [
+  { bytes: 16_385, status: 413, connections: 2 },
+  { bytes: 16_384, status: 413, connections: 1 },
+  { bytes: 16_385, status: 201, connections: 1 },
+])
+  test(`createUpstreamConnection() serves the next on ${connections === 1 ? 'the same' : 'another one'} when ${bytes} bytes were answered ${status}`, async () => {
+    await using peer = await openPeer((_, request) =>
+      request === 1 && peer.accepted.length === 1 ? ok.replace('200', String(status)) : ok,
+    )
+    using pool = openPool([peer.endpoint])
+    const first = ask(
+      pool,
+      { ...post, framing: bytes },
+      {
+        opened({ write, end }) {
+          write(Buffer.alloc(bytes))
+          end([])
+        },
+      },
+    )
+    assert.equal(await first.outcome, 'end')
+    assert.equal(first.head()?.status, status)
+
+    const next = ask(pool)
+
+    assert.equal(await next.outcome, 'end')
+    assert.equal(next.body(), 'ok')
+    assert.equal(peer.accepted.length, connections)
+  })
 
 test('createUpstreamConnection() is used again when the answer began before the end of the request, and ended after it', async () => {
   await using peer = await openPeer((_, request) =>
@@ -199,25 +230,33 @@ test('createUpstreamConnection() has the system ask whether an upstream that has
   await until(() => timerOf(accepted.socket) === 2, 'the timer')
 })
 
-test('createUpstreamConnection() resets what has answered HEAD with a length: its body may come late, and would be the next answer', async () => {
-  let code: string | undefined
-  await using peer = await openPeer(({ socket }) => {
-    socket.on('error', (error: NodeJS.ErrnoException) => {
-      code = error.code
+// Some upstreams send the body all the same, and late it would be the next client's answer.
+const bodiless = [
+  { method: 'HEAD', head: ok.slice(0, ok.indexOf('\r\n\r\n') + 4) },
+  { method: 'HEAD', head: 'HTTP/1.1 200 OK\r\n\r\n' },
+  { method: 'GET', head: 'HTTP/1.1 204 No Content\r\n\r\n' },
+  { method: 'GET', head: 'HTTP/1.1 304 Not Modified\r\nContent-Length: 19\r\n\r\n' },
+] as const
+for (const { method, head } of bodiless)
+  test(`createUpstreamConnection() resets what has answered ${method} with ${JSON.stringify(head)}`, async () => {
+    let code: string | undefined
+    await using peer = await openPeer(({ socket }, request) => {
+      socket.on('error', (error: NodeJS.ErrnoException) => {
+        code = error.code
+      })
+      return request === 1 && peer.accepted.length === 1 ? head : ok
     })
-    return ok
+    using pool = openPool([peer.endpoint])
+    const first = ask(pool, { method })
+    assert.equal(await first.outcome, 'end')
+
+    const next = ask(pool)
+
+    assert.equal(await next.outcome, 'end')
+    assert.equal(next.body(), 'ok')
+    assert.equal(peer.accepted.length, 2)
+    await until(() => code === 'ECONNRESET', 'the reset')
   })
-  using pool = openPool([peer.endpoint])
-  const first = ask(pool, { method: 'HEAD' })
-  assert.equal(await first.outcome, 'end')
-
-  const next = ask(pool)
-
-  assert.equal(await next.outcome, 'end')
-  assert.equal(next.body(), 'ok')
-  assert.equal(peer.accepted.length, 2)
-  await until(() => code === 'ECONNRESET', 'the reset')
-})
 
 test('createUpstreamConnection() passes bytes both ways after a 101 that was asked for, and is used no more', async () => {
   await using peer = await openPeer((_, request) => (request === 1 ? `${switching}hello` : ok))
