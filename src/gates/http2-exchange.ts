@@ -29,6 +29,8 @@ export type LostStream = {
   readonly isRefused: boolean
   /** No byte of it was sent, and none of a body was taken for it. */
   readonly isUnsent: boolean
+  /** Some of its body is still here: there was no room for it. */
+  readonly isStuck: boolean
 }
 
 const maxInterim = 16
@@ -169,7 +171,8 @@ export function openExchange(
   }
 
   function write(chunk: Buffer): boolean {
-    if (isOver) return true
+    // An upstream that has answered, and wants no more (RFC 9113 §8.1). To write then would cost what is still to be read.
+    if (isOver || stream.closed) return true
     waitForMore()
     uploaded += chunk.length
     if (uploaded !== sent) return stream.write(keep(chunk))
@@ -211,7 +214,8 @@ export function openExchange(
   function expire(): void {
     // While we do not read it is not the upstream that is slow, nor while the client sends nothing, which has times of its
     // own.
-    if (isPaused || (!hasUploaded && stream.writableLength === 0)) waitForMore()
+    const isClients = !hasUploaded && !stream.closed && stream.writableLength === 0
+    if (isPaused || isClients) waitForMore()
     else lose('timeout')
   }
 
@@ -219,11 +223,12 @@ export function openExchange(
   function lose(problem: UpstreamProblem): void {
     if (isOver) return
     const isRefused = stream.rstCode === http2Codes.REFUSED_STREAM
+    const isStuck = stream.writableLength > 0
     leave()
     // What has no body is whole with its head: some upstreams send one to HEAD.
     if (framing === 'none' && problem === 'reset') listener.end([])
     else if (framing !== undefined) listener.failed(problem)
-    else told.failed(problem, { hasHeard: interim > 0, isRefused, isUnsent })
+    else told.failed(problem, { hasHeard: interim > 0, isRefused, isUnsent, isStuck })
   }
 
   /** Nobody is interested in the stream any more: what is left of it is called off, whichever way it goes. */

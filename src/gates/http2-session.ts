@@ -150,8 +150,11 @@ export function createUpstreamSession(
     return openExchange(session, scheme, request, events, limits, deadlines, {
       begun: outlive,
       answered: pool.answered,
-      failed(problem, { hasHeard, isRefused, isUnsent }) {
+      failed(problem, { hasHeard, isRefused, isUnsent, isStuck }) {
         if (problem === 'timeout') doubt()
+        // Some upstreams never give back the room that bodies took which they did not want (Undertow): then there is none
+        // for anybody's.
+        if (problem === 'timeout' && isStuck) isSpent = true
         const isLost = isRefused || session?.destroyed === true || socket.destroyed
         const isUnlucky = isReused && !hasHeard && isLost && problem === 'reset'
         pool.failed(problem, { request, events, isUnlucky, isUnsent })

@@ -5,7 +5,7 @@ import type { ServerHttp2Session, ServerHttp2Stream, ServerOptions } from 'node:
 import { connect as connectSession, createServer, sensitiveHeaders } from 'node:http2'
 import type { AddressInfo, Socket } from 'node:net'
 import { connect } from 'node:net'
-import { text } from 'node:stream/consumers'
+import { buffer, text } from 'node:stream/consumers'
 import { test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { createHttp2Upstream } from '../../src/gates/http2-upstream.ts'
@@ -719,10 +719,30 @@ for (const hasBegun of [false, true]) {
   })
 }
 
-test('createHttp2Upstream() times out an upstream that stops reading a request', async () => {
-  await using pair = await openPair((stream) => void stream.pause(), { headMs: 500 })
+test('createHttp2Upstream() times out an upstream that stops reading a request, and sends others on another session', async () => {
+  await using pair = await openPair(
+    (stream, path, session) => {
+      if (path === '/next') answer(stream, path, session)
+      else stream.pause()
+    },
+    { headMs: 500 },
+  )
 
   assert.equal(await pair.post('/a', 'a'.repeat(2_000_000)), '504 upstream_timeout')
+  assert.equal(await pair.post('/next'), '200 /next 2')
+})
+
+test('createHttp2Upstream() keeps a session of which a request had no answer in time, though all of it was read', async () => {
+  await using pair = await openPair(
+    (stream, path, session) => {
+      if (path === '/next') answer(stream, path, session)
+      else stream.resume()
+    },
+    { headMs: 500 },
+  )
+
+  assert.equal(await pair.post('/a'), '504 upstream_timeout')
+  assert.equal(await pair.post('/next'), '200 /next 1')
 })
 
 test('createHttp2Upstream() keeps what the upstream has no room for as it came, whatever others read meanwhile', async () => {
@@ -923,6 +943,35 @@ test('createHttp2Upstream() takes an early answer, and sends no more of the body
   assert.equal(head[':status'], 413)
   assert.ok(read < 100_000)
   assert.equal(await pair.get('/next'), '200 /next 1')
+})
+
+test('createHttp2Upstream() gives the whole of an early answer to a client that reads it later and still sends', async () => {
+  let upload: ServerHttp2Stream | undefined
+  await using pair = await openPair((stream) => {
+    upload = stream
+    stream.once('data', () => {
+      stream.pause()
+      stream.respond({ ':status': 413 })
+      stream.end(Buffer.alloc(200_000), () => stream.close(codes.noError))
+    })
+  })
+  const session = connectSession(`http://127.0.0.1:${pair.door.door.port}`)
+  session.on('error', () => {})
+  const stream = session.request({ ':path': '/a', ':method': 'POST' })
+  stream.on('error', () => {})
+  stream.write(Buffer.alloc(1000))
+  await once(stream, 'response')
+  await until(() => upload?.closed === true, 'the end of the answer')
+  await sleep(50)
+
+  for (let at = 0; at < 10; at += 1) {
+    stream.write(Buffer.alloc(1000))
+    await sleep(5)
+  }
+  const body = await Promise.race([buffer(stream), sleep(5000)])
+
+  assert.equal(body?.length, 200_000)
+  session.destroy()
 })
 
 test('createHttp2Upstream() resets the stream of a client that leaves, and keeps the session', async () => {
