@@ -17,6 +17,8 @@ export type ExchangeEvents = {
   readonly answered: () => void
   /** There was no head. */
   readonly failed: (problem: UpstreamProblem, how: LostStream) => void
+  /** It is given up with some of its body still here, for which the session has no room. */
+  readonly stuck: () => void
   /** The stream of this number is over, and makes room for another. `code`: what it was reset with (RFC 9113 §7), or 0. */
   readonly closed: (id: number, code: number) => void
 }
@@ -29,8 +31,6 @@ export type LostStream = {
   readonly isRefused: boolean
   /** No byte of it was sent, and none of a body was taken for it. */
   readonly isUnsent: boolean
-  /** Some of its body is still here: there was no room for it. */
-  readonly isStuck: boolean
 }
 
 const maxInterim = 16
@@ -87,7 +87,7 @@ export function openExchange(
   )
   stream.on('data', receive)
   stream.on('trailers', (_headers, _flags, fields) => {
-    inTrailers = readTrailerFields(fields)
+    inTrailers = readTrailerFields(fields, limits.response.fields)
   })
   stream.on('end', ended)
   stream.on('drain', () => {
@@ -223,18 +223,18 @@ export function openExchange(
   function lose(problem: UpstreamProblem): void {
     if (isOver) return
     const isRefused = stream.rstCode === http2Codes.REFUSED_STREAM
-    const isStuck = stream.writableLength > 0
     leave()
     // What has no body is whole with its head: some upstreams send one to HEAD.
     if (framing === 'none' && problem === 'reset') listener.end([])
     else if (framing !== undefined) listener.failed(problem)
-    else told.failed(problem, { hasHeard: interim > 0, isRefused, isUnsent, isStuck })
+    else told.failed(problem, { hasHeard: interim > 0, isRefused, isUnsent })
   }
 
   /** Nobody is interested in the stream any more: what is left of it is called off, whichever way it goes. */
   function leave(): void {
     isOver = true
     deadlines.unwatch(deadline)
+    if (stream.writableLength > 0 && session.state.remoteWindowSize === 0) told.stuck()
     // It closes only once what has come is read.
     stream.resume()
     // Later: while node reads or writes it keeps a reset back, and may have freed the stream by then, and aborts.

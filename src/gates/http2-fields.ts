@@ -2,7 +2,6 @@
 import type { AnswerHead } from '../http1/exchange.ts'
 import { isContentLength, isFieldValue, readMediaType, readName } from '../http1/field-lines.ts'
 import type { FieldLimits, RequestLimits } from '../http1/limits.ts'
-import { trailerLimits } from '../http1/limits.ts'
 import type { Framing, HeadProblem, RequestHead } from '../http1/request-head.ts'
 import { isMethod, isTarget } from '../http1/request-head.ts'
 
@@ -191,15 +190,15 @@ export function readAnswerFields(
 }
 
 /** The trailers as lines; `malformed` for what may not stand there, or too much of it. */
-export function readTrailerFields(fields: readonly string[]): readonly string[] | 'malformed' {
+export function readTrailerFields(fields: readonly string[], limits: FieldLimits): readonly string[] | 'malformed' {
   let bytes = 0
   for (let at = 0; at + 1 < fields.length; at += 2) {
     const name = fields[at] ?? ''
     const value = fields[at + 1] ?? ''
-    if (!isField(name, value) || name.length + value.length > trailerLimits.one) return 'malformed'
+    if (!isField(name, value) || name.length + value.length > limits.one) return 'malformed'
     bytes += name.length + value.length + aroundField
   }
-  return bytes > trailerLimits.bytes || fields.length > trailerLimits.count * 2 ? 'malformed' : fields
+  return bytes > limits.bytes || fields.length > limits.count * 2 ? 'malformed' : fields
 }
 
 /** Names of the fields that were marked as never to be indexed (RFC 7541 §6.2.3); undefined where none was. */

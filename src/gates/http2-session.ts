@@ -150,14 +150,16 @@ export function createUpstreamSession(
     return openExchange(session, scheme, request, events, limits, deadlines, {
       begun: outlive,
       answered: pool.answered,
-      failed(problem, { hasHeard, isRefused, isUnsent, isStuck }) {
+      failed(problem, { hasHeard, isRefused, isUnsent }) {
         if (problem === 'timeout') doubt()
-        // Some upstreams never give back the room that bodies took which they did not want (Undertow): then there is none
-        // for anybody's.
-        if (problem === 'timeout' && isStuck) isSpent = true
         const isLost = isRefused || session?.destroyed === true || socket.destroyed
         const isUnlucky = isReused && !hasHeard && isLost && problem === 'reset'
         pool.failed(problem, { request, events, isUnlucky, isUnsent })
+      },
+      // Some upstreams never give back the room that bodies took which they did not want (Undertow): then there is none for
+      // anybody's.
+      stuck() {
+        isSpent = true
       },
       closed(id, code) {
         streams -= 1

@@ -6,6 +6,7 @@ import type { AnswerSink, RequestEvents } from '../http1/exchange.ts'
 import { withoutLength } from '../http1/field-lines.ts'
 import { keep } from '../http1/lent-reads.ts'
 import type { ServerLimits } from '../http1/limits.ts'
+import { trailerLimits } from '../http1/limits.ts'
 import type { Framing } from '../http1/request-head.ts'
 import { http2Codes } from './http2-codes.ts'
 import { closeNow } from './http2-errors.ts'
@@ -114,7 +115,7 @@ export function serveStream(
   stream.pause()
   stream.on('data', receive)
   stream.on('trailers', (_trailers, _flags, fields) => {
-    inTrailers = readTrailerFields(fields)
+    inTrailers = readTrailerFields(fields, trailerLimits)
   })
   stream.on('end', ended)
   stream.on('drain', () => {

@@ -1,7 +1,7 @@
 // RFC 9112 §6 and §7.1: where a body ends. Checked as it passes, and never gathered.
 import { isHopeless, readFieldLines } from './field-lines.ts'
 import { giveBack } from './lent-reads.ts'
-import { trailerLimits } from './limits.ts'
+import type { FieldLimits } from './limits.ts'
 import type { Framing } from './request-head.ts'
 
 /** Receives a body as it is read. */
@@ -28,17 +28,17 @@ export type BodyReader = {
 
 // Nobody has a use for chunk extensions (§7.1.1); a few bytes are put up with.
 const maxSizeLine = 256
-// Of a line, its end included; the trailers count as one.
-const mostBytes = { size: maxSizeLine, data: 0, 'data-end': 2, trailers: trailerLimits.bytes + 2, done: 0 } as const
 const sizeLine = /^([0-9A-Fa-f]{1,12})(?:[ \t]*;[\t -~\x80-\xff]*)?$/
 const noTrailers: readonly string[] = []
 
 /**
  * Makes the reader of one body. One of the length 0 and one that is not there have ended before they begin, without
  * `end` being called.
+ *
+ * @param limits What its trailers may hold.
  */
-export function createBodyReader(framing: Framing, sink: BodySink): BodyReader {
-  if (framing === 'chunked') return createChunkedReader(sink)
+export function createBodyReader(framing: Framing, sink: BodySink, limits: FieldLimits): BodyReader {
+  if (framing === 'chunked') return createChunkedReader(sink, limits)
   let left = framing === 'none' ? 0 : framing === 'close' ? Number.POSITIVE_INFINITY : framing
   return {
     feed(bytes) {
@@ -56,7 +56,9 @@ export function createBodyReader(framing: Framing, sink: BodySink): BodyReader {
 
 type ChunkState = 'size' | 'data' | 'data-end' | 'trailers' | 'done'
 
-function createChunkedReader(sink: BodySink): BodyReader {
+function createChunkedReader(sink: BodySink, limits: FieldLimits): BodyReader {
+  // Of a line, its end included; the trailers count as one.
+  const mostBytes = { size: maxSizeLine, data: 0, 'data-end': 2, trailers: limits.bytes + 2, done: 0 }
   let state: ChunkState = 'size'
   let left = 0
   // The line that is not whole yet: a size, the end after a chunk, or the trailers.
@@ -112,7 +114,7 @@ function createChunkedReader(sink: BodySink): BodyReader {
         if (held !== '\r\n' && !held.endsWith('\r\n\r\n')) return true
         const text = take()
         const trailers: string[] = []
-        const wrong = readFieldLines('trailers', text, 0, text.length - 2, trailerLimits, trailers, [])
+        const wrong = readFieldLines('trailers', text, 0, text.length - 2, limits, trailers, [])
         if (wrong !== undefined) return false
         state = 'done'
         sink.end(trailers)

@@ -10,7 +10,7 @@ export type FieldLimits = {
   readonly one: number
 }
 
-/** What trailers may hold, of a request and of an answer, in HTTP/1.1 and in HTTP/2. */
+/** What the trailers of a request may hold, in HTTP/1.1 and in HTTP/2; those of an answer as much as its head. */
 export const trailerLimits: FieldLimits = { bytes: 8192, count: 50, one: 4096 }
 
 /** What a request's head may cost. */

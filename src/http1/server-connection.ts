@@ -7,6 +7,7 @@ import type { Deadline, Deadlines } from './deadlines.ts'
 import type { AnswerSink, ServerEvents } from './exchange.ts'
 import { giveBack, keep } from './lent-reads.ts'
 import type { ServerLimits } from './limits.ts'
+import { trailerLimits } from './limits.ts'
 import { createMessageWriter, formatAnswerHead } from './message-writer.ts'
 import type { Framing, HeadProblem, RequestHead } from './request-head.ts'
 import { readRequestHead } from './request-head.ts'
@@ -161,7 +162,7 @@ export function createServerConnection(
     isHead = head.method === 'HEAD'
     keepsAlive = head.keepAlive && requests < limits.requestsPerConnection
     if (head.framing !== 'none' && head.framing !== 0) {
-      body = createBodyReader(head.framing, bodySink)
+      body = createBodyReader(head.framing, bodySink, trailerLimits)
       awaitsContinue = head.expectsContinue
       bodyIsWanted = false
       bodyIsPaused = false

@@ -254,7 +254,7 @@ export function createUpstreamConnection(
       if (events === listener) finish([])
     } else {
       trailers = undefined
-      body = createBodyReader(length, bodySink)
+      body = createBodyReader(length, bodySink, limits.response.fields)
       if (rest.length > 0) readBody(rest)
     }
   }

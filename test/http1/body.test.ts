@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import * as fc from 'fast-check'
-import { createBodyReader } from '../../src/http1/body.ts'
+import { createBodyReader as createReader } from '../../src/http1/body.ts'
+import { trailerLimits } from '../../src/http1/limits.ts'
 import type { Framing } from '../../src/http1/request-head.ts'
 import { crumble, cuts, cutUp, spoilt } from './parts.ts'
 
@@ -12,6 +13,9 @@ type Reading = {
   readonly trailers: readonly string[] | undefined
   readonly isDone: boolean
 }
+
+const createBodyReader = (framing: Framing, sink: Parameters<typeof createReader>[1]) =>
+  createReader(framing, sink, trailerLimits)
 
 /** Feeds a reader as a connection does: nothing once it has ended, nothing once it is broken. */
 function read(framing: Framing, parts: readonly Buffer[]): Reading {

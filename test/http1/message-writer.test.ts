@@ -6,6 +6,7 @@ import * as fc from 'fast-check'
 import { createBodyReader } from '../../src/http1/body.ts'
 import { copiedBytes } from '../../src/http1/exchange.ts'
 import { createLineFormatter } from '../../src/http1/field-lines.ts'
+import { trailerLimits } from '../../src/http1/limits.ts'
 import { createMessageWriter, formatAnswerHead } from '../../src/http1/message-writer.ts'
 import type { Framing } from '../../src/http1/request-head.ts'
 import { readRequestHead } from '../../src/http1/request-head.ts'
@@ -37,14 +38,18 @@ function createReceiver(socket: Socket, readHead: (bytes: Buffer) => { framing: 
     if (head === undefined) return
     let content = ''
     let trailers: readonly string[] = []
-    const reader = createBodyReader(head.framing, {
-      data: (part) => {
-        content += part.toString('latin1')
+    const reader = createBodyReader(
+      head.framing,
+      {
+        data: (part) => {
+          content += part.toString('latin1')
+        },
+        end: (found) => {
+          trailers = found
+        },
       },
-      end: (found) => {
-        trailers = found
-      },
-    })
+      trailerLimits,
+    )
     const used = reader.feed(held.subarray(head.bytes))
     assert.notEqual(used, 'malformed', JSON.stringify(held.toString('latin1').slice(0, 200)))
     if (!reader.isDone()) return

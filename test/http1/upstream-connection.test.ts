@@ -442,6 +442,23 @@ for (const { says, keptMs } of promises) {
   })
 }
 
+for (const { bytes, outcome } of [
+  { bytes: 32_768, outcome: 'end' },
+  { bytes: 32_769, outcome: 'reset' },
+])
+  test(`createUpstreamConnection() takes trailers as long as heads may be: ${bytes} bytes of one is ${outcome}`, async () => {
+    const value = 'a'.repeat(bytes - 1)
+    await using peer = await openPeer(
+      () => `HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nX: ${value}\r\n\r\n`,
+    )
+    using pool = openPool([peer.endpoint])
+
+    const asked = ask(pool)
+
+    assert.equal(await asked.outcome, outcome)
+    assert.deepEqual(asked.trailers(), outcome === 'end' ? ['X', value] : [])
+  })
+
 test('createUpstreamConnection() is kept no longer where the last of an answer had to wait for the client', async () => {
   await using peer = await openPeer()
   using pool = openPool([peer.endpoint], { keepAliveMs: 4000, bodyMs: 60_000 })
