@@ -2,7 +2,7 @@
 import { createAdmin } from '../admin/admin.ts'
 import type { Check } from '../admin/health.ts'
 import { createHealth } from '../admin/health.ts'
-import { sentenceOf } from '../base/errors.ts'
+import { codeOf, sentenceOf } from '../base/errors.ts'
 import type { Clock } from '../base/time.ts'
 import { formatDuration } from '../base/time.ts'
 import type { Problem } from '../config/problems.ts'
@@ -15,7 +15,7 @@ import type { WriteChunk } from '../io/log.ts'
 import { createLineWriter, createLog } from '../io/log.ts'
 import { createKnownTokens } from '../sources/known-tokens.ts'
 import { createCertificates, findTlsConflicts } from './certificates.ts'
-import type { ConfigurationSource } from './configuration.ts'
+import type { Configuration, ConfigurationSource } from './configuration.ts'
 import { readConfiguration, retire, run } from './configuration.ts'
 import type { DataPlane } from './data-plane.ts'
 import { openDataPlane, sleep } from './data-plane.ts'
@@ -140,8 +140,6 @@ export async function startApp(
     const build = { version: powers.version, revision: powers.revision, nodeVersion: process.version }
     registerGauges(counted.metrics, { running: () => running, build })
     open.push(watchFiles(watchedFiles, { clock, onChange }))
-    // What changed before they were watched.
-    certificates?.reload()
     const { rules, issuers } = configuration.options
     log.info('started', {
       version: powers.version,
@@ -154,6 +152,10 @@ export async function startApp(
       issuers: issuers.length,
       workers: workers === undefined ? undefined : workerCount,
     })
+    // What changed before they were watched: the watch takes it for what was always there.
+    const changed = findChanged(watchedFiles(), source, configuration, readFile)
+    if (changed.length > 0) onChange(changed)
+    else certificates?.reload()
     return {
       kind: 'running',
       ports: { proxy: plane.port, health: health.port, admin: admin.port },
@@ -264,6 +266,23 @@ export async function startApp(
 function countWorkers({ workers }: GatewayOptions): number {
   // Of the CPUs, and the share of them, that this process was given.
   return workers === 'auto' ? process.getBuiltinModule('node:os').availableParallelism() : workers
+}
+
+/** Those of some files that hold another content than the configuration has of them; of some it has none. */
+function findChanged(
+  paths: readonly string[],
+  source: ConfigurationSource,
+  { text, files }: Configuration,
+  readFile: Powers['readFile'],
+): readonly string[] {
+  return paths.filter((path) => {
+    try {
+      return path === source.file ? source.read() !== text : files.get(path)?.equals(readFile(path)) === false
+    } catch (error) {
+      // The shell's `<(…)` can be read once.
+      return codeOf(error) !== 'ERR_NO_REGULAR_FILE'
+    }
+  })
 }
 
 /** What of a configuration is not in force before a restart: where it differs from that of the start, whatever came between. */

@@ -22,7 +22,7 @@ export async function serve(file: string, shell: Shell): Promise<number> {
   }
   shell.onSignal('SIGTERM', stop)
   shell.onSignal('SIGINT', stop)
-  // At a start nothing is read anew: it is being read.
+  // At a start it is being read, and what has changed meanwhile is taken up at its end.
   shell.onSignal('SIGHUP', () => {
     if (app?.kind === 'running') app.reload()
   })

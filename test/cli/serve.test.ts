@@ -1,6 +1,6 @@
 // `postern serve` over its life: reload, drain, signals.
 import assert from 'node:assert/strict'
-import { execFileSync } from 'node:child_process'
+import { execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdirSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import type { IncomingMessage, ServerResponse } from 'node:http'
@@ -8,6 +8,7 @@ import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import { test } from 'node:test'
+import { program } from '../support/program.ts'
 import type { Started } from './process.ts'
 import { directory, runToEnd, start, until } from './process.ts'
 
@@ -160,6 +161,30 @@ test('a ConfigMap swap, symbolic links and no signal, is noticed', async () => {
 
   await until(async () => (await statusOf(`${gateway.proxy}/new`)) === 200, 'the swap')
   assert.equal(gateway.events('config_refused').length, 0, 'no moment in which the file seemed gone')
+})
+
+test('a configuration that the shell pipes in is not asked of it again', async () => {
+  using files = directory()
+  const file = files.write('gateway.yaml', configuration('a'))
+  // A group, or only the shell would be ended.
+  const command = ['cat "$0" | "$1" "$2" serve --config /dev/stdin', file, process.execPath, program]
+  const child = spawn('sh', ['-c', ...command], { detached: true, stdio: ['ignore', 'pipe', 'ignore'] })
+  let told = ''
+  child.stdout.setEncoding('utf8').on('data', (text: string) => {
+    told += text
+  })
+  try {
+    await until(() => told.includes('"started"') || child.exitCode !== null, 'the gateway to start')
+    process.kill(-Number(child.pid), 'SIGTERM')
+    await once(child, 'close')
+  } finally {
+    if (child.exitCode === null) process.kill(-Number(child.pid), 'SIGKILL')
+  }
+
+  assert.deepEqual(
+    [...told.matchAll(/"event.name":"([^"]+)"/g)].map(([, name]) => name),
+    ['started', 'draining', 'stopped'],
+  )
 })
 
 test('SIGTERM: unready at once, still serving for drain.delay, the request in flight finishes, then 0', async () => {
