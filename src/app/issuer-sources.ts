@@ -114,7 +114,17 @@ export function createIssuerSources(
     }),
   )
   counted.introduce(name)
-  const parts = { trusted, http, metadata, jwks, introspection, blacklist }
+  const isNew = { jwks: old?.jwks !== jwks, blacklist: old?.blacklist !== blacklist }
+  return atWork(issuer, { trusted, http, metadata, jwks, introspection, blacklist }, isNew)
+}
+
+/** Apart: what it returns lives as long as its configuration, and must not hold the one before, which would hold its own. */
+function atWork(
+  issuer: IssuerOptions,
+  parts: Parts,
+  isNew: Readonly<Record<'jwks' | 'blacklist', boolean>>,
+): IssuerSources {
+  const { trusted, http, jwks, introspection, blacklist } = parts
   return {
     trusted: trusted.it,
     options: issuer,
@@ -123,8 +133,8 @@ export function createIssuerSources(
     blacklist: blacklist.it,
     parts,
     start() {
-      if (old?.jwks !== jwks) jwks.it.start()
-      if (old?.blacklist !== blacklist) blacklist.it?.start()
+      if (isNew.jwks) jwks.it.start()
+      if (isNew.blacklist) blacklist.it?.start()
     },
     close(next) {
       if (next?.parts.jwks !== jwks) jwks.it.close()

@@ -1,8 +1,16 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { setImmediate as nextTurn } from 'node:timers/promises'
 import { rootCertificates } from 'node:tls'
-import { readConfiguration } from '../../src/app/configuration.ts'
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
+import type { Configuration, Running } from '../../src/app/configuration.ts'
+import { readConfiguration, retire, run } from '../../src/app/configuration.ts'
+import { createGatewayMetrics } from '../../src/app/metrics.ts'
 import { shortHash } from '../../src/app/short-hash.ts'
+import type { Principal } from '../../src/decision/decision.ts'
+import { createLineWriter, createLog } from '../../src/io/log.ts'
+import { createKnownTokens } from '../../src/sources/known-tokens.ts'
 import { createAuthority, skipWithoutOpenssl as skip } from '../support/certificates.ts'
 
 const text = JSON.stringify({
@@ -147,4 +155,41 @@ test("shortHash() changes with the configuration and with the operator's list, a
   assert.notEqual(hashOf(text, list.replace('mallory', 'eve')), first)
   assert.notEqual(hashOf(`${text}\n`, list), first)
   assert.equal(hashOf(text, list), first)
+})
+
+test('run() keeps nothing of the configurations before the one in use, however much of it that has taken over', async () => {
+  setFlagsFromString('--expose-gc')
+  const gc = runInNewContext('gc') as () => void
+  const clock = { wallMs: Date.now, monotonicMs: () => performance.now() }
+  const readFile = readFrom(contents)
+  const writer = createLineWriter({}, { write: (_, done) => done() })
+  const deps = {
+    ...{ clock, readFile, random: () => 0, secret: () => 'a-secret' },
+    log: createLog({ stream: 'main' }, { writer, clock }),
+    counted: createGatewayMetrics(),
+    known: createKnownTokens<Principal>(clock.monotonicMs),
+  }
+  const fed = JSON.parse(text)
+  fed.issuers[0].blacklist = { url: 'https://issuer.test/blacklist' }
+  const written = { ...source, read: () => JSON.stringify(fed) }
+  const read: WeakRef<Configuration['options']>[] = []
+  let running: Running | undefined
+  const reload = () => {
+    const configuration = readConfiguration(written, { env: {}, readFile, fileMode: () => 0o400 })
+    assert.ok(configuration.kind === 'loaded')
+    read.push(new WeakRef(configuration.options))
+    const next = run(configuration, running, deps)
+    if (running !== undefined) retire(running, next)
+    running = next
+  }
+
+  for (let at = 0; at < 3; at += 1) reload()
+  await nextTurn()
+  gc()
+
+  assert.deepEqual(
+    read.map((each) => each.deref() !== undefined),
+    [false, false, true],
+  )
+  if (running !== undefined) retire(running)
 })
