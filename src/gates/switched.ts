@@ -59,8 +59,9 @@ export function joinSides(protocol: string, sink: AnswerSink, exchange: Upstream
       return
     }
     const rest = way.frames.passFrame(chunk)
-    way.send(chunk.subarray(0, rest))
+    const hasRoom = way.send(chunk.subarray(0, rest))
     if (way.frames.isBetween()) finish(way)
+    else if (!hasRoom) way.full()
   }
 
   function finish(way: Direction): void {

@@ -66,3 +66,17 @@ test('joinSides() lets a client that was held back finish what nobody reads any 
   await until(() => sides.frames() === '880203e9', 'the close frame')
   assert.equal(sides.near.destroyed, false)
 })
+
+test('joinSides() holds a client back in the frame that it may still finish, as before', async () => {
+  await using sides = await openSides()
+  const half = large.length / 2
+  sides.switched.fromClient(large.subarray(0, 100))
+  assert.equal(sides.near.isPaused(), false)
+
+  sides.switched.close?.(1001)
+  sides.switched.fromClient(large.subarray(100, half))
+  assert.equal(sides.near.isPaused(), true, 'nobody reads what it sends')
+  sides.switched.fromClient(large.subarray(half))
+
+  assert.equal(sides.near.isPaused(), false, 'what comes after the frame is dropped')
+})
