@@ -31,12 +31,12 @@ export function createPublisher(): Publisher {
   let made = 0
   let keys: readonly Keys[] = []
   let lists: readonly List[] = []
-  /** Workers, each with the index it was last sent of every list: what came since was sent as it came. */
-  const outboxes = new Map<Outbox, Map<number, RevocationIndex>>()
+  /** Workers, each with the index it was last sent of every list that is still there: what came since was sent as it came. */
+  const outboxes = new Map<Outbox, WeakMap<List['of'], RevocationIndex>>()
   return {
     follow,
     connect(outbox) {
-      outboxes.set(outbox, new Map())
+      outboxes.set(outbox, new WeakMap())
       for (const each of keys) sendKeys(outbox, each)
       for (const each of lists) queueList(outbox, each)
     },
@@ -51,21 +51,27 @@ export function createPublisher(): Publisher {
       if (blacklist === undefined) return []
       return [listsBefore.find(({ of }) => of === blacklist) ?? { number: number(), of: blacklist, cacheSize }]
     })
-    for (const each of keys.filter((it) => !keysBefore.includes(it))) {
-      each.of.watch(() => {
-        for (const outbox of outboxes.keys()) sendKeys(outbox, each)
-      })
-      for (const outbox of outboxes.keys()) sendKeys(outbox, each)
-    }
-    for (const each of lists.filter((it) => !listsBefore.includes(it))) {
-      each.of.watch((change) => publish(each, change))
-      for (const outbox of outboxes.keys()) queueList(outbox, each)
-    }
+    for (const each of keys.filter((it) => !keysBefore.includes(it))) followKeys(each)
+    for (const each of lists.filter((it) => !listsBefore.includes(it))) followList(each)
     return sources.map(({ trusted, jwks, blacklist }) => ({
       issuer: trusted.issuer,
       keys: keys.find(({ of }) => of === jwks)?.number ?? 0,
       list: lists.find(({ of }) => of === blacklist)?.number ?? null,
     }))
+  }
+
+  // Apart, like the next: who is watched must not hold what was followed before it.
+  function followKeys(each: Keys): void {
+    const tell = () => {
+      for (const outbox of outboxes.keys()) sendKeys(outbox, each)
+    }
+    each.of.watch(tell)
+    tell()
+  }
+
+  function followList(each: List): void {
+    each.of.watch((change) => publish(each, change))
+    for (const outbox of outboxes.keys()) queueList(outbox, each)
   }
 
   function number(): number {
@@ -112,13 +118,13 @@ export function createPublisher(): Publisher {
     outbox.queue(async (deliver) => {
       const start = of.handOver()
       const sent = outboxes.get(outbox)
-      if (start === undefined || sent === undefined || sent.get(source) === start.held.index) return
+      if (start === undefined || sent === undefined || sent.get(of) === start.held.index) return
       const { index, inherited } = start.held
-      sent.set(source, index)
+      sent.set(of, index)
       outbox.send({ kind: 'list_begin', source })
       // What comes meanwhile is met on the way, or was sent by itself: the walk of a Map sees what is added to it.
-      for (const [part, of] of [['index', index] as const, ['inherited', inherited] as const])
-        for (const entries of slices(of?.entries() ?? [])) await deliver(slice(source, part, entries))
+      for (const [part, some] of [['index', index] as const, ['inherited', inherited] as const])
+        for (const entries of slices(some?.entries() ?? [])) await deliver(slice(source, part, entries))
       outbox.send({ kind: 'list_end', source, state: stateOf(start, of.handOver() ?? start, cacheSize) })
     })
   }

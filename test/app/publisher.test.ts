@@ -1,6 +1,8 @@
 // What the primary holds of keys and lists, on its way to a worker: message by message, as JSON.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
 import type { IssuerSources } from '../../src/app/issuer-sources.ts'
 import { createOutbox } from '../../src/app/outbox.ts'
 import { createPublisher } from '../../src/app/publisher.ts'
@@ -183,6 +185,37 @@ test('a copy of a list ages by the poll it came from, and a poll that brings not
   assert.deepEqual(await worker.pass(), ['list_state'])
 
   assert.equal(list.check(token({ jti: 'other' })), undefined)
+})
+
+test('a publisher keeps nothing of a list that a reload has put another one in the place of', async () => {
+  setFlagsFromString('--expose-gc')
+  const gc = runInNewContext('gc') as () => void
+  const publisher = createPublisher()
+  const outbox = createOutbox(
+    ({ kind }) => void (kind === 'list_slice' && setImmediate(outbox.took)),
+    (error) => assert.fail(String(error)),
+  )
+  publisher.connect(outbox)
+  const followed: WeakRef<object>[] = []
+  const reload = async () => {
+    using jwks = endpoint()
+    await using it = setup()
+    it.revoke('t')
+    await it.blacklist.poll()
+    followed.push(new WeakRef(it.blacklist.handOver()?.held.index ?? assert.fail('nothing was polled')))
+    const sources = [{ trusted: { issuer }, jwks: jwks.jwks, blacklist: it.blacklist } as IssuerSources] // all that it looks at
+    publisher.follow(sources, 10_000)
+    await new Promise<void>((resolve) => outbox.queue(() => resolve()))
+  }
+
+  for (let at = 0; at < 3; at += 1) await reload()
+  await new Promise((resolve) => setImmediate(resolve))
+  gc()
+
+  assert.deepEqual(
+    followed.map((each) => each.deref() !== undefined),
+    [false, false, true],
+  )
 })
 
 test('a worker that connects later is sent all there is', async () => {
