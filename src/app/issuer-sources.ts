@@ -192,7 +192,7 @@ function jwksOf(
       clock,
       random,
       origin,
-      log: tellWith(log),
+      log,
       count: (result) => (result === 'suppressed' ? counted.jwksSuppressed(name) : counted.jwksRefresh(name, result)),
     },
     legacy,
@@ -215,7 +215,7 @@ function introspectionOf(
       send: http.send,
       endpoint: () => endpoint(issuer.introspection_endpoint, metadata, 'introspection_endpoint'),
       secret: () => secret(introspection.client_secret),
-      log: tellWith(log),
+      log,
       observe: (result, seconds) => counted.introspected(issuer.issuer, result, seconds),
     },
   )
@@ -251,7 +251,7 @@ function blacklistOf(
     purgeDelayMs: purge_delay,
     maxStalenessMs: max_staleness,
   }
-  const feedDeps = { clock, send: http.send, secret: () => secret(source), log: tellWith(log) }
+  const feedDeps = { clock, send: http.send, secret: () => secret(source), log }
   if (replicas !== undefined) {
     const { list: number } = replicas.numbersOf(issuer.issuer)
     // Without one it would poll by itself, which the primary alone does.
@@ -286,9 +286,4 @@ function blacklistOf(
       })
     warned = isFar
   }
-}
-
-/** What a source could not do is a warning; what it did is not. */
-function tellWith(log: Log): (event: string, fields: Readonly<Record<string, string | number | boolean>>) => void {
-  return (event, fields) => (/_(?:failed|dropped)$/.test(event) ? log.warn : log.info)(event, fields)
 }

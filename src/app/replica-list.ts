@@ -1,5 +1,6 @@
 // A worker's copy of one blacklist. The primary alone polls; the copy ages here, by the time of the poll it came from.
 import type { Clock } from '../base/time.ts'
+import type { Log } from '../io/log.ts'
 import type { Blacklist, BlacklistOptions } from '../sources/blacklist.ts'
 import { createBlacklistLookups } from '../sources/blacklist-lookups.ts'
 import type { FeedDeps } from '../sources/blacklist-pages.ts'
@@ -72,7 +73,7 @@ export function createListCopy(): ListCopy {
 /** What a list that is sent here needs beside its copy. */
 export type ReplicaListDeps = FeedDeps & {
   readonly clock: Clock
-  readonly log: (event: string, fields: Readonly<Record<string, string>>) => void
+  readonly log: Pick<Log, 'warn'>
 }
 
 /**
@@ -88,7 +89,7 @@ export function createReplicaList(options: BlacklistOptions, copy: ListCopy, dep
   const lookups = createBlacklistLookups({
     clock,
     lookup: feed.lookup,
-    onFailure: (why) => log('blacklist_lookup_failed', { issuer, why }),
+    onFailure: (why) => log.warn('blacklist_lookup_failed', { issuer, why }),
   })
   const list = createHeldList(options, copy.holding, { clock, lookups })
   let purging = false

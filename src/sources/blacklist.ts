@@ -3,6 +3,7 @@ import * as z from 'zod'
 import { durationBetween } from '../base/options.ts'
 import type { Clock } from '../base/time.ts'
 import type { HttpClient } from '../io/http-client.ts'
+import type { Log } from '../io/log.ts'
 import type { RevocableToken, Revocation } from '../spec/revocation.ts'
 import { createRevocationIndex } from '../spec/revocation.ts'
 import { createBlacklistLookups } from './blacklist-lookups.ts'
@@ -63,7 +64,7 @@ export type BlacklistDeps = {
   readonly random: () => number
   readonly send: HttpClient['send']
   readonly secret: () => string
-  readonly log: (event: string, fields: Readonly<Record<string, string | number | boolean>>) => void
+  readonly log: Pick<Log, 'info' | 'warn'>
   readonly count: (result: PollResult) => void
 }
 
@@ -105,7 +106,7 @@ export function createBlacklist(options: BlacklistOptions, deps: BlacklistDeps, 
   const lookups = createBlacklistLookups({
     clock,
     lookup: feed.lookup,
-    onFailure: (why) => log('blacklist_lookup_failed', { issuer, why }),
+    onFailure: (why) => log.warn('blacklist_lookup_failed', { issuer, why }),
   })
   const holding: Holding<Polled> = {
     // From the start of the feed again: what is inherited is then merged with it, and sized anew.
@@ -176,7 +177,7 @@ export function createBlacklist(options: BlacklistOptions, deps: BlacklistDeps, 
       failures += 1
       failure = error.message
       deps.count(error.result)
-      log('blacklist_poll_failed', { issuer, result: error.result, why: error.message })
+      log.warn('blacklist_poll_failed', { issuer, result: error.result, why: error.message })
     }
     await list.purge()
   }
@@ -230,7 +231,7 @@ export function createBlacklist(options: BlacklistOptions, deps: BlacklistDeps, 
     const cursor = before === undefined || restarted ? all.cursor : Math.max(all.cursor, before.cursor)
     hold({ index: all.index, inherited }, all, cursor)
     if (before === undefined || restarted)
-      log('blacklist_loaded', { issuer, entries: all.index.size(), inherited: inherited.size() })
+      log.info('blacklist_loaded', { issuer, entries: all.index.size(), inherited: inherited.size() })
   }
 
   function hold(lists: Pick<Held, 'index' | 'inherited'>, read: FeedRead, cursor: number): void {
@@ -242,7 +243,7 @@ export function createBlacklist(options: BlacklistOptions, deps: BlacklistDeps, 
   }
 
   function noteUnlisted(now: number): void {
-    if (now > holding.unlisted) log('blacklist_incomplete', { issuer, unlisted: now })
+    if (now > holding.unlisted) log.warn('blacklist_incomplete', { issuer, unlisted: now })
     holding.unlisted = now
   }
 }

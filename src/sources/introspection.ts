@@ -6,6 +6,7 @@ import type { Clock } from '../base/time.ts'
 import { SecretRefused } from '../io/files.ts'
 import type { HttpClient, HttpReply } from '../io/http-client.ts'
 import { HttpCallFailed } from '../io/http-client.ts'
+import type { Log } from '../io/log.ts'
 import { createBoundedQueue, createBreaker, QueueFull } from '../io/resilience.ts'
 import { formatBasic } from '../spec/authorization.ts'
 import type { IntrospectionAnswer } from '../spec/introspection.ts'
@@ -27,7 +28,7 @@ export type IntrospectionDeps = {
   readonly endpoint: () => Promise<string>
   /** The client secret as it is now. Throws when it cannot be read. */
   readonly secret: () => string
-  readonly log: (event: string, fields: Readonly<Record<string, string | number | boolean>>) => void
+  readonly log: Pick<Log, 'info' | 'warn'>
   /** Told once per question that was sent, or refused by our own limits, with its duration. */
   readonly observe: (result: IntrospectionResult, seconds: number) => void
 }
@@ -163,14 +164,14 @@ export function createIntrospection(
       trouble(`Cannot use introspection answer: ${read}`)
       return { answer: none('invalid', 1000), result: 'invalid' }
     }
-    if (lastTrouble !== undefined) log('introspection_recovered', { issuer: options.issuer })
+    if (lastTrouble !== undefined) log.info('introspection_recovered', { issuer: options.issuer })
     lastTrouble = undefined
     return { answer: { kind: 'answer', answer: read, askedMs }, result: read.active ? 'active' : 'inactive' }
   }
 
   /** Says what is wrong once, not once per request. */
   function trouble(error: string): void {
-    if (error !== lastTrouble) log('introspection_failed', { issuer: options.issuer, error })
+    if (error !== lastTrouble) log.warn('introspection_failed', { issuer: options.issuer, error })
     lastTrouble = error
   }
 }

@@ -2,6 +2,7 @@ import * as z from 'zod'
 import { durationBetween } from '../base/options.ts'
 import type { Clock } from '../base/time.ts'
 import type { HttpClient } from '../io/http-client.ts'
+import type { Log } from '../io/log.ts'
 import type { VerificationKey } from '../spec/jwk.ts'
 import type { HeldKeysState, KeyAnswer, KeysLegacy, Wanted } from './held-keys.ts'
 import { createHeldKeys, maxKeySetBytes, unavailable } from './held-keys.ts'
@@ -44,7 +45,7 @@ export type JwksDeps = {
   /** 0 to 1, for jitter. */
   readonly random: () => number
   readonly origin: JwksOrigin
-  readonly log: (event: string, fields: Readonly<Record<string, string | number | boolean>>) => void
+  readonly log: Pick<Log, 'info' | 'warn'>
   readonly count: (result: 'success' | 'failure' | 'suppressed') => void
 }
 
@@ -160,17 +161,18 @@ export function createJwks(options: JwksOptions, deps: JwksDeps, legacy?: KeysLe
       if (changed === undefined) keys.confirm(startedMs, startedWallMs)
       else {
         for (const { kid, why } of keys.take(changed.document, startedMs, startedWallMs))
-          log('jwks_key_dropped', { issuer: options.issuer, kid: kid ?? '', why })
+          log.warn('jwks_key_dropped', { issuer: options.issuer, kid: kid ?? '', why })
         // Only now: the validator of a document we refused would have it confirmed as the one we hold.
         etag = changed.etag
       }
-      if (failure !== undefined) log('jwks_recovered', { issuer: options.issuer })
+      if (failure !== undefined) log.info('jwks_recovered', { issuer: options.issuer })
       failures = 0
       failure = undefined
       count('success')
     } catch (error) {
       const said = error instanceof Error ? error.message : 'unknown'
-      if (said !== failure) log('jwks_failed', { issuer: options.issuer, error: said, held: keys.held() !== undefined })
+      if (said !== failure)
+        log.warn('jwks_failed', { issuer: options.issuer, error: said, held: keys.held() !== undefined })
       failures += 1
       failure = said
       count('failure')

@@ -1,4 +1,5 @@
 // What the primary holds of keys and lists, on its way to a worker: message by message, as JSON.
+
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { setFlagsFromString } from 'node:v8'
@@ -13,6 +14,7 @@ import type { Clock } from '../../src/base/time.ts'
 import type { Setup } from '../sources/feed-server.ts'
 import { revoked, setup, t0, token } from '../sources/feed-server.ts'
 import { endpoint, later, loadedEndpoint, reply, setOf, signerA, signerB } from '../sources/key-endpoint.ts'
+import { createTestLog } from '../support/log.ts'
 
 const issuer = 'https://issuer.test'
 
@@ -68,7 +70,7 @@ function connect(jwks: IssuerSources['jwks'], blacklist: IssuerSources['blacklis
     const made = store.replicas.list(
       number?.list ?? 0,
       { ...options, cacheSize: 10_000, purgeDelayMs: 60_000, maxStalenessMs },
-      { clock, send: () => Promise.reject(new Error('nothing is asked')), secret: () => '', log: () => {} },
+      { clock, send: () => Promise.reject(new Error('nothing is asked')), secret: () => '', log: createTestLog() },
     )
     made.start()
     return made

@@ -7,6 +7,7 @@ import { createHttpClient } from '../../src/io/http-client.ts'
 import { createBlacklist } from '../../src/sources/blacklist.ts'
 import type { World } from '../issuer/realms.ts'
 import { grant, postJson, ref, setAhead, startWorld, twoRealms } from '../issuer/realms.ts'
+import { createTestLog } from '../support/log.ts'
 import { token } from './feed-server.ts'
 
 /** The gateway's end of the bundled issuer's feed; the issuer may be replaced by another on another port. */
@@ -29,7 +30,7 @@ function gatewayOf(current: () => World, cacheSize = 10) {
       send: (call, limits) =>
         client.send({ ...call, url: call.url.replace(/:\d+\//, `:${current().issuer.port}/`) }, limits),
       secret: () => 'rs-secret-4444',
-      log: () => {},
+      log: createTestLog(),
       count: (result) => results.push(result),
     },
   )

@@ -35,6 +35,18 @@ test('poll() takes a complete list of the same epoch with fewer entries once the
   assert.equal(query(it.calls.at(-1), 'cursor'), '2', 'the cursor does not go back to the last live entry')
 })
 
+test('poll() warns of entries that the issuer counts and never delivers, and not of a list that was loaded', async () => {
+  await using it = await loaded()
+  it.feed.twist = { total_live: 5 }
+  await it.blacklist.poll()
+
+  assert.deepEqual(
+    it.events.map((event) => event.split(' ')[0]),
+    ['blacklist_loaded', 'blacklist_incomplete'],
+  )
+  assert.deepEqual(it.warnings, ['blacklist_incomplete'])
+})
+
 test('poll() asks for tokens one by one when the issuer counts entries it never delivered, and reads all again', async () => {
   await using it = await loaded()
   it.revoke('lost')

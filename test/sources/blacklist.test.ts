@@ -4,6 +4,7 @@ import { setTimeout as wait } from 'node:timers/promises'
 import { createHttpClient } from '../../src/io/http-client.ts'
 import { startHttpServer } from '../../src/io/http-server.ts'
 import { blacklistOptions, createBlacklist, nextPollAfterMs } from '../../src/sources/blacklist.ts'
+import { createTestLog } from '../support/log.ts'
 import { answerOf, loaded, query, raw, revoked, setup, t0, token } from './feed-server.ts'
 
 test('check() is stale before the first load, and says what is revoked after it', async () => {
@@ -235,7 +236,7 @@ test('start() polls over sockets until closed, through failures, and a revocatio
       random: () => 0.5,
       send: client.send,
       secret: () => 's3cret',
-      log: () => {},
+      log: createTestLog(),
       count: () => {},
     },
   )

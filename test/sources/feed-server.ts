@@ -1,9 +1,11 @@
 // A feed as product specification §6 has it, in memory, and a gateway's end of it on clocks that stand still.
+
 import assert from 'node:assert/strict'
 import type { HttpCall, HttpReply } from '../../src/io/http-client.ts'
 import type { Blacklist, BlacklistOptions } from '../../src/sources/blacklist.ts'
 import { createBlacklist } from '../../src/sources/blacklist.ts'
 import type { RevocableToken } from '../../src/spec/revocation.ts'
+import { createTestLog } from '../support/log.ts'
 
 export type FeedEntry = {
   seq: number
@@ -37,6 +39,8 @@ export type Setup = AsyncDisposable & {
   readonly calls: HttpCall[]
   readonly counts: string[]
   readonly events: string[]
+  /** Names of those events that are warnings. */
+  readonly warnings: string[]
   /** Moves both clocks. */
   readonly pass: (ms: number) => void
   readonly clock: { wallMs: number; monotonicMs: number }
@@ -104,6 +108,7 @@ export function setup(options: Partial<BlacklistOptions> = {}): Setup {
   const calls: HttpCall[] = []
   const counts: string[] = []
   const events: string[] = []
+  const warnings: string[] = []
   const blacklist = createBlacklist(
     {
       issuer: 'https://issuer.test',
@@ -120,7 +125,10 @@ export function setup(options: Partial<BlacklistOptions> = {}): Setup {
       random: () => 0,
       secret: () => it.secret(),
       count: (result) => counts.push(result),
-      log: (event, fields) => events.push(`${event} ${JSON.stringify(fields)}`),
+      log: createTestLog((event, fields, severity) => {
+        events.push(`${event} ${JSON.stringify(fields)}`)
+        if (severity === 'warn') warnings.push(event)
+      }),
       send: async (call) => {
         calls.push(call)
         return (await it.answer?.(call)) ?? answerOf(feed, call)
@@ -134,6 +142,7 @@ export function setup(options: Partial<BlacklistOptions> = {}): Setup {
     calls,
     counts,
     events,
+    warnings,
     clock,
     answer: undefined,
     pass(ms) {

@@ -10,6 +10,7 @@ import { createIntrospection } from '../../src/sources/introspection.ts'
 import { SourceFailed } from '../../src/sources/source-failed.ts'
 import type { TestClock } from '../support/clock.ts'
 import { createTestClock } from '../support/clock.ts'
+import { createTestLog } from '../support/log.ts'
 
 const ever = Number.NEGATIVE_INFINITY
 const jsonType = { 'content-type': 'application/json' }
@@ -59,7 +60,7 @@ function setup(): Setup {
         },
         endpoint: () => it.endpoint(),
         secret: () => it.secret(),
-        log: (event, fields) => events.push(`${event} ${JSON.stringify(fields)}`),
+        log: createTestLog((event, fields) => void events.push(`${event} ${JSON.stringify(fields)}`)),
         observe: (result) => results.push(result),
       },
     ),

@@ -12,6 +12,7 @@ import { createJwks } from '../../src/sources/jwks.ts'
 import { createMetadata } from '../../src/sources/metadata.ts'
 import type { VerificationKey } from '../../src/spec/jwk.ts'
 import { createTestClock } from '../support/clock.ts'
+import { createTestLog } from '../support/log.ts'
 import { createSigner } from '../support/tokens.ts'
 import { callFailed, endpoint, loadedEndpoint, reply, setOf, signerA, signerB } from './key-endpoint.ts'
 
@@ -294,7 +295,7 @@ test('createJwks() reads a file, and again when told that it changed; an unreada
     clock: createTestClock(),
     random: () => 0,
     origin: { kind: 'file', read: () => content() },
-    log: () => {},
+    log: createTestLog(),
     count: () => {},
   })
   await jwks.refresh()
@@ -331,7 +332,7 @@ async function overSockets(routes: Record<string, (response: ServerResponse) => 
       clock,
       random: () => 0,
       origin: { kind: 'url', url: () => metadata.endpoint('jwks_uri'), doubt: metadata.doubt, send: client.send },
-      log: (_event, { error }) => failures.push(String(error)),
+      log: createTestLog((_event, { error }) => void failures.push(String(error))),
       count: () => {},
     },
   )

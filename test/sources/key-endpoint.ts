@@ -1,10 +1,12 @@
 // One issuer's key endpoint as a function that a test scripts, and the gateway's end of it on a clock that stands still.
+
 import type { HttpCall, HttpReply } from '../../src/io/http-client.ts'
 import { HttpCallFailed } from '../../src/io/http-client.ts'
 import type { Jwks, JwksOptions } from '../../src/sources/jwks.ts'
 import { createJwks } from '../../src/sources/jwks.ts'
 import type { TestClock } from '../support/clock.ts'
 import { createTestClock } from '../support/clock.ts'
+import { createTestLog } from '../support/log.ts'
 import type { Signer } from '../support/tokens.ts'
 import { createSigner } from '../support/tokens.ts'
 
@@ -88,7 +90,7 @@ export function endpoint(options: Partial<JwksOptions> = {}): Endpoint {
           return await it.answer()
         },
       },
-      log: (event, fields) => events.push(`${event} ${JSON.stringify(fields)}`),
+      log: createTestLog((event, fields) => void events.push(`${event} ${JSON.stringify(fields)}`)),
       count: (result) => counts.push(result),
     },
   )

@@ -29,10 +29,11 @@ const rules = Array.from({ length: 10 }, (_, at) => ({
 /** Makes the judge; resolves when the keys are read. */
 export async function createJudge(settings: NodeSettings, clock: Clock): Promise<Judge> {
   const { jwksFile, introspection: endpoint } = settings
-  const log = () => {}
+  const ignore = () => {}
+  const log = { info: ignore, warn: ignore }
   const jwks = createJwks(
     { issuer, refreshMs: hourMs, coolDownMs: 30_000, staleMaxMs: 2 * hourMs, leewayMs: 30_000 },
-    { clock, random: Math.random, log, count: log, origin: { kind: 'file', read: () => readFileSync(jwksFile) } },
+    { clock, random: Math.random, log, count: ignore, origin: { kind: 'file', read: () => readFileSync(jwksFile) } },
   )
   await jwks.refresh()
   const introspection = createIntrospection(
@@ -43,7 +44,7 @@ export async function createJudge(settings: NodeSettings, clock: Clock): Promise
       send: createHttpClient({}).send,
       endpoint: async () => endpoint ?? '',
       secret: () => 'bench-secret',
-      observe: log,
+      observe: ignore,
     },
   )
   const known = createKnownTokens<Principal>(clock.monotonicMs)
