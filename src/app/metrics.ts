@@ -103,8 +103,8 @@ export function createGatewayMetrics(): GatewayMetrics {
       durations.observe(durationSlots.get(decision.path ?? 'none') ?? 0, seconds)
       if (decision.rule !== undefined) byRule.add(slotsOfRule(decision.rule)[decision.kind])
     },
-    finished({ decision, decidedMs, status, upstreamFailure }, nowMs) {
-      if (decision.kind !== 'allow') return
+    finished({ isForwarded, decidedMs, status, upstreamFailure }, nowMs) {
+      if (!isForwarded) return
       upstream.observe(codeSlots[Math.floor(status / 100)] ?? codeSlots[0] ?? 0, (nowMs - decidedMs) / 1000)
       if (upstreamFailure !== undefined) upstreamErrors.add(failureSlots.get(upstreamFailure) ?? 0)
     },

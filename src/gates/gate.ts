@@ -50,6 +50,8 @@ export type Exchange = {
   readonly arrivedMs: number
   readonly decidedMs: number
   readonly decision: Decision
+  /** Whether it was sent on its way to the upstream. Not all that is allowed is: a preflight, one whose client has left. */
+  readonly isForwarded: boolean
   /** What the client got; 0 when it left before. */
   readonly status: number
   readonly upstreamFailure: UpstreamFailure | undefined

@@ -48,6 +48,7 @@ type Handled = {
   request: AccessRequest | undefined
   decision: Decision | undefined
   decidedMs: number
+  isForwarded: boolean
   /** Whether the client left before there was a decision. */
   isGone: boolean
 }
@@ -112,6 +113,7 @@ export function createHandler(client: AnswerSink, peer: Peer, deps: HandlerDeps)
       request: undefined,
       decision: undefined,
       decidedMs: 0,
+      isForwarded: false,
       isGone: false,
     }
     current = handled
@@ -179,6 +181,7 @@ export function createHandler(client: AnswerSink, peer: Peer, deps: HandlerDeps)
     const { head, isGrpc, request: allowed, served } = handled
     if (head === undefined || allowed === undefined) throw new TypeError('Cannot forward: the request was not read')
     const { lines, framing, expectsContinue, neverIndexed } = head
+    handled.isForwarded = true
     forwarder.forward(
       {
         request: allowed,
@@ -214,10 +217,19 @@ export function createHandler(client: AnswerSink, peer: Peer, deps: HandlerDeps)
     cut?: CutReason,
   ): void {
     if (current === handled) current = undefined
-    const { head, request: read, arrivedMs, decidedMs } = handled
-    const method = head?.method ?? ''
-    const { address } = peer
-    finished({ method, request: read, peer: address, arrivedMs, decidedMs, decision, status, upstreamFailure, cut })
+    const { head, request: read, arrivedMs, decidedMs, isForwarded } = handled
+    finished({
+      method: head?.method ?? '',
+      request: read,
+      peer: peer.address,
+      arrivedMs,
+      decidedMs,
+      decision,
+      isForwarded,
+      status,
+      upstreamFailure,
+      cut,
+    })
   }
 }
 

@@ -44,6 +44,16 @@ test('createHandler() answers a preflight itself: 204, counted as public, never 
   assert.equal(scene.count(counted), 2)
 })
 
+test('createHandler() measures no time of the upstream for a preflight, which that never sees', async () => {
+  await using service = await openService([])
+  await using scene = await openScene(service.port, { cors })
+  await talk(scene.port, preflight(app))
+  await talk(scene.port, ask('GET', `Authorization: Bearer ${scene.mint()}`))
+
+  const told = await (await fetch(`http://127.0.0.1:${scene.app.ports.health}/metrics`)).text()
+  assert.match(told, /^postern_upstream_request_duration_seconds_count\{code="2xx"\} 1$/m)
+})
+
 test('createHandler() keeps a connection after a preflight, and judges what follows it', async () => {
   const asked: (string | undefined)[] = []
   await using service = await openService(asked)

@@ -198,8 +198,11 @@ test('openFrontDoor() forwards nothing for a client that left while its request 
   assert.equal(asked, 1)
   assert.equal(it.decisions.length, 1)
   assert.deepEqual(
-    it.exchanges.map(({ status }) => status),
-    [0],
+    [...fine.exchanges, ...it.exchanges].map(({ status, isForwarded }) => [status, isForwarded]),
+    [
+      [200, true],
+      [0, false],
+    ],
   )
   assert.equal(it.door.inFlight(), 0)
 })
