@@ -25,7 +25,8 @@ type Waiting = Deadline & {
 /** Makes the pool of one upstream. */
 export function createHttp2Upstream(endpoints: Endpoints, limits: PoolLimits, deadlines: Deadlines): Upstream {
   const places = createPlaces<Held>(endpoints, deadlines, hold, busyOf)
-  let sessions = 0
+  // Those of places that are listed no more, too.
+  const sessions = new Set<UpstreamSession>()
   let isClosed = false
   const waitings = new Map<AnswerEvents, Waiting>()
   // Whose head may not be out yet.
@@ -84,7 +85,7 @@ export function createHttp2Upstream(endpoints: Endpoints, limits: PoolLimits, de
       return true
     }
     // What is shut may open; another session there would be shut, too.
-    if (isShut(place) || sessions >= limits.connections) return seatWhereItCan(waiting, place)
+    if (isShut(place) || sessions.size >= limits.connections) return seatWhereItCan(waiting, place)
     waitings.set(waiting.events, waiting)
     dial(place, waiting)
     return true
@@ -136,7 +137,7 @@ export function createHttp2Upstream(endpoints: Endpoints, limits: PoolLimits, de
       answered: () => places.answered(place),
       failed: (problem, lost) => retry(place, session, problem, lost),
       closed(wasReady, why) {
-        sessions -= 1
+        sessions.delete(session)
         place.sessions.delete(session)
         if (!wasReady && !isClosed) {
           places.blame(place)
@@ -146,7 +147,7 @@ export function createHttp2Upstream(endpoints: Endpoints, limits: PoolLimits, de
         serveQueue()
       },
     })
-    sessions += 1
+    sessions.add(session)
     place.sessions.set(session, promised)
   }
 
@@ -183,7 +184,7 @@ export function createHttp2Upstream(endpoints: Endpoints, limits: PoolLimits, de
     leaveQueue(waiting)
     // Where the upstream is there and takes no stream it is not the way to it that fails.
     const isThere = places.all().some(isShut)
-    giveUp(waiting, isThere || sessions >= limits.connections ? 'overloaded' : 'connect')
+    giveUp(waiting, isThere || sessions.size >= limits.connections ? 'overloaded' : 'connect')
   }
 
   function leaveQueue(waiting: Waiting): void {
@@ -220,14 +221,14 @@ export function createHttp2Upstream(endpoints: Endpoints, limits: PoolLimits, de
   }
 
   function isFull(): boolean {
-    if (queue.length < limits.queued || sessions < limits.connections) return false
+    if (queue.length < limits.queued || sessions.size < limits.connections) return false
     return !places.all().some((place) => [...place.sessions.keys()].some((session) => session.hasRoom(true)))
   }
 
   function close(): void {
     isClosed = true
     giveUpQueue()
-    for (const place of places.all()) for (const session of place.sessions.keys()) session.destroy()
+    for (const session of sessions) session.destroy()
   }
 }
 

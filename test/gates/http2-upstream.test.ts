@@ -521,6 +521,44 @@ test('createHttp2Upstream() calls off a request that is given up before its body
   upstream.close()
 })
 
+test('createHttp2Upstream().close() ends also what is under way at a place that is listed no more', async () => {
+  await using pair = await openPair((stream) => stream.respond({ ':status': 200 }))
+  const { port, sessions } = pair
+  const deadlines = createDeadlines({ monotonicMs: () => performance.now() })
+  let list = [{ name: 'a', open: createSocketOpener({ host: '127.0.0.1', port }, undefined, 'h2') }]
+  let changed = () => {}
+  const watch = (tell: () => void) => {
+    changed = tell
+  }
+  const upstream = createHttp2Upstream({ list: () => list, watch }, usual, deadlines)
+  const told: string[] = []
+  upstream.open(
+    {
+      ...{ method: 'GET', target: '/', authority: 'a', lines: ['Host', 'a'], framing: 'none' },
+      ...{ upgrade: undefined, repeatable: true },
+    },
+    {
+      head: () => void told.push('head'),
+      ...{ opened() {}, data() {}, end() {}, flush() {}, drained() {}, switched() {} },
+      failed: (problem) => void told.push(problem),
+    },
+  )
+  await until(() => told.length > 0, 'the head')
+  list = []
+  changed()
+  await sleep(50)
+  assert.deepEqual(told, ['head'])
+  assert.deepEqual(
+    sessions.map(({ closed }) => closed),
+    [false],
+    'it may finish',
+  )
+
+  upstream.close()
+
+  await until(() => told.length === 2 && sessions[0]?.closed === true, 'its end')
+})
+
 const broken: readonly { readonly what: string; readonly handle: Handle; readonly want: string }[] = [
   { what: 'a reset', handle: (stream) => stream.close(2), want: '502 upstream_reset' },
   { what: 'no head for too long', handle: () => {}, want: '504 upstream_timeout' },
