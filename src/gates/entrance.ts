@@ -98,16 +98,16 @@ export function createEntrance(
   }
 
   function enter(socket: Socket, { entered, gone }: EntranceEvents): void {
+    // Handed over, and gone meanwhile: it would never close again.
+    if (socket.destroyed) {
+      gone()
+      return
+    }
     // Of a connection that is broken nobody knows where it came from: that it is none of ours must not make it one.
     const own = isUnix ? unixAddress : (socket.remoteAddress ?? '')
     if (tls === undefined && !proxyProtocol) {
       const peer = { address: own, proto: 'http' } as const
       entered({ socket: lendAcceptedReads(socket), peer, protocol: undefined, acceptedMs: undefined })
-      return
-    }
-    // Handed over, and gone meanwhile: it would never close again.
-    if (socket.destroyed) {
-      gone()
       return
     }
     const acceptedMs = begin(socket, gone)

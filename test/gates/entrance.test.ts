@@ -78,21 +78,22 @@ for (const http2 of [true, false])
     assert.deepEqual(await piecesOf({ http2, tls: { material, clientCertificate: 'none' } }, open), lent)
   })
 
-test('createEntrance() lets go of a connection that was handed over and had gone meanwhile', async () => {
-  const deadlines = createTestDeadlines()
-  const entrance = createEntrance({ http2: false, proxyProtocol: true }, 5000, { deadlines, drop: assert.fail })
-  const server = createServer()
-  server.listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const client = connect((server.address() as AddressInfo).port, '127.0.0.1') // it listens on a port
-  const [socket] = (await once(server, 'connection')) as [Socket]
-  server.close()
-  client.destroy()
-  socket.destroy()
-  await once(socket, 'close')
-  let left = 0
+for (const proxyProtocol of [true, false])
+  test(`createEntrance() lets go of a connection that was handed over and had gone meanwhile${proxyProtocol ? ' before its PROXY header' : ''}`, async () => {
+    const deadlines = createTestDeadlines()
+    const entrance = createEntrance({ http2: false, proxyProtocol }, 5000, { deadlines, drop: assert.fail })
+    const server = createServer()
+    server.listen(0, '127.0.0.1')
+    await once(server, 'listening')
+    const client = connect((server.address() as AddressInfo).port, '127.0.0.1') // it listens on a port
+    const [socket] = (await once(server, 'connection')) as [Socket]
+    server.close()
+    client.destroy()
+    socket.destroy()
+    await once(socket, 'close')
+    let left = 0
 
-  entrance.enter(socket, { entered: () => assert.fail(), gone: () => (left += 1) })
+    entrance.enter(socket, { entered: () => assert.fail(), gone: () => (left += 1) })
 
-  assert.deepEqual([left, entrance.waiting(), deadlines.watched()], [1, 0, 0])
-})
+    assert.deepEqual([left, entrance.waiting(), deadlines.watched()], [1, 0, 0])
+  })
