@@ -123,7 +123,7 @@ export async function startApp(
     served = plane
     open.push(plane)
     registerDataPlane(counted.metrics, { running: () => running, known, plane, writer })
-    const upstreamHealth = createUpstreamHealth(upstreamOptions, { ...powers, log })
+    const upstreamHealth = createUpstreamHealth(upstreamOptions, powers)
     open.push(upstreamHealth)
     const handleHealth = createHealth({ ...probes, notes, metrics: scrape, upstream: upstreamHealth.ask })
     const health = await startHttpServer(

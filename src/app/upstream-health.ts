@@ -13,7 +13,6 @@ import { authorityOf, createUpstream, placesOf } from './upstream.ts'
 export type UpstreamHealthDeps = {
   readonly clock: Clock
   readonly readFile: (path: string) => Buffer
-  readonly log: Log
 }
 
 /** Asks the upstream on the one configured path. */
@@ -23,13 +22,15 @@ export type UpstreamHealth = {
   readonly close: () => void
 }
 
+// What happens to the upstream is logged by the way that requests go; what is found here, the answer tells.
+const log: Log = { info() {}, warn() {}, error() {} }
 const deadlineMs = 2000
 const maxBodyBytes = 65_536
 
 /** Makes what asks; it has a connection of its own, so that a probe waits for no request. */
 export function createUpstreamHealth(
   options: UpstreamOptions,
-  { clock, readFile, log }: UpstreamHealthDeps,
+  { clock, readFile }: UpstreamHealthDeps,
 ): UpstreamHealth {
   const { health_path: path } = options
   if (path === undefined) return { ask: () => undefined, close() {} }

@@ -8,6 +8,7 @@ import { join } from 'node:path'
 import { test } from 'node:test'
 import { createUpstreamHealth } from '../../src/app/upstream-health.ts'
 import { upstreamOptions } from '../../src/gates/options.ts'
+import { openWorld } from '../acceptance/harness.ts'
 
 /** An upstream on a Unix socket, which an HTTP client by URL would not reach, and how it says it is. */
 async function openHealth(handle: (request: IncomingMessage, response: ServerResponse) => void, path?: string) {
@@ -16,10 +17,9 @@ async function openHealth(handle: (request: IncomingMessage, response: ServerRes
   const server = createServer(handle)
   server.listen(socket)
   await once(server, 'listening')
-  const log = { info() {}, warn() {}, error() {} }
   const clock = { wallMs: Date.now, monotonicMs: () => performance.now() }
   const options = upstreamOptions.parse({ url: `unix:${socket}`, ...(path === undefined ? {} : { health_path: path }) })
-  const health = createUpstreamHealth(options, { clock, readFile: (name) => readFileSync(name), log })
+  const health = createUpstreamHealth(options, { clock, readFile: (name) => readFileSync(name) })
   return {
     health,
     async [Symbol.asyncDispose]() {
@@ -90,4 +90,15 @@ test('createUpstreamHealth() answers 503 for an upstream that says nothing in ti
   const fine = await it.health.ask()
 
   assert.deepEqual([late?.status, broken?.status, fine?.status], [503, 503, 200])
+})
+
+test('startApp() logs once what happens to the upstream, asked for its health or not', async () => {
+  await using world = await openWorld({
+    more: { upstream: { url: 'http://upstream.invalid', health_path: '/healthz' } },
+  })
+  const { status } = await fetch(`http://127.0.0.1:${world.app.ports.health}/upstreamz`)
+  await world.app.close()
+
+  assert.equal(status, 503)
+  assert.equal(world.logs().split('upstream_resolve_failed').length - 1, 1)
 })
