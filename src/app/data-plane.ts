@@ -2,7 +2,6 @@
 import type { Clock } from '../base/time.ts'
 import type { GatewayOptions } from '../config/schema.ts'
 import { unixAddress } from '../decision/headers.ts'
-import type { DropCause } from '../gates/entrance.ts'
 import type { FrontDoorDeps, Hall, HallOptions } from '../gates/front-door.ts'
 import { createHall, openFrontDoor } from '../gates/front-door.ts'
 import type { Serving } from '../gates/gate.ts'
@@ -35,18 +34,9 @@ export type DataPlaneDeps = AccessLogDeps & {
 const goodbyeMs = 500
 
 /** Whoever serves requests. */
-export type DataPlane = {
-  readonly inFlight: () => number
-  readonly connections: () => number
-  /** Connections that were closed before a request, by why. */
-  readonly dropped: () => ReadonlyMap<DropCause, number>
-  /** Shows another certificate from the next connection on. */
-  readonly useTls: (material: TlsMaterial) => void
-  /** Every answer from now on says that it is the last on its connection. */
-  readonly announceClose: () => void
+export type DataPlane = Pick<Hall, 'inFlight' | 'connections' | 'dropped' | 'useTls' | 'announceClose' | 'close'> & {
   /** Takes no new connection; resolves when all is answered, or time is up, with how many were not. */
   readonly drain: (timeoutMs: number) => Promise<number>
-  readonly close: () => void
 }
 
 /** Of a configuration, what needs a restart. */

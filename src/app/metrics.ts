@@ -4,6 +4,7 @@ import { denyReasons } from '../decision/decision.ts'
 import type { Rule } from '../decision/rules.ts'
 import type { TrustedIssuer } from '../decision/verify.ts'
 import type { Exchange } from '../gates/gate.ts'
+import { upstreamFailures } from '../gates/gate.ts'
 import type { CutReason, StreamKind } from '../gates/streams.ts'
 import { streamKinds } from '../gates/streams.ts'
 import type { Metrics } from '../io/metrics.ts'
@@ -18,7 +19,6 @@ const decisionBuckets = [0.00002, 0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.005,
 const upstreamBuckets = [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 30]
 const paths = ['jwt_cached', 'jwt_verified', 'introspect_cached', 'introspect_remote', 'none'] as const
 const forms = ['jwt', 'wrapped', 'opaque'] as const satisfies readonly TokenForm[]
-const upstreamFailures = ['upstream_connect', 'upstream_reset', 'upstream_timeout', 'overloaded'] as const
 // product.md §4: 2,000 series, two for each rule, and two for the others together.
 const maxRules = 999
 
@@ -82,7 +82,7 @@ export function createGatewayMetrics(): GatewayMetrics {
   const durationSlots = new Map<DecisionPath, number>(paths.map((path) => [path, durations.slot(path)]))
   const codeSlots = [0, 1, 2, 3, 4, 5].map((hundreds) => upstream.slot(hundreds === 0 ? 'aborted' : `${hundreds}xx`))
   const cacheSlots = { hit: cache.slot('hit'), miss: cache.slot('miss') }
-  const failureSlots = new Map(upstreamFailures.map((kind) => [kind, upstreamErrors.slot(kind)]))
+  const failureSlots = new Map(Object.values(upstreamFailures).map((kind) => [kind, upstreamErrors.slot(kind)]))
   for (const reason of Object.keys(denyReasons)) decisions.slot('deny', reason, '', 'none')
   decisions.slot('allow', 'public', '', 'none')
   for (const kind of streamKinds)

@@ -15,6 +15,7 @@ import type { DropCause, Entered, EntranceOptions } from './entrance.ts'
 import { createEntrance, dropCauses } from './entrance.ts'
 import type { Handler, HandlerDeps } from './handler.ts'
 import { createHandler } from './handler.ts'
+import type { Served } from './http2.ts'
 import { serveHttp2 } from './http2.ts'
 import type { TlsMaterial } from './tls.ts'
 
@@ -51,12 +52,6 @@ export type Hall = {
 
 /** The front door, open until closed. The port is 0 on a Unix socket. */
 export type FrontDoor = Hall & { readonly port: number }
-
-/** A connection, whatever it speaks. */
-type Served = Pick<ServerConnection, 'announceClose' | 'closeIdle' | 'destroy'> & {
-  /** Requests under way. */
-  readonly inFlight: () => number
-}
 
 /** Somebody who was let in; who serves them is another once HTTP/2 is spoken without having been agreed on. */
 type Client = Bagged & { readonly socket: Socket; served: Served }

@@ -21,16 +21,16 @@ export type Serving = {
   readonly cors: Cors | undefined
 }
 
-/** Why the upstream gave no answer, or only a part of one. */
-export type UpstreamFailure = 'upstream_connect' | 'upstream_reset' | 'upstream_timeout' | 'overloaded'
-
 /** The word for what an upstream did. */
-export const upstreamFailures: Readonly<Record<UpstreamProblem, UpstreamFailure>> = {
+export const upstreamFailures = {
   connect: 'upstream_connect',
   reset: 'upstream_reset',
   timeout: 'upstream_timeout',
   overloaded: 'overloaded',
-}
+} as const satisfies Readonly<Record<UpstreamProblem, string>>
+
+/** Why the upstream gave no answer, or only a part of one. */
+export type UpstreamFailure = (typeof upstreamFailures)[UpstreamProblem]
 
 /** Whoever is at the other end of a connection. */
 export type Peer = {

@@ -233,12 +233,8 @@ export function createHandler(client: AnswerSink, peer: Peer, deps: HandlerDeps)
   }
 }
 
-/**
- * The protocol a request may switch to: the one it offers, where its rule lists that. A request with a body never, and
- * HTTP/1.0 knows no switching (RFC 9110 §7.8).
- */
+/** The protocol a GET may switch to: the one it offers, where its rule lists that (RFC 9110 §7.8). */
 function upgradeOf(head: RequestHead | undefined, rule: Rule | undefined): string | undefined {
   if (head?.upgrade === undefined || rule?.upgrade.includes(head.upgrade) !== true) return undefined
-  const hasBody = head.framing !== 'none' && head.framing !== 0
-  return head.method === 'GET' && head.version === '1.1' && !hasBody ? head.upgrade : undefined
+  return head.method === 'GET' ? head.upgrade : undefined
 }

@@ -26,9 +26,9 @@ export type Http2Options = {
 /** What a session needs. */
 export type Http2Deps = HandlerDeps & { readonly deadlines: Deadlines }
 
-/** A client's session, served until it closes. */
-export type Http2Connection = {
-  /** Tells the client that this session takes no requests for long any more. */
+/** A client's connection, whatever it speaks, served until it closes. */
+export type Served = {
+  /** Every answer from now on says that it is the last, where the protocol has words for that: HTTP/2 has none. */
   readonly announceClose: () => void
   /** Ends it as soon as nothing is under way. */
   readonly closeIdle: () => void
@@ -55,11 +55,7 @@ const lingerMs = 1000
  *
  * @param socket A plain one (prior knowledge), or one of TLS whose ALPN said `h2`.
  */
-export function serveHttp2(
-  socket: Socket,
-  { limits, peer, acceptedMs, late }: Http2Options,
-  deps: Http2Deps,
-): Http2Connection {
+export function serveHttp2(socket: Socket, { limits, peer, acceptedMs, late }: Http2Options, deps: Http2Deps): Served {
   const { clock, deadlines } = deps
   // First needed here: most sidecars never load it.
   const { performServerHandshake } = process.getBuiltinModule('node:http2')

@@ -3,7 +3,6 @@ import type { Allow } from '../decision/decision.ts'
 import { deny } from '../decision/decision.ts'
 import type { HeaderFilter } from '../decision/headers.ts'
 import type { AccessRequest } from '../decision/request.ts'
-import type { Rule } from '../decision/rules.ts'
 import type {
   AnswerEvents,
   AnswerHead,
@@ -65,7 +64,6 @@ export function createForwarder(sink: AnswerSink, upstream: Upstream, streams: P
   let done: Done | undefined
   let expectsContinue = false
   let hasBody = false
-  let rule: Rule | undefined
   // Of the body, until it is too much for its rule.
   let room = Number.POSITIVE_INFINITY
   let isGrpc = false
@@ -153,8 +151,7 @@ export function createForwarder(sink: AnswerSink, upstream: Upstream, streams: P
     done = whenDone
     status = 0
     exchange = undefined
-    rule = allow.rule
-    room = rule.maxBody ?? Number.POSITIVE_INFINITY
+    room = allow.rule.maxBody ?? Number.POSITIVE_INFINITY
     upgrade = forwarded.upgrade
     expectsContinue = forwarded.expectsContinue
     isGrpc = forwarded.isGrpc
@@ -244,8 +241,8 @@ export function createForwarder(sink: AnswerSink, upstream: Upstream, streams: P
   /** The upstream never gets the end of it, so that it cannot take what it has for the whole. */
   function exceed(): void {
     leave()
-    if (rule === undefined) return
-    const denial = respond(bodyTooLarge(rule))
+    if (permit === undefined) return
+    const denial = respond(bodyTooLarge(permit.rule))
     if (canRefuse()) refuse(denial, undefined)
     else breakOff(denial, undefined)
   }

@@ -16,7 +16,6 @@ import type { Framing } from './request-head.ts'
 
 /** The head of one answer. Strings hold one character per byte (latin1). */
 export type ResponseHead = {
-  readonly kind: 'head'
   readonly status: number
   readonly reason: string
   /** Names and values alternating, every line as received. */
@@ -148,7 +147,6 @@ function parseHead(text: string, end: number, method: string, limits: ResponseLi
   const saysEmpty = encoding === undefined && (length === '0' || (length === undefined && status === 304))
   const mayBeTrailed = framing === 'none' && !saysEmpty
   const head: ResponseHead = {
-    kind: 'head',
     status,
     reason,
     lines,

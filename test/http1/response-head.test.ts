@@ -47,7 +47,6 @@ test('readResponseHead() reads everything of a head, and how many bytes it has',
   const text = 'HTTP/1.1 200 All is well\r\ncontent-TYPE: Text/Event-Stream ;charset=utf-8\r\nContent-Length: 5\r\n\r\n'
 
   assert.deepEqual(read(`${text}hello`), {
-    kind: 'head',
     status: 200,
     reason: 'All is well',
     lines: ['content-TYPE', 'Text/Event-Stream ;charset=utf-8', 'Content-Length', '5'],
