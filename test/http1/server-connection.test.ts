@@ -439,6 +439,7 @@ test('createServerConnection() keeps a connection open whose client waited for n
   it.connection.resume()
   await it.tells('end')
   reply(it.connection, 'one')
+  await it.receive(/one/)
   it.send(get('/2'))
 
   await it.tells('request GET /2')
