@@ -25,7 +25,7 @@ export type OpenStream = {
 export type Streams = {
   /** Watches a stream. The owner calls what is returned when it is over. */
   readonly open: (stream: OpenStream) => () => void
-  /** Cuts all of them; resolves when they have ended, or in a second. */
+  /** Cuts all of them; resolves when they have ended. One that is still there at the next look is aborted. */
   readonly shutDown: () => Promise<void>
 }
 

@@ -30,10 +30,10 @@ export type Secured = {
   readonly thumbprint: string | undefined
 }
 
-/** What becomes of one handshake: one of the two, unless the client leaves before. */
+/** What becomes of one handshake: one of the two. */
 export type HandshakeEvents = {
   readonly secured: (secured: Secured) => void
-  /** The connection is closed. */
+  /** The connection is closed. `tls`: the handshake was none, or the client has left before its end. */
   readonly failed: (cause: 'tls' | 'client_certificate' | 'timeout') => void
 }
 

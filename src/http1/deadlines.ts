@@ -6,7 +6,10 @@ import { createBag } from '../base/bag.ts'
 export type Deadline = Bagged & {
   /** As `Deadlines.nowMs` counts, no other clock; `Infinity` while nothing is waited for. Set by its owner, at any time. */
   atMs: number
-  /** Called once it has passed: never earlier, at most two intervals later, or a second more where thousands have passed. */
+  /**
+   * Called when it has passed: never earlier, at most two intervals later, or a second more where thousands have passed;
+   * and again at every look until its owner moves or unwatches it.
+   */
   readonly expire: () => void
 }
 
