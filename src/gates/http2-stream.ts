@@ -312,7 +312,7 @@ export function serveStream(
       return
     }
     if (bodyIsDone) return
-    if (bodyTime.isOver(!bodyIsPaused)) breakBody('timeout')
+    if (bodyTime.look(!bodyIsPaused)) breakBody('timeout')
     else deadline.atMs = bodyDeadlineMs()
   }
 

@@ -124,7 +124,7 @@ export function createForwarder(sink: AnswerSink, upstream: Upstream, streams: P
     broken(why) {
       leave()
       // Who is too slow for us gets no answer.
-      if (why !== 'timeout' && canRefuse()) refuse(respond(deny('request_malformed')), undefined)
+      if (why !== 'timeout' && takeBack()) refuse(respond(deny('request_malformed')), undefined)
       else {
         finish(undefined)
         sink.abort()
@@ -212,7 +212,7 @@ export function createForwarder(sink: AnswerSink, upstream: Upstream, streams: P
       switched.close(why === 'shutdown' ? closeCodes.going_away : closeCodes.policy_violation)
       return
     }
-    if (!canRefuse()) {
+    if (!takeBack()) {
       cutOff()
       return
     }
@@ -234,7 +234,7 @@ export function createForwarder(sink: AnswerSink, upstream: Upstream, streams: P
 
   function failed(problem: UpstreamProblem): void {
     const failure = upstreamFailures[problem]
-    if (canRefuse()) refuse(respondUpstream(failure), failure)
+    if (takeBack()) refuse(respondUpstream(failure), failure)
     else breakOff(respondUpstream(failure), failure)
   }
 
@@ -243,12 +243,12 @@ export function createForwarder(sink: AnswerSink, upstream: Upstream, streams: P
     leave()
     if (permit === undefined) return
     const denial = respond(bodyTooLarge(permit.rule))
-    if (canRefuse()) refuse(denial, undefined)
+    if (takeBack()) refuse(denial, undefined)
     else breakOff(denial, undefined)
   }
 
-  /** Takes back what has begun, and tells whether there is room for a denial now: what has left can only be cut off. */
-  function canRefuse(): boolean {
+  /** Takes back an answer that has begun. @returns Whether there is room for a denial now: what has left is only cut off. */
+  function takeBack(): boolean {
     return status === 0 || sink.takeBack()
   }
 
@@ -263,7 +263,7 @@ export function createForwarder(sink: AnswerSink, upstream: Upstream, streams: P
     done = undefined
     leave()
     finish(undefined)
-    if (canRefuse()) send(sink, denial, isGrpc)
+    if (takeBack()) send(sink, denial, isGrpc)
     else sink.abort()
   }
 

@@ -13,11 +13,12 @@ export type BodyTime = {
   /** Until when it may come as it does (as `nowMs` counts): to be asked again then. */
   readonly dueMs: () => number
   /**
-   * Whether it has come too slowly, asked once its time has passed.
+   * Looks at what has come, once its time has passed, and compares with the look before.
    *
    * @param isRead Whether we read it: while we do not, it is not the client that is slow.
+   * @returns Whether it has come too slowly.
    */
-  readonly isOver: (isRead: boolean) => boolean
+  readonly look: (isRead: boolean) => boolean
 }
 
 // For who was not read: to show that there is more.
@@ -48,7 +49,7 @@ export function createBodyTime(
       bytesThen = -1
     },
     dueMs,
-    isOver(isRead) {
+    look(isRead) {
       if (!isRead) begunMs = nowMs() - requestMs + restartMs
       const isSilent = isRead && bytes === bytesThen
       bytesThen = isRead ? bytes : -1

@@ -308,9 +308,9 @@ export function createServerConnection(
     if (phase !== 'busy' || !writer.hasRoom() || isGone) destroy()
     else if (hasPeerEnded) watchHalfClosed()
     else {
-      const isOver = bodyTime.isOver(bodyIsWanted && !bodyIsPaused)
+      const isTooSlow = bodyTime.look(bodyIsWanted && !bodyIsPaused)
       deadline.atMs = bodyDeadlineMs()
-      if (isOver && deadline.atMs !== Number.POSITIVE_INFINITY) breakOff('timeout')
+      if (isTooSlow && deadline.atMs !== Number.POSITIVE_INFINITY) breakOff('timeout')
     }
   }
 

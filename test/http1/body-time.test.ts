@@ -35,11 +35,11 @@ test('createBodyTime() gives who keeps the rate all the time there is, and who d
     for (let at = 0; at < 20; at += 1) {
       it.took(bytes)
       it.pass(1000)
-      if (at > 0 || !isOver) it.isOver(true)
+      if (at > 0 || !isOver) it.look(true)
     }
     it.pass(1000)
     it.took(1)
-    assert.equal(it.isOver(true), isOver)
+    assert.equal(it.look(true), isOver)
   }
 })
 
@@ -47,32 +47,32 @@ test('createBodyTime() takes no silence for reading: one that was not read, or n
   const it = begun()
   it.took(100_000)
   it.pass(1000)
-  assert.equal(it.isOver(true), false)
+  assert.equal(it.look(true), false)
   it.pass(1000)
-  assert.equal(it.isOver(false), false, 'it is not read')
+  assert.equal(it.look(false), false, 'it is not read')
   it.pass(1000)
-  assert.equal(it.isOver(true), false, 'it was not read before')
+  assert.equal(it.look(true), false, 'it was not read before')
   it.resumed()
   it.pass(1000)
-  assert.equal(it.isOver(true), false, 'it was paused meanwhile')
+  assert.equal(it.look(true), false, 'it was paused meanwhile')
   it.pass(1000)
-  assert.equal(it.isOver(true), true)
+  assert.equal(it.look(true), true)
 })
 
 test('createBodyTime() carries nothing over to the next body', () => {
   const it = begun()
   it.took(100_000)
   it.pass(1000)
-  it.isOver(true)
+  it.look(true)
   it.begin()
   it.pass(999)
   assert.equal(it.leftMs(), 1)
   it.pass(1)
-  assert.equal(it.isOver(true), true)
+  assert.equal(it.look(true), true)
   it.begin()
   it.took(100_000)
   it.pass(1000)
-  assert.equal(it.isOver(true), false, 'what was seen of the one before is no silence of this')
+  assert.equal(it.look(true), false, 'what was seen of the one before is no silence of this')
 })
 
 test('createBodyTime() holds nobody to a rate while the process stood still', (t) => {
@@ -87,6 +87,6 @@ test('createBodyTime() holds nobody to a rate while the process stood still', (t
   nowMs += 600_000
   t.mock.timers.tick(250)
 
-  assert.equal(time.isOver(true), false)
+  assert.equal(time.look(true), false)
   deadlines.unwatch(deadline)
 })
