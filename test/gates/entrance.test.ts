@@ -9,6 +9,7 @@ import type { EntranceOptions } from '../../src/gates/entrance.ts'
 import { createEntrance } from '../../src/gates/entrance.ts'
 import { createAuthority, skipWithoutOpenssl } from '../support/certificates.ts'
 import { createTestDeadlines } from '../support/deadlines.ts'
+import { until } from './http2-pair.ts'
 
 /** Brings a client in, and tells of the pieces it sends what they hold once the last has come. */
 async function piecesOf(options: EntranceOptions, open: (port: number) => Promise<Socket>): Promise<readonly string[]> {
@@ -31,9 +32,10 @@ async function piecesOf(options: EntranceOptions, open: (port: number) => Promis
   server.listen(0, '127.0.0.1')
   await once(server, 'listening')
   const client = await open((server.address() as AddressInfo).port) // it listens on a port
-  for (const text of ['first', 'again', 'third']) {
+  for (const [at, text] of ['first', 'again', 'third'].entries()) {
     client.write(text)
-    await sleep(20)
+    // Or two of them would be read as one.
+    await until(() => pieces.length > at, 'it to be read')
   }
   client.end()
   await ended.promise
