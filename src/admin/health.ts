@@ -2,7 +2,14 @@ import type { HttpAnswer, HttpRequest } from '../io/http-server.ts'
 import { problem } from '../io/http-server.ts'
 
 /** One thing that health depends on. */
-export type Check = { readonly name: string; readonly ok: boolean; readonly said: string }
+export type Check = {
+  readonly name: string
+  /** Whether the process is as healthy as the probe asks, as far as this goes. */
+  readonly ok: boolean
+  readonly said: string
+  /** What people see before it, where `ok` does not say it: `+` well, `!` worth a look, and nobody is refused for it, `-` requests are. */
+  readonly mark?: '+' | '!' | '-'
+}
 
 /** What the health listener asks the process. */
 export type HealthDeps = {
@@ -45,7 +52,8 @@ export function createHealth(deps: HealthDeps): (request: HttpRequest) => HttpAn
 function report(checks: readonly Check[], notes: readonly Check[], verbose: boolean): HttpAnswer {
   const ok = checks.every((check) => check.ok)
   const headers = { 'content-type': 'text/plain; charset=utf-8', 'cache-control': 'no-store' }
-  const lines = [...checks, ...notes].map(({ name, ok: good, said }) => `[${good ? '+' : '-'}] ${name}: ${said}`)
+  const lineOf = ({ name, ok, said, mark }: Check, bad: '!' | '-') => `[${mark ?? (ok ? '+' : bad)}] ${name}: ${said}`
+  const lines = [...checks.map((check) => lineOf(check, '-')), ...notes.map((note) => lineOf(note, '!'))]
   const failed = checks.filter((check) => !check.ok).map(({ name, said }) => `${name}: ${said}`)
   const body = verbose ? [...lines, ok ? 'ok' : 'not ok'].join('\n') : ok ? 'ok' : `not ok: ${failed.join('; ')}`
   return { status: ok ? 200 : 503, headers, body: `${body}\n` }

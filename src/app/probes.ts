@@ -1,5 +1,7 @@
 // What health, people and Prometheus are told about the state of things.
 import type { Check } from '../admin/health.ts'
+import { formatSpan } from '../base/time.ts'
+import type { GatewayOptions } from '../config/schema.ts'
 import type { Principal } from '../decision/decision.ts'
 import type { LineWriter } from '../io/log.ts'
 import type { Metrics, ReadSeries } from '../io/metrics.ts'
@@ -43,9 +45,15 @@ export function createProbes({ running, isDraining, refusal, restart, workers }:
   }
 
   function ready(): readonly Check[] {
-    const sources = [...running().sources.flatMap(readiness), ...(workers()?.loaded() ?? [])]
+    const { sources: all, configuration } = running()
+    const sources = [
+      ...all.flatMap((each) => readiness(each, configuration.options.blacklist)),
+      ...(workers()?.loaded() ?? []),
+    ]
     wasReady ||= sources.every(({ ok }) => ok)
-    const checks = wasReady ? sources.map((check) => ({ ...check, ok: true })) : sources
+    const checks = wasReady
+      ? sources.map((check): Check => ({ mark: check.ok ? '+' : '!', ...check, ok: true }))
+      : sources
     const draining = isDraining()
     return [...checks, { name: 'drain', ok: !draining, said: draining ? 'draining' : 'not draining' }]
   }
@@ -84,31 +92,62 @@ export function createProbes({ running, isDraining, refusal, restart, workers }:
   }
 }
 
-/** Whether an issuer's keys and list were loaded, as far as it is required. */
-export function readiness({ trusted, options, jwks, blacklist }: IssuerSources): readonly Check[] {
-  const { issuer } = trusted
-  const set = jwks.state()
-  const checks: Check[] = []
-  checks.push({
-    name: `keys of ${issuer}`,
-    ok: set.loaded || !options.required,
-    said: sourceSaid(set, `${set.keys} keys`),
-  })
-  const feed = blacklist?.state()
-  if (feed !== undefined)
-    checks.push({
-      name: `blacklist of ${issuer}`,
-      ok: feed.loaded || !options.required,
-      said: sourceSaid(feed, `${feed.entries} entries`),
-    })
-  return checks
+/** Whether an issuer's keys and list were loaded once, as far as it is required. */
+export function hasLoaded({ options, jwks, blacklist }: IssuerSources): boolean {
+  return !options.required || (jwks.state().loaded && blacklist?.state().loaded !== false)
 }
 
-/** What a source holds, in a clause, and why it could not get it anew. */
-export function sourceSaid(
-  { loaded, stale, failure }: Pick<FeedState, 'loaded' | 'stale' | 'failure'>,
+/** How an issuer's keys and list are: whether they were loaded, as far as it is required, and what becomes of its tokens. */
+function readiness(
+  { trusted: { issuer }, options: { required, jwks: keyOptions }, jwks, blacklist }: IssuerSources,
+  { max_staleness, on_stale }: GatewayOptions['blacklist'],
+): readonly Check[] {
+  const set = jwks.state()
+  const limit = `jwks.stale_max ${formatSpan(keyOptions.stale_max)}`
+  const keys = sourceCheck(set, `${set.keys} keys`, {
+    stale: `last good fetch ${timeOf(set.lastSuccessWallMs)} (${limit})`,
+    outcome: 'its JWTs get 503 keys_unavailable',
+    mark: '-',
+  })
+  const feed = blacklist?.state()
+  if (feed === undefined) return [{ name: `keys of ${issuer}`, ok: set.loaded || !required, ...keys }]
+  const ago = formatSpan(Math.floor((feed.ageMs ?? 0) / 1000) * 1000)
+  const list = sourceCheck(feed, `${feed.entries} entries`, {
+    stale: `last good poll ${timeOf(feed.lastSuccessWallMs)} (${ago} ago, max_staleness ${formatSpan(max_staleness)})`,
+    // Without a first list there is nothing that `on_stale` could replace.
+    ...staleLists[feed.loaded ? on_stale : 'deny'],
+  })
+  return [
+    { name: `keys of ${issuer}`, ok: set.loaded || !required, ...keys },
+    { name: `blacklist of ${issuer}`, ok: feed.loaded || !required, ...list },
+  ]
+}
+
+const staleLists = {
+  deny: { mark: '-', outcome: 'its tokens get 503 blacklist_stale' },
+  introspect: { mark: '!', outcome: 'its tokens are introspected (on_stale)' },
+  allow: { mark: '!', outcome: 'what was revoked since is let in (on_stale)' },
+} as const
+
+function sourceCheck(
+  { loaded, stale, failure }: SourceState,
   amount: string,
-): string {
+  unusable: { readonly stale: string; readonly outcome: string; readonly mark: '!' | '-' },
+): Pick<Check, 'said' | 'mark'> {
+  const why = failure === undefined ? '' : `; ${failure}`
+  if (loaded && !stale) return { mark: failure === undefined ? '+' : '!', said: `${amount}${why}` }
+  const held = loaded ? `too old, ${unusable.stale}` : 'not loaded yet'
+  return { mark: unusable.mark, said: `${held}: ${unusable.outcome}${why}` }
+}
+
+function timeOf(wallMs = 0): string {
+  return `${new Date(wallMs).toISOString().slice(0, 19)}Z`
+}
+
+type SourceState = Pick<FeedState, 'loaded' | 'stale' | 'failure'>
+
+/** What a source holds, in a clause, and why it could not get it anew. */
+export function sourceSaid({ loaded, stale, failure }: SourceState, amount: string): string {
   const held = loaded ? (stale ? `${amount}, too old` : amount) : 'not loaded yet'
   return failure === undefined ? held : `${held}; ${failure}`
 }

@@ -13,7 +13,7 @@ import type { Configuration, Running } from './configuration.ts'
 import { readConfiguration, retire, run } from './configuration.ts'
 import { createDataPlane } from './data-plane.ts'
 import { createGatewayMetrics } from './metrics.ts'
-import { readiness, registerDataPlane } from './probes.ts'
+import { hasLoaded, registerDataPlane } from './probes.ts'
 import { createReplicaStore } from './replicas.ts'
 import { createSecrets } from './secrets.ts'
 import { shortHash } from './short-hash.ts'
@@ -96,15 +96,7 @@ export async function runWorker(powers: Powers, started: () => void): Promise<nu
 
   /** The primary says that it is ready only when we are, too. */
   function tellLoaded(): void {
-    if (
-      isLoaded ||
-      serving === undefined ||
-      !serving
-        .sources()
-        .flatMap(readiness)
-        .every(({ ok }) => ok)
-    )
-      return
+    if (isLoaded || serving === undefined || !serving.sources().every(hasLoaded)) return
     isLoaded = true
     post({ kind: 'loaded' })
   }

@@ -40,6 +40,21 @@ export function formatDuration(ms: number): string {
   return `${ms}ms`
 }
 
+/** Milliseconds for people, exact, in as many units as that takes: `86460000` is `24h1m`, `183000` is `3m3s`. */
+export function formatSpan(ms: number): string {
+  let rest = ms
+  const parts: string[] = []
+  for (const unit of ['d', 'h', 'm', 's'] as const) {
+    // A time of a day and a bit is told in hours.
+    if (unit === 'd' && ms < 2 * unitMs.d && ms % unitMs.d !== 0) continue
+    const count = Math.floor(rest / unitMs[unit])
+    if (count > 0) parts.push(`${count}${unit}`)
+    rest -= count * unitMs[unit]
+  }
+  if (rest > 0 || parts.length === 0) parts.push(`${rest}ms`)
+  return parts.join('')
+}
+
 /** Lets everything run that waits: timers, and what has come in on sockets. */
 export function nextTurn(): Promise<void> {
   return new Promise((resolve) => void setImmediate(resolve))

@@ -93,7 +93,7 @@ test('SIGHUP with a broken configuration keeps the old one, and log, /readyz?ver
   assert.equal(await statusOf(`${gateway.proxy}/old`), 200)
   assert.equal(await statusOf(`${gateway.proxy}/new`), 403)
   const ready = await textOf(`${gateway.health}/readyz?verbose`)
-  assert.match(ready, /^\[-\] configuration file: .*:7:1: .*surprise/m)
+  assert.match(ready, /^\[!\] configuration file: .*:7:1: .*surprise/m)
   assert.match(ready, /^ok$/m, 'a pod that serves stays ready')
   const metrics = await textOf(`${gateway.health}/metrics`)
   assert.match(metrics, /^postern_config_reloads_total\{result="failure"\} [1-9]/m)
@@ -113,8 +113,8 @@ test('needs_restart names what differs from the start, also after a reload in be
   using gateway = await serve(file)
   const limits = 'limits: { headers: 50 }\n'
   const steps = [
-    { text: configuration('a') + limits, restart: 'limits', said: '[-] configuration file: in use, but limits only' },
-    { text: configuration('b') + limits, restart: 'limits', said: '[-] configuration file: in use, but limits only' },
+    { text: configuration('a') + limits, restart: 'limits', said: '[!] configuration file: in use, but limits only' },
+    { text: configuration('b') + limits, restart: 'limits', said: '[!] configuration file: in use, but limits only' },
     { text: configuration('b'), restart: '', said: '[+] configuration file: in use\n' },
   ]
 
