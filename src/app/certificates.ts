@@ -5,7 +5,7 @@ import type { CrossFinding, LoadDeps } from '../config/load.ts'
 import type { GatewayOptions } from '../config/schema.ts'
 import type { ListenTlsOptions } from '../gates/options.ts'
 import type { TlsMaterial } from '../gates/tls.ts'
-import { notAfterS, vetTlsMaterial } from '../gates/tls.ts'
+import { readValidity, vetTlsMaterial } from '../gates/tls.ts'
 import { findCertificateProblem } from '../http1/certificates.ts'
 import { readSecret } from '../io/files.ts'
 import type { Log } from '../io/log.ts'
@@ -24,25 +24,27 @@ export type Certificates = {
 }
 
 /** What reading certificates needs from outside. */
-export type CertificatesDeps = Pick<Powers, 'env' | 'readFile' | 'fileMode'> & {
+export type CertificatesDeps = Pick<Powers, 'clock' | 'env' | 'readFile' | 'fileMode'> & {
   readonly log: Log
   readonly metrics: Metrics
   readonly changed: (material: TlsMaterial) => void
 }
 
 /**
- * Reads the certificate; while what its files hold cannot be used, the last good one stays in use.
+ * Reads the certificate; while what its files hold cannot be used, or has ended, the last good one stays in use. At the
+ * start there is none: one that has ended is used then, and warned of.
  *
  * @throws when the files hold nothing that can be used, and what an unreadable file throws.
  */
 export function createCertificates(options: ListenTlsOptions, deps: CertificatesDeps): Certificates {
-  const { log, metrics, changed } = deps
+  const { clock, log, metrics, changed } = deps
   const reloads = metrics.counter('certificate_reloads_total', 'Changes of the certificate by result.', ['result'])
   const slots = { success: reloads.slot('success'), failure: reloads.slot('failure') }
   let current = read(options, deps)
   let refusal: string | undefined
+  warnOf(current)
   metrics.gauge('certificate_expires_timestamp_seconds', 'When the certificate in use ends.', [], () => [
-    [[], notAfterS(current)],
+    [[], readValidity(current).toMs / 1000],
   ])
   const { cert, key, client_ca } = options
   return {
@@ -53,10 +55,13 @@ export function createCertificates(options: ListenTlsOptions, deps: Certificates
         const next = read(options, deps)
         refusal = undefined
         if (JSON.stringify(next) === JSON.stringify(current)) return
-        const expires = new Date(notAfterS(next) * 1000).toISOString()
+        const [held, offered] = [validityOf(current, clock.wallMs()), validityOf(next, clock.wallMs())]
+        if (offered.state === 'ended' && held.state !== 'ended') throw new Error(`${cannotUse}: ${offered.said}`)
+        const expires = new Date(readValidity(next).toMs).toISOString()
         current = next
         reloads.add(slots.success)
         log.info('certificate_reloaded', { expires })
+        warnOf(current)
       } catch (error) {
         refusal = messageOf(error)
         reloads.add(slots.failure)
@@ -65,8 +70,34 @@ export function createCertificates(options: ListenTlsOptions, deps: Certificates
       }
       changed(current)
     },
-    notes: () => [{ name: 'certificate files', ok: refusal === undefined, said: refusal ?? 'in use' }],
+    notes() {
+      const { state, said } = validityOf(current, clock.wallMs())
+      const mark = state === 'good' ? (refusal === undefined ? '+' : '!') : state === 'ends_soon' ? '!' : '-'
+      const inUse = refusal === undefined ? `in use, ${said}` : `${refusal}; of the one in use: ${said}`
+      return [{ name: 'certificate files', ok: refusal === undefined, said: inUse, mark }]
+    },
   }
+
+  function warnOf(material: TlsMaterial): void {
+    const { state, said } = validityOf(material, clock.wallMs())
+    if (state !== 'good') log.warn('certificate_validity', { state, said })
+  }
+}
+
+const cannotUse = 'Cannot use certificate and key'
+
+type Validity = { readonly state: 'good' | 'ends_soon' | 'ended' | 'not_begun'; readonly said: string }
+
+// Longer than a weekend: what renews it is a day's work to mend.
+const soonMs = 7 * 86_400_000
+
+/** Whether a certificate is good at a time, and a clause about that. */
+function validityOf(material: Pick<TlsMaterial, 'cert'>, nowMs: number): Validity {
+  const { fromMs, toMs } = readValidity(material)
+  const [from, to] = [fromMs, toMs].map((ms) => new Date(ms).toISOString().slice(0, 10))
+  if (toMs < nowMs) return { state: 'ended', said: `it ended ${to}` }
+  if (fromMs > nowMs) return { state: 'not_begun', said: `it does not begin before ${from}` }
+  return { state: toMs - nowMs < soonMs ? 'ends_soon' : 'good', said: `it ends ${to}` }
 }
 
 function read({ cert, key, client_ca }: ListenTlsOptions, deps: CertificatesDeps): TlsMaterial {
@@ -78,7 +109,7 @@ function read({ cert, key, client_ca }: ListenTlsOptions, deps: CertificatesDeps
     clientCa: client_ca && text(client_ca),
   }
   const wrong = vetTlsMaterial(material)
-  if (wrong !== undefined) throw new Error(`Cannot use certificate and key: ${wrong}`)
+  if (wrong !== undefined) throw new Error(`${cannotUse}: ${wrong}`)
   return material
 }
 
@@ -99,4 +130,20 @@ export function findTlsConflicts(
   const clientCa = tls.client_ca && text(tls.client_ca)
   const wrong = vetTlsMaterial({ cert: text(tls.cert), key: text(tls.key), clientCa })
   return wrong === undefined ? [] : [{ path: ['listen', 'tls'], message: wrong }]
+}
+
+/** What is to be warned of in a certificate that can be used: it has ended, has not begun, or ends within seven days. */
+export function lintCertificate(
+  { listen: { tls } }: GatewayOptions,
+  readFile: NonNullable<LoadDeps['readFile']>,
+  nowMs: number,
+): readonly CrossFinding[] {
+  if (tls === undefined || problemOf(tls.cert.file, readFile) !== undefined) return []
+  const cert = readFile(tls.cert.file).toString('utf8')
+  if (findCertificateProblem(cert) !== undefined) return []
+  const { state, said } = validityOf({ cert }, nowMs)
+  if (state === 'good') return []
+  const message =
+    state === 'ends_soon' ? `the certificate: ${said}, in less than 7 days` : `clients refuse the certificate: ${said}`
+  return [{ path: ['listen', 'tls', 'cert', 'file'], message }]
 }

@@ -1,4 +1,4 @@
-import { findTlsConflicts } from '../app/certificates.ts'
+import { findTlsConflicts, lintCertificate } from '../app/certificates.ts'
 import { findKeyFileConflicts, findMissingFiles, problemOf, readLocalList } from '../app/configuration.ts'
 import { formatDuration } from '../base/time.ts'
 import type { LoadDeps, Loaded } from '../config/load.ts'
@@ -41,7 +41,7 @@ export function check(files: readonly string[], options: Options, shell: Shell):
 }
 
 function checkFile(file: string, options: Options, shell: Shell): Checked {
-  const { env, readFile, fileMode } = shell
+  const { clock, env, readFile, fileMode } = shell
   // One that is missing does not hide what is wrong with the others.
   const text = loadFile(
     file,
@@ -60,6 +60,7 @@ function checkFile(file: string, options: Options, shell: Shell): Checked {
     ...lintListeners(value),
     ...lintReach(value),
     ...lintIssuers(value),
+    ...lintCertificate(value, readFile, clock.wallMs()),
   ]
   const findings = warnings.map(({ path, message }): Finding => {
     return { ...locate(path), path: path.join('.'), message, severity: 'warning' }

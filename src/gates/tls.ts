@@ -129,9 +129,10 @@ export function vetTlsMaterial(material: TlsMaterial): string | undefined {
   }
 }
 
-/** When a certificate ends, in seconds since 1970; of a chain, the first one's. */
-export function notAfterS({ cert }: TlsMaterial): number {
-  return new X509Certificate(cert).validToDate.getTime() / 1000
+/** From when to when a certificate is good, in milliseconds since 1970 (RFC 5280 §4.1.2.5); of a chain, the first one. */
+export function readValidity({ cert }: Pick<TlsMaterial, 'cert'>): { readonly fromMs: number; readonly toMs: number } {
+  const { validFromDate, validToDate } = new X509Certificate(cert)
+  return { fromMs: validFromDate.getTime(), toMs: validToDate.getTime() }
 }
 
 function contextOf({ cert, key, clientCa }: TlsMaterial, clientCertificate: TlsOptions['clientCertificate']) {

@@ -81,6 +81,57 @@ describe('postern serve with listen.tls', { skip: skipWithoutOpenssl }, () => {
     })
   }
 
+  test('keeps a certificate that has not ended where the new one has, and says when it ends', async () => {
+    using ours = createAuthority()
+    using secret = mountSecret()
+    secret.hold(ours.issue('first', { days: 30 }))
+    await using gateway = await startGatewayProcess(configuration(secret.path, 1))
+    const shown = async () => (await askTls(gateway.proxyPort, { ca: ours.ca })).shown
+    const noteOf = async () =>
+      /^.*certificate files.*$/m.exec((await gateway.health('/readyz?verbose')).text)?.[0] ?? ''
+    assert.match(await noteOf(), /^\[\+\] certificate files: in use, it ends \d{4}-\d\d-\d\d$/)
+
+    secret.hold(ours.issue('ended', { days: -1 }))
+    await until(async () => gateway.logged('certificate_refused').length > 0)
+
+    assert.match(gateway.logged('certificate_refused')[0] ?? '', /Cannot use certificate and key: it ended \d{4}-/)
+    assert.match(await noteOf(), /^\[!\] certificate files: .*it ended .*; of the one in use: it ends /)
+    assert.equal(await shown(), 'first')
+    secret.hold(ours.issue('short', { days: 3 }))
+    await until(async () => (await shown()) === 'short')
+    assert.match(await noteOf(), /^\[!\] certificate files: in use, it ends /)
+    assert.match(gateway.logged('certificate_validity')[0] ?? '', /"severity_text":"WARN".*"ends_soon"/)
+  })
+
+  test('starts with a certificate that has ended, warns of it, and takes another one that has', async () => {
+    using ours = createAuthority()
+    using secret = mountSecret()
+    secret.hold(ours.issue('first', { days: -1 }))
+    await using gateway = await startGatewayProcess(configuration(secret.path, 1))
+    assert.match(gateway.logged('certificate_validity')[0] ?? '', /"severity_text":"WARN".*it ended \d{4}-/)
+    assert.match((await gateway.health('/readyz?verbose')).text, /^\[-\] certificate files: in use, it ended /m)
+
+    secret.hold(ours.issue('second', { days: -1 }))
+
+    await until(async () => gateway.logged('certificate_reloaded').length > 0)
+  })
+
+  test('is told by check of a certificate that has ended, or ends soon', async () => {
+    using ours = createAuthority()
+    using secret = mountSecret()
+    const file = join(secret.path, 'gateway.yaml')
+    writeFileSync(file, JSON.stringify({ version: 1, ...configuration(secret.path, 1) }))
+    const told = async (days: number) => {
+      secret.hold(ours.issue('first', { days }))
+      const { stdout } = await runToEnd(['check', file])
+      return /warning: .*certificate.*/.exec(stdout)?.[0].replace(/\d{4}-\d\d-\d\d/, 'DATE')
+    }
+
+    assert.equal(await told(-1), 'warning: clients refuse the certificate: it ended DATE')
+    assert.equal(await told(3), 'warning: the certificate: it ends DATE, in less than 7 days')
+    assert.equal(await told(30), undefined)
+  })
+
   test('keeps serving, and wanting certificates of its client_ca, while that and its certificate are written anew', async () => {
     using ours = createAuthority()
     using publicCa = createAuthority()
