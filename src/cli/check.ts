@@ -9,7 +9,7 @@ import { formatReference, formatSchema } from '../config/reference.ts'
 import type { GatewayOptions } from '../config/schema.ts'
 import { findGatewayConflicts, gatewayOptions } from '../config/schema.ts'
 import { lintRules } from '../decision/rule-lint.ts'
-import { lintIssuers, lintListeners, lintReach, meaning } from './check-meaning.ts'
+import { lintIssuers, lintListeners, lintPublic, lintReach, meaning } from './check-meaning.ts'
 import type { Shell } from './shell.ts'
 import { exitCodes, sayFailure } from './shell.ts'
 
@@ -59,6 +59,7 @@ function checkFile(file: string, options: Options, shell: Shell): Checked {
     ...lintRules(value.rules).map(({ path, message }) => ({ path: ['rules', ...path], message })),
     ...lintListeners(value),
     ...lintReach(value),
+    ...lintPublic(value.rules),
     ...lintIssuers(value),
     ...lintCertificate(value, readFile, clock.wallMs()),
   ]

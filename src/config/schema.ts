@@ -117,7 +117,9 @@ export const gatewayOptions = z.strictObject({
     .prefault(false)
     .describe('Plain HTTP is refused, public rules included; of trusted proxies `X-Forwarded-Proto` decides.'),
   hosts: z.array(hostName).prefault([]).describe('Names we answer for; none: any valid Host.'),
-  rules: rulesOptions.describe('Which requests pass with which token. What no rule matches is denied.'),
+  rules: rulesOptions.describe(
+    'Which requests pass with which token. Of several rules that match host, path and method the most specific decides, by host (exact, `*.`, none), then segment by segment (literal, `{name}`, `**`); their order in the file never matters. HEAD follows GET. What no rule matches is denied.',
+  ),
   identity_headers: identityHeadersOptions,
   keep_headers: keepHeadersOptions,
 })
