@@ -1,7 +1,8 @@
 // The line the access log has of one request: made of texts that come again, since there is one for every request.
+import type { UpstreamFailure } from '../gates/gate.ts'
 import { digits, escaped, jsonString, maxValueLength, timestamp } from '../io/log-text.ts'
 
-/** What is told about one request; undefined is written as null, so that every line has the same members. */
+/** What is told about one request; undefined is written as null, so that every line has the same members but the last. */
 export type AccessFields = {
   /** When the request began, milliseconds since 1970. */
   readonly timeMs: number
@@ -18,6 +19,8 @@ export type AccessFields = {
   /** From `createFingerprint()`. */
   readonly fingerprint: string | undefined
   readonly clientAddress: string | undefined
+  /** What the service behind us did, where that failed: the `kind` of `upstream_errors_total`. Absent from any other line. */
+  readonly upstreamError: UpstreamFailure | undefined
   readonly durationUs: number
   /** The id of the request is `run-count`; `run` is the same for all requests of a process. */
   readonly run: string
@@ -28,16 +31,19 @@ export type AccessFields = {
  * The access line of one request, without its line feed.
  *
  * @example {"timestamp":"2026-11-21T09:30:00.000Z","severity_text":"INFO","event.name":"request","http.request.method":"GET","url.path":"/orders/1","http.response.status_code":200,"decision":"allow","reason":"ok","rule":"read-orders","issuer":"https://login.example.com","token_fingerprint":"9f86d081884c7d65","client.address":"10.0.0.7","duration_us":182,"request_id":"5f1c9a02-1"}
+ * @example …,"http.response.status_code":504,"decision":"allow",…,"request_id":"5f1c9a02-2","upstream_error":"upstream_timeout"}
  */
 export function formatAccessLine(fields: AccessFields): string {
   const { timeMs, method, path, rule, fingerprint, clientAddress, durationUs, run, count } = fields
   const { before, behind } = outcomeOf(fields)
+  // A 502 of ours, and not one that the service has answered.
+  const end = fields.upstreamError === undefined ? '"}' : `","upstream_error":"${fields.upstreamError}"}`
   // Of few pieces, which are put together once more when they are written.
   return (
     `${timestamp(timeMs)}${memberOf(methods, method, beforeMethod, beforePath)}` +
     `${escaped(path)}${before}${jsonString(rule)}${behind}${jsonString(fingerprint)}` +
     `${memberOf(clients, clientAddress, beforeClient, beforeDuration)}${Math.round(durationUs)}` +
-    `${idOf(run, Math.floor(count / 1000))}${count < 1000 ? count : digits[count % 1000]}"}`
+    `${idOf(run, Math.floor(count / 1000))}${count < 1000 ? count : digits[count % 1000]}${end}`
   )
 }
 

@@ -23,7 +23,7 @@ export function createAccessLog(
   const known = new WeakMap<Principal, string>()
   let count = 0
   return (exchange, nowMs) => {
-    const { method, request, peer, arrivedMs, decision, status, cut } = exchange
+    const { method, request, peer, arrivedMs, decision, status, cut, upstreamFailure } = exchange
     count += 1
     const lasted = nowMs - arrivedMs
     const principal = decision.kind === 'allow' ? decision.principal : null
@@ -39,6 +39,7 @@ export function createAccessLog(
         issuer: principal?.issuer.issuer ?? (decision.kind === 'deny' ? decision.issuer?.issuer : undefined),
         fingerprint: principal === null ? printOf(exchange) : printOfPrincipal(principal, exchange),
         clientAddress: peer,
+        upstreamError: upstreamFailure,
         durationUs: lasted * 1000,
         run,
         count,

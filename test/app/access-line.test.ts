@@ -16,6 +16,7 @@ const request: AccessFields = {
   issuer: 'https://login.example.com',
   fingerprint: '9f86d081884c7d65',
   clientAddress: '10.0.0.7',
+  upstreamError: undefined,
   durationUs: 182.4,
   run: 'r',
   count: 1,
@@ -72,6 +73,13 @@ test('formatAccessLine() has the same members for every request, null where ther
   )
   assert.deepEqual(Object.keys(JSON.parse(empty)), Object.keys(JSON.parse(full)))
   assert.equal(JSON.parse(empty).issuer, null)
+})
+
+test('formatAccessLine() names what the upstream did where that failed, and nothing elsewhere', () => {
+  const failed = formatAccessLine({ ...request, status: 504, upstreamError: 'upstream_timeout' })
+
+  assert.ok(failed.endsWith(',"request_id":"r-1","upstream_error":"upstream_timeout"}'), failed)
+  assert.ok(!('upstream_error' in JSON.parse(formatAccessLine(request))))
 })
 
 for (const { value, because } of injections) {

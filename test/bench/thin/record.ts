@@ -51,6 +51,7 @@ export function createRecord(clock: Clock): (exchange: Exchange) => void {
         issuer: principal?.issuer.issuer,
         fingerprint: principal === null ? undefined : printOf(principal, request?.authorization[0] ?? ''),
         clientAddress: peer,
+        upstreamError: undefined,
         durationUs: (nowMs - arrivedMs) * 1000,
         run: 'bench',
         count,
