@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { existsSync, globSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
+import { parseDocument } from 'yaml'
 import { formatReference, formatSchema } from '../src/config/reference.ts'
 import { gatewayOptions } from '../src/config/schema.ts'
 import { denyReasons } from '../src/decision/decision.ts'
@@ -109,6 +110,19 @@ test('README.md, src/README.md and test/README.md link only to files that exist'
   for (const page of ['README.md', 'src/README.md', 'test/README.md', 'config/README.md']) {
     for (const [, target = ''] of read(page).matchAll(/\]\((?!https?:|#)([^)#\s]+)[^)]*\)/g))
       assert.ok(existsSync(join(root, page, '..', target)), `${page} links to ${target}`)
+  }
+})
+
+test('every example is YAML to a parser that knows nothing of our braces', () => {
+  const shown = [...read('README.md').matchAll(/^```yaml\n([\s\S]*?)^```/gm)].map(([, text = '']) => text)
+  const examples = globSync('config/*.yaml', { cwd: root }).map(read)
+  assert.ok(shown.length >= 2 && examples.length >= 3)
+  for (const text of [...shown, ...examples]) {
+    const { errors } = parseDocument(text)
+    assert.deepEqual(
+      errors.map(({ message }) => message),
+      [],
+    )
   }
 })
 

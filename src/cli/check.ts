@@ -55,6 +55,7 @@ function checkFile(file: string, options: Options, shell: Shell): Checked {
   })
   if (loaded.kind === 'refused') return { file, means: [], findings: [...loaded.problems.map(asError), ...missing] }
   const { value, locate } = loaded
+  const spelled = loaded.warnings.map((problem): Finding => ({ ...problem, severity: 'warning' }))
   const warnings = [
     ...lintRules(value.rules).map(({ path, message }) => ({ path: ['rules', ...path], message })),
     ...lintListeners(value),
@@ -67,7 +68,7 @@ function checkFile(file: string, options: Options, shell: Shell): Checked {
     return { ...locate(path), path: path.join('.'), message, severity: 'warning' }
   })
   const listed = checkLocalList(value, shell)
-  return { file, findings: [...findings, ...missing, ...listed], means: meaning(value, formatDuration) }
+  return { file, findings: [...spelled, ...findings, ...missing, ...listed], means: meaning(value, formatDuration) }
 }
 
 /** What is wrong in the operator's list; that it is not here is told at the key. */

@@ -23,6 +23,8 @@ export type Loaded<T> =
       readonly hash: string
       /** Where a path is written, for whoever finds something to say about it later; what is missing stands at its parent's key. */
       readonly locate: (path: Path) => Place
+      /** What we read as it was meant, and other readers of YAML refuse. */
+      readonly warnings: readonly Problem[]
     }
   | Refused
 
@@ -110,6 +112,7 @@ export function load<S extends z.ZodType>(
     value: result.data,
     hash: createHash('sha256').update(source.text).digest('hex'),
     locate: (path) => places.ofPath(path, 'value'),
+    warnings: parsed.braces.map(places.problem),
   }
 }
 
@@ -178,6 +181,8 @@ type Parsed = {
   /** What makes it no YAML we take; the tree is then only good for hiding secrets. */
   readonly findings: readonly Finding[]
   readonly repeated: readonly Finding[]
+  /** Braces that were hidden from YAML where it takes them for a map. */
+  readonly braces: readonly Finding[]
 }
 
 /** Parses with the token stack watched: the composer behind it recurses, and 5,000 `[` must not reach it (CVE-2026-33532). */
@@ -191,7 +196,7 @@ function parse(text: string): Parsed {
       // The stack also holds the document and a scalar; only then is it worth counting.
       if (parser.stack.length > maxDepth && parser.stack.filter(isCollectionToken).length > maxDepth) {
         const at = { start: parser.offset - 1, end: parser.offset }
-        return { root: undefined, findings: [document(`nested deeper than ${maxDepth}`, at)], repeated: [] }
+        return { root: undefined, findings: [document(`nested deeper than ${maxDepth}`, at)], repeated: [], braces: [] }
       }
     }
     for (const token of parser.end()) tokens.push(token)
@@ -199,7 +204,7 @@ function parse(text: string): Parsed {
   } catch (cause) {
     // Whatever the library throws (it has thrown RangeError), the file is what caused it.
     const name = cause instanceof Error ? cause.name : 'unknown'
-    return { root: undefined, findings: [document(`the YAML parser gave up (${name})`)], repeated: [] }
+    return { root: undefined, findings: [document(`the YAML parser gave up (${name})`)], repeated: [], braces: [] }
   }
 }
 
@@ -229,12 +234,14 @@ function compose(tokens: readonly CST.Token[], text: string): Parsed {
   const contents = first?.contents
   const repeated: Finding[] = []
   const bad: Finding[] = []
+  const braces: Finding[] = []
   const root = toWritten(contents ?? null, { start: 0, end: 0 }, [], new Map(), {
     repeated,
     bad,
+    braces,
     unshield: holdsShield(text) ? (value) => value : unshield,
   })
-  return { root, findings: findings.length > 0 ? findings : bad, repeated }
+  return { root, findings: findings.length > 0 ? findings : bad, repeated, braces }
 }
 
 /** One typing mistake makes YAML stumble several times on a line; the first is the one to mend. */
@@ -264,11 +271,12 @@ type Anchors = Map<string, Written>
 type Sinks = {
   readonly repeated: Finding[]
   readonly bad: Finding[]
+  readonly braces: Finding[]
   readonly unshield: (value: unknown) => unknown
 }
 
 /** Recursion is bounded: the token stack never held more than `maxDepth` collections. */
-function toWritten(node: unknown, at: Span, path: Path, anchors: Anchors, sinks: Sinks): Written {
+function toWritten(node: unknown, at: Span, path: Path, anchors: Anchors, sinks: Sinks, inFlow = false): Written {
   const known = node as ParsedNode | null // the composer makes nothing else
   if (known === null) return { kind: 'scalar', span: { start: at.end, end: at.end }, value: null, plain: true }
   const span = { start: known.range[0], end: known.range[1] }
@@ -284,23 +292,27 @@ function toWritten(node: unknown, at: Span, path: Path, anchors: Anchors, sinks:
   return written
 
   function convert(): Written {
-    if (isScalar(known))
+    if (isScalar(known)) {
+      if (inFlow && known.type === 'PLAIN' && sinks.unshield(known.value) !== known.value)
+        sinks.braces.push({ path, at: span, message: 'quote it: other YAML parsers refuse braces here' })
       return { kind: 'scalar', span, value: sinks.unshield(known.value), plain: known.type === 'PLAIN' && !known.tag }
+    }
+    const flow = inFlow || ((isMap(known) || isSeq(known)) && known.flow === true)
     if (isSeq(known)) {
-      const items = known.items.map((item, index) => toWritten(item, span, [...path, index], anchors, sinks))
+      const items = known.items.map((item, index) => toWritten(item, span, [...path, index], anchors, sinks, flow))
       return { kind: 'list', span, items }
     }
     const entries = new Map<string, Entry>()
-    for (const pair of isMap(known) ? known.items : []) addEntry(entries, pair)
+    for (const pair of isMap(known) ? known.items : []) addEntry(entries, pair, flow)
     return { kind: 'map', span, entries }
   }
 
-  function addEntry(entries: Map<string, Entry>, pair: Pair<unknown, unknown>): void {
+  function addEntry(entries: Map<string, Entry>, pair: Pair<unknown, unknown>, inFlow: boolean): void {
     if (!isScalar(pair.key) || !pair.key.range) return // not a scalar: NON_STRING_KEY has been reported
     const name = String(sinks.unshield(pair.key.value))
     const below = [...path, name]
     const key = { start: pair.key.range[0], end: pair.key.range[1] }
-    const value = toWritten(pair.value ?? null, key, below, anchors, sinks)
+    const value = toWritten(pair.value ?? null, key, below, anchors, sinks, inFlow)
     if (!entries.has(name)) entries.set(name, { key, value })
     else sinks.repeated.push({ path: below, at: key, message: cannotRead(below, 'the key is here a second time') })
   }

@@ -142,6 +142,16 @@ test('postern check is 0 for a good file with warnings and says what it means; -
   )
 })
 
+test('postern check warns of a path in braces that is not quoted', async () => {
+  using files = directory()
+  const text = gateway('http://127.0.0.1:9/a').replace("'/orders/{id}'", '/orders/{id}')
+  const shell = fakeShell({ SECRET: 'x' })
+
+  assert.equal(await runCommand(['check', files.write('gateway.yaml', text)], shell), 0)
+
+  assert.match(shell.told.out, /gateway\.yaml:10:48: warning: quote it: other YAML parsers refuse braces here/)
+})
+
 const atTheDoor = [
   { written: 'require_https: true', said: /warning: .*every request is refused/ },
   { written: 'require_https: true\ntrusted_proxies: [127.0.0.1]', said: undefined },

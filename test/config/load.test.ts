@@ -339,6 +339,20 @@ for (const { text, scopes } of [
   })
 }
 
+const unquoted = ['{ path: /orders/{id} }', '{ path: "/orders/{id}" }', "\n  path: /orders/{id}\n  scopes: ['/{a}']"]
+for (const [at, text] of unquoted.entries()) {
+  test(`load() warns of braces that other parsers refuse, and of no others: ${JSON.stringify(text)}`, () => {
+    const anything = z.record(z.string(), z.unknown())
+
+    const loaded = load(anything, { file: 'f', text: `match: ${text}\n` }, { env: {} })
+
+    assert.ok(loaded.kind === 'loaded')
+    const told = loaded.warnings.map(({ line, column, path, message }) => [line, column, path, message])
+    const warning = [1, 16, 'match.path', 'quote it: other YAML parsers refuse braces here']
+    assert.deepEqual(told, at === 0 ? [warning] : [])
+  })
+}
+
 test('load() never changes what a text says by hiding braces: with every brace spelled otherwise it means the same', () => {
   const part = fc.constantFrom(
     '/',
