@@ -1,4 +1,5 @@
 // What a configuration means that no single line of it says.
+import { formatSpan } from '../base/time.ts'
 import type { GatewayOptions, IssuerOptions } from '../config/schema.ts'
 import { unixAddress } from '../decision/headers.ts'
 import { readTemplate, ruleId } from '../decision/rules.ts'
@@ -99,6 +100,12 @@ export function lintIssuers({ issuers, rules, blacklist }: GatewayOptions): read
         path: [...here, 'insecure_http'],
         message: 'tokens and secrets travel to this issuer unprotected',
       })
+    if (!each.require_aud && each.introspection !== undefined)
+      warnings.push({
+        path: [...here, 'require_aud'],
+        message:
+          'opaque and wrapped tokens whose introspection names no audience are taken, whoever they were issued for',
+      })
     if (each.token_profile === 'lenient')
       warnings.push({
         path: [...here, 'token_profile'],
@@ -146,28 +153,26 @@ export function lintIssuers({ issuers, rules, blacklist }: GatewayOptions): read
 }
 
 /** What the numbers mean together, in sentences for whoever is on call. */
-export function meaning(
-  { issuers, blacklist, rules }: GatewayOptions,
-  format: (ms: number) => string,
-): readonly string[] {
+export function meaning({ issuers, blacklist, rules }: GatewayOptions): readonly string[] {
   const { poll_interval, purge_delay } = blacklist
   return [
     `${count(rules, 'rule')}, ${count(issuers, 'issuer')}; what no rule matches is denied`,
+    ...(issuers.length === 0 ? [] : ['nothing was asked over the network: this is what the settings say']),
     ...issuers.flatMap((each) => {
       const { issuer, jwks, introspection, blacklist: feed, max_token_lifetime } = each
-      const lines = [`${issuer} unreachable: ${outage(each, blacklist, format)}`]
+      const lines = [`If ${issuer} is unreachable: ${outage(each, blacklist)}`]
       if (feed !== undefined) {
         const lived = max_token_lifetime + purge_delay
         lines.push(
-          `${issuer} revokes: refused everywhere within ${format(poll_interval)} and one fetch; remembered for up to ${format(lived)}`,
+          `If ${issuer} revokes a token: refused everywhere within ${formatSpan(poll_interval)} and one fetch; remembered for up to ${formatSpan(lived)}`,
         )
       }
       if (introspection !== undefined && each.require_aud)
         lines.push(
-          `${issuer} answers inactive, or 401 audience_mismatch: some issuers (Keycloak) want introspection.client_id in the token's aud, others name no aud at all (require_aud: false)`,
+          `If ${issuer} answers inactive, or 401 audience_mismatch: some issuers (Keycloak) want introspection.client_id in the token's aud, others name no aud at all (require_aud: false)`,
         )
       lines.push(
-        `${issuer} rotates its key: the first token with it is accepted after one fetch, under attack within ${format(jwks.cool_down)} (503 until then)`,
+        `If ${issuer} rotates its key: the first token with it is accepted after one fetch, under attack within ${formatSpan(jwks.cool_down)} (503 until then)`,
       )
       return lines
     }),
@@ -181,9 +186,8 @@ type Term = { readonly ms: number; readonly key: string }
 function outage(
   { jwks, introspection, blacklist: feed, revocation, access_token_form }: IssuerOptions,
   { max_staleness, on_stale }: GatewayOptions['blacklist'],
-  format: (ms: number) => string,
 ): string {
-  const after = ({ ms, key }: Term) => `after ${format(ms)} (${key})`
+  const after = ({ ms, key }: Term) => `after ${formatSpan(ms)} (${key})`
   const list: Term = { ms: max_staleness, key: 'blacklist.max_staleness' }
   // To introspect where the list is too old is to ask the same issuer.
   const lists = feed === undefined || on_stale === 'allow' ? [] : [list]

@@ -1,6 +1,5 @@
 import { findTlsConflicts, lintCertificate } from '../app/certificates.ts'
 import { findKeyFileConflicts, findMissingFiles, problemOf, readLocalList } from '../app/configuration.ts'
-import { formatDuration } from '../base/time.ts'
 import type { LoadDeps, Loaded } from '../config/load.ts'
 import { load, loadFile } from '../config/load.ts'
 import type { Problem } from '../config/problems.ts'
@@ -15,7 +14,9 @@ import { exitCodes, sayFailure } from './shell.ts'
 
 type Options = { readonly json?: true; readonly strict?: true; readonly secrets?: true; readonly docs?: string }
 type Finding = Problem & { readonly severity: 'error' | 'warning' }
-type Checked = { readonly file: string; readonly findings: readonly Finding[]; readonly means: readonly string[] }
+type Found = { readonly file: string; readonly findings: readonly Finding[]; readonly means: readonly string[] }
+/** `ok`: whether it is good enough, with `--strict` or without. */
+type Checked = Found & { readonly ok: boolean }
 
 /** Checks configuration files as `serve` would, warns of what loads and is probably not meant, and says what the numbers mean together. */
 export function check(files: readonly string[], options: Options, shell: Shell): number {
@@ -28,19 +29,20 @@ export function check(files: readonly string[], options: Options, shell: Shell):
       shell.say('postern: name at least one file to check\n')
       return exitCodes.usage
     }
-    const checked = files.map((file) => checkFile(file, options, shell))
+    const checked = files.map((file): Checked => {
+      const found = checkFile(file, options, shell)
+      const isBad = ({ severity }: Finding) => severity === 'error' || options.strict === true
+      return { ok: !found.findings.some(isBad), ...found }
+    })
     if (options.json === true) shell.out(`${JSON.stringify(checked, null, 2)}\n`)
     else for (const each of checked) shell.out(formatChecked(each, shell.color))
-    const bad = checked.some(({ findings }) =>
-      findings.some(({ severity }) => severity === 'error' || options.strict === true),
-    )
-    return bad ? exitCodes.configuration : exitCodes.ok
+    return checked.every(({ ok }) => ok) ? exitCodes.ok : exitCodes.configuration
   } catch (error) {
     return sayFailure(shell, error)
   }
 }
 
-function checkFile(file: string, options: Options, shell: Shell): Checked {
+function checkFile(file: string, options: Options, shell: Shell): Found {
   const { clock, env, readFile, fileMode } = shell
   // One that is missing does not hide what is wrong with the others.
   const text = loadFile(
@@ -68,7 +70,7 @@ function checkFile(file: string, options: Options, shell: Shell): Checked {
     return { ...locate(path), path: path.join('.'), message, severity: 'warning' }
   })
   const listed = checkLocalList(value, shell)
-  return { file, findings: [...spelled, ...findings, ...missing, ...listed], means: meaning(value, formatDuration) }
+  return { file, findings: [...spelled, ...findings, ...missing, ...listed], means: meaning(value) }
 }
 
 /** What is wrong in the operator's list; that it is not here is told at the key. */
@@ -97,16 +99,19 @@ function findMissing(file: string, text: string, loaded: Loaded<GatewayOptions>,
   return full.problems.filter(({ line, column, message }) => !told.includes(`${line}:${column}:${message}`))
 }
 
-function formatChecked({ file, findings, means }: Checked, color: boolean): string {
+function formatChecked({ file, findings, means, ok }: Checked, color: boolean): string {
   const errors = findings.filter(({ severity }) => severity === 'error').length
   const warnings = findings.length - errors
   const told = findings.map((finding) => {
     const message = finding.severity === 'warning' ? `warning: ${finding.message}` : finding.message
     return formatProblem({ ...finding, message }, { color })
   })
-  const verdict =
-    errors > 0
-      ? `${file}: ${errors} error${errors === 1 ? '' : 's'}`
-      : `${file}: ok${warnings > 0 ? `, ${warnings} warning${warnings === 1 ? '' : 's'}` : ''}`
+  const warned = counted(warnings, 'warning')
+  const passed = ok ? `ok${warnings > 0 ? `, ${warned}` : ''}` : `${warned}, refused by --strict`
+  const verdict = `${file}: ${errors > 0 ? counted(errors, 'error') : passed}`
   return `${[...told, verdict, ...means.map((line) => `  ${line}`)].join('\n')}\n`
+}
+
+function counted(count: number, name: string): string {
+  return `${count} ${name}${count === 1 ? '' : 's'}`
 }

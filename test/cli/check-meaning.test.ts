@@ -1,7 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { formatDuration } from '../../src/base/time.ts'
-import { lintPublic, lintReach, meaning } from '../../src/cli/check-meaning.ts'
+import { lintIssuers, lintPublic, lintReach, meaning } from '../../src/cli/check-meaning.ts'
 import { gatewayOptions } from '../../src/config/schema.ts'
 import { rulesOptions } from '../../src/decision/rules.ts'
 
@@ -69,12 +68,49 @@ for (const { issuer, lists, said } of outages) {
       rules: [{ match: { path: '/a' } }],
     })
 
-    const lines = meaning(options, formatDuration)
+    const lines = meaning(options)
 
     assert.deepEqual(
       lines.filter((line) => line.includes('unreachable')),
-      [`https://issuer.test unreachable: ${said}`],
+      [`If https://issuer.test is unreachable: ${said}`],
     )
+  })
+}
+
+test('meaning() tells times as people do, and says that nobody was asked', () => {
+  const options = gatewayOptions.parse({
+    version: 1,
+    upstream: { url: 'http://127.0.0.1:9' },
+    issuers: [{ issuer: 'https://issuer.test', audience: 'orders-api', introspection, ...feed }],
+    rules: [{ match: { path: '/a' } }],
+  })
+
+  const lines = meaning(options)
+
+  assert.ok(lines.includes('nothing was asked over the network: this is what the settings say'))
+  assert.ok(lines.some((line) => line.endsWith('within 1m and one fetch; remembered for up to 24h1m')))
+  assert.deepEqual(
+    meaning({ ...options, issuers: [] }).filter((line) => line.includes('network')),
+    [],
+  )
+})
+
+for (const [members, isWarned] of [
+  [{ introspection, require_aud: false }, true],
+  [{ introspection }, false],
+  [{ require_aud: false }, false],
+] as const) {
+  test(`lintIssuers() ${isWarned ? 'warns' : 'says nothing'} of the audience for ${JSON.stringify(members)}`, () => {
+    const options = gatewayOptions.parse({
+      version: 1,
+      upstream: { url: 'http://127.0.0.1:9' },
+      issuers: [{ issuer: 'https://issuer.test', audience: 'orders-api', ...members }],
+      rules: [{ match: { path: '/a' } }],
+    })
+
+    const paths = lintIssuers(options).map(({ path }) => path.join('.'))
+
+    assert.equal(paths.includes('issuers.0.require_aud'), isWarned)
   })
 }
 

@@ -135,10 +135,12 @@ test('postern check is 0 for a good file with warnings and says what it means; -
   assert.equal(await runCommand(['check', '--strict', file], strict), 3)
 
   assert.match(lax.told.out, /gateway\.yaml:6:20: warning: .*\n +6 \| .*\n +\| +\^+/)
+  assert.match(lax.told.out, /^\S+gateway\.yaml: ok, \d warnings$/m)
+  assert.match(strict.told.out, /^\S+gateway\.yaml: \d warnings, refused by --strict$/m)
   assert.match(lax.told.out, /^ {2}2 rules, 1 issuer; what no rule matches is denied$/m)
   assert.match(
     lax.told.out,
-    /unreachable: JWTs refused with 503 after 5m \(blacklist\.max_staleness\), opaque tokens at once/,
+    /is unreachable: JWTs refused with 503 after 5m \(blacklist\.max_staleness\), opaque tokens at once/,
   )
 })
 
@@ -194,8 +196,13 @@ test('postern check --json lists every finding of every file, a missing file amo
 
   assert.equal(await runCommand(['check', '--json', bad, '/nonexistent', fine], shell), 3)
 
-  type Checked = { file: string; findings: { severity: string; line: number; column: number; path: string }[] }
+  type Checked = {
+    ok: boolean
+    file: string
+    findings: { severity: string; line: number; column: number; path: string }[]
+  }
   const [first, second, third] = JSON.parse(shell.told.out) as Checked[] // --json promises it
+  assert.deepEqual([first?.ok, second?.ok, third?.ok], [false, false, true])
   assert.equal(first?.file, bad)
   assert.deepEqual(
     first?.findings.map(({ severity, line, column, path }) => [severity, line, column, path]),
