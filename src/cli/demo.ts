@@ -30,11 +30,12 @@ export async function demo(
     const cases = play.cases(stage)
     const rows = await runCases(cases, (name, index) => progress(shell, `${index + 1}/${cases.length} ${name}`))
     progress(shell, '')
-    shell.out(formatRows(rows, shell))
-    shell.out(`\nMetrics that moved:\n${formatMoved(before, stage.app.counters())}`)
+    shell.out(`Metrics that moved:\n${formatMoved(before, stage.app.counters())}`)
     const token = await stage.mint(stage.a)
     const explanation = await stage.app.explain({ method: 'POST', url: '/orders/1', token })
-    shell.out(`\nPOST /orders/1 with scope orders:read, explained:\n${formatExplanation(explanation)}`)
+    shell.out(`\nAn example: why POST /orders/1 with scope orders:read is refused\n${formatExplanation(explanation)}`)
+    // Last, so that a terminal ends with it.
+    shell.out(`\n${formatRows(rows, shell)}`)
     if (stopped !== undefined) {
       shell.out(await formatAddresses(stage))
       await stopped

@@ -49,6 +49,8 @@ test('postern demo runs every case, shows what moved and one refusal, and exits 
   assert.match(stdout, /^postern_decisions_total\{decision="deny",reason="token_expired",.* 1 \(\+1\)$/m)
   assert.match(stdout, /^ FAIL authorize\.scope +orders:read$/m)
   assert.match(stdout, /^deny scope_missing \(403\), rule write-orders/m)
+  assert.match(stdout, /^An example: why POST \/orders\/1 with scope orders:read is refused$/m)
+  assert.match(stdout, /\n\d+ cases, all as expected\n$/, 'the verdict is the last word')
 })
 
 test('formatRows() is a table, and where the terminal is narrower the same below each other', () => {
