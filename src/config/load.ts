@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import type { CST, Pair, ParsedNode, YAMLError } from 'yaml'
+import type { CST, Pair, ParsedNode } from 'yaml'
 import { Composer, isAlias, isMap, isScalar, isSeq, Lexer, Parser, Schema } from 'yaml'
 import type * as z from 'zod'
 import { codeOf } from '../base/errors.ts'
@@ -10,6 +10,7 @@ import type { Mended } from './mend.ts'
 import { mend } from './mend.ts'
 import type { Finding, Path, Place, Problem } from './problems.ts'
 import { isSecretPath } from './problems.ts'
+import { explainSyntax, isUtf16 } from './slips.ts'
 import type { Entry, Places, Span, Written } from './written.ts'
 import { createPlaces } from './written.ts'
 import { explainIssues, unsaid } from './zod-issues.ts'
@@ -77,12 +78,23 @@ export function load<S extends z.ZodType>(
     const places = createPlaces(file, '', undefined, false)
     return refused(places, [document(`it is larger than ${maxBytes} bytes`)])
   }
+  if (isUtf16(source.text)) {
+    const places = createPlaces(file, '', undefined, false)
+    return refused(places, [document('the file is UTF-16, wanted UTF-8')])
+  }
   // A byte order mark is not part of the first line's columns.
   const text = source.text.replace(/^\ufeff/, '')
   const parsed = parse(text)
   const places = createPlaces(file, text, parsed.root, parsed.findings.length === 0)
   if (parsed.findings.length > 0 || parsed.root === undefined) return refused(places, parsed.findings)
   const root = parsed.root
+  if (root.kind === 'map' && root.entries.has('apiVersion') && root.entries.has('kind')) {
+    const why =
+      'it is a Kubernetes manifest (apiVersion, kind), wanted the configuration alone, as in the data of a ConfigMap'
+    return refused(places, [
+      { path: [], at: root.entries.get('apiVersion')?.key ?? root.span, message: cannotRead([], why) },
+    ])
+  }
 
   const core = new Schema({ schema: 'core' })
   const expanded = expandWritten(root, { env: deps.env, text, resolvePlain: (plain) => resolvePlain(core, plain) })
@@ -191,7 +203,9 @@ function parse(text: string): Parsed {
     const lexer = new Lexer()
     const parser = new Parser()
     const tokens: CST.Token[] = []
+    const quoted: Span[] = []
     for (const lexeme of lexer.lex(shield(text))) {
+      if (/^["']/.test(lexeme)) quoted.push({ start: parser.offset, end: parser.offset + lexeme.length })
       for (const token of parser.next(lexeme)) tokens.push(token)
       // The stack also holds the document and a scalar; only then is it worth counting.
       if (parser.stack.length > maxDepth && parser.stack.filter(isCollectionToken).length > maxDepth) {
@@ -200,7 +214,7 @@ function parse(text: string): Parsed {
       }
     }
     for (const token of parser.end()) tokens.push(token)
-    return compose(tokens, text)
+    return compose(tokens, text, quoted)
   } catch (cause) {
     // Whatever the library throws (it has thrown RangeError), the file is what caused it.
     const name = cause instanceof Error ? cause.name : 'unknown'
@@ -212,7 +226,7 @@ function isCollectionToken({ type }: { readonly type: string }): boolean {
   return type === 'block-map' || type === 'block-seq' || type === 'flow-collection'
 }
 
-function compose(tokens: readonly CST.Token[], text: string): Parsed {
+function compose(tokens: readonly CST.Token[], text: string, quoted: readonly Span[]): Parsed {
   const composer = new Composer({
     schema: 'core',
     merge: false,
@@ -225,7 +239,7 @@ function compose(tokens: readonly CST.Token[], text: string): Parsed {
   })
   const [first, second] = composer.compose(tokens, true, text.length)
   const errors = [...(first?.errors ?? []), ...(first?.warnings ?? [])]
-  const findings = firstOfEachLine(errors, text).map(syntax)
+  const findings = [...explainSyntax(errors, text, quoted)]
   if (findings.length === 0 && second !== undefined) {
     const at = Math.max(0, (second.contents?.range ?? second.range)[0] - 1)
     const start = text.lastIndexOf('\n---', at) + 1
@@ -244,29 +258,6 @@ function compose(tokens: readonly CST.Token[], text: string): Parsed {
   return { root, findings: findings.length > 0 ? findings : bad, repeated, braces }
 }
 
-/** One typing mistake makes YAML stumble several times on a line; the first is the one to mend. */
-function firstOfEachLine(errors: readonly YAMLError[], text: string): readonly YAMLError[] {
-  const inOrder = [...errors].sort((a, b) => a.pos[0] - b.pos[0])
-  let previous: YAMLError | undefined
-  return inOrder.filter((error) => {
-    const same = previous !== undefined && !text.slice(previous.pos[0], error.pos[0]).includes('\n')
-    if (!same) previous = error
-    return !same
-  })
-}
-
-function syntax(error: YAMLError): Finding {
-  const [start, end] = error.pos
-  // What follows ": " in the library's sentences is a piece of the file, which may be a secret.
-  const said = error.message.replace(/(?<=\S): .*$/s, '')
-  const message = error.code === 'NON_STRING_KEY' ? 'a key must be plain text' : said
-  return {
-    path: [],
-    at: { start, end },
-    message: `Cannot parse YAML: ${message[0]?.toLowerCase()}${message.slice(1)}`,
-  }
-}
-
 type Anchors = Map<string, Written>
 type Sinks = {
   readonly repeated: Finding[]
@@ -283,7 +274,10 @@ function toWritten(node: unknown, at: Span, path: Path, anchors: Anchors, sinks:
   if (isAlias(known)) {
     const target = anchors.get(known.source)
     if (target !== undefined) return { kind: 'alias', span, target }
-    sinks.bad.push({ path, at: span, message: cannotRead(path, 'the alias has no anchor before it') })
+    // No anchor is named so, and hosts are.
+    const isHost = known.source.startsWith('.')
+    const why = isHost ? `quote it: "*${known.source}"` : 'the alias has no anchor before it'
+    sinks.bad.push({ path, at: span, message: cannotRead(path, why) })
     return { kind: 'scalar', span, value: null, plain: false }
   }
   const written = convert()

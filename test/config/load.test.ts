@@ -198,7 +198,7 @@ issuers: [{ issuer: https://a, audience: a, introspection: { client_id: a, clien
 const notYaml = [
   { text: 'a:\n\t- b', at: [2, 1], because: 'a tab cannot indent' },
   { text: 'a: [b\n', at: [2, 1], because: 'a list is not closed' },
-  { text: 'a: "b\n', at: [2, 1], because: 'a quote is not closed' },
+  { text: 'a: "b\n', at: [1, 4], because: 'a quote is not closed' },
   { text: 'version: 1\na: b: c', at: [2, 4], because: 'a value cannot be a map on the same line' },
   { text: 'a: !thing b', at: [1, 4], because: 'we know no tags' },
   { text: '[a]: b', at: [1, 1], because: 'a key is a string' },

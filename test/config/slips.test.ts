@@ -1,0 +1,64 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { problemsOf } from './toy-schema.ts'
+
+const slips = [
+  { text: 'version: 1\nlisten:5\nscopes: [a]\n', said: 'Cannot parse YAML: no space after "listen:"', at: [2, 1, 7] },
+  {
+    text: 'issuers:\n  - issuer:https://a\n    b: c\n',
+    said: 'Cannot parse YAML: no space after "issuer:"',
+    at: [2, 5, 7],
+  },
+  { text: 'version: 1\nlisten:\u00a05\n', said: 'Cannot parse YAML: no space after "listen:"', at: [2, 1, 7] },
+  {
+    text: 'issuers:\n  - issuer: a\n\taudience: b\n    leeway: 1s\n    blacklist: c\n',
+    said: 'Cannot parse YAML: the line is indented with a tab, wanted spaces',
+    at: [3, 1, 1],
+  },
+  {
+    text: 'issuers:\n  - issuer: a\n  \taudience: b\n    leeway: 1s\n    blacklist: c\n',
+    said: 'Cannot parse YAML: the line is indented with a tab, wanted spaces',
+    at: [3, 3, 1],
+  },
+  { text: 'hosts: [*.example.com]\n', said: 'Cannot read hosts.0: quote it: "*.example.com"', at: [1, 9, 13] },
+  { text: 'listen:\n  proxy: [::1]:8080\n', said: 'Cannot parse YAML: quote it: "[::1]:8080"', at: [2, 10, 10] },
+  { text: 'listen: { proxy: [::1]:8080 }\n', said: 'Cannot parse YAML: quote it: "[::1]:8080"', at: [1, 18, 10] },
+  {
+    text: 'listen:\n  proxy: "a\n  port: 1\nversion: 1\n',
+    said: 'Cannot parse YAML: the quote that opens here is never closed',
+    at: [2, 10, 2],
+  },
+  { text: 'listen: { proxy: "a"b }\n', said: 'Cannot parse YAML: unexpected scalar at node end', at: [1, 21, 1] },
+  {
+    text: Buffer.from('\ufeffversion: 1\n', 'utf16le').toString('utf8'),
+    said: 'Cannot read the document: the file is UTF-16, wanted UTF-8',
+    at: [1, 1, 1],
+  },
+  {
+    text: Buffer.from('version: 1\n', 'utf16le').swap16().toString('utf8'),
+    said: 'Cannot read the document: the file is UTF-16, wanted UTF-8',
+    at: [1, 1, 1],
+  },
+  {
+    text: 'apiVersion: v1\nkind: ConfigMap\ndata: {}\n',
+    said: 'Cannot read the document: it is a Kubernetes manifest (apiVersion, kind), wanted the configuration alone, as in the data of a ConfigMap',
+    at: [1, 1, 10],
+  },
+] as const
+for (const { text, said, at } of slips) {
+  test(`load() says of ${JSON.stringify(text)} what was mistyped, and nothing of what follows from it`, () => {
+    const problems = problemsOf(text)
+
+    assert.deepEqual(
+      problems.map(({ message, line, column, caretLength }) => [message, line, column, caretLength]),
+      [[said, ...at]],
+    )
+  })
+}
+
+test('load() points at the opening quote of a secret that is never closed, and does not show it', () => {
+  const [problem, ...others] = problemsOf('issuers:\n  - client_secret: "hush\n    audience: a\n')
+
+  assert.deepEqual([problem?.line, problem?.column, others], [2, 20, []])
+  assert.doesNotMatch(JSON.stringify(problem), /hush/)
+})
