@@ -12,7 +12,7 @@ import type { Finding, Path, Place, Problem } from './problems.ts'
 import { isSecretPath } from './problems.ts'
 import { explainSyntax, isUtf16 } from './slips.ts'
 import type { Entry, Places, Span, Written } from './written.ts'
-import { createPlaces } from './written.ts'
+import { createPlaces, findWritten } from './written.ts'
 import { explainIssues, unsaid } from './zod-issues.ts'
 
 /** A configuration that may be used, or everything that is wrong with it, in the order of the file. */
@@ -45,7 +45,12 @@ export type LoadDeps = {
 }
 
 /** A condition that spans several values, found broken once the schema is content. */
-export type CrossFinding = { readonly path: Path; readonly message: string }
+export type CrossFinding = {
+  readonly path: Path
+  readonly message: string
+  /** What is said instead where nothing is written at `path`: its default is only what the other value does not go with. */
+  readonly unwritten?: { readonly path: Path; readonly message: string }
+}
 
 /** How the value that is judged as a whole stands to its document: what the schema refused was left out of it. */
 export type Whole = Pick<Mended<unknown>, 'original' | 'isWhole'>
@@ -110,13 +115,13 @@ export function load<S extends z.ZodType>(
     )
     const mended = refine === undefined ? undefined : mend(schema, expanded.value)
     const crossed = (mended === undefined ? [] : (refine?.(mended.value, mended) ?? []))
-      .map((finding) => ({ ...finding, path: mended?.original(finding.path) ?? finding.path }))
+      .map((finding) => atWritten(finding, root, mended?.original))
       // What is wrong with a part that was left out, or beside it in the same entry, may be its consequence.
       .filter(({ path }) => mended?.isWhole(entryOf(path)) === true)
     return refused(places, [...before, ...told, ...crossed.map(written), ...secretFindings(expanded.value, [], deps)])
   }
 
-  const crossed = (refine?.(result.data, nothingLeftOut) ?? []).map(written)
+  const crossed = (refine?.(result.data, nothingLeftOut) ?? []).map((finding) => written(atWritten(finding, root)))
   const found = [...before, ...crossed, ...secretFindings(expanded.value, [], deps)]
   if (found.length > 0) return refused(places, found)
   return {
@@ -143,6 +148,18 @@ export function loadFile<T>(file: string, read: () => string, parse: (text: stri
 function entryOf(path: Path): Path {
   const at = path.findLastIndex((step) => typeof step === 'number')
   return at === -1 ? path : path.slice(0, at + 1)
+}
+
+/** The finding at a place that is written, if one of its two is. */
+function atWritten(
+  { path, message, unwritten }: CrossFinding,
+  root: Written,
+  original: (path: Path) => Path = (same) => same,
+): CrossFinding {
+  const first = { path: original(path), message }
+  if (unwritten === undefined || findWritten(root, first.path) !== undefined) return first
+  const other = { ...unwritten, path: original(unwritten.path) }
+  return findWritten(root, other.path) === undefined ? first : other
 }
 
 function written({ path, message }: CrossFinding): Finding {

@@ -179,6 +179,10 @@ function findIssuerConflicts(options: GatewayOptions, each: IssuerOptions, at: n
     found.push({
       path: [...here, 'jwks', 'stale_max'],
       message: `expected at least the refresh of ${formatDuration(each.jwks.refresh)}`,
+      unwritten: {
+        path: [...here, 'jwks', 'refresh'],
+        message: `expected at most the stale_max of ${formatDuration(each.jwks.stale_max)}`,
+      },
     })
   if (each.revocation === 'introspect' && each.introspection === undefined)
     found.push({ path: [...here, 'revocation'], message: 'expected introspection to be configured for introspect' })
@@ -188,7 +192,11 @@ function findIssuerConflicts(options: GatewayOptions, each: IssuerOptions, at: n
   if (options.blacklist.purge_delay < each.leeway)
     found.push({
       path: ['blacklist', 'purge_delay'],
-      message: `expected at least the leeway of ${each.leeway / 1000}s (of ${each.issuer})`,
+      message: `expected at least the leeway of ${formatDuration(each.leeway)} (of ${each.issuer})`,
+      unwritten: {
+        path: [...here, 'leeway'],
+        message: `expected at most the blacklist.purge_delay of ${formatDuration(options.blacklist.purge_delay)}`,
+      },
     })
   if (each.blacklist === undefined) return found
   const { client_id, client_secret } = each.blacklist
@@ -205,7 +213,14 @@ function findIssuerConflicts(options: GatewayOptions, each: IssuerOptions, at: n
       message: 'expected every issuer with a blacklist to have introspection',
     })
   if (options.blacklist.max_staleness < options.blacklist.poll_interval)
-    found.push({ path: ['blacklist', 'max_staleness'], message: 'expected at least poll_interval' })
+    found.push({
+      path: ['blacklist', 'max_staleness'],
+      message: `expected at least the poll_interval of ${formatDuration(options.blacklist.poll_interval)}`,
+      unwritten: {
+        path: ['blacklist', 'poll_interval'],
+        message: `expected at most the max_staleness of ${formatDuration(options.blacklist.max_staleness)}`,
+      },
+    })
   return found
 }
 

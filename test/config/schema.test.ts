@@ -82,3 +82,44 @@ for (const { name, isOne } of [
     assert.equal(readAccessRequest(raw, { hosts: new Set([name]) }).kind === 'request', isOne)
   })
 }
+
+const head = 'version: 1\nupstream: { url: http://127.0.0.1:9 }\nrules: [{ match: { path: /a } }]\n'
+const issuer = 'issuer: https://a.test, audience: a, introspection: { client_id: a, client_secret: { env: S } }'
+const crossed = [
+  {
+    text: `issuers: [{ ${issuer}, leeway: 5m }]`,
+    at: 'Cannot read issuers.0.leeway: expected at most the blacklist.purge_delay of 1m',
+    points: '5m',
+  },
+  {
+    text: `issuers: [{ ${issuer}, leeway: 5m }]\nblacklist: { purge_delay: 2m }`,
+    at: 'Cannot read blacklist.purge_delay: expected at least the leeway of 5m (of https://a.test)',
+    points: '2m',
+  },
+  {
+    text: `issuers: [{ ${issuer}, jwks: { refresh: 2h } }]`,
+    at: 'Cannot read issuers.0.jwks.refresh: expected at most the stale_max of 1h',
+    points: '2h',
+  },
+  {
+    text: `issuers: [{ ${issuer}, blacklist: { url: https://a.test/b } }]\nblacklist: { poll_interval: 6m }`,
+    at: 'Cannot read blacklist.poll_interval: expected at most the max_staleness of 5m',
+    points: '6m',
+  },
+  {
+    // An entry that is refused before it moves the places of those behind it.
+    text: `issuers: [{ issuer: b }, { ${issuer}, leeway: 5m }]`,
+    at: 'Cannot read issuers.1.leeway: expected at most the blacklist.purge_delay of 1m',
+    points: '5m',
+  },
+]
+for (const { text, at, points } of crossed) {
+  test(`findGatewayConflicts() points at what was written, not at a default: ${at}`, () => {
+    const loaded = load(gatewayOptions, { file: 'f', text: head + text }, { env: {} }, findGatewayConflicts)
+
+    assert.ok(loaded.kind === 'refused')
+    const found = loaded.problems.find(({ message }) => message === at)
+    assert.ok(found !== undefined, JSON.stringify(loaded.problems))
+    assert.equal(found.excerpt.slice(found.column - 1, found.column - 1 + found.caretLength), points)
+  })
+}
