@@ -39,7 +39,9 @@ export function createAdmin(deps: AdminDeps): (request: HttpRequest) => HttpAnsw
 
 function readQuestion(body: Buffer): Question | string {
   try {
-    const { method, url, token, certificate } = parseJsonObject(body)
+    const { method, url, token, certificate, ...unknown } = parseJsonObject(body)
+    // A token under another name would be none, and the answer a wrong one.
+    if (Object.keys(unknown).length > 0) return 'There is a key beside method, url, token and certificate'
     if (typeof method !== 'string' || typeof url !== 'string') return 'method and url are strings'
     if (token !== undefined && token !== null && typeof token !== 'string') return 'token is a string'
     if (certificate !== undefined && certificate !== null && typeof certificate !== 'string')

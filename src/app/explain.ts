@@ -6,6 +6,7 @@ import { readAccessRequest } from '../decision/request.ts'
 import type { Running } from './configuration.ts'
 import { unseenStep, whyDenied } from './explain-why.ts'
 import type { IssuerSources } from './issuer-sources.ts'
+import { findNearMiss } from './near-miss.ts'
 
 /** One request to explain; the token is undefined where none is sent. */
 export type Question = {
@@ -49,7 +50,7 @@ const urlForm = /^(?:(https?):\/\/([^/?#\s]+))?(\/[^\s]*)?$/
  */
 export async function explain(
   question: Question,
-  { serving, sources }: Pick<Running, 'serving' | 'sources'>,
+  { configuration, serving, sources }: Running,
   clock: Clock,
   maxTargetBytes: number,
 ): Promise<Explanation> {
@@ -83,7 +84,8 @@ export async function explain(
   }
   const decision = await serving.gateway.decide(request, (step) => steps.push(step))
   const unseen = unseenStep(decision)
-  return describe(decision, unseen === undefined ? steps : [...steps, unseen], sources)
+  const near = decision.reason === 'no_rule' ? findNearMiss(request, configuration.options.rules) : undefined
+  return describe(decision, unseen === undefined ? steps : [...steps, unseen], sources, near)
 }
 
 /** The part of a refused request that is wrong: each is read beside others that are right, and the path after all of them. */
@@ -110,7 +112,12 @@ function wrongPart(raw: RawRequest, hosts: ReadonlySet<string>): TrailStep {
 const plainPaths =
   'one that reads in one way and has at most 256 segments: no . or .. segment, no //, nothing beyond ASCII, no escape that is broken or is of a dot, a backslash or a control'
 
-function describe(decision: Decision, steps: readonly TrailStep[], sources: readonly IssuerSources[]): Explanation {
+function describe(
+  decision: Decision,
+  steps: readonly TrailStep[],
+  sources: readonly IssuerSources[],
+  near?: string,
+): Explanation {
   const about = { reason: decision.reason, rule: decision.rule?.id, steps }
   if (decision.kind === 'allow') {
     return { ...about, decision: 'allow', status: null, issuer: decision.principal?.issuer.issuer, hint: null }
@@ -124,6 +131,6 @@ function describe(decision: Decision, steps: readonly TrailStep[], sources: read
     failed,
     sources.find(({ trusted }) => trusted === issuer),
   )
-  const hint = [help, ...compared, ...why].join(' ')
+  const hint = [help, ...compared, ...why, ...(near === undefined ? [] : [near])].join(' ')
   return { ...about, decision: 'deny', status: decision.status ?? status, issuer: issuer?.issuer, hint }
 }

@@ -24,6 +24,7 @@ export async function runCommand(args: readonly string[], shell: Shell): Promise
     .description(
       'A gate before a service: lets a request through only when its OAuth access token is good for that route.',
     )
+    .version(versionText(shell), '-v, --version', 'print the version')
     .exitOverride()
     .configureOutput({
       writeOut: shell.out,
@@ -95,7 +96,7 @@ export async function runCommand(args: readonly string[], shell: Shell): Promise
     .action(({ json }: { json?: true }) => {
       const { version, revision } = shell
       const told = { version, revision, node_version: process.version }
-      shell.out(json === true ? `${JSON.stringify(told)}\n` : `postern ${version} (Node ${process.version})\n`)
+      shell.out(json === true ? `${JSON.stringify(told)}\n` : `${versionText(shell)}\n`)
     })
 
   try {
@@ -103,9 +104,13 @@ export async function runCommand(args: readonly string[], shell: Shell): Promise
     return code
   } catch (error) {
     if (!(error instanceof CommanderError)) throw error
-    // Help that was asked for is no mistake.
+    // Help or a version that was asked for is no mistake.
     return error.exitCode === 0 ? exitCodes.ok : exitCodes.usage
   }
+}
+
+function versionText({ version }: Shell): string {
+  return `postern ${version} (Node ${process.version})`
 }
 
 /** What commander says of a wrong command line, without the values in it: one of them may be a token. */

@@ -60,6 +60,42 @@ test('explain() takes every method that the front door takes, those without a na
   assert.equal((await explained(world, world.mint(), '/any/1', 'BREW')).decision, 'allow')
 })
 
+const nearMisses = [
+  { method: 'POST', url: '/orders/1', near: 'read-orders has this path, for GET.' },
+  { method: 'GET', url: '/orders/1/', near: 'read-orders has /orders/1, another path than this.' },
+  { method: 'GET', url: '/reports', near: 'reports has /reports/, another path than this.' },
+  { method: 'GET', url: 'http://b.test/hosted', near: 'hosted has this path, for the host *.a.test.' },
+  { method: 'GET', url: '/other', near: undefined },
+]
+for (const { method, url, near } of nearMisses) {
+  test(`explain() says of ${method} ${url}, which no rule matches: ${near ?? 'nothing more'}`, async () => {
+    await using world = await openWorld({
+      b: null,
+      rules: [
+        { id: 'read-orders', match: { methods: ['GET'], path: '/orders/{id}' } },
+        { id: 'reports', match: { path: '/reports/' } },
+        { id: 'hosted', match: { path: '/hosted', host: '*.a.test' } },
+      ],
+    })
+
+    const { reason, hint } = await explained(world, undefined, url, method)
+
+    assert.equal(reason, 'no_rule')
+    assert.equal(hint?.split('Near: ')[1], near)
+  })
+}
+
+test('POST /explain refuses a question with a key it does not know: a token under it would not be read', async () => {
+  await using world = await openWorld()
+  const question = { method: 'GET', url: '/any/1', Token: world.mint() }
+  const url = `http://127.0.0.1:${world.app.ports.admin}/explain`
+
+  const answer = await fetch(url, { method: 'POST', body: JSON.stringify(question) })
+
+  assert.equal(answer.status, 400)
+  assert.match(await answer.text(), /a key beside method, url, token and certificate/)
+})
+
 test("explain() says that a JWT's issuer was not asked, so that a logout is not seen; where it was, it says nothing", async () => {
   await using world = await openWorld({ b: { revocation: 'introspect' } })
   const token = world.mintB()

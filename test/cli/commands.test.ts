@@ -38,6 +38,10 @@ test('postern explain is 0 for allow and 5 for deny, with every step and what wo
   const denied = await runToEnd(['explain', 'POST', '/orders/1', '--config', config], { input, env })
   const json = await runToEnd(['explain', 'POST', '/orders/1', '--config', config, '--json'], { input, env })
   const without = await runToEnd(['explain', 'GET', '/orders/1', '--config', config], { env })
+  for (const scheme of ['Bearer ', 'Authorization: bearer  ']) {
+    const pasted = { input: scheme + input, env }
+    assert.equal((await runToEnd(['explain', 'GET', '/orders/1', '--config', config], pasted)).code, 0, scheme)
+  }
 
   assert.equal(allowed.code, 0, allowed.stdout + allowed.stderr)
   assert.match(allowed.stdout, /^ {2}ok {2}authorize\.scope /m)
@@ -293,6 +297,7 @@ test('postern version prints version and runtime', async () => {
 
   assert.equal(code, 0)
   assert.equal(stdout, `postern ${version} (Node ${process.version})\n`)
+  for (const option of ['--version', '-v']) assert.deepEqual(await runToEnd([option]), { code, stdout, stderr: '' })
 })
 
 const misused = [
