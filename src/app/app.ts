@@ -10,7 +10,7 @@ import type { GatewayOptions } from '../config/schema.ts'
 import type { Principal } from '../decision/decision.ts'
 import { watchFiles } from '../io/files.ts'
 import { startHttpServer } from '../io/http-server.ts'
-import { splitAddress } from '../io/listen.ts'
+import { listenAs, splitAddress } from '../io/listen.ts'
 import type { WriteChunk } from '../io/log.ts'
 import { createLineWriter, createLog } from '../io/log.ts'
 import { createKnownTokens } from '../sources/known-tokens.ts'
@@ -116,26 +116,29 @@ export async function startApp(
   for (const each of running.sources) each.start()
   try {
     const planeDeps = { ...powers, log, counted, writer, failed, serving: () => running.serving }
-    const plane =
+    const opening =
       workerCount === 1
-        ? await openDataPlane(configuration.options, certificates?.current(), planeDeps)
-        : await startWorkers(workerCount)
+        ? openDataPlane(configuration.options, certificates?.current(), planeDeps)
+        : startWorkers(workerCount)
+    const plane = await listenAs('listen.proxy', listen.proxy, opening)
     served = plane
     open.push(plane)
     registerDataPlane(counted.metrics, { running: () => running, known, plane, writer })
     const upstreamHealth = createUpstreamHealth(upstreamOptions, powers)
     open.push(upstreamHealth)
     const handleHealth = createHealth({ ...probes, notes, metrics: scrape, upstream: upstreamHealth.ask })
-    const health = await startHttpServer(
+    const healthOpening = startHttpServer(
       { ...splitAddress(listen.health), maxBodyBytes: 1024, maxConnections },
       { handle: handleHealth, onError: failed },
     )
+    const health = await listenAs('listen.health', listen.health, healthOpening)
     open.push(health)
     const handleAdmin = createAdmin({ explain: ask, status: probes.status })
-    const admin = await startHttpServer(
+    const adminOpening = startHttpServer(
       { ...splitAddress(listen.admin), maxBodyBytes: 65_536, maxConnections },
       { handle: handleAdmin, onError: failed },
     )
+    const admin = await listenAs('listen.admin', listen.admin, adminOpening)
     open.push(admin)
     const build = { version: powers.version, revision: powers.revision, nodeVersion: process.version }
     registerGauges(counted.metrics, { running: () => running, build })

@@ -2,6 +2,7 @@
 import { lstatSync, unlinkSync } from 'node:fs'
 import type { AddressInfo, Server } from 'node:net'
 import { connect } from 'node:net'
+import { codeOf } from '../base/errors.ts'
 
 /** Where a server listens: a port of an address, or the path of a Unix socket. */
 export type ListenAddress = { readonly host: string; readonly port: number } | { readonly path: string }
@@ -13,6 +14,29 @@ const socketUmask = 0o117
 export function splitAddress(text: string): { readonly host: string; readonly port: number } {
   const colon = text.lastIndexOf(':')
   return { host: text.slice(0, colon).replace(/^\[|\]$/g, ''), port: Number(text.slice(colon + 1)) }
+}
+
+/**
+ * Waits for something that listens, and names the key of the configuration where the system would not let it: its own
+ * words name an address, at most.
+ */
+export async function listenAs<T>(key: string, address: string, listening: Promise<T>): Promise<T> {
+  try {
+    return await listening
+  } catch (cause) {
+    const call = cause instanceof Error && 'syscall' in cause ? cause.syscall : undefined
+    if (call !== 'listen' && call !== 'getaddrinfo') throw cause
+    const code = codeOf(cause)
+    const why = listenFailures[code] ?? 'it cannot be had'
+    throw new Error(`Cannot listen on ${key} ${address}: ${why} (${code})`, { cause })
+  }
+}
+
+const listenFailures: Readonly<Record<string, string>> = {
+  EADDRINUSE: 'it is in use',
+  EADDRNOTAVAIL: 'it is no address of this machine',
+  EACCES: 'it is not ours to use',
+  ENOTFOUND: 'its name is not found',
 }
 
 /**

@@ -142,7 +142,7 @@ test('postern serve with workers exits with 1 and leaves none when its address i
   server.close()
 
   assert.equal(code, 1)
-  assert.match(group.stderr(), /EADDRINUSE/)
+  assert.match(group.stderr(), /Cannot listen on listen\.proxy 127\.0\.0\.1:\d+: it is in use \(EADDRINUSE\)/)
   assert.deepEqual(membersOf(group.pid), [])
 })
 

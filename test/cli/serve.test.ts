@@ -257,16 +257,19 @@ test('postern serve warns of a limit of descriptors that is less than limits.con
   assert.deepEqual(enough.events('descriptors_short'), [])
 })
 
-test('postern serve exits with 1 and says so when its address is taken', async () => {
-  using service = await openService((_, response) => response.end())
-  using files = directory()
-  const text = configuration('a').replace("proxy: '127.0.0.1:0'", `proxy: '127.0.0.1:${service.port}'`)
+for (const name of ['proxy', 'health', 'admin']) {
+  test(`postern serve exits with 1 and names the key when listen.${name} is taken`, async () => {
+    using service = await openService((_, response) => response.end())
+    using files = directory()
+    const text = configuration('a').replace(`${name}: '127.0.0.1:0'`, `${name}: '127.0.0.1:${service.port}'`)
 
-  const { code, stderr } = await runToEnd(['serve', '--config', files.write('gateway.yaml', text)])
+    const { code, stderr } = await runToEnd(['serve', '--config', files.write('gateway.yaml', text)])
 
-  assert.equal(code, 1)
-  assert.match(stderr, /EADDRINUSE/)
-})
+    assert.equal(code, 1)
+    const said = `Cannot listen on listen.${name} 127.0.0.1:${service.port}: it is in use (EADDRINUSE)`
+    assert.equal(stderr, `postern: ${said}\n`)
+  })
+}
 
 test('postern health is 0 for a gateway that answers, 1 for one that is not ready or not there', async () => {
   using service = await openService((_, response) => response.end('ok'))

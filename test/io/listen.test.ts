@@ -6,7 +6,7 @@ import { connect, createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
-import { listenOn } from '../../src/io/listen.ts'
+import { listenAs, listenOn } from '../../src/io/listen.ts'
 
 function directory(): Disposable & { readonly at: (name: string) => string } {
   const path = mkdtempSync(join(tmpdir(), 'postern-socket-'))
@@ -94,4 +94,22 @@ test('listenOn() rejects for a directory that is not there', async () => {
   using files = directory()
 
   await assert.rejects(listenOn(createServer(), { path: files.at('none/a.sock') }), /ENOENT|EACCES/)
+})
+
+test('listenAs() names the key whose address is none of this machine, or a name that is not found', async () => {
+  const listening = listenOn(createServer(), { host: '203.0.113.1', port: 1 })
+  const unknown = Promise.reject(Object.assign(new Error('not found'), { code: 'ENOTFOUND', syscall: 'getaddrinfo' }))
+
+  await assert.rejects(listenAs('listen.health', '203.0.113.1:1', listening), {
+    message: 'Cannot listen on listen.health 203.0.113.1:1: it is no address of this machine (EADDRNOTAVAIL)',
+  })
+  await assert.rejects(listenAs('listen.health', 'a.test:1', unknown), {
+    message: 'Cannot listen on listen.health a.test:1: its name is not found (ENOTFOUND)',
+  })
+})
+
+test('listenAs() lets what has nothing to do with listening through as it is', async () => {
+  const error = new Error('Cannot use it')
+
+  await assert.rejects(listenAs('listen.proxy', 'a:1', Promise.reject(error)), error)
 })
