@@ -232,11 +232,10 @@ export async function startApp(
     refusal = undefined
     if (next.hash === before.configuration.hash && !wasRefused) return 'unchanged'
     counted.reloaded(true)
-    log.info('config_reloaded', {
-      config_hash: shortHash(next.hash),
-      rules: next.options.rules.length,
-      needs_restart: needsRestart(atStart, next.options).join(' '),
-    })
+    const waiting = needsRestart(atStart, next.options)
+    const said = { rules: next.options.rules.length, needs_restart: waiting.join(' ') }
+    // Half of what was asked for is no good news, whatever was loaded.
+    log[waiting.length === 0 ? 'info' : 'warn']('config_reloaded', { config_hash: shortHash(next.hash), ...said })
     return 'reloaded'
   }
 

@@ -79,6 +79,7 @@ export function createProbes({ running, isDraining, refusal, restart, workers }:
         hash: configuration.hash,
         rules: configuration.options.rules.length,
         refused: refusal() ?? null,
+        needs_restart: restart(),
       },
       draining: isDraining(),
       workers: workers()?.status(),

@@ -22,7 +22,12 @@ rules:
 `
 }
 
-type Serving = Started & { readonly proxy: string; readonly health: string; readonly events: (name: string) => Line[] }
+type Serving = Started & {
+  readonly proxy: string
+  readonly health: string
+  readonly admin: string
+  readonly events: (name: string) => Line[]
+}
 type Line = Readonly<Record<string, unknown>>
 
 /** Starts the gateway and reads from its log where it listens. */
@@ -38,7 +43,13 @@ async function serve(file: string, options?: Parameters<typeof start>[1]): Promi
   const [line] = events('started')
   assert.ok(line !== undefined, started.stderr())
   const at = (port: unknown) => `http://127.0.0.1:${String(port)}`
-  return { ...started, proxy: at(line['proxy_port']), health: at(line['health_port']), events }
+  return {
+    ...started,
+    proxy: at(line['proxy_port']),
+    health: at(line['health_port']),
+    admin: at(line['admin_port']),
+    events,
+  }
 }
 
 async function statusOf(url: string): Promise<number> {
@@ -107,7 +118,7 @@ test('SIGHUP with a broken configuration keeps the old one, and log, /readyz?ver
   assert.match(await textOf(`${gateway.health}/metrics`), /^postern_config_last_reload_successful 1$/m)
 })
 
-test('needs_restart names what differs from the start, also after a reload in between, and /readyz?verbose does', async () => {
+test('needs_restart names what differs from the start, also after a reload in between, as a warning, and so do /readyz?verbose and /status', async () => {
   using files = directory()
   const file = files.write('gateway.yaml', configuration('a'))
   using gateway = await serve(file)
@@ -122,7 +133,10 @@ test('needs_restart names what differs from the start, also after a reload in be
     writeFileSync(file, text)
     gateway.child.kill('SIGHUP')
     await until(() => gateway.events('config_reloaded').length > at, 'the reload')
-    assert.equal(gateway.events('config_reloaded')[at]?.['needs_restart'], restart)
+    const line = gateway.events('config_reloaded')[at]
+    assert.deepEqual([line?.['needs_restart'], line?.['severity_text']], [restart, restart === '' ? 'INFO' : 'WARN'])
+    const status = JSON.parse(await textOf(`${gateway.admin}/status`)) as { configuration: { needs_restart: string[] } }
+    assert.equal(status.configuration.needs_restart.join(' '), restart)
     assert.ok((await textOf(`${gateway.health}/readyz?verbose`)).includes(said), said)
   }
 })
