@@ -11,6 +11,7 @@ import type { FeedRead } from './blacklist-pages.ts'
 import { createFeed, FeedFailed } from './blacklist-pages.ts'
 import type { BlacklistAnswer, FeedState, Held, Holding } from './held-list.ts'
 import { createHeldList, inSlices, nowS, shareCapacity } from './held-list.ts'
+import { createStaleAlarm } from './stale-alarm.ts'
 
 /** The top-level `blacklist:` section, for all issuers of a process together. */
 export const blacklistOptions = z.strictObject({
@@ -115,6 +116,8 @@ export function createBlacklist(options: BlacklistOptions, deps: BlacklistDeps, 
     unlisted: legacy?.unlisted ?? 0,
   }
   const list = createHeldList(options, holding, { clock, lookups })
+  const usableUntilMs = () => holding.good && holding.good.startedMs + options.maxStalenessMs
+  const alarm = createStaleAlarm({ clock, usableUntilMs, tell: tellStale })
   let polled: (change: ListChange) => void = () => {}
   let resyncFromMs = 0
   let lagSeconds = 0
@@ -129,6 +132,7 @@ export function createBlacklist(options: BlacklistOptions, deps: BlacklistDeps, 
     start() {
       if (started) return
       started = true
+      alarm.set()
       run()
     },
     check: list.check,
@@ -141,6 +145,7 @@ export function createBlacklist(options: BlacklistOptions, deps: BlacklistDeps, 
     close() {
       closed = true
       clearTimeout(timer)
+      alarm.close()
       feed.close()
     },
   }
@@ -166,6 +171,7 @@ export function createBlacklist(options: BlacklistOptions, deps: BlacklistDeps, 
     try {
       const change = await update(start.startedMs)
       holding.good = start
+      if (alarm.set() || failure !== undefined) log.info('blacklist_recovered', { issuer })
       failures = 0
       failure = undefined
       lookups.forget()
@@ -180,6 +186,13 @@ export function createBlacklist(options: BlacklistOptions, deps: BlacklistDeps, 
       log.warn('blacklist_poll_failed', { issuer, result: error.result, why: error.message })
     }
     await list.purge()
+  }
+
+  /** `on_stale` decides about every token of the issuer now, which a line of a failed poll does not say. */
+  function tellStale(): void {
+    const { ageMs, loaded } = list.state()
+    const age = ageMs === undefined ? {} : { age_ms: Math.round(ageMs) }
+    log.warn('blacklist_stale', { issuer, loaded, ...age, ...(failure === undefined ? {} : { why: failure }) })
   }
 
   async function update(startedMs: number): Promise<ListChange> {

@@ -7,6 +7,7 @@ import type { VerificationKey } from '../spec/jwk.ts'
 import type { HeldKeysState, KeyAnswer, KeysLegacy, Wanted } from './held-keys.ts'
 import { createHeldKeys, maxKeySetBytes, unavailable } from './held-keys.ts'
 import { SourceFailed } from './source-failed.ts'
+import { createStaleAlarm } from './stale-alarm.ts'
 
 /** How one issuer's keys are kept. */
 export const jwksOptions = z.strictObject({
@@ -76,6 +77,7 @@ const maxRetryMs = 30_000
 export function createJwks(options: JwksOptions, deps: JwksDeps, legacy?: KeysLegacy): Jwks {
   const { clock, random, origin, log, count } = deps
   const keys = createHeldKeys(options, deps, legacy)
+  const alarm = createStaleAlarm({ clock, usableUntilMs, tell: tellStale })
   let fetched = () => {}
   let etag: string | undefined
   let pending: Promise<void> | undefined
@@ -86,7 +88,10 @@ export function createJwks(options: JwksOptions, deps: JwksDeps, legacy?: KeysLe
   let timer: NodeJS.Timeout | undefined
   let closed = false
   return {
-    start: schedule,
+    start() {
+      alarm.set()
+      schedule()
+    },
     key: (wanted) => find(wanted) ?? lookAgain(wanted),
     holds: keys.holds,
     refresh: fetchOnce,
@@ -123,6 +128,19 @@ export function createJwks(options: JwksOptions, deps: JwksDeps, legacy?: KeysLe
       const answer = find(wanted)
       if (answer !== undefined) return answer
     }
+  }
+
+  function usableUntilMs(): number | undefined {
+    const held = keys.held()
+    return held && held.startedMs + options.staleMaxMs
+  }
+
+  /** Every JWT of the issuer is 503 now, which the one line of the first failure did not say. */
+  function tellStale(): void {
+    const held = keys.held()
+    const age = held === undefined ? {} : { age_ms: Math.round(clock.monotonicMs() - held.startedMs) }
+    const why = failure === undefined ? {} : { error: failure }
+    log.warn('jwks_stale', { issuer: options.issuer, held: held !== undefined, ...age, ...why })
   }
 
   function coolUntilMs(): number {
@@ -165,7 +183,7 @@ export function createJwks(options: JwksOptions, deps: JwksDeps, legacy?: KeysLe
         // Only now: the validator of a document we refused would have it confirmed as the one we hold.
         etag = changed.etag
       }
-      if (failure !== undefined) log.info('jwks_recovered', { issuer: options.issuer })
+      if (alarm.set() || failure !== undefined) log.info('jwks_recovered', { issuer: options.issuer })
       failures = 0
       failure = undefined
       count('success')
@@ -197,6 +215,7 @@ export function createJwks(options: JwksOptions, deps: JwksDeps, legacy?: KeysLe
   function close(): void {
     closed = true
     clearTimeout(timer)
+    alarm.close()
   }
 }
 

@@ -97,6 +97,15 @@ test('keys work until stale_max after the last good fetch, then 503; and heal al
   await allowed(world, { token: world.mint() })
 })
 
+test('keys past stale_max are a warning in the log', async () => {
+  await using world = await openWorld({ a: { jwks: { refresh: '100ms', stale_max: '100ms' } } })
+  script(world, { status: 500, json: {} })
+  world.pass(101)
+
+  await until(() => world.logs().includes('jwks_stale'), 'the warning')
+  assert.match(world.logs(), /"severity_text":"WARN","event\.name":"jwks_stale"/)
+})
+
 test('an endpoint that hangs costs an unknown key 2 s, a known one nothing (K005)', async () => {
   await using world = await openWorld(eager)
   const token = world.mint()

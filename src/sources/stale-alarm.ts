@@ -1,0 +1,56 @@
+import type { Clock } from '../base/time.ts'
+
+/** Says that what a source holds cannot be used any more: when that begins, and about once a minute while it lasts. */
+export type StaleAlarm = {
+  /** Waits anew: the source begins, or what it holds has become younger. Returns whether the alarm had been given. */
+  readonly set: () => boolean
+  readonly close: () => void
+}
+
+/** What the alarm of one source needs. */
+export type StaleAlarmDeps = {
+  readonly clock: Clock
+  /** How long (monotonic) what is held may be used; undefined while nothing is. */
+  readonly usableUntilMs: () => number | undefined
+  readonly tell: () => void
+}
+
+const repeatMs = 60_000
+// A timer of Node's holds 24.8 days, and one that is longer fires at once.
+const maxTimerMs = 86_400_000
+
+/** Makes the alarm of one source; it waits for nothing before `set`. */
+export function createStaleAlarm({ clock, usableUntilMs, tell }: StaleAlarmDeps): StaleAlarm {
+  let timer: NodeJS.Timeout | undefined
+  let isGiven = false
+  let closed = false
+  return {
+    set() {
+      const wasGiven = isGiven
+      isGiven = false
+      wait()
+      return wasGiven
+    },
+    close() {
+      closed = true
+      clearTimeout(timer)
+    },
+  }
+
+  function wait(): void {
+    clearTimeout(timer)
+    if (closed) return
+    const leftMs = (usableUntilMs() ?? Number.NEGATIVE_INFINITY) - clock.monotonicMs()
+    // 1 ms: at the moment itself it may still be used. One that has never held anything gets a minute to begin with.
+    timer = setTimeout(look, leftMs < 0 ? repeatMs : Math.min(leftMs + 1, maxTimerMs)).unref()
+  }
+
+  function look(): void {
+    const untilMs = usableUntilMs()
+    if (untilMs === undefined || clock.monotonicMs() > untilMs) {
+      isGiven = true
+      tell()
+    }
+    wait()
+  }
+}
