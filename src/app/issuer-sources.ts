@@ -85,9 +85,14 @@ export function createIssuerSources(
   const place = [reached, issuer.metadata_url, issuer.jwks_uri, issuer.jwks.file]
 
   const http = keep(old?.http, reached, () => createHttpClient({ ca, proxy: issuer.http.proxy }))
-  const metadata = keep(old?.metadata, [reached, issuer.metadata_url], () =>
+  const metadata = keep(old?.metadata, [reached, issuer.metadata_url, issuer.jwks.cool_down], () =>
     createMetadata(
-      { issuer: name, metadataUrl: issuer.metadata_url, insecureHttp: issuer.insecure_http },
+      {
+        issuer: name,
+        metadataUrl: issuer.metadata_url,
+        insecureHttp: issuer.insecure_http,
+        coolDownMs: issuer.jwks.cool_down,
+      },
       { clock, send: http.it.send },
     ),
   )
@@ -182,8 +187,7 @@ function jwksOf(
       ? { kind: 'file', read: () => readFile(file) }
       : {
           kind: 'url',
-          url: () => endpoint(issuer.jwks_uri, metadata, 'jwks_uri'),
-          doubt: metadata.doubt,
+          ...endpointOf(issuer.jwks_uri, metadata, 'jwks_uri'),
           send: http.send,
         }
   return createJwks(
@@ -208,12 +212,14 @@ function introspectionOf(
   const { clock, log, counted, secret } = deps
   const { introspection } = issuer
   if (introspection === undefined) return undefined
+  const { url, doubt } = endpointOf(issuer.introspection_endpoint, metadata, 'introspection_endpoint')
   return createIntrospection(
     { issuer: issuer.issuer, clientId: introspection.client_id },
     {
       clock,
       send: http.send,
-      endpoint: () => endpoint(issuer.introspection_endpoint, metadata, 'introspection_endpoint'),
+      endpoint: url,
+      doubt,
       secret: () => secret(introspection.client_secret),
       log,
       observe: (result, seconds) => counted.introspected(issuer.issuer, result, seconds),
@@ -221,12 +227,14 @@ function introspectionOf(
   )
 }
 
-async function endpoint(
+/** An address as configured, which nobody doubts, or as the metadata says. */
+function endpointOf(
   configured: string | undefined,
   metadata: Metadata,
   name: 'jwks_uri' | 'introspection_endpoint',
-): Promise<string> {
-  return configured ?? (await metadata.endpoint(name))
+): { readonly url: () => Promise<string>; readonly doubt: () => void } {
+  if (configured !== undefined) return { url: async () => configured, doubt() {} }
+  return { url: () => metadata.endpoint(name), doubt: metadata.doubt }
 }
 
 function blacklistOf(

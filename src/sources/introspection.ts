@@ -26,6 +26,8 @@ export type IntrospectionDeps = {
   readonly send: HttpClient['send']
   /** The address of the endpoint; rejects with SourceFailed when it cannot be had. */
   readonly endpoint: () => Promise<string>
+  /** Told when nobody is there, or not what was looked for: the address may be an old one. */
+  readonly doubt: () => void
   /** The client secret as it is now. Throws when it cannot be read. */
   readonly secret: () => string
   readonly log: Pick<Log, 'info' | 'warn'>
@@ -68,6 +70,8 @@ const inactiveBounds = { maxEntries: 10_000, maxBytes: 8 * 1024 * 1024 } as cons
 const inactiveMaxAgeMs = 5000
 const queueLimits = { maxInFlight: 64, maxQueued: 256, maxWaitMs: 500 } as const
 const unusable: ReadonlySet<string> = new Set(['too_large', 'encoded', 'protocol'])
+// Moved, not there, not for this, gone: what an address answers that the issuer has left behind.
+const elsewhere: ReadonlySet<number> = new Set([301, 302, 303, 307, 308, 404, 405, 410])
 const breakerLimits = { failures: 5, openMs: 5000 } as const
 
 /** Makes the source; nothing is sent before a token is asked about. */
@@ -127,6 +131,7 @@ export function createIntrospection(
       if (error instanceof SecretRefused) breaker.released()
       else if (answered) breaker.succeeded()
       else breaker.failed()
+      if (error instanceof HttpCallFailed && error.kind === 'connect') deps.doubt()
       const expected =
         error instanceof HttpCallFailed || error instanceof SourceFailed || error instanceof SecretRefused
       if (!expected) throw error
@@ -159,6 +164,7 @@ export function createIntrospection(
     }
     // It answers: what is wrong with the answer is not mended by leaving it alone.
     breaker.succeeded()
+    if (elsewhere.has(status)) deps.doubt()
     const read = status === 200 ? readAnswer(reply) : `status is ${status}, wanted 200`
     if (typeof read === 'string') {
       trouble(`Cannot use introspection answer: ${read}`)

@@ -35,6 +35,7 @@ export type JwksOrigin =
   | {
       readonly kind: 'url'
       readonly url: () => Promise<string>
+      /** Told when the address may be an old one: no keys came from it, or not the one that is looked for. */
       readonly doubt: () => void
       readonly send: HttpClient['send']
     }
@@ -79,7 +80,7 @@ export function createJwks(options: JwksOptions, deps: JwksDeps, legacy?: KeysLe
   const keys = createHeldKeys(options, deps, legacy)
   const alarm = createStaleAlarm({ clock, usableUntilMs, tell: tellStale })
   let fetched = () => {}
-  let etag: string | undefined
+  let validator: { readonly url: string; readonly etag: string } | undefined
   let pending: Promise<void> | undefined
   let lastDemandMs = Number.NEGATIVE_INFINITY
   let failures = 0
@@ -126,6 +127,8 @@ export function createJwks(options: JwksOptions, deps: JwksDeps, legacy?: KeysLe
       }
       await fetchOnce()
       const answer = find(wanted)
+      // The issuer may publish its keys elsewhere by now, and this set be one it has left behind.
+      if (answer?.kind === 'unknown' && failure === undefined) doubt()
       if (answer !== undefined) return answer
     }
   }
@@ -181,7 +184,7 @@ export function createJwks(options: JwksOptions, deps: JwksDeps, legacy?: KeysLe
         for (const { kid, why } of keys.take(changed.document, startedMs, startedWallMs))
           log.warn('jwks_key_dropped', { issuer: options.issuer, kid: kid ?? '', why })
         // Only now: the validator of a document we refused would have it confirmed as the one we hold.
-        etag = changed.etag
+        validator = changed.validator
       }
       if (alarm.set() || failure !== undefined) log.info('jwks_recovered', { issuer: options.issuer })
       failures = 0
@@ -194,22 +197,29 @@ export function createJwks(options: JwksOptions, deps: JwksDeps, legacy?: KeysLe
       failures += 1
       failure = said
       count('failure')
-      if (origin.kind === 'url') origin.doubt()
+      doubt()
       return
     }
     fetched()
   }
 
+  function doubt(): void {
+    if (origin.kind === 'url') origin.doubt()
+  }
+
   /** The document; undefined when it is the one we hold. */
-  async function fetchDocument(): Promise<{ document: Buffer; etag: string | undefined } | undefined> {
-    if (origin.kind === 'file') return { document: origin.read(), etag: undefined }
-    const headers: Record<string, string> = { accept: 'application/jwk-set+json, application/json' }
-    const isHeld = keys.held() !== undefined
-    if (isHeld && etag !== undefined) headers['if-none-match'] = etag
-    const reply = await origin.send({ method: 'GET', url: await origin.url(), headers }, limits)
-    if (reply.status === 304 && isHeld && etag !== undefined) return undefined
+  async function fetchDocument(): Promise<{ document: Buffer; validator: typeof validator } | undefined> {
+    if (origin.kind === 'file') return { document: origin.read(), validator: undefined }
+    const url = await origin.url()
+    // Of this address: another document, elsewhere, may have the same ETag (RFC 9110 §8.8.3).
+    const held = keys.held() !== undefined && validator?.url === url ? validator.etag : undefined
+    const condition: Record<string, string> = held === undefined ? {} : { 'if-none-match': held }
+    const headers = { accept: 'application/jwk-set+json, application/json', ...condition }
+    const reply = await origin.send({ method: 'GET', url, headers }, limits)
+    if (reply.status === 304 && held !== undefined) return undefined
     if (reply.status !== 200) throw new SourceFailed('jwks', `Cannot load keys: status is ${reply.status}, wanted 200`)
-    return { document: reply.body, etag: reply.header('etag') }
+    const etag = reply.header('etag')
+    return { document: reply.body, validator: etag === undefined ? undefined : { url, etag } }
   }
 
   function close(): void {

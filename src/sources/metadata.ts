@@ -13,6 +13,8 @@ export type MetadataOptions = {
   readonly metadataUrl?: string | undefined
   /** Whether endpoints may be plain http to other machines. */
   readonly insecureHttp: boolean
+  /** Least time between two fetches of a document that is doubted. */
+  readonly coolDownMs: number
 }
 
 /** What discovery needs from outside. */
@@ -22,14 +24,17 @@ export type MetadataDeps = { readonly clock: Clock; readonly send: HttpClient['s
 export type Metadata = {
   /** The address of an endpoint. Rejects with SourceFailed when it cannot be had. */
   readonly endpoint: (name: keyof IssuerMetadata) => Promise<string>
-  /** Has the document fetched again: something it pointed to does not answer, so it may be out of date. */
+  /**
+   * Has the document fetched again, as soon as the cool-down allows: what it points to does not do what it should, so it
+   * may be out of date. Nobody waits for it.
+   */
   readonly doubt: () => void
 }
 
 // As long as keys may be used unseen; a document moves far less often than keys do.
 const maxAgeMs = 3_600_000
-// An issuer that answers about tokens and not about itself is not asked about itself for every token.
-const retryMs = 500
+// With no cool-down, an issuer that answers about tokens and not about itself is not asked about itself for every token.
+const minCoolDownMs = 500
 const limits = { maxBodyBytes: 65_536, deadlineMs: 2000 } as const
 
 /** Finds an issuer's endpoints by discovery, in the OpenID Connect and the RFC 8414 form. */
@@ -47,20 +52,32 @@ export function createMetadata(options: MetadataOptions, { clock, send }: Metada
       return url
     },
     doubt() {
-      if (held !== undefined) held = { document: held.document, untilMs: 0 }
+      if (held === undefined) return
+      held = { document: held.document, untilMs: Number.NEGATIVE_INFINITY }
+      renew()
     },
   }
 
   async function current(): Promise<IssuerMetadata> {
-    if (held !== undefined && clock.monotonicMs() < held.untilMs) return held.document
-    if (held !== undefined && clock.monotonicMs() < againMs) return held.document
+    if (held === undefined) return await discoverOnce()
+    renew()
+    return held.document
+  }
+
+  /** Nobody waits for a newer document: the endpoints of the old one are right until they fail. */
+  function renew(): void {
+    const nowMs = clock.monotonicMs()
+    if (held === undefined || nowMs < held.untilMs || nowMs < againMs) return
+    // Stamped by attempt, whatever is answered: garbage tokens raise doubts, too.
+    againMs = nowMs + Math.max(options.coolDownMs, minCoolDownMs)
+    discoverOnce().catch(() => {})
+  }
+
+  function discoverOnce(): Promise<IssuerMetadata> {
     pending ??= discover().finally(() => {
       pending = undefined
     })
-    if (held === undefined) return await pending
-    // Nobody waits for a newer document: the endpoints of the old one are right until they fail.
-    pending.catch(() => {})
-    return held.document
+    return pending
   }
 
   async function discover(): Promise<IssuerMetadata> {
@@ -76,7 +93,6 @@ export function createMetadata(options: MetadataOptions, { clock, send }: Metada
         failure ??= error
       }
     }
-    againMs = clock.monotonicMs() + retryMs
     throw failure
   }
 

@@ -336,6 +336,57 @@ for (const [what, document] of metadata)
     assert.equal(world.a.count('/jwks'), 0)
   })
 
+/** Has the issuer publish itself at other places from now on. Where its keys were they stay, as they were. */
+function move(world: World): { readonly documents: () => number; readonly moving: () => string } {
+  const moved = { issuer: world.a.url, jwks_uri: `${world.a.url}/keys`, introspection_endpoint: `${world.a.url}/ask` }
+  const active = { active: true, scope: 'read', sub: 'bob', iss: world.a.url, aud: 'api', client_id: 'c' }
+  world.a.answer = ({ path }) => {
+    if (path.includes('.well-known')) return { json: moved }
+    if (path === '/keys') return { json: { keys: [jwkOf(keys.second, { kid: 'k2' })] } }
+    if (path === '/ask') return { json: { ...active, exp: world.nowS() + 300 } }
+    return path === '/introspect' ? { status: 404, json: {} } : undefined
+  }
+  const documents = () => world.a.asked.filter(({ path }) => path.includes('.well-known')).length
+  const before = documents()
+  return { documents: () => documents() - before, moving: () => world.mint({ key: keys.second, kid: 'k2' }) }
+}
+
+test('a jwks_uri that moves while the old one still answers is found within a cool-down, by one fetch of keys in each', async () => {
+  await using world = await openWorld()
+  const { documents, moving } = move(world)
+  const before = world.a.count('/jwks')
+
+  await denied(world, { token: moving() }, 401, 'key_unknown')
+  await until(() => documents() === 1, 'the metadata to be fetched')
+  await denied(world, { token: moving() }, 503, 'keys_unavailable')
+  world.pass(30_001)
+  await allowed(world, { token: moving() })
+  assert.deepEqual([world.a.count('/jwks') - before, world.a.count('/keys'), documents()], [1, 1, 1])
+})
+
+test('an introspection endpoint that moves is found by the first question that is not answered', async () => {
+  await using world = await openWorld()
+  const { documents } = move(world)
+
+  await denied(world, { token: 'opaque-1' }, 503, 'introspection_invalid')
+  await until(() => documents() === 1, 'the metadata to be fetched')
+  await allowed(world, { token: 'opaque-1' })
+  assert.equal(documents(), 1)
+})
+
+test('an endpoint that is configured is doubted by nobody', async () => {
+  await using asks = await openWorld({ a: { introspection_endpoint: 'ISS_A/introspect' } })
+  const { documents: ofAsks } = move(asks)
+  for (const token of ['opaque-1', 'opaque-2']) await denied(asks, { token }, 503, 'introspection_invalid')
+  assert.equal(ofAsks(), 0)
+
+  await using looks = await openWorld({ a: { jwks_uri: 'ISS_A/jwks', jwks: { cool_down: '0s' } } })
+  await denied(looks, { token: 'opaque-1' }, 401, 'token_inactive')
+  const { documents: ofLooks, moving } = move(looks)
+  for (let at = 0; at < 2; at += 1) await denied(looks, { token: moving() }, 401, 'key_unknown')
+  assert.equal(ofLooks(), 0)
+})
+
 test('the gateway starts while its issuer is down, answers 503, and heals alone', async () => {
   await using world = await openWorld({
     ready: false,

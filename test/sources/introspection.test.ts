@@ -28,6 +28,7 @@ type Setup = {
   readonly calls: HttpCall[]
   readonly results: string[]
   readonly events: string[]
+  readonly doubts: () => number
   answer: () => HttpReply | Promise<HttpReply>
   secret: () => string
   endpoint: () => Promise<string>
@@ -41,7 +42,9 @@ function setup(): Setup {
   const calls: HttpCall[] = []
   const results: string[] = []
   const events: string[] = []
+  let doubts = 0
   const it: Setup = {
+    doubts: () => doubts,
     clock,
     calls,
     results,
@@ -59,6 +62,9 @@ function setup(): Setup {
           return await it.answer()
         },
         endpoint: () => it.endpoint(),
+        doubt: () => {
+          doubts += 1
+        },
         secret: () => it.secret(),
         log: createTestLog((event, fields) => void events.push(`${event} ${JSON.stringify(fields)}`)),
         observe: (result) => results.push(result),
@@ -249,6 +255,27 @@ for (const { what, kind, answer } of troubles) {
       it.events.map((line) => line.split(' ')[0]),
       ['introspection_failed', 'introspection_recovered'],
     )
+  })
+}
+
+const connectFailed = () =>
+  Promise.reject(new HttpCallFailed('connect', 'Cannot POST https://issuer.test: ECONNREFUSED'))
+const addresses: readonly { what: string; doubts: number; answer: () => HttpReply | Promise<HttpReply> }[] = [
+  ...[301, 302, 303, 307, 308, 404, 405, 410].map((status) => {
+    return { what: `a status of ${status}`, doubts: 1, answer: () => reply(status, '{}') }
+  }),
+  { what: 'a connection that is refused', doubts: 1, answer: connectFailed },
+  ...[200, 400, 401, 403, 429, 500, 503].map((status) => {
+    return { what: `a status of ${status}`, doubts: 0, answer: () => reply(status, '{"active":false}') }
+  }),
+  { what: 'a deadline that passes', doubts: 0, answer: timeout },
+]
+for (const { what, doubts, answer } of addresses) {
+  test(`introspection.ask() ${doubts === 1 ? 'doubts the address' : 'does not doubt the address'} on ${what}`, async () => {
+    const it = setup()
+    it.answer = answer
+    await it.ask()
+    assert.equal(it.doubts(), doubts)
   })
 }
 

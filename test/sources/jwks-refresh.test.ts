@@ -227,6 +227,25 @@ test('jwks.refresh() sends the ETag of the set it holds, and 304 makes that set 
   assert.deepEqual(await it.key('b'), { kind: 'unknown' })
 })
 
+test('jwks.refresh() sends no ETag to another address: there the same one may be of another set', async () => {
+  using it = endpoint()
+  it.answer = () => reply(200, setOf(signerA), { etag: '"one"' })
+  await it.jwks.refresh()
+  it.url = 'https://issuer.test/moved'
+  it.answer = () => reply(200, setOf(signerB), { etag: '"one"' })
+  await it.jwks.refresh()
+  await it.jwks.refresh()
+
+  assert.deepEqual(
+    it.calls.map(({ url, headers }) => [url, headers?.['if-none-match']]),
+    [
+      ['https://issuer.test/jwks', undefined],
+      ['https://issuer.test/moved', undefined],
+      ['https://issuer.test/moved', '"one"'],
+    ],
+  )
+})
+
 test('jwks.refresh() forgets the ETag of a document it refused, which would confirm the set it holds', async () => {
   using it = endpoint()
   it.answer = () => reply(200, setOf(signerA), { etag: '"one"' })
@@ -325,7 +344,7 @@ async function overSockets(routes: Record<string, (response: ServerResponse) => 
   const issuer = `http://127.0.0.1:${(server.address() as AddressInfo).port}` // it listens on a port
   const client = createHttpClient({})
   const clock = { wallMs: Date.now, monotonicMs: () => performance.now() }
-  const metadata = createMetadata({ issuer, insecureHttp: false }, { clock, send: client.send })
+  const metadata = createMetadata({ issuer, insecureHttp: false, coolDownMs: 0 }, { clock, send: client.send })
   const failures: string[] = []
   const jwks = createJwks(
     { issuer, refreshMs: 60_000, coolDownMs: 0, staleMaxMs: 60_000, leewayMs: 0 },

@@ -41,6 +41,24 @@ test('jwks.key() calls a kid unknown when the set was fetched after the request 
   assert.equal(it.calls.length, 1)
 })
 
+test('jwks.key() doubts the address where a good fetch does not bring the kid, and not where nobody was asked', async () => {
+  using it = await loadedEndpoint()
+  await it.key('a')
+  await it.key('b', { iat: 0 })
+  assert.equal(it.doubts(), 0, 'an old token says nothing of the address')
+
+  assert.deepEqual(await it.key('b'), unknown)
+  assert.equal(it.doubts(), 1)
+  it.clock.pass(1000)
+  assert.deepEqual(await it.key('b'), unavailable(29))
+  assert.equal(it.doubts(), 1)
+
+  it.clock.pass(30_000)
+  it.answer = () => reply(200, setOf(signerA, signerB))
+  assert.equal(await kidOf(it.key('b')), 'b')
+  assert.equal(it.doubts(), 1)
+})
+
 // The set was fetched at startS, on the wall clock; leeway is 30 s.
 const issuedAt = [
   { iat: startS - 32, fetches: 0, because: 'a key newer than the set would have signed later' },

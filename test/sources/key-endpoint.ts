@@ -25,6 +25,8 @@ export type Endpoint = Disposable & {
   readonly doubts: () => number
   /** What the endpoint answers from now on. */
   answer: () => HttpReply | Promise<HttpReply>
+  /** Where it is. */
+  url: string
   /** The answer to `key` for a kid. */
   readonly key: (kid: string | undefined, more?: WantedMore) => ReturnType<Jwks['key']>
 }
@@ -81,7 +83,7 @@ export function endpoint(options: Partial<JwksOptions> = {}): Endpoint {
       random: () => 0,
       origin: {
         kind: 'url',
-        url: async () => 'https://issuer.test/jwks',
+        url: async () => it.url,
         doubt: () => {
           doubts += 1
         },
@@ -102,6 +104,7 @@ export function endpoint(options: Partial<JwksOptions> = {}): Endpoint {
     events,
     doubts: () => doubts,
     answer: () => reply(200, setOf(signerA)),
+    url: 'https://issuer.test/jwks',
     key: (kid, more = {}) => {
       const iat = Math.floor(clock.wallMs() / 1000)
       const arrivedMs = clock.monotonicMs()

@@ -20,7 +20,11 @@ function metadataOf(
     asked.push(url)
     return (await documents[url]?.()) ?? reply(404, '')
   }
-  return { asked, clock, metadata: createMetadata({ issuer, insecureHttp: false, ...options }, { clock, send }) }
+  return {
+    asked,
+    clock,
+    metadata: createMetadata({ issuer, insecureHttp: false, coolDownMs: 30_000, ...options }, { clock, send }),
+  }
 }
 
 function document(more: Record<string, unknown> = {}): () => HttpReply {
@@ -122,30 +126,58 @@ test('metadata.endpoint() fetches once for all who ask, keeps the document an ho
   assert.equal(asked.length, 2)
 })
 
-test('metadata.doubt() has the document fetched anew, and what fails then changes nothing', async () => {
+test('metadata.doubt() has the document fetched at once, and what fails then changes nothing', async () => {
   let answer = document()
   const { metadata, asked, clock } = metadataOf({ [places[0]]: () => answer() })
   metadata.doubt()
+  assert.equal(asked.length, 0, 'there is nothing to doubt yet')
   await metadata.endpoint('jwks_uri')
 
   answer = document({ issuer: 'https://attacker.test' })
   metadata.doubt()
-  for (let at = 0; at < 3; at += 1) {
-    assert.equal(await metadata.endpoint('jwks_uri'), 'https://issuer.test/keys')
-    await nextTick()
-  }
+  assert.equal(asked.length, 2)
+  await nextTick()
+  assert.equal(await metadata.endpoint('jwks_uri'), 'https://issuer.test/keys')
+
   answer = document({ jwks_uri: 'https://issuer.test/moved' })
   const failed = asked.length
-  for (let at = 0; at < 100; at += 1) await metadata.endpoint('jwks_uri')
+  clock.pass(29_999)
+  for (let at = 0; at < 100; at += 1) assert.equal(await metadata.endpoint('jwks_uri'), 'https://issuer.test/keys')
   assert.equal(asked.length, failed, 'not for every token')
-  clock.pass(500)
-  await metadata.endpoint('jwks_uri')
+  clock.pass(1)
+  assert.equal(await metadata.endpoint('jwks_uri'), 'https://issuer.test/keys', 'nobody waits for it')
   await nextTick()
   assert.equal(await metadata.endpoint('jwks_uri'), 'https://issuer.test/moved')
-  const settled = asked.length
-  await metadata.endpoint('jwks_uri')
-  assert.equal(asked.length, settled)
+  assert.equal(asked.length, failed + 1)
 })
+
+for (const [coolDownMs, leastMs] of [
+  [30_000, 30_000],
+  [0, 500],
+] as const) {
+  test(`metadata.doubt() causes one fetch in ${leastMs} ms with a cool-down of ${coolDownMs} ms, whatever is answered`, async () => {
+    let answer = document()
+    const { metadata, asked, clock } = metadataOf({ [places[0]]: () => answer() }, { coolDownMs })
+    await metadata.endpoint('jwks_uri')
+    const doubts = async () => {
+      asked.length = 0
+      for (let at = 0; at < 100; at += 1) {
+        metadata.doubt()
+        await nextTick()
+      }
+      return asked.filter((url) => url === places[0]).length
+    }
+
+    assert.equal(await doubts(), 1)
+    assert.equal(await doubts(), 0)
+    clock.pass(leastMs - 1)
+    assert.equal(await doubts(), 0)
+    clock.pass(1)
+    answer = () => reply(500, '')
+    assert.equal(await doubts(), 1)
+    assert.equal(await doubts(), 0)
+  })
+}
 
 test('metadata.endpoint() tries again after a failure, and says of several failures the first', async () => {
   let up = false

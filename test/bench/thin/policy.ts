@@ -43,6 +43,7 @@ export async function createJudge(settings: NodeSettings, clock: Clock): Promise
       log,
       send: createHttpClient({}).send,
       endpoint: async () => endpoint ?? '',
+      doubt() {},
       secret: () => 'bench-secret',
       observe: ignore,
     },
