@@ -131,7 +131,8 @@ export function createIntrospection(
       if (error instanceof SecretRefused) breaker.released()
       else if (answered) breaker.succeeded()
       else breaker.failed()
-      if (error instanceof HttpCallFailed && error.kind === 'connect') deps.doubt()
+      // Nobody there, or no address at all.
+      if ((error instanceof HttpCallFailed && error.kind === 'connect') || error instanceof SourceFailed) deps.doubt()
       const expected =
         error instanceof HttpCallFailed || error instanceof SourceFailed || error instanceof SecretRefused
       if (!expected) throw error

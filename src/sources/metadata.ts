@@ -2,7 +2,7 @@ import { JsonRefused, parseJsonObject } from '../base/json.ts'
 import { isLoopbackUrl } from '../base/options.ts'
 import type { Clock } from '../base/time.ts'
 import type { HttpClient } from '../io/http-client.ts'
-import type { IssuerMetadata } from '../spec/metadata.ts'
+import type { EndpointName, IssuerMetadata } from '../spec/metadata.ts'
 import { metadataUrls, parseMetadata } from '../spec/metadata.ts'
 import { SourceFailed } from './source-failed.ts'
 
@@ -23,7 +23,7 @@ export type MetadataDeps = { readonly clock: Clock; readonly send: HttpClient['s
 /** One issuer's metadata (RFC 8414), fetched when first needed, one fetch at a time. */
 export type Metadata = {
   /** The address of an endpoint. Rejects with SourceFailed when it cannot be had. */
-  readonly endpoint: (name: keyof IssuerMetadata) => Promise<string>
+  readonly endpoint: (name: EndpointName) => Promise<string>
   /**
    * Has the document fetched again, as soon as the cool-down allows: what it points to does not do what it should, so it
    * may be out of date. Nobody waits for it.
@@ -45,8 +45,9 @@ export function createMetadata(options: MetadataOptions, { clock, send }: Metada
   return {
     async endpoint(name) {
       const document = await current()
-      const url = document[name]
-      if (url === undefined) throw new SourceFailed('metadata', `Cannot use metadata: it has no ${name}`)
+      const found = document[name]
+      if ('why' in found) throw new SourceFailed('metadata', `Cannot use metadata: ${found.why}`)
+      const { url } = found
       if (url.startsWith('http:') && !isLoopbackUrl(url) && !options.insecureHttp)
         throw new SourceFailed('metadata', `Cannot use metadata: its ${name} is plain http, https wanted`)
       return url

@@ -1,11 +1,13 @@
 // RFC 8414 (Authorization Server Metadata) and OpenID Connect Discovery 1.0.
 import type { JsonObject } from '../base/json.ts'
 
-/** The endpoints we use of an issuer's metadata; absent where the document has none. */
-export type IssuerMetadata = {
-  readonly jwks_uri: string | undefined
-  readonly introspection_endpoint: string | undefined
-}
+/** The endpoints we use of an issuer's metadata. */
+export type EndpointName = 'jwks_uri' | 'introspection_endpoint'
+
+/** Each endpoint's address, or in one clause why there is none: one that cannot be used says nothing of the others. */
+export type IssuerMetadata = Readonly<Record<EndpointName, { readonly url: string } | { readonly why: string }>>
+
+const maxUrlLength = 2048
 
 /**
  * Where an issuer's metadata may be, in the order to try (RFC 8414 §3 inserts the well-known part between host and
@@ -40,15 +42,18 @@ export function parseMetadata(document: JsonObject, issuer: string): IssuerMetad
       ? `its issuer is the configured ${issuer} but for a closing slash`
       : `its issuer is not the configured ${issuer}`
   }
-  const { jwks_uri, introspection_endpoint } = document
-  for (const url of [jwks_uri, introspection_endpoint]) {
-    if (url !== undefined && !(typeof url === 'string' && /^https?:\/\/[^\s/?#@]+(?:[/?][^\s#]*)?$/.test(url)))
-      return 'an endpoint in it is not a URL'
-  }
   return {
-    jwks_uri: jwks_uri as string | undefined, // both checked above
-    introspection_endpoint: introspection_endpoint as string | undefined,
+    jwks_uri: readEndpoint('jwks_uri', document),
+    introspection_endpoint: readEndpoint('introspection_endpoint', document),
   }
+}
+
+function readEndpoint(name: EndpointName, document: JsonObject): IssuerMetadata[EndpointName] {
+  const url = document[name]
+  if (url === undefined) return { why: `it has no ${name}` }
+  const isUrl =
+    typeof url === 'string' && url.length <= maxUrlLength && /^https?:\/\/[^\s/?#@]+(?:[/?][^\s#]*)?$/.test(url)
+  return isUrl ? { url } : { why: `its ${name} is not a URL` }
 }
 
 function withoutSlash(url: string): string {

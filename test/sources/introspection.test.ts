@@ -396,6 +396,7 @@ test('introspection.ask() is unavailable while the endpoint cannot be found, and
   it.endpoint = () => Promise.reject(new SourceFailed('metadata', 'Cannot load metadata: status is 500, wanted 200'))
   for (let at = 0; at < 5; at += 1) assert.equal(await it.kind(`t${at}`), 'unavailable')
   assert.equal(it.introspection.state().circuit, 'open')
+  assert.equal(it.doubts(), 5, 'a document that names no endpoint is looked at again')
 })
 
 test('introspection.ask() lets a bug of ours through as a bug, and not as a verdict', async () => {

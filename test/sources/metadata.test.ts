@@ -99,6 +99,15 @@ for (const { what, answer } of refused) {
   })
 }
 
+for (const unusable of [null, '', undefined]) {
+  test(`metadata.endpoint() finds the keys beside an introspection_endpoint that is ${JSON.stringify(unusable)}, and says which is unusable`, async () => {
+    const { metadata } = metadataOf({ [places[0]]: document({ introspection_endpoint: unusable }) })
+
+    assert.equal(await metadata.endpoint('jwks_uri'), 'https://issuer.test/keys')
+    await assert.rejects(metadata.endpoint('introspection_endpoint'), /^SourceFailed: .* introspection_endpoint/)
+  })
+}
+
 test('metadata.endpoint() takes plain http on loopback, and elsewhere only with insecure_http', async () => {
   const loopback = metadataOf({ [places[0]]: document({ jwks_uri: 'http://127.0.0.1:9000/keys' }) })
   assert.equal(await loopback.metadata.endpoint('jwks_uri'), 'http://127.0.0.1:9000/keys')
