@@ -31,6 +31,8 @@ export type KeySet = {
 /** Most members a set may have. */
 export const maxKeys = 100
 const maxKidBytes = 256
+// Of a set without a usable key.
+const maxReasons = 3
 
 /** Why a set as a whole is refused; its text never holds key material. */
 export class KeySetRefused extends Error {
@@ -39,7 +41,7 @@ export class KeySetRefused extends Error {
 }
 
 /**
- * Reads a key set. One bad or duplicate member never sinks the set: it is dropped and named.
+ * Reads a key set. One bad member, or a kid that means two keys, never sinks the set: it is dropped and named.
  *
  * @throws KeySetRefused when there is no `keys` array, it is too long, or nothing in it is usable.
  */
@@ -58,19 +60,34 @@ export function parseKeySet(document: JsonObject): KeySet {
       dropped.push({ kid: kidOf(member), why: key })
     } else if (key.kid === undefined) {
       withoutKid.push(key)
-    } else if (byKid.has(key.kid)) {
-      // Which of two keys is meant would depend on the order of the document: neither is used.
-      twice.add(key.kid)
     } else {
-      byKid.set(key.kid, key)
+      const before = byKid.get(key.kid)
+      // Which of two keys is meant would depend on the order of the document: neither is used.
+      if (before !== undefined && before.thumbprint !== key.thumbprint) twice.add(key.kid)
+      else byKid.set(key.kid, before === undefined ? key : withAlgorithmsOf(before, key))
     }
   }
   for (const kid of twice) {
     byKid.delete(kid)
     dropped.push({ kid, why: 'its kid occurs more than once' })
   }
-  if (byKid.size === 0 && withoutKid.length === 0) throw new KeySetRefused('Cannot read key set: it has no usable key')
+  if (byKid.size === 0 && withoutKid.length === 0)
+    throw new KeySetRefused(`Cannot read key set: it has no usable key${amongWhich(members.length, dropped)}`)
   return { byKid, withoutKid, dropped }
+}
+
+/** One key that is listed once for each algorithm, as some issuers do: the same material is not two keys. */
+function withAlgorithmsOf(key: VerificationKey, other: VerificationKey): VerificationKey {
+  const either = [...key.algorithms, ...other.algorithms]
+  return { ...key, algorithms: signatureAlgorithms.names.filter((name) => either.includes(name)) }
+}
+
+function amongWhich(count: number, dropped: KeySet['dropped']): string {
+  if (count === 0) return ', it is empty'
+  const reasons = [...Map.groupBy(dropped, ({ why }) => why)].map(([why, all]) =>
+    all.length === 1 ? why : `${why} (${all.length})`,
+  )
+  return ` among ${count}: ${reasons.slice(0, maxReasons).join(', ')}${reasons.length > maxReasons ? ', and more' : ''}`
 }
 
 /** Vets one JWK. Returns the key, or in one clause why it is not fit to verify signatures. */
