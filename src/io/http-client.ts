@@ -27,6 +27,8 @@ export type HttpCallLimits = {
 
 /** An answer, read whole. Any status is an answer; a redirect is not followed. */
 export type HttpReply = {
+  /** Who was asked, as it may be told: the URL without its query. */
+  readonly from: string
   readonly status: number
   /** The value of a header, several lines joined by a comma (RFC 9110 §5.2). */
   readonly header: (name: string) => string | undefined
@@ -55,7 +57,7 @@ export type HttpClient = {
  */
 export type HttpCallFailure = 'connect' | 'timeout' | 'reset' | 'too_large' | 'encoded' | 'protocol'
 
-/** A call without a usable answer. The message names method, origin and error code, nothing else of the call. */
+/** A call without a usable answer. The message names method, URL without query, and error code; nothing else of the call. */
 export class HttpCallFailed extends Error {
   override readonly name = 'HttpCallFailed'
   readonly code = 'ERR_HTTP_CALL_FAILED'
@@ -78,7 +80,7 @@ type Transport = {
 }
 
 /** A call under way, and how to end it from outside. */
-type Flight = { what: string; fail: (kind: HttpCallFailure, why: string) => void }
+type Flight = { readonly from: string; readonly what: string; fail: (kind: HttpCallFailure, why: string) => void }
 
 // security.md §4.1: in flight per issuer, and the whole head of a message.
 const maxSockets = 64
@@ -112,7 +114,8 @@ export function createHttpClient(options: HttpClientOptions): HttpClient {
         'Cannot send a request: the URL is not one, wanted http or https without user',
       )
     }
-    const flight: Flight = { what: `Cannot ${call.method} ${target.origin}`, fail: () => {} }
+    const from = `${target.origin}${target.pathname}`
+    const flight: Flight = { from, what: `Cannot ${call.method} ${from}`, fail: () => {} }
     if (closed) throw new HttpCallFailed('connect', `${flight.what}: the client is closed`)
     const deadline = startDeadline(limits.deadlineMs, () =>
       flight.fail('timeout', `no whole answer within ${limits.deadlineMs} ms`),
@@ -253,7 +256,7 @@ function attempt(
         if (!body.add(chunk)) fail('too_large', `the body is over ${limits.maxBodyBytes} bytes`)
       })
       response.on('error', (cause) => fail('reset', codeOf(cause), { cause }))
-      response.on('end', () => end({ kind: 'reply', reply: replyOf(response, body.bytes()) }))
+      response.on('end', () => end({ kind: 'reply', reply: replyOf(response, flight.from, body.bytes()) }))
     })
     request.on('close', () => fail('reset', 'the connection ended before the answer did'))
     request.end(call.method === 'POST' ? call.body : undefined)
@@ -304,8 +307,9 @@ function createBody(maxBytes: number): { add: (chunk: Buffer) => boolean; bytes:
   }
 }
 
-function replyOf(response: IncomingMessage, body: Buffer): HttpReply {
+function replyOf(response: IncomingMessage, from: string, body: Buffer): HttpReply {
   return {
+    from,
     status: response.statusCode ?? 0,
     header(name) {
       // An own property: a header may be called `__proto__`.

@@ -207,8 +207,9 @@ function refuse(why: string): never {
 }
 
 function readBody(reply: HttpReply, maxBytes: number, limits?: Parameters<typeof parseJson>[1]): Json | JsonObject {
-  const { status, header, body } = reply
-  if (status !== 200) throw new FeedFailed('unavailable', `Cannot read the blacklist: status is ${status}, wanted 200`)
+  const { from, status, header, body } = reply
+  if (status !== 200)
+    throw new FeedFailed('unavailable', `Cannot read the blacklist at ${from}: status is ${status}, wanted 200`)
   if (!/^application\/(?:[\w.+-]+\+)?json\s*(?:;|$)/i.test(header('content-type') ?? ''))
     refuse('it is not JSON by its type')
   if (body.length > maxBytes) refuse(`it is ${body.length} bytes, wanted at most ${maxBytes}`)
@@ -216,7 +217,7 @@ function readBody(reply: HttpReply, maxBytes: number, limits?: Parameters<typeof
     return parseJson(body, limits)
   } catch (cause) {
     if (!(cause instanceof JsonRefused)) throw cause
-    throw new FeedFailed('refused', 'Cannot use the blacklist: it does not parse', { cause })
+    throw new FeedFailed('refused', `Cannot use the blacklist at ${from}: ${cause.message}`, { cause })
   }
 }
 

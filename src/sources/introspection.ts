@@ -154,10 +154,10 @@ export function createIntrospection(
   }
 
   function judge(reply: HttpReply, askedMs: number): Outcome {
-    const { status } = reply
+    const { status, from } = reply
     if (status >= 500 || status === 408 || status === 429) {
       breaker.failed()
-      trouble(`Cannot introspect: status is ${status}, wanted 200`)
+      trouble(`Cannot introspect at ${from}: status is ${status}, wanted 200`)
       const waitMs = retryAfterMs(reply)
       // RFC 6585 §4: who asks for less gets less.
       if (status === 429) pausedUntilMs = clock.monotonicMs() + waitMs
@@ -168,7 +168,7 @@ export function createIntrospection(
     if (elsewhere.has(status)) deps.doubt()
     const read = status === 200 ? readAnswer(reply) : `status is ${status}, wanted 200`
     if (typeof read === 'string') {
-      trouble(`Cannot use introspection answer: ${read}`)
+      trouble(`Cannot use introspection answer of ${from}: ${read}`)
       return { answer: none('invalid', 1000), result: 'invalid' }
     }
     if (lastTrouble !== undefined) log.info('introspection_recovered', { issuer: options.issuer })
@@ -190,7 +190,7 @@ function readAnswer({ header, body }: HttpReply): IntrospectionAnswer | string {
   try {
     return parseIntrospectionAnswer(parseJson(body))
   } catch (error) {
-    if (error instanceof JsonRefused) return 'its body is not JSON we accept'
+    if (error instanceof JsonRefused) return error.message
     throw error
   }
 }

@@ -1,9 +1,11 @@
 import * as z from 'zod'
+import { JsonRefused } from '../base/json.ts'
 import { durationBetween } from '../base/options.ts'
 import type { Clock } from '../base/time.ts'
 import type { HttpClient } from '../io/http-client.ts'
 import type { Log } from '../io/log.ts'
-import type { VerificationKey } from '../spec/jwk.ts'
+import type { KeySet, VerificationKey } from '../spec/jwk.ts'
+import { KeySetRefused } from '../spec/jwk.ts'
 import type { HeldKeysState, KeyAnswer, KeysLegacy, Wanted } from './held-keys.ts'
 import { createHeldKeys, maxKeySetBytes, unavailable } from './held-keys.ts'
 import { SourceFailed } from './source-failed.ts'
@@ -70,6 +72,11 @@ export type Jwks = {
   readonly close: () => void
 }
 
+/** The ETag of what is held, and of which address. */
+type Validator = { readonly url: string; readonly etag: string }
+
+type Fetched = { readonly from: string; readonly document: Buffer; readonly validator: Validator | undefined }
+
 const limits = { maxBodyBytes: maxKeySetBytes, deadlineMs: 2000 } as const
 const retryMs = 1000
 const maxRetryMs = 30_000
@@ -80,7 +87,7 @@ export function createJwks(options: JwksOptions, deps: JwksDeps, legacy?: KeysLe
   const keys = createHeldKeys(options, deps, legacy)
   const alarm = createStaleAlarm({ clock, usableUntilMs, tell: tellStale })
   let fetched = () => {}
-  let validator: { readonly url: string; readonly etag: string } | undefined
+  let validator: Validator | undefined
   let pending: Promise<void> | undefined
   let lastDemandMs = Number.NEGATIVE_INFINITY
   let failures = 0
@@ -181,7 +188,7 @@ export function createJwks(options: JwksOptions, deps: JwksDeps, legacy?: KeysLe
       const changed = await fetchDocument()
       if (changed === undefined) keys.confirm(startedMs, startedWallMs)
       else {
-        for (const { kid, why } of keys.take(changed.document, startedMs, startedWallMs))
+        for (const { kid, why } of take(changed, startedMs, startedWallMs))
           log.warn('jwks_key_dropped', { issuer: options.issuer, kid: kid ?? '', why })
         // Only now: the validator of a document we refused would have it confirmed as the one we hold.
         validator = changed.validator
@@ -207,9 +214,18 @@ export function createJwks(options: JwksOptions, deps: JwksDeps, legacy?: KeysLe
     if (origin.kind === 'url') origin.doubt()
   }
 
+  function take({ document, from }: Fetched, startedMs: number, startedWallMs: number): KeySet['dropped'] {
+    try {
+      return keys.take(document, startedMs, startedWallMs)
+    } catch (cause) {
+      if (!(cause instanceof JsonRefused || cause instanceof KeySetRefused)) throw cause
+      throw new SourceFailed('jwks', `Cannot use keys from ${from}: ${cause.message}`, { cause })
+    }
+  }
+
   /** The document; undefined when it is the one we hold. */
-  async function fetchDocument(): Promise<{ document: Buffer; validator: typeof validator } | undefined> {
-    if (origin.kind === 'file') return { document: origin.read(), validator: undefined }
+  async function fetchDocument(): Promise<Fetched | undefined> {
+    if (origin.kind === 'file') return { from: 'the file', document: origin.read(), validator: undefined }
     const url = await origin.url()
     // Of this address: another document, elsewhere, may have the same ETag (RFC 9110 §8.8.3).
     const held = keys.held() !== undefined && validator?.url === url ? validator.etag : undefined
@@ -217,9 +233,10 @@ export function createJwks(options: JwksOptions, deps: JwksDeps, legacy?: KeysLe
     const headers = { accept: 'application/jwk-set+json, application/json', ...condition }
     const reply = await origin.send({ method: 'GET', url, headers }, limits)
     if (reply.status === 304 && held !== undefined) return undefined
-    if (reply.status !== 200) throw new SourceFailed('jwks', `Cannot load keys: status is ${reply.status}, wanted 200`)
+    const { from, status } = reply
+    if (status !== 200) throw new SourceFailed('jwks', `Cannot load keys from ${from}: status is ${status}, wanted 200`)
     const etag = reply.header('etag')
-    return { document: reply.body, validator: etag === undefined ? undefined : { url, etag } }
+    return { from, document: reply.body, validator: etag === undefined ? undefined : { url, etag } }
   }
 
   function close(): void {

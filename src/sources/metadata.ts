@@ -37,32 +37,38 @@ const maxAgeMs = 3_600_000
 const minCoolDownMs = 500
 const limits = { maxBodyBytes: 65_536, deadlineMs: 2000 } as const
 
+/** A document, and where it was found, as it may be told. */
+type Found = { readonly document: IssuerMetadata; readonly from: string }
+
+class NotThere extends SourceFailed {}
+class DocumentRefused extends SourceFailed {}
+
 /** Finds an issuer's endpoints by discovery, in the OpenID Connect and the RFC 8414 form. */
 export function createMetadata(options: MetadataOptions, { clock, send }: MetadataDeps): Metadata {
-  let held: { document: IssuerMetadata; untilMs: number } | undefined
-  let pending: Promise<IssuerMetadata> | undefined
+  let held: (Found & { readonly untilMs: number }) | undefined
+  let pending: Promise<Found> | undefined
   let againMs = Number.NEGATIVE_INFINITY
   return {
     async endpoint(name) {
-      const document = await current()
+      const { document, from } = await current()
       const found = document[name]
-      if ('why' in found) throw new SourceFailed('metadata', `Cannot use metadata: ${found.why}`)
+      if ('why' in found) throw new SourceFailed('metadata', `Cannot use metadata from ${from}: ${found.why}`)
       const { url } = found
       if (url.startsWith('http:') && !isLoopbackUrl(url) && !options.insecureHttp)
-        throw new SourceFailed('metadata', `Cannot use metadata: its ${name} is plain http, https wanted`)
+        throw new SourceFailed('metadata', `Cannot use metadata from ${from}: its ${name} is plain http, https wanted`)
       return url
     },
     doubt() {
       if (held === undefined) return
-      held = { document: held.document, untilMs: Number.NEGATIVE_INFINITY }
+      held = { ...held, untilMs: Number.NEGATIVE_INFINITY }
       renew()
     },
   }
 
-  async function current(): Promise<IssuerMetadata> {
+  async function current(): Promise<Found> {
     if (held === undefined) return await discoverOnce()
     renew()
-    return held.document
+    return held
   }
 
   /** Nobody waits for a newer document: the endpoints of the old one are right until they fail. */
@@ -74,40 +80,48 @@ export function createMetadata(options: MetadataOptions, { clock, send }: Metada
     discoverOnce().catch(() => {})
   }
 
-  function discoverOnce(): Promise<IssuerMetadata> {
+  function discoverOnce(): Promise<Found> {
     pending ??= discover().finally(() => {
       pending = undefined
     })
     return pending
   }
 
-  async function discover(): Promise<IssuerMetadata> {
+  async function discover(): Promise<Found> {
     const urls = options.metadataUrl === undefined ? metadataUrls(options.issuer) : [options.metadataUrl]
     let failure: unknown
     for (const url of urls) {
       try {
-        const document = await fetchDocument(url)
-        held = { document, untilMs: clock.monotonicMs() + maxAgeMs }
-        return document
+        const found = await fetchDocument(url)
+        held = { ...found, untilMs: clock.monotonicMs() + maxAgeMs }
+        return found
       } catch (error) {
-        // The first form is the usual one: what it says is the most telling.
-        failure ??= error
+        if (tells(error) > tells(failure)) failure = error
       }
     }
     throw failure
   }
 
-  async function fetchDocument(url: string): Promise<IssuerMetadata> {
-    const reply = await send({ method: 'GET', url, headers: { accept: 'application/json' } }, limits)
-    if (reply.status !== 200)
-      throw new SourceFailed('metadata', `Cannot load metadata: status is ${reply.status}, wanted 200`)
+  async function fetchDocument(url: string): Promise<Found> {
+    const { from, status, body } = await send({ method: 'GET', url, headers: { accept: 'application/json' } }, limits)
+    if (status !== 200) {
+      const why = `Cannot load metadata from ${from}: status is ${status}, wanted 200`
+      throw status === 404 ? new NotThere('metadata', why) : new SourceFailed('metadata', why)
+    }
     try {
-      const read = parseMetadata(parseJsonObject(reply.body, { maxMembers: 2048 }), options.issuer)
-      if (typeof read !== 'string') return read
-      throw new SourceFailed('metadata', `Cannot use metadata: ${read}`)
+      const document = parseMetadata(parseJsonObject(body, { maxMembers: 2048 }), options.issuer)
+      if (typeof document !== 'string') return { document, from }
+      throw new DocumentRefused('metadata', `Cannot use metadata from ${from}: ${document}`)
     } catch (cause) {
       if (!(cause instanceof JsonRefused)) throw cause
-      throw new SourceFailed('metadata', 'Cannot read metadata: body is not a JSON object', { cause })
+      throw new SourceFailed('metadata', `Cannot read metadata from ${from}: ${cause.message}`, { cause })
     }
   }
+}
+
+/** Of several places most have nothing, and the one that has something says what is wrong; the first is the usual one. */
+function tells(failure: unknown): number {
+  if (failure === undefined) return 0
+  if (failure instanceof NotThere) return 1
+  return failure instanceof DocumentRefused ? 3 : 2
 }

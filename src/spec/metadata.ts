@@ -36,11 +36,11 @@ export function metadataUrls(issuer: string): readonly string[] {
 export function parseMetadata(document: JsonObject, issuer: string): IssuerMetadata | string {
   const named = document['issuer']
   if (named !== issuer) {
-    // The usual mistake is told. The name itself is not: it is a server's text.
-    const isNear = typeof named === 'string' && withoutSlash(named) === withoutSlash(issuer)
-    return isNear
-      ? `its issuer is the configured ${issuer} but for a closing slash`
-      : `its issuer is not the configured ${issuer}`
+    // A server's text: only what can be an issuer is repeated.
+    if (typeof named !== 'string' || !/^https?:[!-~]{1,256}$/.test(named))
+      return `its issuer is no URL, wanted ${issuer}`
+    const hint = withoutSlash(named) === withoutSlash(issuer) ? ' (they differ by a closing slash)' : ''
+    return `its issuer is ${named}, wanted ${issuer}${hint}`
   }
   return {
     jwks_uri: readEndpoint('jwks_uri', document),

@@ -189,7 +189,7 @@ test('explain() says of keys whether they are missing, too old, or perhaps older
   for (const { reason } of [newer, old, missing]) assert.equal(reason, 'keys_unavailable')
   assert.match(newer.hint ?? '', /3 keys, and the one of this token may be newer/)
   assert.match(old.hint ?? '', /3 keys, too old/)
-  assert.match(missing.hint ?? '', /not loaded yet; Cannot load keys: status is 502, wanted 200/)
+  assert.match(missing.hint ?? '', /not loaded yet; Cannot load keys from http:\S+\/jwks: status is 502, wanted 200/)
 })
 
 test('explain() tells a list that is missing from one too old, and from a token that could not be asked for', async () => {
@@ -215,8 +215,11 @@ test('explain() tells a list that is missing from one too old, and from a token 
   const old = await explained(crowded, crowded.mint())
 
   for (const { reason } of [missing, unasked, old]) assert.equal(reason, 'blacklist_stale')
-  assert.match(missing.hint ?? '', /not loaded yet; Cannot read the blacklist: status is 401/)
-  assert.match(unasked.hint ?? '', /1 entries; of a token: Cannot read the blacklist: status is 500/)
+  assert.match(missing.hint ?? '', /not loaded yet; Cannot read the blacklist at http:\S+\/blacklist: status is 401/)
+  assert.match(
+    unasked.hint ?? '',
+    /1 entries; of a token: Cannot read the blacklist at http:\S+\/blacklist\/lookup: status is 500/,
+  )
   assert.match(old.hint ?? '', /1 entries, too old/)
 })
 

@@ -90,11 +90,11 @@ test('createProbes() marks an issuer that is not required, and whose keys and li
 
   assert.equal(
     await lineOf(world, `blacklist of ${world.a.url}`),
-    '[-] not loaded yet: its tokens get 503 blacklist_stale; Cannot read the blacklist: status is 502, wanted 200',
+    `[-] not loaded yet: its tokens get 503 blacklist_stale; Cannot read the blacklist at ${world.a.url}/blacklist: status is 502, wanted 200`,
   )
   assert.equal(
     await lineOf(world, `keys of ${world.a.url}`),
-    '[-] not loaded yet: its JWTs get 503 keys_unavailable; Cannot load metadata: status is 502, wanted 200',
+    `[-] not loaded yet: its JWTs get 503 keys_unavailable; Cannot load metadata from ${world.a.url}/.well-known/openid-configuration: status is 502, wanted 200`,
   )
 })
 
@@ -105,5 +105,5 @@ test('createProbes() marks with [!] keys that could not be fetched anew, while t
   await until(() => world.logs().includes('jwks_failed'), 'the failure')
 
   const line = await lineOf(world, `keys of ${world.a.url}`)
-  assert.match(line ?? '', /^\[!\] 3 keys; Cannot load keys: status is 502, wanted 200$/)
+  assert.match(line ?? '', /^\[!\] 3 keys; Cannot load keys from http:\S+\/jwks: status is 502, wanted 200$/)
 })

@@ -52,14 +52,14 @@ export async function peer(
 /** The least of an answer. */
 export const ok = 'HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok'
 
-/** Fails with the kind, and with a message that shows nothing of the call but method, origin and error code. */
+/** Fails with the kind, and with a message that shows nothing of the call but method, URL without query, and error code. */
 export async function failsWith(kind: HttpCallFailure, sending: Promise<unknown>): Promise<HttpCallFailed> {
   let failure: HttpCallFailed | undefined
   await assert.rejects(sending, (error) => {
     assert.ok(error instanceof HttpCallFailed)
     assert.equal(error.kind, kind, error.message)
     assert.equal(error.code, 'ERR_HTTP_CALL_FAILED')
-    assert.doesNotMatch(error.message, /secret|\/jwks/)
+    assert.doesNotMatch(error.message, /secret|\?/)
     failure = error
     return true
   })

@@ -224,7 +224,7 @@ test('createHttpClient().send() tries a refused port twice, then fails as connec
 
   const sockets = await socketsOf(async () => {
     const failure = await failsWith('connect', client.send({ method: 'GET', url: closed.url }, limits))
-    assert.equal(failure.message, `Cannot GET http://127.0.0.1:${closed.port}: ECONNREFUSED`)
+    assert.equal(failure.message, `Cannot GET http://127.0.0.1:${closed.port}/jwks: ECONNREFUSED`)
   })
 
   assert.equal(sockets.length, 2)

@@ -14,7 +14,7 @@ const failing = [
   },
   {
     what: 'a status',
-    why: 'Cannot read the blacklist: status is 503, wanted 200',
+    why: 'Cannot read the blacklist at https://issuer.test/blacklist: status is 503, wanted 200',
     fail: () => raw(503, ''),
   },
   {

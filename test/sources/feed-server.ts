@@ -58,7 +58,8 @@ export function json(body: unknown, headers: Record<string, string> = {}): HttpR
 }
 
 export function raw(status: number, body: string | Buffer, headers: Record<string, string> = {}): HttpReply {
-  return { status, header: (name) => headers[name.toLowerCase()], body: Buffer.from(body) }
+  const from = 'https://issuer.test/blacklist'
+  return { from, status, header: (name) => headers[name.toLowerCase()], body: Buffer.from(body) }
 }
 
 export function token(claims: Partial<RevocableToken['claims']>, kid?: string): RevocableToken {

@@ -16,7 +16,8 @@ const ever = Number.NEGATIVE_INFINITY
 const jsonType = { 'content-type': 'application/json' }
 
 function reply(status: number, body: string, headers: Record<string, string> = jsonType): HttpReply {
-  return { status, header: (name) => headers[name], body: Buffer.from(body) }
+  const from = 'https://issuer.test/introspect'
+  return { from, status, header: (name) => headers[name], body: Buffer.from(body) }
 }
 
 const active = () => reply(200, '{"active":true,"sub":"alice"}')
@@ -255,6 +256,26 @@ for (const { what, kind, answer } of troubles) {
       it.events.map((line) => line.split(' ')[0]),
       ['introspection_failed', 'introspection_recovered'],
     )
+  })
+}
+
+const told: readonly { answer: HttpReply; says: string }[] = [
+  { answer: reply(503, ''), says: 'Cannot introspect at https://issuer.test/introspect: status is 503, wanted 200' },
+  {
+    answer: reply(404, ''),
+    says: 'Cannot use introspection answer of https://issuer.test/introspect: status is 404, wanted 200',
+  },
+  {
+    answer: reply(200, '\ufeff{"active":true}'),
+    says: 'Cannot use introspection answer of https://issuer.test/introspect: Cannot parse JSON: no value at offset 0',
+  },
+]
+for (const { answer, says } of told) {
+  test(`introspection.state() says who answered what: ${says}`, async () => {
+    const it = setup()
+    it.answer = () => answer
+    await it.ask()
+    assert.equal(it.introspection.state().failure, says)
   })
 }
 

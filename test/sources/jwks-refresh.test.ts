@@ -380,7 +380,21 @@ test('createJwks() finds and fetches the keys over sockets', async () => {
 })
 
 const onTheWire: readonly { what: string; route: (response: ServerResponse) => void; failure: RegExp }[] = [
-  { what: 'a redirect', route: (to) => to.writeHead(302, { location: '/other' }).end(), failure: /status is 302/ },
+  {
+    what: 'a redirect',
+    route: (to) => to.writeHead(302, { location: '/other' }).end(),
+    failure: /^Cannot load keys from http:\S+:\d+\/jwks: status is 302, wanted 200$/,
+  },
+  {
+    what: 'a page',
+    route: (to) => to.end('<html>'),
+    failure: /^Cannot use keys from http:\S+\/jwks: Cannot parse JSON: no value at offset 0$/,
+  },
+  {
+    what: 'an empty set',
+    route: (to) => to.end('{"keys":[]}'),
+    failure: /^Cannot use keys from http:\S+\/jwks: Cannot read key set: it has no usable key, it is empty$/,
+  },
   { what: 'a body over 256 KiB', route: (to) => to.end(`${setOf(signerA)}${' '.repeat(262_144)}`), failure: /262144/ },
   {
     what: 'an endless body',
@@ -393,7 +407,7 @@ const onTheWire: readonly { what: string; route: (response: ServerResponse) => v
   {
     what: 'half an answer',
     route: (to) => void to.writeHead(200, { 'content-length': 99 }).write('{', () => to.destroy()),
-    failure: /the connection ended/,
+    failure: /^Cannot GET http:\S+:\d+\/jwks: the connection ended/,
   },
   { what: 'no answer', route: () => {}, failure: /within 2000 ms/ },
 ]

@@ -40,7 +40,7 @@ export function setOf(...signers: readonly Signer[]): string {
 }
 
 export function reply(status: number, body: string, headers: Record<string, string> = {}): HttpReply {
-  return { status, header: (name) => headers[name], body: Buffer.from(body) }
+  return { from: 'https://issuer.test/keys', status, header: (name) => headers[name], body: Buffer.from(body) }
 }
 
 /** What a connection that is refused, or a deadline that passes, rejects with. */

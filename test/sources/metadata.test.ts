@@ -188,6 +188,41 @@ for (const [coolDownMs, leastMs] of [
   })
 }
 
+const failing: readonly {
+  what: string
+  documents: Record<string, () => HttpReply | Promise<HttpReply>>
+  says: string
+}[] = [
+  { what: 'nothing anywhere', documents: {}, says: 'status is 404, wanted 200' },
+  {
+    what: 'an issuer that is another',
+    documents: { [places[1]]: document({ issuer: 'https://other.test' }) },
+    says: `its issuer is https://other.test, wanted ${issuer}`,
+  },
+  {
+    what: 'a page, and an issuer that is another',
+    documents: { [places[0]]: () => reply(200, '<html>'), [places[1]]: document({ issuer: 'https://other.test' }) },
+    says: `its issuer is https://other.test, wanted ${issuer}`,
+  },
+  { what: 'a breakdown', documents: { [places[2]]: () => reply(500, '') }, says: 'status is 500, wanted 200' },
+  {
+    what: 'a byte order mark',
+    documents: { [places[0]]: () => reply(200, `\ufeff{"issuer":"${issuer}"}`) },
+    says: 'Cannot parse JSON: no value at offset 0',
+  },
+  {
+    what: 'too many members',
+    documents: { [places[0]]: document({ scopes: Array.from({ length: 2048 }, () => 's') }) },
+    says: 'Cannot parse JSON: too many members at offset',
+  },
+]
+for (const { what, documents, says } of failing) {
+  test(`metadata.endpoint() says of three places what is most telling: ${what}`, async () => {
+    const { metadata } = metadataOf(documents)
+    await assert.rejects(metadata.endpoint('jwks_uri'), (error: Error) => error.message.includes(says))
+  })
+}
+
 test('metadata.endpoint() tries again after a failure, and says of several failures the first', async () => {
   let up = false
   const slow = later()

@@ -5,14 +5,17 @@ import { parseMetadata } from '../../src/spec/metadata.ts'
 
 const a = 'https://issuer.test/a'
 const refused: readonly { named: Json; issuer: string; why: string }[] = [
-  { named: `${a}/`, issuer: a, why: `its issuer is the configured ${a} but for a closing slash` },
-  { named: a, issuer: `${a}/`, why: `its issuer is the configured ${a}/ but for a closing slash` },
-  { named: `${a}//`, issuer: a, why: `its issuer is not the configured ${a}` },
-  { named: 'https://evil.test/a', issuer: a, why: `its issuer is not the configured ${a}` },
-  { named: 7, issuer: a, why: `its issuer is not the configured ${a}` },
+  { named: `${a}/`, issuer: a, why: `its issuer is ${a}/, wanted ${a} (they differ by a closing slash)` },
+  { named: a, issuer: `${a}/`, why: `its issuer is ${a}, wanted ${a}/ (they differ by a closing slash)` },
+  { named: `${a}//`, issuer: a, why: `its issuer is ${a}//, wanted ${a}` },
+  { named: 'https://evil.test/a', issuer: a, why: `its issuer is https://evil.test/a, wanted ${a}` },
+  { named: 7, issuer: a, why: `its issuer is no URL, wanted ${a}` },
+  { named: 'https://evil.test/\u001b[31m', issuer: a, why: `its issuer is no URL, wanted ${a}` },
+  { named: 'https://evil.test/\u202e', issuer: a, why: `its issuer is no URL, wanted ${a}` },
+  { named: `https://${'e'.repeat(300)}`, issuer: a, why: `its issuer is no URL, wanted ${a}` },
 ]
 for (const { named, issuer, why } of refused) {
-  test(`parseMetadata() refuses ${named} for ${issuer}, names the configured one and not the other`, () => {
+  test(`parseMetadata() refuses ${JSON.stringify(named)} for ${issuer}, and names both where that can be an issuer`, () => {
     assert.equal(parseMetadata({ issuer: named }, issuer), why)
   })
 }
