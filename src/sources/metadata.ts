@@ -35,7 +35,9 @@ export type Metadata = {
 const maxAgeMs = 3_600_000
 // With no cool-down, an issuer that answers about tokens and not about itself is not asked about itself for every token.
 const minCoolDownMs = 500
-const limits = { maxBodyBytes: 65_536, deadlineMs: 2000 } as const
+const maxBodyBytes = 65_536
+// For all places together: who waits for one of them has a slot at the issuer, and a client.
+const deadlineMs = 2000
 
 /** A document, and where it was found, as it may be told. */
 type Found = { readonly document: IssuerMetadata; readonly from: string }
@@ -89,10 +91,13 @@ export function createMetadata(options: MetadataOptions, { clock, send }: Metada
 
   async function discover(): Promise<Found> {
     const urls = options.metadataUrl === undefined ? metadataUrls(options.issuer) : [options.metadataUrl]
+    const untilMs = clock.monotonicMs() + deadlineMs
     let failure: unknown
     for (const url of urls) {
+      const leftMs = untilMs - clock.monotonicMs()
+      if (leftMs < 1) break
       try {
-        const found = await fetchDocument(url)
+        const found = await fetchDocument(url, leftMs)
         held = { ...found, untilMs: clock.monotonicMs() + maxAgeMs }
         return found
       } catch (error) {
@@ -102,8 +107,10 @@ export function createMetadata(options: MetadataOptions, { clock, send }: Metada
     throw failure
   }
 
-  async function fetchDocument(url: string): Promise<Found> {
-    const { from, status, body } = await send({ method: 'GET', url, headers: { accept: 'application/json' } }, limits)
+  async function fetchDocument(url: string, leftMs: number): Promise<Found> {
+    const headers = { accept: 'application/json' }
+    const call = { method: 'GET', url, headers } as const
+    const { from, status, body } = await send(call, { maxBodyBytes, deadlineMs: Math.ceil(leftMs) })
     if (status !== 200) {
       const why = `Cannot load metadata from ${from}: status is ${status}, wanted 200`
       throw status === 404 ? new NotThere('metadata', why) : new SourceFailed('metadata', why)

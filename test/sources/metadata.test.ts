@@ -16,12 +16,15 @@ function metadataOf(
 ) {
   const clock = createTestClock()
   const asked: string[] = []
-  const send = async ({ url }: { readonly url: string }) => {
+  const deadlines: number[] = []
+  const send = async ({ url }: { readonly url: string }, { deadlineMs }: { readonly deadlineMs: number }) => {
     asked.push(url)
+    deadlines.push(deadlineMs)
     return (await documents[url]?.()) ?? reply(404, '')
   }
   return {
     asked,
+    deadlines,
     clock,
     metadata: createMetadata({ issuer, insecureHttp: false, coolDownMs: 30_000, ...options }, { clock, send }),
   }
@@ -222,6 +225,22 @@ for (const { what, documents, says } of failing) {
     await assert.rejects(metadata.endpoint('jwks_uri'), (error: Error) => error.message.includes(says))
   })
 }
+
+test('metadata.endpoint() has one deadline for all places, and asks no further where it is over', async () => {
+  const slow = (ms: number, then: () => HttpReply | Promise<HttpReply>) => () => {
+    it.clock.pass(ms)
+    return then()
+  }
+  const it = metadataOf({
+    [places[0]]: slow(700, () => reply(404, '')),
+    [places[1]]: slow(1300, () => callFailed('timeout')),
+    [places[2]]: document(),
+  })
+
+  await assert.rejects(it.metadata.endpoint('jwks_uri'), { code: 'ERR_HTTP_CALL_FAILED', kind: 'timeout' })
+  assert.deepEqual(it.asked, places.slice(0, 2))
+  assert.deepEqual(it.deadlines, [2000, 1300])
+})
 
 test('metadata.endpoint() tries again after a failure, and says of several failures the first', async () => {
   let up = false
