@@ -1,7 +1,8 @@
 // Everything outbound that is not proxied traffic: key sets, discovery, introspection, blacklist.
 import { X509Certificate } from 'node:crypto'
-import type { Agent, ClientRequest, IncomingMessage } from 'node:http'
+import type { Agent, AgentOptions, ClientRequest, IncomingMessage } from 'node:http'
 import type { Socket } from 'node:net'
+import type { SecureContext } from 'node:tls'
 import { codeOf } from '../base/errors.ts'
 import { lookUpName } from './name-lookup.ts'
 
@@ -27,7 +28,7 @@ export type HttpCallLimits = {
 
 /** An answer, read whole. Any status is an answer; a redirect is not followed. */
 export type HttpReply = {
-  /** Who was asked, as it may be told: the URL without its query. */
+  /** Who was asked, as it may be told: the URL without its query, and the proxy where the answer may be its own. */
   readonly from: string
   readonly status: number
   /** The value of a header, several lines joined by a comma (RFC 9110 §5.2). */
@@ -57,7 +58,7 @@ export type HttpClient = {
  */
 export type HttpCallFailure = 'connect' | 'timeout' | 'reset' | 'too_large' | 'encoded' | 'protocol'
 
-/** A call without a usable answer. The message names method, URL without query, and error code; nothing else of the call. */
+/** A call without a usable answer. The message names method, URL without query, proxy and error code; nothing else. */
 export class HttpCallFailed extends Error {
   override readonly name = 'HttpCallFailed'
   readonly code = 'ERR_HTTP_CALL_FAILED'
@@ -77,6 +78,8 @@ type Transport = {
   readonly pooled: Agent
   /** Never reuses: the one retry must not meet the next stale connection of the pool. */
   readonly fresh: Agent
+  /** Connections that have carried a request: Node says so of a request only where it did not wait for one. */
+  readonly used: WeakSet<Socket>
 }
 
 /** A call under way, and how to end it from outside. */
@@ -95,12 +98,13 @@ const lostOnReuse: readonly string[] = ['ECONNRESET', 'EPIPE']
 /**
  * Makes a client for calls with a byte cap and one overall deadline. Certificates are always verified.
  *
- * @param options `ca`: certificates (PEM) trusted beside the default ones. `proxy`: an HTTP proxy's URL; https goes
- *   through its CONNECT, verified as without it.
+ * @param options `ca`: certificates (PEM) trusted beside the default ones, also at an https proxy. `proxy`: an HTTP
+ *   proxy's URL; https goes through its CONNECT, verified as without it.
  * @throws TypeError when `ca` holds no certificate.
  */
 export function createHttpClient(options: HttpClientOptions): HttpClient {
   if (options.ca !== undefined) checkCertificate(options.ca)
+  const through = options.proxy === undefined ? '' : ` through the proxy ${URL.parse(options.proxy)?.host}`
   const transports = new Map<string, Transport>()
   const flights = new Set<Flight>()
   let closed = false
@@ -114,8 +118,10 @@ export function createHttpClient(options: HttpClientOptions): HttpClient {
         'Cannot send a request: the URL is not one, wanted http or https without user',
       )
     }
-    const from = `${target.origin}${target.pathname}`
-    const flight: Flight = { from, what: `Cannot ${call.method} ${from}`, fail: () => {} }
+    const url = `${target.origin}${target.pathname}`
+    // In what comes by TLS the proxy has no part.
+    const from = target.protocol === 'https:' ? url : url + through
+    const flight: Flight = { from, what: `Cannot ${call.method} ${url}${through}`, fail: () => {} }
     if (closed) throw new HttpCallFailed('connect', `${flight.what}: the client is closed`)
     const deadline = startDeadline(limits.deadlineMs, () =>
       flight.fail('timeout', `no whole answer within ${limits.deadlineMs} ms`),
@@ -177,21 +183,55 @@ function startDeadline(ms: number, passed: () => void): { readonly clear: () => 
   }
 }
 
-function createPlain({ proxy }: HttpClientOptions): Transport {
+function createPlain(options: HttpClientOptions): Transport {
   // Not `import 'node:http'`: the ESM import reads every export, lazy getters too, which loads undici: 16 MiB of RSS.
   const { Agent, request } = process.getBuiltinModule('node:http')
-  const fixed = { ...via(proxy), lookup: lookUpName, maxSockets }
-  return { request, pooled: new Agent({ ...fixed, keepAlive: true, timeout: idleMs }), fresh: new Agent(fixed) }
+  const make = (more: AgentOptions) => new Agent({ ...via(options.proxy), lookup: lookUpName, maxSockets, ...more })
+  const isTlsProxy = options.proxy?.startsWith('https:') === true
+  return transportWith(request, make, isTlsProxy ? trustOf(options) : undefined)
 }
 
-function createTls({ ca, proxy }: HttpClientOptions): Transport {
+function createTls(options: HttpClientOptions): Transport {
   const { Agent, request } = process.getBuiltinModule('node:https')
+  const trust = trustOf(options)
+  const fixed = { ...trust, ...via(options.proxy), lookup: lookUpName, maxSockets }
+  return transportWith(request, (more) => new Agent({ ...fixed, ...more }), trust)
+}
+
+function transportWith(
+  request: Transport['request'],
+  make: (more: AgentOptions) => Agent,
+  trust: Trust | undefined,
+): Transport {
+  const made = {
+    request,
+    pooled: make({ keepAlive: true, timeout: idleMs }),
+    fresh: make({}),
+    used: new WeakSet<Socket>(),
+  }
+  for (const agent of [made.pooled, made.fresh]) if (trust !== undefined) verifyProxy(agent, trust)
+  return made
+}
+
+type Trust = { readonly rejectUnauthorized: true; readonly secureContext?: SecureContext }
+
+function trustOf({ ca }: HttpClientOptions): Trust {
+  if (ca === undefined) return { rejectUnauthorized: true }
   const { createSecureContext, getCACertificates } = process.getBuiltinModule('node:tls')
   // Made once: given as `ca`, all the roots would be parsed anew for every connection.
-  const trust =
-    ca === undefined ? {} : { secureContext: createSecureContext({ ca: [...getCACertificates('default'), ca] }) }
-  const fixed = { ...trust, ...via(proxy), lookup: lookUpName, maxSockets, rejectUnauthorized: true }
-  return { request, pooled: new Agent({ ...fixed, keepAlive: true, timeout: idleMs }), fresh: new Agent(fixed) }
+  return { rejectUnauthorized: true, secureContext: createSecureContext({ ca: [...getCACertificates('default'), ca] }) }
+}
+
+/**
+ * Has an agent verify its https proxy as it does the server. Node has no option for that; what it connects with stands
+ * under a symbol of its own. Where that is no more, a proxy of a private CA is refused.
+ */
+function verifyProxy(agent: Agent, trust: Trust): void {
+  for (const symbol of Object.getOwnPropertySymbols(agent)) {
+    const held: unknown = Reflect.get(agent, symbol)
+    if (typeof held === 'object' && held !== null && 'proxyConnectionOptions' in held)
+      Object.assign(held, { proxyConnectionOptions: Object.assign({}, held.proxyConnectionOptions, trust) })
+  }
 }
 
 /** Node's own way through a proxy; no other variable of the environment is looked at. */
@@ -233,16 +273,23 @@ function attempt(
     request.on('socket', (given) => {
       socket = given
       readBefore = given.bytesRead
-      reused = !given.connecting
-      connected = reused
-      if (!reused) given.once(target.protocol === 'https:' ? 'secureConnect' : 'connect', () => (connected = true))
+      // Not "is connected": through a tunnel a new one is, too.
+      reused = transport.used.has(given)
+      transport.used.add(given)
+      connected = !given.connecting
+      if (!connected) given.once('encrypted' in given ? 'secureConnect' : 'connect', () => (connected = true))
     })
     request.on('error', (cause: Error & { code?: string; rawPacket?: Buffer }) => {
       // A parser's error carries the bytes it failed on: they are the issuer's, and not for a log.
       delete cause.rawPacket
       const code = codeOf(cause)
       const unanswered = reused && lostOnReuse.includes(code) && socket?.bytesRead === readBefore
-      fail(kindOf(code, connected), code, { cause }, unanswered || (!connected && code === 'ECONNREFUSED'))
+      fail(
+        kindOf(code, connected),
+        whyOf(code, cause),
+        { cause },
+        unanswered || (!connected && code === 'ECONNREFUSED'),
+      )
     })
     request.on('upgrade', (_, upgraded) => {
       upgraded.destroy() // it is no longer the request's
@@ -320,6 +367,12 @@ function replyOf(response: IncomingMessage, from: string, body: Buffer): HttpRep
     },
     body,
   }
+}
+
+/** The code; of a tunnel that the proxy does not open, its status. */
+function whyOf(code: string, cause: Error & { readonly statusCode?: unknown }): string {
+  const isRefused = code === 'ERR_PROXY_TUNNEL' && Number.isInteger(cause.statusCode)
+  return isRefused ? `the proxy answers ${cause.statusCode}, wanted 200` : code
 }
 
 function kindOf(code: string, connected: boolean): HttpCallFailure {
