@@ -283,12 +283,12 @@ function blacklistOf(
 
   /** product.md §6: clocks this far apart let a purged entry's token in again. Said once, and again after it was well. */
   function warnOfSkew(): void {
-    const skewMs = Math.abs(blacklist.state().skewSeconds) * 1000
-    const isFar = skewMs + issuer.leeway > purge_delay
+    const skewMs = Math.round(blacklist.state().skewSeconds * 1000)
+    const isFar = Math.abs(skewMs) + issuer.leeway > purge_delay
     if (isFar && !warned)
       log.warn('clock_skew', {
         issuer: issuer.issuer,
-        skew_ms: Math.round(skewMs),
+        skew_ms: skewMs,
         leeway_ms: issuer.leeway,
         purge_delay_ms: purge_delay,
       })

@@ -54,6 +54,9 @@ export type FeedRead = {
   readonly etag: string | undefined
 }
 
+/** Nothing has come since, and how our wall clock differs from the issuer's (seconds), where it says its own. */
+export type FeedUnchanged = { readonly kind: 'unchanged'; readonly skewS: number | undefined }
+
 /** One issuer's feed over HTTP. Everything rejects with FeedFailed, and nothing else. */
 export type Feed = {
   /**
@@ -63,8 +66,8 @@ export type Feed = {
   readonly readChanges: (
     since: { readonly epoch: string; readonly cursor: number },
     etag: string | undefined,
-  ) => Promise<FeedRead | { readonly kind: 'unchanged' } | { readonly kind: 'restarted' }>
-  readonly readAll: (etag: string | undefined) => Promise<FeedRead | { readonly kind: 'unchanged' }>
+  ) => Promise<FeedRead | FeedUnchanged | { readonly kind: 'restarted' }>
+  readonly readAll: (etag: string | undefined) => Promise<FeedRead | FeedUnchanged>
   /** Asks whether one token is revoked. */
   readonly lookup: (jti: string) => Promise<boolean>
   /** Reads no further page. */
@@ -80,6 +83,13 @@ export class FeedFailed extends Error {
     super(message, options)
     this.result = result
   }
+}
+
+type FetchedPage = {
+  readonly page: BlacklistPage
+  readonly toldMs: number
+  readonly toldWallMs: number
+  readonly etag: string | undefined
 }
 
 const pageLimit = 1000
@@ -116,7 +126,7 @@ export function createFeed(options: FeedOptions, { clock, send, secret }: FeedDe
     from: number,
     etag: string | undefined,
     heldEpoch: string | undefined,
-  ): Promise<FeedRead | { readonly kind: 'unchanged' } | { readonly kind: 'restarted' }> {
+  ): Promise<FeedRead | FeedUnchanged | { readonly kind: 'restarted' }> {
     const index = createRevocationIndex({ capacity: cacheSize })
     let cursor = from
     let first: BlacklistPage | undefined
@@ -125,7 +135,7 @@ export function createFeed(options: FeedOptions, { clock, send, secret }: FeedDe
     let oldestRevokedAt: number | undefined
     for (let pages = 1; pages <= maxPages; pages += 1) {
       const answer = await fetchPage(cursor, pages === 1 ? etag : undefined)
-      if (answer === 'unchanged') return { kind: 'unchanged' }
+      if ('kind' in answer) return answer
       const { page } = answer
       if (first === undefined && heldEpoch !== undefined && (page.reset || page.epoch !== heldEpoch))
         return { kind: 'restarted' }
@@ -168,13 +178,13 @@ export function createFeed(options: FeedOptions, { clock, send, secret }: FeedDe
     return refuse(`it has more than ${maxPages} pages`)
   }
 
-  async function fetchPage(cursor: number, etag: string | undefined) {
+  async function fetchPage(cursor: number, etag: string | undefined): Promise<FetchedPage | FeedUnchanged> {
     if (closed) throw new FeedFailed('unavailable', 'Cannot read the blacklist: it is closed')
     const target = `${url}${mark === -1 ? '?' : '&'}cursor=${cursor}&limit=${pageLimit}`
     const condition: Record<string, string> = etag === undefined ? {} : { 'if-none-match': etag }
     const reply = await call({ method: 'GET', url: target, headers: condition }, maxPageBytes)
     const told = { toldMs: clock.monotonicMs(), toldWallMs: clock.wallMs() }
-    if (reply.status === 304 && etag !== undefined) return 'unchanged'
+    if (reply.status === 304 && etag !== undefined) return { kind: 'unchanged', skewS: skewOf(reply, told.toldWallMs) }
     const page = parseBlacklistPage(readBody(reply, maxPageBytes, pageJson))
     return typeof page === 'string' ? refuse(page) : { ...told, page, etag: readEtag(reply) }
   }
@@ -219,6 +229,14 @@ function readBody(reply: HttpReply, maxBytes: number, limits?: Parameters<typeof
     if (!(cause instanceof JsonRefused)) throw cause
     throw new FeedFailed('refused', `Cannot use the blacklist at ${from}: ${cause.message}`, { cause })
   }
+}
+
+/** By `Date`, which an answer from a cache has of an earlier time (RFC 9111 §4.2.3). */
+function skewOf({ header }: HttpReply, toldWallMs: number): number | undefined {
+  const date = header('date') ?? ''
+  const isDate = /^[A-Z][a-z]{2}, \d{2} [A-Z][a-z]{2} \d{4} \d{2}:\d{2}:\d{2} GMT$/.test(date)
+  const skewS = (toldWallMs - Date.parse(date)) / 1000
+  return isDate && Number.isFinite(skewS) && header('age') === undefined ? skewS : undefined
 }
 
 function readEtag(reply: HttpReply): string | undefined {

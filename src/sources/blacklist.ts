@@ -7,7 +7,7 @@ import type { Log } from '../io/log.ts'
 import type { RevocableToken, Revocation } from '../spec/revocation.ts'
 import { createRevocationIndex } from '../spec/revocation.ts'
 import { createBlacklistLookups } from './blacklist-lookups.ts'
-import type { FeedRead } from './blacklist-pages.ts'
+import type { FeedRead, FeedUnchanged } from './blacklist-pages.ts'
 import { createFeed, FeedFailed } from './blacklist-pages.ts'
 import type { BlacklistAnswer, FeedState, Held, Holding } from './held-list.ts'
 import { createHeldList, inSlices, nowS, shareCapacity } from './held-list.ts'
@@ -200,12 +200,12 @@ export function createBlacklist(options: BlacklistOptions, deps: BlacklistDeps, 
     if (before === undefined || before.cursor === 0 || (holding.unlisted > 0 && startedMs >= resyncFromMs)) {
       if (before !== undefined && before.cursor > 0) resyncFromMs = startedMs + resyncEveryMs
       const all = await feed.readAll(before?.cursor === 0 ? before.etag : undefined)
-      if (all.kind === 'unchanged') return all
+      if (all.kind === 'unchanged') return confirm(all)
       await replace(before, all, all.reset || all.epoch !== before?.epoch)
       return { kind: 'replaced' }
     }
     const changes = await feed.readChanges(before, before.etag)
-    if (changes.kind === 'unchanged') return changes
+    if (changes.kind === 'unchanged') return confirm(changes)
     if (changes.kind === 'read') {
       await extend(before, changes)
       return { kind: 'extended', entries: changes.index.entries() }
@@ -213,6 +213,11 @@ export function createBlacklist(options: BlacklistOptions, deps: BlacklistDeps, 
     const all = await feed.readAll(undefined)
     if (all.kind === 'read') await replace(before, all, true)
     return { kind: 'replaced' }
+  }
+
+  function confirm({ kind, skewS }: FeedUnchanged): ListChange {
+    if (skewS !== undefined) skewSeconds = skewS
+    return { kind }
   }
 
   /** Adds what has come since the last poll. */

@@ -49,7 +49,7 @@ export type FeedState = {
   readonly failure: string | undefined
   /** Between a revocation and our enforcing it, the longest of the last poll that brought any; seconds. */
   readonly lagSeconds: number
-  /** Our wall clock less the issuer's, as the last page told it; seconds. */
+  /** Our wall clock less the issuer's, as its last answer told it; seconds. */
   readonly skewSeconds: number
 }
 

@@ -398,6 +398,21 @@ test('on_stale: deny answers 503 once the list is too old, introspect asks the i
   }
 })
 
+test("a clock that is behind the issuer's is a warning with its sign", async () => {
+  const page = { epoch: 'e', cursor: '0', more: false, total_live: 0, reset: true, entries: [] }
+  await using world = await openWorld({
+    a: { blacklist: { url: 'ISS_A/blacklist' } },
+    before(a) {
+      a.answer = ({ path: to }) =>
+        to === '/blacklist' ? { json: { ...page, server_time: Math.floor(a.nowS()) + 600 } } : undefined
+    },
+  })
+
+  await until(() => world.logs().includes('clock_skew'), 'the warning')
+  const [, said = ''] = /"event\.name":"clock_skew".*?"skew_ms":(-?\d+)/.exec(world.logs()) ?? []
+  assert.ok(Number(said) <= -598_000 && Number(said) >= -602_000, said)
+})
+
 test('on_stale: introspect is no allow when the issuer cannot be asked either', async () => {
   await using world = await withStaleFeed('introspect')
   world.pass(59 * 60_000)

@@ -135,6 +135,27 @@ test("poll() forgets nothing when the issuer's clock jumps: ours counts as well"
   assert.equal(it.blacklist.state().skewSeconds, -365 * 86_400)
 })
 
+const told: readonly { headers: Record<string, string>; skew: number; because: string }[] = [
+  { headers: { date: 'Thu, 01 Jan 2026 00:00:00 GMT' }, skew: 90, because: 'it says its time' },
+  { headers: {}, skew: 0, because: 'it says none' },
+  { headers: { date: 'now' }, skew: 0, because: 'it says none that can be read' },
+  { headers: { date: 'Thu, 99 Jan 2026 00:00:00 GMT' }, skew: 0, because: 'there is no such day' },
+  { headers: { date: 'Thu, 01 Jan 2026 00:00:00 GMT', age: '90' }, skew: 0, because: 'a cache answers, of earlier' },
+]
+for (const { headers, skew, because } of told) {
+  test(`blacklist.state() has a skew of ${skew} s after a 304 with ${JSON.stringify(headers)}: ${because}`, async () => {
+    await using it = setup()
+    await it.blacklist.poll()
+    assert.equal(it.blacklist.state().skewSeconds, 0)
+    it.clock.wallMs += 90_000
+    it.answer = () => raw(304, '', headers)
+    await it.blacklist.poll()
+
+    assert.deepEqual(it.counts, ['updated', 'unchanged'])
+    assert.equal(it.blacklist.state().skewSeconds, skew)
+  })
+}
+
 test('check() counts the age from the start of the last good poll, on the clock that does not jump', async () => {
   await using it = setup()
   it.revoke('a')
