@@ -11,6 +11,7 @@ import type { BlacklistPage } from '../spec/blacklist-feed.ts'
 import { parseBlacklistPage } from '../spec/blacklist-feed.ts'
 import type { RevocationIndex } from '../spec/revocation.ts'
 import { createRevocationIndex } from '../spec/revocation.ts'
+import { describeRefusal } from '../spec/token-error.ts'
 
 /** Where a feed is, who we are to it, and what may be held of it. */
 export type FeedOptions = {
@@ -185,7 +186,7 @@ export function createFeed(options: FeedOptions, { clock, send, secret }: FeedDe
     const reply = await call({ method: 'GET', url: target, headers: condition }, maxPageBytes)
     const told = { toldMs: clock.monotonicMs(), toldWallMs: clock.wallMs() }
     if (reply.status === 304 && etag !== undefined) return { kind: 'unchanged', skewS: skewOf(reply, told.toldWallMs) }
-    const page = parseBlacklistPage(readBody(reply, maxPageBytes, pageJson))
+    const page = parseBlacklistPage(readBody(reply, clientId, maxPageBytes, pageJson))
     return typeof page === 'string' ? refuse(page) : { ...told, page, etag: readEtag(reply) }
   }
 
@@ -193,7 +194,7 @@ export function createFeed(options: FeedOptions, { clock, send, secret }: FeedDe
     const headers = { 'content-type': 'application/json' }
     const body = JSON.stringify({ jti })
     const reply = await call({ method: 'POST', url: lookupUrl, headers, body }, maxLookupBytes)
-    const answer = readBody(reply, maxLookupBytes)
+    const answer = readBody(reply, clientId, maxLookupBytes)
     const revoked = isJsonObject(answer) ? answer['revoked'] : undefined
     return typeof revoked === 'boolean' ? revoked : refuse('its look-up says neither true nor false')
   }
@@ -216,10 +217,17 @@ function refuse(why: string): never {
   throw new FeedFailed('refused', `Cannot use the blacklist: ${why}`)
 }
 
-function readBody(reply: HttpReply, maxBytes: number, limits?: Parameters<typeof parseJson>[1]): Json | JsonObject {
+function readBody(
+  reply: HttpReply,
+  clientId: string,
+  maxBytes: number,
+  limits?: Parameters<typeof parseJson>[1],
+): Json | JsonObject {
   const { from, status, header, body } = reply
-  if (status !== 200)
-    throw new FeedFailed('unavailable', `Cannot read the blacklist at ${from}: status is ${status}, wanted 200`)
+  if (status !== 200) {
+    const whose = status === 401 ? `: the issuer refuses the credentials of client ${JSON.stringify(clientId)}` : ''
+    throw new FeedFailed('unavailable', `Cannot read the blacklist at ${from}: ${describeRefusal(reply)}${whose}`)
+  }
   if (!/^application\/(?:[\w.+-]+\+)?json\s*(?:;|$)/i.test(header('content-type') ?? ''))
     refuse('it is not JSON by its type')
   if (body.length > maxBytes) refuse(`it is ${body.length} bytes, wanted at most ${maxBytes}`)

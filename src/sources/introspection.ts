@@ -11,6 +11,7 @@ import { createBoundedQueue, createBreaker, QueueFull } from '../io/resilience.t
 import { formatBasic } from '../spec/authorization.ts'
 import type { IntrospectionAnswer } from '../spec/introspection.ts'
 import { formatIntrospectionRequest, parseIntrospectionAnswer } from '../spec/introspection.ts'
+import { describeRefusal } from '../spec/token-error.ts'
 import { SourceFailed } from './source-failed.ts'
 
 /** How one issuer is asked about tokens. */
@@ -166,7 +167,7 @@ export function createIntrospection(
     // It answers: what is wrong with the answer is not mended by leaving it alone.
     breaker.succeeded()
     if (elsewhere.has(status)) deps.doubt()
-    const read = status === 200 ? readAnswer(reply) : `status is ${status}, wanted 200`
+    const read = status === 200 ? readAnswer(reply) : describeRefusal(reply)
     if (typeof read === 'string') {
       trouble(`Cannot use introspection answer of ${from}: ${read}`)
       return { answer: none('invalid', 1000), result: 'invalid' }

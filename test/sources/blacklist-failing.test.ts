@@ -18,6 +18,11 @@ const failing = [
     fail: () => raw(503, ''),
   },
   {
+    what: 'whose credentials are refused',
+    why: 'Cannot read the blacklist at https://issuer.test/blacklist: status is 401 (invalid_client), wanted 200: the issuer refuses the credentials of client "gateway"',
+    fail: () => raw(401, '{"error":"invalid_client","error_description":"s3cret"}'),
+  },
+  {
     what: 'what we do not know, and not in its words',
     why: 'Cannot read the blacklist: the call failed',
     fail: () => {

@@ -262,6 +262,10 @@ for (const { what, kind, answer } of troubles) {
 const told: readonly { answer: HttpReply; says: string }[] = [
   { answer: reply(503, ''), says: 'Cannot introspect at https://issuer.test/introspect: status is 503, wanted 200' },
   {
+    answer: reply(401, '{"error":"invalid_client"}'),
+    says: 'Cannot use introspection answer of https://issuer.test/introspect: status is 401 (invalid_client), wanted 200',
+  },
+  {
     answer: reply(404, ''),
     says: 'Cannot use introspection answer of https://issuer.test/introspect: status is 404, wanted 200',
   },
