@@ -49,8 +49,8 @@ test('discovery: the OpenID Connect and both RFC 8414 forms answer one document,
       assert.match(answers[at]?.headers.get('content-type') ?? '', /^application\/json/)
       assert.deepEqual(document, documents[0])
       assert.deepEqual(parseMetadata(document as never, issuer), {
-        jwks_uri: `${issuer}/jwks`,
-        introspection_endpoint: `${issuer}/introspect`,
+        jwks_uri: { url: `${issuer}/jwks` },
+        introspection_endpoint: { url: `${issuer}/introspect` },
       })
       assert.equal(document['token_endpoint'], `${issuer}/token`)
       assert.equal(document['revocation_endpoint'], `${issuer}/revoke`)
