@@ -103,7 +103,7 @@ export function createIssuerSources(
   )
   const introspection = keep(
     old?.introspection,
-    [reached, issuer.metadata_url, issuer.introspection_endpoint, issuer.introspection],
+    [reached, issuer.metadata_url, issuer.jwks.cool_down, issuer.introspection_endpoint, issuer.introspection],
     () => introspectionOf(issuer, http.it, metadata.it, deps),
   )
   const { poll_interval, cache_size, purge_delay, max_staleness } = options.blacklist

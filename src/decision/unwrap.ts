@@ -76,7 +76,10 @@ export function reconcile(
     const all = Object.assign(copyOf(claims.all), { exp })
     return { ...known, form, claims: { ...claims, exp, all }, wrapper: verified.claims, key }
   }
-  return { ...known, form, claims: complete(verified.claims, claims), wrapper: undefined, key }
+  const completed = complete(verified.claims, claims)
+  // By a type alone, which the token says otherwise, an answer still demands a proof.
+  const binding = completed.binding ?? claims.binding
+  return { ...known, form, claims: { ...completed, binding }, wrapper: undefined, key }
 }
 
 const identity = ['iss', 'sub', 'client_id', 'jti', 'sid'] as const

@@ -255,7 +255,8 @@ function otherKind(claims: Claims): string | undefined {
   // Keycloak copies the nonce into access tokens, too, where it is told to.
   const marker = idTokenMarkers.find((name) => name in all && !(name === 'nonce' && isSaid))
   if (marker !== undefined) return marker
-  if ('scope' in all || 'scp' in all || 'client_id' in all) return undefined
+  // `azpacr`: how the client has proven itself, in Entra's access tokens.
+  if ('scope' in all || 'scp' in all || 'client_id' in all || 'azpacr' in all) return undefined
   const { azp } = all
   if (typeof azp !== 'string') return 'having neither scope nor client'
   // OpenID Connect Core §2: an ID token is for the client it was made for.

@@ -21,6 +21,8 @@ export type AdminDeps = {
   readonly tokens: Tokens
   readonly blacklist: Blacklist
   readonly clock: Clock
+  /** By this revocations run out. */
+  readonly carefulClock: Clock
   readonly jwksFetches: () => number
   readonly introspections: () => number
   readonly log: (event: string, fields: Record<string, unknown>) => void
@@ -45,7 +47,7 @@ export function createAdmin(
   options: { readonly realm: RealmOptions; readonly token: string; readonly dev: boolean },
   deps: AdminDeps,
 ): Admin {
-  const { keys, tokens, blacklist, clock, jwksFetches, introspections, log } = deps
+  const { keys, tokens, blacklist, clock, carefulClock, jwksFetches, introspections, log } = deps
   const wanted = digest(options.token)
   return {
     keys: guarded(() =>
@@ -110,7 +112,7 @@ export function createAdmin(
     if (!isSeconds(expiresAt) || !(issuedBefore === null || isSeconds(issuedBefore)))
       return 'issued_before and expires_at are whole seconds since 1970'
     // An entry that has run out would be acknowledged, and revoke nothing.
-    if (expiresAt <= nowSeconds(clock)) return 'expires_at has passed'
+    if (expiresAt <= nowSeconds(carefulClock)) return 'expires_at has passed'
     return { kind, value: value.value, issued_before: issuedBefore, expires_at: expiresAt, cause }
   }
 

@@ -99,7 +99,7 @@ export async function createRealm(options: RealmOptions, issuer: string, deps: R
     const { token } = options.admin
     const admin = createAdmin(
       { realm: options, token, dev },
-      { keys, tokens, blacklist, clock, jwksFetches: jwks.fetches, introspections, log },
+      { keys, tokens, blacklist, clock, carefulClock, jwksFetches: jwks.fetches, introspections, log },
     )
     routes.set(`${path}/admin/keys`, get(admin.keys))
     routes.set(`${path}/admin/keys/rotate`, post(admin.rotate))

@@ -50,6 +50,8 @@ export function createMetadata(options: MetadataOptions, { clock, send }: Metada
   let held: (Found & { readonly untilMs: number }) | undefined
   let pending: Promise<Found> | undefined
   let againMs = Number.NEGATIVE_INFINITY
+  // Of the places to look at, where it was found, or where to look first.
+  let beginAt = 0
   return {
     async endpoint(name) {
       const { document, from } = await current()
@@ -93,9 +95,11 @@ export function createMetadata(options: MetadataOptions, { clock, send }: Metada
     const urls = options.metadataUrl === undefined ? metadataUrls(options.issuer) : [options.metadataUrl]
     const untilMs = clock.monotonicMs() + deadlineMs
     let failure: unknown
-    for (const url of urls) {
+    // What is silent takes all of the time: the next attempt begins behind it.
+    for (const url of [...urls.slice(beginAt), ...urls.slice(0, beginAt)]) {
       const leftMs = untilMs - clock.monotonicMs()
       if (leftMs < 1) break
+      beginAt = urls.indexOf(url)
       try {
         const found = await fetchDocument(url, leftMs)
         held = { ...found, untilMs: clock.monotonicMs() + maxAgeMs }
@@ -104,6 +108,7 @@ export function createMetadata(options: MetadataOptions, { clock, send }: Metada
         if (tells(error) > tells(failure)) failure = error
       }
     }
+    beginAt = clock.monotonicMs() < untilMs ? 0 : (beginAt + 1) % urls.length
     throw failure
   }
 

@@ -16,6 +16,8 @@ export type StaleAlarmDeps = {
 }
 
 const repeatMs = 60_000
+// Where the limit is hardly longer than the time between two looks, it comes and goes all the time.
+const leastMs = repeatMs / 2
 // A timer of Node's holds 24.8 days, and one that is longer fires at once.
 const maxTimerMs = 86_400_000
 
@@ -23,6 +25,7 @@ const maxTimerMs = 86_400_000
 export function createStaleAlarm({ clock, usableUntilMs, tell }: StaleAlarmDeps): StaleAlarm {
   let timer: NodeJS.Timeout | undefined
   let isGiven = false
+  let toldMs = Number.NEGATIVE_INFINITY
   let closed = false
   return {
     set() {
@@ -46,9 +49,11 @@ export function createStaleAlarm({ clock, usableUntilMs, tell }: StaleAlarmDeps)
   }
 
   function look(): void {
-    const untilMs = usableUntilMs()
-    if (untilMs === undefined || clock.monotonicMs() > untilMs) {
+    const [nowMs, untilMs] = [clock.monotonicMs(), usableUntilMs()]
+    const isStale = untilMs === undefined || nowMs > untilMs
+    if (isStale && nowMs - toldMs >= leastMs) {
       isGiven = true
+      toldMs = nowMs
       tell()
     }
     wait()

@@ -69,14 +69,14 @@ export function readClaims(all: JsonObject): Claims | string {
     sid: all['sid'] as string | undefined,
     client_id: (all['client_id'] ?? all['azp']) as string | undefined,
     scopes,
-    binding: cnf === undefined ? unnamedBinding(all['token_type']) : readBinding(cnf),
+    binding: cnf === undefined ? unnamedBinding(all) : readBinding(cnf),
     all,
   }
 }
 
 /** Of a token that is of a type to be proven, but does not say by what: no proof is good. */
-function unnamedBinding(type: Json | undefined): Binding | undefined {
-  return needsProof(type) ? { certificate: undefined } : undefined
+function unnamedBinding({ token_type: type, typ }: JsonObject): Binding | undefined {
+  return needsProof(type) || needsProof(typ) ? { certificate: undefined } : undefined
 }
 
 function readStrings(value: Json | undefined): readonly string[] | undefined {

@@ -37,7 +37,7 @@ export function otherKindAnswered(claims: Claims): string | undefined {
   return said?.isAccess === false ? said.by : undefined
 }
 
-/** Whether a `token_type` is one that demands a proof with every use (RFC 9449 §5). */
+/** Whether a `token_type`, or Keycloak's `typ`, is one that demands a proof with every use (RFC 9449 §5). */
 export function needsProof(type: Json | undefined): boolean {
   return isKind(type, ['dpop', 'pop'])
 }

@@ -54,6 +54,18 @@ test('an answer completes claims that a JWT lacks', async () => {
   }
 })
 
+test('an answer that demands a proof demands it, whatever type the JWT says it is of', async () => {
+  await using world = await openWorld(introspect)
+
+  for (const token_type of ['DPoP', 'pop'])
+    await denied(
+      world,
+      { token: known(world, { claims: { token_type: 'Bearer' } }, { token_type }) },
+      401,
+      'proof_missing',
+    )
+})
+
 test('an answer that says how long a JWT still lives does not contradict how long it was to live', async () => {
   await using world = await openWorld(introspect)
 

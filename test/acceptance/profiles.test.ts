@@ -73,6 +73,14 @@ const lenient: readonly (readonly [string, string | null, Members, string])[] = 
   ['typ Bearer and a nonce', 'JWT', { typ: 'Bearer', nonce: 'n' }, 'ok'],
   ['typ Bearer and at_hash', 'JWT', { typ: 'Bearer', at_hash: 'x' }, 'type_mismatch'],
   ['token_use access and typ ID', 'JWT', { token_use: 'access', typ: 'ID' }, 'type_mismatch'],
+  ['typ DPoP among its claims and no cnf', 'JWT', { typ: 'DPoP' }, 'proof_missing'],
+  // Entra's, of an application for itself.
+  [
+    'azp for its audience, and azpacr',
+    'JWT',
+    { scope: undefined, client_id: undefined, azp: 'api', aud: 'api', azpacr: '1' },
+    'ok',
+  ],
   // The form of an ID token: for the client it was made for (OpenID Connect Core §2).
   [
     'only azp to mark it, which is its audience',

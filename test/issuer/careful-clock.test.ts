@@ -71,6 +71,45 @@ test('wallMs() counts anew from a second leap: it was right in between', () => {
   assert.equal(said(), hour)
 })
 
+test('wallMs() believes each leap in its own time, though another came before', () => {
+  const { said, pass, leap } = start()
+  leap(hour / 6)
+  assert.equal(said(), 0)
+  pass(hour - 60_000)
+  leap(24 * hour)
+  assert.equal(said(), hour - 60_000)
+
+  pass(60_000)
+  assert.equal(said(), hour + hour / 6, 'the first, and not the second')
+  leap(-24 * hour)
+  assert.equal(said(), hour + hour / 6)
+})
+
+test('wallMs() takes back the last leap first, as far as the clock is set back', () => {
+  const { said, pass, leap } = start()
+  for (const hours of [1, 2, 3]) {
+    leap(hours * hour)
+    assert.equal(said(), 0)
+  }
+  leap(-4 * hour)
+  assert.equal(said(), 0)
+  pass(hour)
+  assert.equal(said(), 3 * hour, 'of six hours two are left')
+
+  leap(-5 * hour)
+  assert.equal(said(), -2 * hour)
+})
+
+test('wallMs() has forgotten no leap of a thousand and one', () => {
+  const { said, pass, leap } = start()
+  for (let at = 0; at < 1001; at += 1) {
+    leap(2000)
+    assert.equal(said(), 0)
+  }
+  pass(hour)
+  assert.equal(said(), hour + 1001 * 2000)
+})
+
 test('wallMs() follows a clock that is set back at once', () => {
   const { said, leap } = start()
   leap(-24 * hour)

@@ -253,3 +253,24 @@ test('metadata.endpoint() tries again after a failure, and says of several failu
   up = true
   assert.equal(await metadata.endpoint('jwks_uri'), 'https://issuer.test/keys')
 })
+
+test('metadata.endpoint() begins behind a place that was silent for all of the time, and then where it was found', async () => {
+  let isSilent = true
+  const { metadata, asked, clock } = metadataOf({
+    [places[0]]: () => {
+      if (!isSilent) return reply(404, '')
+      clock.pass(2000)
+      return callFailed('timeout')
+    },
+    [places[1]]: document(),
+  })
+
+  await assert.rejects(metadata.endpoint('jwks_uri'))
+  assert.equal(await metadata.endpoint('jwks_uri'), 'https://issuer.test/keys')
+  isSilent = false
+  clock.pass(3_600_000)
+  await metadata.endpoint('jwks_uri')
+  await nextTick()
+
+  assert.deepEqual(asked, [places[0], places[1], places[1]])
+})

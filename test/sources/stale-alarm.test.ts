@@ -116,3 +116,21 @@ test('alarm.set() waits longer than a timer of Node can', async (t) => {
   assert.equal(alarm.set(), true)
   alarm.close()
 })
+
+test('createStaleAlarm() that comes and goes all the time is given twice a minute at most, and its end only where it was', async (t) => {
+  t.mock.timers.enable({ apis: ['setTimeout'] })
+  const clock = createTestClock()
+  let untilMs = clock.monotonicMs()
+  let told = 0
+  let ended = 0
+  const alarm = createStaleAlarm({ clock, usableUntilMs: () => untilMs, tell: () => (told += 1) })
+
+  for (let second = 0; second < 60; second += 1) {
+    untilMs = clock.monotonicMs() + 500
+    if (alarm.set()) ended += 1
+    await passes(t, clock.pass, 1)
+  }
+
+  assert.deepEqual([told, ended], [2, 2])
+  alarm.close()
+})
