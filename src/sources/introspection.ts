@@ -145,7 +145,7 @@ export function createIntrospection(
   }
 
   async function send(token: string): Promise<HttpReply> {
-    const url = await deps.endpoint()
+    const url = await deps.endpoint().catch(refuseAddress)
     const headers = {
       accept: 'application/json',
       'content-type': 'application/x-www-form-urlencoded',
@@ -182,6 +182,11 @@ export function createIntrospection(
     if (error !== lastTrouble) log.warn('introspection_failed', { issuer: options.issuer, error })
     lastTrouble = error
   }
+}
+
+/** What is wrong with the metadata is no answer about a token: it counts against the issuer, whatever it is. */
+function refuseAddress(cause: unknown): never {
+  throw cause instanceof HttpCallFailed ? new SourceFailed('metadata', cause.message, { cause }) : cause
 }
 
 function readAnswer({ header, body }: HttpReply): IntrospectionAnswer | string {

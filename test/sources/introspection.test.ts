@@ -416,6 +416,19 @@ test('introspection.ask() is unavailable while our secret cannot be read, and bl
   assert.equal(await it.kind(), 'answer')
 })
 
+test('introspection.ask() opens the circuit over metadata that cannot be used, and asks for it no more', async () => {
+  const it = setup()
+  let asked = 0
+  it.endpoint = () => {
+    asked += 1
+    return Promise.reject(new HttpCallFailed('encoded', 'Cannot GET https://issuer.test: the body is encoded'))
+  }
+
+  for (let at = 0; at < 20; at += 1) assert.equal(await it.kind(`t${at}`), 'unavailable')
+
+  assert.equal(asked, 5)
+})
+
 test('introspection.ask() is unavailable while the endpoint cannot be found, and counts that against the issuer', async () => {
   const it = setup()
   it.endpoint = () => Promise.reject(new SourceFailed('metadata', 'Cannot load metadata: status is 500, wanted 200'))
