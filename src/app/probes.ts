@@ -86,7 +86,8 @@ export function createProbes({ running, isDraining, refusal, restart, workers }:
       issuers: sources.map(({ trusted, jwks, introspection, blacklist }) => ({
         issuer: trusted.issuer,
         keys: jwks.state(),
-        introspection: introspection?.state() ?? null,
+        // With workers each of them asks for itself, and this process nobody.
+        introspection: workers() === undefined ? (introspection?.state() ?? null) : undefined,
         blacklist: blacklist?.state() ?? null,
       })),
     }

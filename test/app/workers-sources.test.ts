@@ -27,6 +27,20 @@ test('the primary alone fetches keys, and has them before a worker is asked', as
   assert.equal(world.issuer.count('/jwks'), 1)
 })
 
+test('/status says nothing of introspection where workers ask, and how it is where this process does', async () => {
+  for (const [workers, told] of [
+    [2, undefined],
+    [1, 'closed'],
+  ] as const) {
+    await using world = await openWorkers({ workers })
+    await world.gateway.ready()
+
+    const { issuers } = (await world.gateway.status()) as { issuers: [{ introspection?: { circuit: string } }] } // as app/probes.ts says it
+
+    assert.equal(issuers[0].introspection?.circuit, told)
+  }
+})
+
 test('a key that no worker knows is fetched once for all of them, and so is one that does not exist', async () => {
   await using world = await openWorkers({ issuer: { jwks: { cool_down: '30s' } } })
   await world.gateway.ready()
