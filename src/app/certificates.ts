@@ -56,7 +56,11 @@ export function createCertificates(options: ListenTlsOptions, deps: Certificates
         refusal = undefined
         if (JSON.stringify(next) === JSON.stringify(current)) return
         const [held, offered] = [validityOf(current, clock.wallMs()), validityOf(next, clock.wallMs())]
-        if (offered.state === 'ended' && held.state !== 'ended') throw new Error(`${cannotUse}: ${offered.said}`)
+        if (offered.state === 'ended' && held.state !== 'ended') {
+          // Whom we trust is another matter: a CA that was taken out is to be trusted no more.
+          trust(next.clientCa)
+          throw new Error(`${cannotUse}: ${offered.said}`)
+        }
         const expires = new Date(readValidity(next).toMs).toISOString()
         current = next
         reloads.add(slots.success)
@@ -76,6 +80,13 @@ export function createCertificates(options: ListenTlsOptions, deps: Certificates
       const inUse = refusal === undefined ? `in use, ${said}` : `${refusal}; of the one in use: ${said}`
       return [{ name: 'certificate files', ok: refusal === undefined, said: inUse, mark }]
     },
+  }
+
+  function trust(clientCa: string | undefined): void {
+    const next = { ...current, clientCa }
+    if (clientCa === current.clientCa || vetTlsMaterial(next) !== undefined) return
+    current = next
+    changed(current)
   }
 
   function warnOf(material: TlsMaterial): void {

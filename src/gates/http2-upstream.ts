@@ -91,18 +91,19 @@ export function createHttp2Upstream(endpoints: Endpoints, limits: PoolLimits, de
     return true
   }
 
-  /** There can be no session more: one that is spent will do, or one at another place, where it has company. */
+  /** There can be no session more: one at another place will do, where it has company, or else one that is spent. */
   function seatWhereItCan(waiting: Waiting, chosen: OwnPlace): boolean {
     const others = places
       .all()
       .filter((place) => place !== chosen)
       .sort((one, two) => busyOf(one) - busyOf(two))
-    for (const place of [chosen, ...others]) {
-      const session = roomAt(place, waiting, true)
-      if (session === undefined) continue
-      begin(session, waiting)
-      return true
-    }
+    for (const evenSpent of [false, true])
+      for (const place of [chosen, ...others]) {
+        const session = roomAt(place, waiting, evenSpent)
+        if (session === undefined) continue
+        begin(session, waiting)
+        return true
+      }
     return false
   }
 

@@ -142,9 +142,9 @@ function parseHead(text: string, end: number, method: string, limits: ResponseLi
   if (encoding !== undefined && (length !== undefined || isVersion10)) return 'malformed'
   const closes = options.includes('close') || (isVersion10 && !options.includes('keep-alive'))
   const framing = framingOf(status, method, encoding, length)
-  // Some send a body with what has none, declared (uvicorn with 304) or not (aiohttp to HEAD, daphne with 204): late, it
-  // would be taken for the next answer.
-  const saysEmpty = encoding === undefined && (length === '0' || (length === undefined && status === 304))
+  // Some send a body with what has none, where their head declares one (uvicorn with 304), and to HEAD where it does not
+  // (aiohttp): late, it would be taken for the next answer. 204 and 304 are to declare none (RFC 9110 §8.6).
+  const saysEmpty = encoding === undefined && (length === '0' || (length === undefined && method !== 'HEAD'))
   const mayBeTrailed = framing === 'none' && !saysEmpty
   const head: ResponseHead = {
     status,

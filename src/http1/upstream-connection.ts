@@ -55,9 +55,9 @@ export type OpenSocket = (received: (bytes: Buffer) => void) => {
 type State = 'connecting' | 'idle' | 'head' | 'body' | 'raw' | 'closed'
 
 const maxInterim = 16
-// Of a body that was refused, the most that an upstream has surely read: one that has not closes the connection, also
+// Of a body, the most that an upstream has surely read by its answer. One that has refused more closes the connection, also
 // where it does not say so, and takes the next request with it.
-const maxRefusedBytes = 16_384
+const surelyReadBytes = 16_384
 const requestLines = createLineFormatter()
 // Less than an upstream promises: its clock began before ours, and ours may be a little late (`Deadlines.nowMs`).
 const keepAliveMarginMs = 1000
@@ -74,6 +74,7 @@ export function createUpstreamConnection(
   let events: AnswerEvents | undefined
   let body: BodyReader | undefined
   let framing: Framing = 'none'
+  let isRefusal = false
   let trailers: readonly string[] | undefined
   // A head, or a beginning of one.
   let held: Buffer | undefined
@@ -233,7 +234,8 @@ export function createUpstreamConnection(
 
   function beginAnswer(head: ResponseHead, rest: Buffer): void {
     state = 'body'
-    keepsAlive = head.keepAlive && (head.status < 400 || uploaded <= maxRefusedBytes)
+    keepsAlive = head.keepAlive
+    isRefusal = head.status >= 400
     if (head.keepAliveMs === 0) keepsAlive = false
     else if (head.keepAliveMs !== undefined)
       keepAliveMs = Math.max(0, Math.min(limits.keepAliveMs, head.keepAliveMs - keepAliveMarginMs))
@@ -280,11 +282,13 @@ export function createUpstreamConnection(
     events = undefined
     request = undefined
     body = undefined
+    const mayBeUnread = uploaded > surelyReadBytes
+    const isRefused = isRefusal && mayBeUnread
     // An answer before the end of the request: what is left of that would be read as another.
-    if (!keepsAlive || !hasUploaded || isDeaf) {
+    if (!keepsAlive || !hasUploaded || isDeaf || isRefused) {
       state = 'closed'
       // By a reset where nothing can be lost to it, as behind every HEAD: ended by us it would hold its port for a minute.
-      leave(framing === 'none' && hasUploaded)
+      leave(isRefused || (framing === 'none' && hasUploaded && !mayBeUnread))
     } else {
       resume()
       state = 'idle'

@@ -1,7 +1,8 @@
 // Sockets to an upstream: of TCP or a path, plain or under TLS.
-import { connect, isIP } from 'node:net'
+import { connect as connectPlain, isIP } from 'node:net'
 import type { SecureContext, TLSSocket } from 'node:tls'
 import { lendReads, letGoWhenClosed } from './lent-reads.ts'
+import { carriers } from './reset.ts'
 import type { OpenSocket } from './upstream-connection.ts'
 
 /** Where a connection goes: a port of an address, or a socket's path. */
@@ -29,7 +30,7 @@ export function createSocketOpener(
 
 function openPlain(address: SocketAddress, received: (bytes: Buffer) => void): ReturnType<OpenSocket> {
   const reads = lendReads(received)
-  const socket = connect({ ...address, noDelay: true, onread: reads })
+  const socket = connectPlain({ ...address, noDelay: true, onread: reads })
   return { socket: letGoWhenClosed(socket).once('close', reads.letGo), ready: 'connect' }
 }
 
@@ -44,8 +45,10 @@ function createTlsOpener(
   let kept: { readonly context: SecureContext; readonly session: Buffer } | undefined
   return (received) => {
     const now = context()
+    // Of its own, to be reset: the end of one under TLS is always ours, and costs a port for a minute.
+    const carrier = connectPlain({ ...address, noDelay: true })
     const socket: TLSSocket = connect({
-      ...address,
+      socket: carrier,
       secureContext: now,
       // RFC 6066 §3: an address is no name.
       ...(isIP(name) === 0 ? { servername: name } : {}),
@@ -55,7 +58,7 @@ function createTlsOpener(
       rejectUnauthorized: true,
       ALPNProtocols: [protocol === 'h2' ? 'h2' : 'http/1.1'],
     })
-    socket.setNoDelay(true)
+    carriers.set(socket, carrier)
     // Told only of a connection whose certificate was found good: nobody looks at it again when the session is resumed.
     socket.on('session', (session) => {
       kept = { context: now, session }

@@ -160,6 +160,13 @@ describe('postern serve with listen.tls', { skip: skipWithoutOpenssl }, () => {
     await until(async () => refusals().some((line) => line.includes('key: cert')))
     assert.match(await answer(friendly), /no_rule/)
     assert.equal(await answer(strange), '')
+
+    // Beside a certificate that has ended, which is not taken up.
+    secret.hold(ours.issue('ended', { days: -1 }))
+    writeFileSync(clientCa, publicCa.ca)
+    await until(async () => (await answer(friendly)) === '')
+    assert.match(await answer(strange), /no_rule/)
+    assert.match(gateway.logged('certificate_refused').at(-1) ?? '', /it ended \d{4}-/)
   })
 
   test('reads a PROXY header before TLS, with 2 serving, and counts what is dropped in all of them', async () => {

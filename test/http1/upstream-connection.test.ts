@@ -52,6 +52,7 @@ const kept = [
     bytes: ok.replace('1.1', '1.0').replace('\r\n\r\n', '\r\nConnection: keep-alive\r\n\r\n'),
   },
   { what: 'an answer in chunks', bytes: 'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n' },
+  { what: '204', bytes: 'HTTP/1.1 204 No Content\r\n\r\n' },
   { what: '204 that says it is empty', bytes: 'HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n' },
   { what: '304', bytes: 'HTTP/1.1 304 Not Modified\r\nETag: "a"\r\n\r\n' },
   {
@@ -153,6 +154,42 @@ for (const { bytes, status, connections } of [
     assert.equal(peer.accepted.length, connections)
   })
 
+test('createUpstreamConnection() resets what refused more than it has surely read, though most came after the head of its answer', async () => {
+  let code: string | undefined
+  const { promise: whole, resolve } = Promise.withResolvers<void>()
+  await using peer = await openPeer(({ socket }, request) => {
+    if (request > 1) return ok
+    socket.on('error', (error: NodeJS.ErrnoException) => {
+      code = error.code
+    })
+    void whole.then(() => socket.write('no'))
+    return 'HTTP/1.1 413 Content Too Large\r\nContent-Length: 2\r\n\r\n'
+  })
+  using pool = openPool([peer.endpoint])
+  const refused = ask(
+    pool,
+    { ...post, framing: 20_000 },
+    {
+      opened({ write, flush, end }) {
+        write(Buffer.alloc(5000))
+        flush()
+        void until(() => refused.head() !== undefined, 'the head').then(() => {
+          write(Buffer.alloc(15_000))
+          end([])
+          resolve()
+        })
+      },
+    },
+  )
+  assert.equal(await refused.outcome, 'end')
+
+  const next = ask(pool)
+
+  assert.equal(await next.outcome, 'end')
+  assert.equal(peer.accepted.length, 2)
+  await until(() => code === 'ECONNRESET', 'the reset')
+})
+
 test('createUpstreamConnection() is used again when the answer began before the end of the request, and ended after it', async () => {
   await using peer = await openPeer((_, request) =>
     request === 1 ? 'HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nok' : ok,
@@ -234,7 +271,7 @@ test('createUpstreamConnection() has the system ask whether an upstream that has
 const bodiless = [
   { method: 'HEAD', head: ok.slice(0, ok.indexOf('\r\n\r\n') + 4) },
   { method: 'HEAD', head: 'HTTP/1.1 200 OK\r\n\r\n' },
-  { method: 'GET', head: 'HTTP/1.1 204 No Content\r\n\r\n' },
+  { method: 'GET', head: 'HTTP/1.1 204 No Content\r\nContent-Length: 19\r\n\r\n' },
   { method: 'GET', head: 'HTTP/1.1 304 Not Modified\r\nContent-Length: 19\r\n\r\n' },
 ] as const
 for (const { method, head } of bodiless)

@@ -44,9 +44,12 @@ async function openSecure(options: TlsOptions): Promise<
   AsyncDisposable & {
     readonly port: number
     readonly seen: { name: string; reused: boolean; alpn: unknown; protocol: unknown; by: string }[]
+    /** What connections broke with. */
+    readonly broken: readonly (string | undefined)[]
   }
 > {
   const seen: { name: string; reused: boolean; alpn: unknown; protocol: unknown; by: string }[] = []
+  const broken: (string | undefined)[] = []
   const sockets = new Set<TLSSocket>()
   const server = createServer({ ALPNProtocols: ['http/1.1', 'h2'], ...options }, (socket) => {
     sockets.add(socket)
@@ -57,7 +60,7 @@ async function openSecure(options: TlsOptions): Promise<
       protocol: socket.getProtocol(),
       by: socket.getPeerCertificate().subject?.CN?.toString() ?? '',
     })
-    socket.on('error', () => {})
+    socket.on('error', (error: NodeJS.ErrnoException) => broken.push(error.code))
     socket.on('data', () => socket.write(ok))
   })
   server.on('tlsClientError', () => {})
@@ -66,6 +69,7 @@ async function openSecure(options: TlsOptions): Promise<
   return {
     port: (server.address() as AddressInfo).port, // it listens on a port
     seen,
+    broken,
     async [Symbol.asyncDispose]() {
       server.close()
       for (const socket of sockets) socket.destroy()
@@ -88,6 +92,19 @@ test('createSocketOpener() asks for the name by SNI and for http/1.1 by ALPN, an
   assert.equal(await ask(pool).outcome, 'end')
 
   assert.deepEqual(upstream.seen, [{ name: 'app.test', reused: false, alpn: 'http/1.1', protocol: 'TLSv1.3', by: '' }])
+})
+
+test('createSocketOpener() opens what can be reset: to end each HEAD by TLS would cost a port for a minute', {
+  skip,
+}, async () => {
+  const { good, app } = world()
+  await using upstream = await openSecure(app)
+  using pool = openPool([endpointTo(upstream.port, { ca: good.ca }, 'app.test')])
+
+  for (let at = 0; at < 3; at += 1) assert.equal(await ask(pool, { method: 'HEAD' }).outcome, 'end')
+
+  await until(() => upstream.broken.length === 3, 'the resets')
+  assert.deepEqual([...new Set(upstream.broken)], ['ECONNRESET'])
 })
 
 test('createSocketOpener() takes an address for the name of a certificate that is for it, without SNI', {
