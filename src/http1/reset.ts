@@ -11,7 +11,7 @@ export const carriers = new WeakMap<Socket, Socket>()
 export function reset(socket: Socket): void {
   const carrier = carriers.get(socket)
   // Later, and nothing else: under what node is reading just now, or closed from both ends, it frees memory twice.
-  if (carrier !== undefined) setImmediate(() => void carrier.resetAndDestroy())
+  if (carrier !== undefined && isTcp(carrier)) setImmediate(() => carrier.destroyed || carrier.resetAndDestroy())
   else if (isTcp(socket)) socket.resetAndDestroy()
   else socket.destroy()
 }

@@ -47,6 +47,7 @@ function createTlsOpener(
     const now = context()
     // Of its own, to be reset: the end of one under TLS is always ours, and costs a port for a minute.
     const carrier = connectPlain({ ...address, noDelay: true })
+    carrier.on('error', () => {}) // told by what goes over it
     const socket: TLSSocket = connect({
       socket: carrier,
       secureContext: now,
