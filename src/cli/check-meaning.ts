@@ -104,7 +104,7 @@ export function lintIssuers({ issuers, rules, blacklist }: GatewayOptions): read
       warnings.push({
         path: [...here, 'require_aud'],
         message:
-          'opaque and wrapped tokens whose introspection names no audience are taken, whoever they were issued for',
+          'opaque and wrapped tokens whose introspection names no audience are taken, whoever they were issued for, and refresh tokens too where it names no kind',
       })
     if (each.token_profile === 'lenient')
       warnings.push({

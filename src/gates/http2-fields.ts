@@ -201,19 +201,24 @@ export function readTrailerFields(fields: readonly string[], limits: FieldLimits
   return bytes > limits.bytes || fields.length > limits.count * 2 ? 'malformed' : fields
 }
 
+// Looked up with the first session: most processes never load node:http2.
+let mark: symbol | undefined
+
+function secretMark(): symbol {
+  mark ??= process.getBuiltinModule('node:http2').sensitiveHeaders
+  return mark
+}
+
 /** Names of the fields that were marked as never to be indexed (RFC 7541 §6.2.3); undefined where none was. */
 export function neverIndexed(headers: object): readonly string[] | undefined {
-  const names: readonly string[] | undefined = Reflect.get(
-    headers,
-    process.getBuiltinModule('node:http2').sensitiveHeaders,
-  )
+  const names: readonly string[] | undefined = Reflect.get(headers, secretMark())
   return names?.length === 0 ? undefined : names
 }
 
 /** Has node mark those fields so: one table of compression is for all who share a session. */
 export function markSecret<T extends readonly string[]>(fields: T, names: readonly string[] | undefined): T {
   if (names === undefined) return fields
-  return Object.assign(fields, { [process.getBuiltinModule('node:http2').sensitiveHeaders]: names })
+  return Object.assign(fields, { [secretMark()]: names })
 }
 
 /** Lines as trailers go on the wire: by name, lower-case. */

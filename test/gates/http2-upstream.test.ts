@@ -782,6 +782,44 @@ test('createHttp2Upstream() sends others on another session when one has no more
   assert.equal(sessions, 2)
 })
 
+test('createHttp2Upstream() asks another place before a session without room for bodies, where there can be no other', async () => {
+  // Begins to answer a GET, and answers a body that has come whole; gives no room back.
+  const serve = (socket: Socket) => {
+    let unread = Buffer.alloc(0)
+    socket.once('data', () => socket.write(frame('settings', 0, 0, '')))
+    socket.on('data', (bytes: Buffer) => {
+      unread = Buffer.concat([unread, bytes])
+      if (unread.subarray(0, 3).toString() === 'PRI') unread = unread.subarray(preface.length)
+      while (unread.length >= 9 && unread.length >= 9 + unread.readUIntBE(0, 3)) {
+        const [size, type, flag] = [unread.readUIntBE(0, 3), unread.readUInt8(3), unread.readUInt8(4)]
+        const stream = unread.readUInt32BE(5)
+        unread = unread.subarray(9 + size)
+        const hasEnded = (flag & flags.endStream) !== 0
+        if (type === frameTypes.headers && hasEnded)
+          socket.write(Buffer.concat([headers(stream, [[':status', '200']], false), frame('data', 0, stream, 'x')]))
+        if (type === frameTypes.data && hasEnded) socket.write(headers(stream, [[':status', '204']]))
+      }
+    })
+  }
+  await using first = await openRawUpstream(serve)
+  await using second = await openRawUpstream(serve)
+  const list = [first, second].map(({ port }) => {
+    return { name: String(port), open: createSocketOpener({ host: '127.0.0.1', port }, undefined, 'h2') }
+  })
+  const limits = { ...usual, headMs: 1000, connectMs: 5000, connections: 2 }
+  await using door = await openDoor(first.port, undefined, {
+    upstream: (deadlines) => createHttp2Upstream({ list: () => list }, limits, deadlines),
+  })
+  const controller = new AbortController()
+  for (let at = 0; at < 4; at += 1)
+    assert.equal((await fetch(`http://127.0.0.1:${door.door.port}/held`, { signal: controller.signal })).status, 200)
+
+  assert.equal(await ask(door, 'POST', '/a', 'a'.repeat(200_000)), '504 upstream_timeout')
+
+  for (let at = 0; at < 4; at += 1) assert.equal(await ask(door, 'POST', '/b', 'b'), '204 ')
+  controller.abort()
+})
+
 test('createHttp2Upstream() keeps a session of which a request had no answer in time, though all of it was read', async () => {
   await using pair = await openPair(
     (stream, path, session) => {
