@@ -1,10 +1,12 @@
 // The way to an upstream that speaks HTTP/2: a session for each place, and more where the streams of one are not enough.
-import type { Deadline, Deadlines } from '../http1/deadlines.ts'
+import type { Deadlines } from '../http1/deadlines.ts'
 import type { AnswerEvents, Upstream, UpstreamExchange, UpstreamProblem, UpstreamRequest } from '../http1/exchange.ts'
 import type { PoolLimits } from '../http1/limits.ts'
 import type { Endpoints, Place } from '../http1/places.ts'
 import { createPlaces } from '../http1/places.ts'
 import type { LostRequest } from '../http1/upstream-connection.ts'
+import type { Waiting } from '../http1/waiting-line.ts'
+import { createWaitingLine } from '../http1/waiting-line.ts'
 import type { SessionHabits, UpstreamSession } from './http2-session.ts'
 import { createUpstreamSession, mostStreams } from './http2-session.ts'
 
@@ -12,61 +14,38 @@ import { createUpstreamSession, mostStreams } from './http2-session.ts'
 type Held = { readonly sessions: Map<UpstreamSession, Waiting[]>; readonly habits: SessionHabits }
 type OwnPlace = Place<Held>
 
-/** A request that has no stream yet. */
-type Waiting = Deadline & {
-  readonly request: UpstreamRequest
-  readonly events: AnswerEvents
-  /** The session that has lost it before, which will not do. */
-  readonly lostBy: UpstreamSession | undefined
-  triesLeft: number
-  isCancelled: boolean
-}
-
 /** Makes the pool of one upstream. */
 export function createHttp2Upstream(endpoints: Endpoints, limits: PoolLimits, deadlines: Deadlines): Upstream {
   const places = createPlaces<Held>(endpoints, deadlines, hold, busyOf)
   // Those of places that are listed no more, too.
   const sessions = new Set<UpstreamSession>()
   let isClosed = false
-  const waitings = new Map<AnswerEvents, Waiting>()
+  const line = createWaitingLine(limits, deadlines, () => {
+    // Where the upstream is there and takes no stream it is not the way to it that fails.
+    return isAtLimit() || places.all().some(isShut) ? 'overloaded' : 'connect'
+  })
   // Whose head may not be out yet.
   const leaving = new Map<AnswerEvents, UpstreamExchange>()
   // Sent for the second time: there is no third.
   const repeated = new WeakSet<UpstreamRequest>()
-  const queue: Waiting[] = []
   endpoints.watch?.(changed)
   return { open, cancel, isFull, close }
 
   function open(request: UpstreamRequest, events: AnswerEvents): void {
-    enter(waitingOf(request, events, undefined, 1), undefined)
-  }
-
-  function waitingOf(
-    request: UpstreamRequest,
-    events: AnswerEvents,
-    lostBy: UpstreamSession | undefined,
-    triesLeft: number,
-  ): Waiting {
-    const atMs = Number.POSITIVE_INFINITY
-    const waiting = { request, events, lostBy, triesLeft, isCancelled: false, atMs, expire: () => expire(waiting) }
-    return waiting
+    enter(line.make(request, events), undefined)
   }
 
   /** @param failed The place that was tried before. */
   function enter(waiting: Waiting, failed: OwnPlace | undefined): void {
     if (isClosed || (places.areKnown() && places.all().length === 0)) {
-      giveUp(waiting, 'connect')
+      line.giveUp(waiting, 'connect')
       return
     }
-    if (seat(waiting, failed)) return
-    if (queue.length >= limits.queued) {
-      giveUp(waiting, 'overloaded')
-      return
-    }
-    waiting.atMs = deadlines.nowMs() + limits.queuedMs
-    waitings.set(waiting.events, waiting)
-    deadlines.watch(waiting)
-    queue.push(waiting)
+    if (!seat(waiting, failed)) line.queue(waiting)
+  }
+
+  function isAtLimit(): boolean {
+    return sessions.size >= limits.connections
   }
 
   /** Finds a session for a request, or one that will be ready; false where there is none, and can be none. */
@@ -80,13 +59,12 @@ export function createHttp2Upstream(endpoints: Endpoints, limits: PoolLimits, de
     }
     for (const [session, promised] of place.sessions) {
       if (!session.isConnecting() || promised.length >= mostStreams) continue
-      waitings.set(waiting.events, waiting)
+      line.promise(waiting)
       promised.push(waiting)
       return true
     }
     // What is shut may open; another session there would be shut, too.
-    if (isShut(place) || sessions.size >= limits.connections) return seatWhereItCan(waiting, place)
-    waitings.set(waiting.events, waiting)
+    if (isShut(place) || isAtLimit()) return seatWhereItCan(waiting, place)
     dial(place, waiting)
     return true
   }
@@ -114,7 +92,7 @@ export function createHttp2Upstream(endpoints: Endpoints, limits: PoolLimits, de
 
   function begin(session: UpstreamSession, waiting: Waiting): void {
     const { request, events } = waiting
-    waitings.delete(events)
+    line.take(waiting)
     const exchange = session.send(request, events)
     leaving.set(events, exchange)
     // By then it was told as opened, and whoever gives it up can say so there.
@@ -124,6 +102,7 @@ export function createHttp2Upstream(endpoints: Endpoints, limits: PoolLimits, de
   }
 
   function dial(place: OwnPlace, first: Waiting): void {
+    line.promise(first)
     const promised = [first]
     const session: UpstreamSession = createUpstreamSession(place.endpoint.open, limits, deadlines, place.habits, {
       room() {
@@ -156,7 +135,7 @@ export function createHttp2Upstream(endpoints: Endpoints, limits: PoolLimits, de
   function again(waiting: Waiting, failed: OwnPlace): void {
     if (waiting.isCancelled) return
     if (waiting.triesLeft === 0) {
-      giveUp(waiting, 'connect')
+      line.giveUp(waiting, 'connect')
       return
     }
     waiting.triesLeft -= 1
@@ -169,66 +148,37 @@ export function createHttp2Upstream(endpoints: Endpoints, limits: PoolLimits, de
     if ((isUnsent || (isUnlucky && request.repeatable)) && !repeated.has(request)) {
       const second = { ...request }
       repeated.add(second)
-      enter(waitingOf(second, events, session, 0), place)
+      enter(line.make(second, events, session), place)
       return
     }
     if (!isUnlucky && !isUnsent) places.blame(place)
     events.failed(problem)
   }
 
-  function giveUp(waiting: Waiting, problem: UpstreamProblem): void {
-    waitings.delete(waiting.events)
-    waiting.events.failed(problem)
-  }
-
-  function expire(waiting: Waiting): void {
-    leaveQueue(waiting)
-    // Where the upstream is there and takes no stream it is not the way to it that fails.
-    const isThere = places.all().some(isShut)
-    giveUp(waiting, isThere || sessions.size >= limits.connections ? 'overloaded' : 'connect')
-  }
-
-  function leaveQueue(waiting: Waiting): void {
-    deadlines.unwatch(waiting)
-    const at = queue.indexOf(waiting)
-    if (at !== -1) queue.splice(at, 1)
-  }
-
   function serveQueue(): void {
-    for (let next = queue[0]; next !== undefined && seat(next, undefined); next = queue[0]) leaveQueue(next)
+    for (let next = line.first(); next !== undefined && seat(next, undefined); next = line.first());
   }
 
   function changed(): void {
     for (const { sessions: left } of places.arrange()) for (const session of left.keys()) session.retire()
     if (places.all().length > 0) serveQueue()
-    else if (places.areKnown()) giveUpQueue()
-  }
-
-  function giveUpQueue(): void {
-    for (const waiting of [...queue]) {
-      leaveQueue(waiting)
-      giveUp(waiting, 'connect')
-    }
+    else if (places.areKnown()) line.giveUpAll()
   }
 
   function cancel(events: AnswerEvents): void {
     leaving.get(events)?.abort()
     leaving.delete(events)
-    const waiting = waitings.get(events)
-    if (waiting === undefined) return
-    waiting.isCancelled = true
-    waitings.delete(events)
-    leaveQueue(waiting)
+    line.cancel(events)
   }
 
   function isFull(): boolean {
-    if (queue.length < limits.queued || sessions.size < limits.connections) return false
+    if (!line.isFull() || !isAtLimit()) return false
     return !places.all().some((place) => [...place.sessions.keys()].some((session) => session.hasRoom(true)))
   }
 
   function close(): void {
     isClosed = true
-    giveUpQueue()
+    line.giveUpAll()
     for (const session of sessions) session.destroy()
   }
 }

@@ -469,7 +469,7 @@ test('createHttp2Upstream() does not repeat a POST whose head waits for room and
       if (sockets.length === 1) socket.pause()
     })
   })
-  await using door = await openDoorTo(upstream.port, { headMs: 1500 })
+  await using door = await openDoorTo(upstream.port, { headMs: 20_000 })
   const large = ask(door, 'POST', '/large', 'x'.repeat(30_000_000))
   await until(() => door.decisions.length === 1, 'the first')
   await sleep(300)
