@@ -70,7 +70,7 @@ export function createHandler(client: AnswerSink, peer: Peer, deps: HandlerDeps)
     begin: (status, reason, lines, framing, neverIndexed) =>
       client.begin(status, reason, cors === undefined ? lines : cors.answer(origin, lines), framing, neverIndexed),
   }
-  const forwarder = createForwarder(sink, upstream, deps.streams)
+  const forwarder = createForwarder(sink, peer, upstream, deps.streams)
   let current: Handled | undefined
   const events: RequestEvents = {
     data: forwarder.events.data,
@@ -182,21 +182,18 @@ export function createHandler(client: AnswerSink, peer: Peer, deps: HandlerDeps)
     if (head === undefined || allowed === undefined) throw new TypeError('Cannot forward: the request was not read')
     const { lines, framing, expectsContinue, neverIndexed } = head
     handled.isForwarded = true
-    forwarder.forward(
-      {
-        request: allowed,
-        lines,
-        framing,
-        expectsContinue,
-        neverIndexed,
-        upgrade: upgradeOf(head, allow.rule),
-        isGrpc,
-      },
+    forwarder.forward({
+      request: allowed,
       allow,
-      served.headers,
-      peer,
-      (status, failure, cut) => report(handled, allow, status, failure, cut),
-    )
+      headers: served.headers,
+      lines,
+      framing,
+      expectsContinue,
+      upgrade: upgradeOf(head, allow.rule),
+      neverIndexed,
+      isGrpc,
+      done: (status, failure, cut) => report(handled, allow, status, failure, cut),
+    })
   }
 
   function leave(): void {
