@@ -5,13 +5,13 @@ import { createBag } from '../base/bag.ts'
 import type { Deadline, Deadlines } from '../http1/deadlines.ts'
 import type { ServerLimits } from '../http1/limits.ts'
 import { probeMs } from '../http1/tunnel.ts'
+import { http2Codes } from '../http2/codes.ts'
+import { maxHeadBytes, outliveStreamErrors } from '../http2/errors.ts'
+import { neverIndexed, readRequestFields } from '../http2/fields.ts'
+import { serveStream } from '../http2/stream.ts'
 import type { Peer } from './gate.ts'
 import type { Handler, HandlerDeps } from './handler.ts'
 import { createHandler } from './handler.ts'
-import { http2Codes } from './http2-codes.ts'
-import { maxHeadBytes, outliveStreamErrors } from './http2-errors.ts'
-import { neverIndexed, readRequestFields } from './http2-fields.ts'
-import { serveStream } from './http2-stream.ts'
 
 /** Who the client is, and what it may cost. */
 export type Http2Options = {

@@ -8,9 +8,12 @@ import { test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { queryObjects, setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
-import { createHttp2Upstream } from '../../src/gates/http2-upstream.ts'
 import { poolLimits, upstreamOptions } from '../../src/gates/options.ts'
 import { createSocketOpener } from '../../src/http1/upstream-socket.ts'
+import { createHttp2Upstream } from '../../src/http2/upstream-pool.ts'
+import type { Door } from '../gates/door.ts'
+import { openDoor, openRawUpstream, openUpstream } from '../gates/door.ts'
+import { until } from '../gates/http2-pair.ts'
 import type { FrameClient } from '../support/h2-frames.ts'
 import {
   codes,
@@ -23,9 +26,6 @@ import {
   reset,
   windowUpdate,
 } from '../support/h2-frames.ts'
-import type { Door } from './door.ts'
-import { openDoor, openRawUpstream, openUpstream } from './door.ts'
-import { until } from './http2-pair.ts'
 
 setFlagsFromString('--expose-gc')
 const gc: () => void = runInNewContext('gc')

@@ -7,8 +7,8 @@ import { createPlaces } from '../http1/places.ts'
 import type { LostRequest } from '../http1/upstream-connection.ts'
 import type { Waiting } from '../http1/waiting-line.ts'
 import { createWaitingLine } from '../http1/waiting-line.ts'
-import type { SessionHabits, UpstreamSession } from './http2-session.ts'
-import { createUpstreamSession, mostStreams } from './http2-session.ts'
+import type { SessionHabits, UpstreamSession } from './upstream-session.ts'
+import { createUpstreamSession, mostStreams } from './upstream-session.ts'
 
 /** What is held of one place: its sessions, who waits for each to be ready, and what such sessions do. */
 type Held = { readonly sessions: Map<UpstreamSession, Waiting[]>; readonly habits: SessionHabits }

@@ -8,9 +8,9 @@ import { keep } from '../http1/lent-reads.ts'
 import type { ServerLimits } from '../http1/limits.ts'
 import { trailerLimits } from '../http1/limits.ts'
 import type { Framing } from '../http1/request-head.ts'
-import { http2Codes } from './http2-codes.ts'
-import { closeNow } from './http2-errors.ts'
-import { markSecret, readTrailerFields, trailersOf } from './http2-fields.ts'
+import { http2Codes } from './codes.ts'
+import { closeNow } from './errors.ts'
+import { markSecret, readTrailerFields, trailersOf } from './fields.ts'
 
 /** What is known of a request when its stream begins to be served. */
 export type StreamRequest = {

@@ -1,8 +1,8 @@
 // What breaks one stream of a session must not break the others (RFC 9113 §8.1.1).
 import type { Http2Session, Http2Stream } from 'node:http2'
 import type { Socket } from 'node:net'
-import { http2Codes } from './http2-codes.ts'
-import { freeBeforeSession, freeStreamsFirst } from './http2-lifetime.ts'
+import { http2Codes } from './codes.ts'
+import { freeBeforeSession, freeStreamsFirst } from './lifetime.ts'
 
 /**
  * What a head may have at most on its way out (`maxSendHeaderBlockLength`), in bytes: more than all limits together let
@@ -38,7 +38,7 @@ export function outliveStreamErrors(session: Http2Session, socket: Socket): (str
   const follow = freeStreamsFirst(session, socket)
   const destroy = session.destroy.bind(session)
   let errors = 0
-  // Named first, as in `http2-exchange.ts`, and why.
+  // Named first, as in `upstream-exchange.ts`, and why.
   const destroyUnlessSpared = (error?: unknown, code?: number) => {
     if (!isProtocolError(error)) {
       destroy(error as Error | undefined, code) // as node has it: null, too

@@ -5,9 +5,9 @@ import type { AnswerEvents, UpstreamExchange, UpstreamProblem, UpstreamRequest }
 import { keep } from '../http1/lent-reads.ts'
 import type { UpstreamLimits } from '../http1/limits.ts'
 import type { Framing } from '../http1/request-head.ts'
-import { http2Codes } from './http2-codes.ts'
-import { closeNow } from './http2-errors.ts'
-import { markSecret, neverIndexed, readAnswerFields, readTrailerFields, trailersOf } from './http2-fields.ts'
+import { http2Codes } from './codes.ts'
+import { closeNow } from './errors.ts'
+import { markSecret, neverIndexed, readAnswerFields, readTrailerFields, trailersOf } from './fields.ts'
 
 /** What a stream tells its session. */
 export type ExchangeEvents = {

@@ -5,9 +5,9 @@ import type { Deadline, Deadlines } from '../http1/deadlines.ts'
 import type { AnswerEvents, UpstreamExchange, UpstreamProblem, UpstreamRequest } from '../http1/exchange.ts'
 import type { UpstreamLimits } from '../http1/limits.ts'
 import type { LostRequest, OpenSocket } from '../http1/upstream-connection.ts'
-import { http2Codes } from './http2-codes.ts'
-import { maxHeadBytes, outliveStreamErrors } from './http2-errors.ts'
-import { openExchange } from './http2-exchange.ts'
+import { http2Codes } from './codes.ts'
+import { maxHeadBytes, outliveStreamErrors } from './errors.ts'
+import { openExchange } from './upstream-exchange.ts'
 
 /** What a session tells its pool. */
 export type SessionEvents = {

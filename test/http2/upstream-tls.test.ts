@@ -5,13 +5,13 @@ import { createSecureServer } from 'node:http2'
 import { createServer as createOldServer } from 'node:https'
 import type { AddressInfo, Server } from 'node:net'
 import { test } from 'node:test'
-import { createHttp2Upstream } from '../../src/gates/http2-upstream.ts'
 import { poolLimits, upstreamOptions } from '../../src/gates/options.ts'
 import { createSocketOpener } from '../../src/http1/upstream-socket.ts'
 import { createUpstreamContext } from '../../src/http1/upstream-tls.ts'
+import { createHttp2Upstream } from '../../src/http2/upstream-pool.ts'
+import { openDoor } from '../gates/door.ts'
 import type { Pair } from '../support/certificates.ts'
 import { createAuthority, skipWithoutOpenssl } from '../support/certificates.ts'
-import { openDoor } from './door.ts'
 
 function openServer(pair: Pair, protocol: 'h2' | 'http/1.1'): Server {
   if (protocol === 'http/1.1') return createOldServer(pair, (_, response) => response.end('old'))
