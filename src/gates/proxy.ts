@@ -14,6 +14,7 @@ import type {
 } from '../http1/exchange.ts'
 import { mediaTypeOf, withoutLength } from '../http1/field-lines.ts'
 import type { Framing } from '../http1/request-head.ts'
+import { bodyLength } from '../http1/request-head.ts'
 import { closeCodes } from '../spec/websocket.ts'
 import type { Peer, UpstreamFailure } from './gate.ts'
 import { upstreamFailures } from './gate.ts'
@@ -148,7 +149,7 @@ export function createForwarder(
 
   function forward(forwarded: Forwarded): void {
     const { request, allow, headers, lines, framing, neverIndexed, upgrade } = forwarded
-    const hasBody = framing !== 'none' && framing !== 0
+    const hasBody = bodyLength(framing) > 0
     now = {
       forwarded,
       hasBody,

@@ -3,6 +3,7 @@ import { isHopeless, readFieldLines } from './field-lines.ts'
 import { giveBack } from './lent-reads.ts'
 import type { FieldLimits } from './limits.ts'
 import type { Framing } from './request-head.ts'
+import { bodyLength } from './request-head.ts'
 
 /** Receives a body as it is read. */
 export type BodySink = {
@@ -39,7 +40,7 @@ const noTrailers: readonly string[] = []
  */
 export function createBodyReader(framing: Framing, sink: BodySink, limits: FieldLimits): BodyReader {
   if (framing === 'chunked') return createChunkedReader(sink, limits)
-  let left = framing === 'none' ? 0 : framing === 'close' ? Number.POSITIVE_INFINITY : framing
+  let left = bodyLength(framing)
   return {
     feed(bytes) {
       if (left === 0) return 0

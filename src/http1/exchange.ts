@@ -106,8 +106,9 @@ export type AnswerHead = {
   /** Names and values alternating, as received. */
   readonly lines: readonly string[]
   readonly framing: Framing
+  /** `text/event-stream` and the like: lower-case, without parameters; empty where there is none. */
   readonly mediaType: string
-  /** Whether its lines are the very ones that were told before, none of which holds a secret. */
+  /** Whether its lines are the very ones that were told before, which hold no secret, and are frozen. */
   readonly isKnown: boolean
   /** As of a request's head: who passes these on must not have them remembered either. */
   readonly neverIndexed?: readonly string[]

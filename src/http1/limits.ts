@@ -13,6 +13,15 @@ export type FieldLimits = {
 /** What the trailers of a request may hold, in HTTP/1.1 and in HTTP/2; those of an answer as much as its head. */
 export const trailerLimits: FieldLimits = { bytes: 8192, count: 50, one: 4096 }
 
+/** Interim answers (1xx) before the final one. */
+export const maxInterim = 16
+
+/** Of a body that nobody wants, what is read all the same: who has sent that much is told why, and not cut off. */
+export const maxUnreadBytes = 65_536
+
+/** Time enough to read a refusal. */
+export const lingerMs = 1000
+
 /** What a request's head may cost. */
 export type RequestLimits = { readonly target: number; readonly fields: FieldLimits }
 

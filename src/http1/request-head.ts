@@ -36,6 +36,12 @@ export type RequestHead = {
   readonly bytes: number
 }
 
+/** How many bytes a body has: 0 where there is none, `Infinity` where its beginning does not tell. */
+export function bodyLength(framing: Framing): number {
+  if (typeof framing === 'number') return framing
+  return framing === 'none' ? 0 : Number.POSITIVE_INFINITY
+}
+
 /** Why something is no request we read: the grammar, or which limit. */
 export type HeadProblem = { readonly kind: 'malformed' | 'target_too_large' | 'head_too_large' }
 
@@ -178,7 +184,7 @@ function understand(
   if (encoding !== undefined && (length !== undefined || version === '1.0')) return malformed
   const framing = encoding !== undefined ? 'chunked' : length === undefined ? 'none' : Number(length)
   // RFC 9110 §7.8: HTTP/1.0 switches to nothing; and nobody can tell the bytes of a body from those behind the switch.
-  const mayUpgrade = version === '1.1' && (framing === 'none' || framing === 0)
+  const mayUpgrade = version === '1.1' && bodyLength(framing) === 0
   return {
     kind: 'head',
     method: name,

@@ -1,4 +1,5 @@
 // RFC 9112 §4 and §6.3, read strictly: an answer we are not sure of is no answer.
+import type { AnswerHead } from './exchange.ts'
 import {
   copyOf,
   isContentLength,
@@ -15,20 +16,11 @@ import { beginWith, copyBeginning } from './plain-bytes.ts'
 import type { Framing } from './request-head.ts'
 
 /** The head of one answer. Strings hold one character per byte (latin1). */
-export type ResponseHead = {
-  readonly status: number
-  readonly reason: string
-  /** Names and values alternating, every line as received. */
-  readonly lines: readonly string[]
-  readonly framing: Framing
+export type ResponseHead = AnswerHead & {
   /** Whether the connection may carry another request. */
   readonly keepAlive: boolean
   /** What `Keep-Alive: timeout` says, milliseconds; undefined where it says nothing. */
   readonly keepAliveMs: number | undefined
-  /** `text/event-stream` and the like: the media type, lower-case, without parameters; empty where there is none. */
-  readonly mediaType: string
-  /** Whether it is the very head that was read before, which is none that holds a secret; its lines are frozen. */
-  readonly isKnown: boolean
   /** Bytes of the head, its empty line included. */
   readonly bytes: number
 }

@@ -7,10 +7,10 @@ import type { Deadline, Deadlines } from './deadlines.ts'
 import type { AnswerSink, ServerEvents } from './exchange.ts'
 import { giveBack, keep } from './lent-reads.ts'
 import type { ServerLimits } from './limits.ts'
-import { trailerLimits } from './limits.ts'
+import { lingerMs, maxUnreadBytes, trailerLimits } from './limits.ts'
 import { createMessageWriter, formatAnswerHead } from './message-writer.ts'
 import type { Framing, HeadProblem, RequestHead } from './request-head.ts'
-import { readRequestHead } from './request-head.ts'
+import { bodyLength, readRequestHead } from './request-head.ts'
 import { reset } from './reset.ts'
 import { openTunnel } from './tunnel.ts'
 
@@ -26,9 +26,6 @@ export type ServerConnection = AnswerSink & {
 type Phase = 'head' | 'busy' | 'flushing' | 'closing' | 'raw' | 'closed'
 
 const maxPendingBytes = 65_536
-// Time enough to read a refusal, and what is read meanwhile of what nobody wants.
-const lingerMs = 1000
-const maxUnreadBytes = 65_536
 // A client that has closed its side may still read; one that is gone must not hold an upstream.
 const halfClosedMs = 500
 const preface = Buffer.from('PRI * HTTP/2.0\r\n\r\n')
@@ -67,7 +64,7 @@ export function createServerConnection(
   const bodyTime = createBodyTime(limits, deadlines)
   const writer = createMessageWriter(socket)
   let way: ReturnType<typeof openTunnel> = { write, end, flush, pause, resume } // another once protocols are switched
-  const deadline: Deadline = { atMs: deadlines.nowMs() + limits.headMs, expire }
+  const deadline: Deadline = { atMs: Number.POSITIVE_INFINITY, expire }
   const connection: ServerConnection = {
     sendContinue: () => say('HTTP/1.1 100 Continue\r\n\r\n'),
     begin,
@@ -161,7 +158,7 @@ export function createServerConnection(
     isVersion11 = head.version === '1.1'
     isHead = head.method === 'HEAD'
     keepsAlive = head.keepAlive && requests < limits.requestsPerConnection
-    if (head.framing !== 'none' && head.framing !== 0) {
+    if (bodyLength(head.framing) > 0) {
       body = createBodyReader(head.framing, bodySink, trailerLimits)
       awaitsContinue = head.expectsContinue
       bodyIsWanted = false

@@ -8,8 +8,10 @@ import type { AnswerEvents, UpstreamExchange, UpstreamProblem, UpstreamRequest }
 import { createLineFormatter } from './field-lines.ts'
 import { giveBack } from './lent-reads.ts'
 import type { UpstreamLimits } from './limits.ts'
+import { maxInterim } from './limits.ts'
 import { createMessageWriter } from './message-writer.ts'
 import type { Framing } from './request-head.ts'
+import { bodyLength } from './request-head.ts'
 import { reset } from './reset.ts'
 import type { ResponseHead } from './response-head.ts'
 import { readResponseHead } from './response-head.ts'
@@ -54,7 +56,6 @@ export type OpenSocket = (received: (bytes: Buffer) => void) => {
 
 type State = 'connecting' | 'idle' | 'head' | 'body' | 'raw' | 'closed'
 
-const maxInterim = 16
 // Of a body, the most that an upstream has surely read by its answer. One that has refused more closes the connection, also
 // where it does not say so, and takes the next request with it.
 const surelyReadBytes = 16_384
@@ -132,7 +133,7 @@ export function createUpstreamConnection(
     hasAnswered = false
     isPaused = false
     const { method, target, lines, identity, framing, upgrade } = given
-    hasUploaded = isBodiless(given)
+    hasUploaded = bodyLength(given.framing) === 0
     uploaded = 0
     let head = `${method} ${target} HTTP/1.1\r\n${requestLines.format(lines)}`
     if (identity !== undefined) head += identity.text
@@ -176,7 +177,7 @@ export function createUpstreamConnection(
    */
   function cannotWrite(error: Error): void {
     isDeaf = true
-    if (request === undefined || isBodiless(request) || !writer.hasBegun()) socket.destroy(error)
+    if (request === undefined || bodyLength(request.framing) === 0 || !writer.hasBegun()) socket.destroy(error)
     else why = error.message
   }
 
@@ -246,7 +247,7 @@ export function createUpstreamConnection(
     listener?.head(head)
     if (events !== listener) return
     const length = head.framing
-    if (length === 'none' || length === 0) {
+    if (bodyLength(length) === 0) {
       if (rest.length > 0) keepsAlive = false
       finish([])
     } else if (typeof length === 'number' && rest.length >= length) {
@@ -356,7 +357,7 @@ export function createUpstreamConnection(
     if (hadHead) listener.failed(problem)
     else {
       const isUnlucky = served > 0 && !hasAnswered && problem === 'reset'
-      const isUnsent = !writer.hasBegun() && isBodiless(lostRequest)
+      const isUnsent = !writer.hasBegun() && bodyLength(lostRequest.framing) === 0
       pool.failed(problem, { request: lostRequest, events: listener, isUnlucky, isUnsent })
     }
   }
@@ -388,8 +389,4 @@ export function createUpstreamConnection(
     if (state !== 'raw') deadline.atMs = deadlines.nowMs() + limits.bodyMs
     socket.resume()
   }
-}
-
-function isBodiless({ framing }: UpstreamRequest): boolean {
-  return framing === 'none' || framing === 0
 }

@@ -6,8 +6,9 @@ import type { AnswerSink, RequestEvents } from '../http1/exchange.ts'
 import { withoutLength } from '../http1/field-lines.ts'
 import { keep } from '../http1/lent-reads.ts'
 import type { ServerLimits } from '../http1/limits.ts'
-import { trailerLimits } from '../http1/limits.ts'
+import { lingerMs, maxUnreadBytes, trailerLimits } from '../http1/limits.ts'
 import type { Framing } from '../http1/request-head.ts'
+import { bodyLength } from '../http1/request-head.ts'
 import { http2Codes } from './codes.ts'
 import { closeNow } from './errors.ts'
 import { markSecret, readTrailerFields, trailersOf } from './fields.ts'
@@ -28,9 +29,6 @@ export type StreamEvents = RequestEvents & {
 
 // What is small waits for company, up to here.
 const maxHeldBytes = 65_536
-// What is read of a body that nobody wants, and for how long, before the client is told to stop.
-const maxUnreadBytes = 65_536
-const lingerMs = 1000
 
 /**
  * Serves one stream as the client's half of an exchange. Nothing of a body is read until `resume`.
@@ -45,7 +43,7 @@ export function serveStream(
   listen: (sink: AnswerSink) => StreamEvents,
 ): void {
   // Of the request.
-  const length = framing === 'none' ? 0 : typeof framing === 'number' ? framing : Number.POSITIVE_INFINITY
+  const length = bodyLength(framing)
   let bodyBytes = 0
   let bodyIsDone = length === 0
   let bodyIsPaused = true

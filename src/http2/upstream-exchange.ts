@@ -4,7 +4,9 @@ import type { Deadline, Deadlines } from '../http1/deadlines.ts'
 import type { AnswerEvents, UpstreamExchange, UpstreamProblem, UpstreamRequest } from '../http1/exchange.ts'
 import { keep } from '../http1/lent-reads.ts'
 import type { UpstreamLimits } from '../http1/limits.ts'
+import { maxInterim } from '../http1/limits.ts'
 import type { Framing } from '../http1/request-head.ts'
+import { bodyLength } from '../http1/request-head.ts'
 import { http2Codes } from './codes.ts'
 import { closeNow } from './errors.ts'
 import { markSecret, neverIndexed, readAnswerFields, readTrailerFields, trailersOf } from './fields.ts'
@@ -33,7 +35,6 @@ export type LostStream = {
   readonly isUnsent: boolean
 }
 
-const maxInterim = 16
 // RFC 9113 §6.1, §6.2.
 const endStream = 1
 const headersFrame = 1
@@ -49,7 +50,7 @@ export function openExchange(
   told: ExchangeEvents,
 ): UpstreamExchange {
   const { framing: sent, method } = request
-  let hasUploaded = sent === 'none' || sent === 0
+  let hasUploaded = bodyLength(sent) === 0
   let uploaded = 0
   let outTrailers: readonly string[] = []
   let framing: Framing | undefined
@@ -147,8 +148,7 @@ export function openExchange(
   function receive(chunk: Buffer): void {
     if (isOver) return
     received += chunk.length
-    const most = framing === 'none' ? 0 : typeof framing === 'number' ? framing : Number.POSITIVE_INFINITY
-    if (received > most) {
+    if (received > bodyLength(framing ?? 'close')) {
       lose('reset')
       return
     }
