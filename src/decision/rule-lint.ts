@@ -72,6 +72,20 @@ export function lintRules(options: readonly RuleOptions[]): readonly RuleFinding
         path: [...here, 'insecure'],
         message: `${rule.id} needs no insecure: it is not a public rule for /**`,
       })
+    for (const [at, method] of rule.methods?.entries() ?? []) {
+      const guess = knownMethods.has(method) ? undefined : nearest(method, knownMethods)
+      if (guess !== undefined)
+        found.push({
+          path: [...here, 'match', 'methods', at],
+          message: `${method} is no usual method, did you mean "${guess}"?`,
+        })
+    }
+    const colon = readTemplate(rule.path).parts.find((part) => /^:[A-Za-z_]/.test(part))
+    if (colon !== undefined)
+      found.push({
+        path: [...here, 'match', 'path'],
+        message: `${colon} matches only these very characters; {${colon.slice(1)}} would match any one segment`,
+      })
     for (const [at, protocol] of rule.upgrade.entries())
       if (protocol !== 'websocket' && nearest(protocol, ['websocket']) !== undefined)
         found.push({
@@ -103,6 +117,31 @@ export function lintRules(options: readonly RuleOptions[]): readonly RuleFinding
 }
 
 const usualMethods = ['GET', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS']
+// And those of WebDAV (RFC 4918, RFC 3253, RFC 5323), CalDAV and caches.
+const knownMethods: ReadonlySet<string> = new Set([
+  ...usualMethods,
+  'HEAD',
+  'QUERY',
+  'PROPFIND',
+  'PROPPATCH',
+  'MKCOL',
+  'MKCALENDAR',
+  'COPY',
+  'MOVE',
+  'LOCK',
+  'UNLOCK',
+  'REPORT',
+  'SEARCH',
+  'ACL',
+  'BIND',
+  'REBIND',
+  'UNBIND',
+  'LINK',
+  'UNLINK',
+  'LABEL',
+  'MERGE',
+  'PURGE',
+])
 
 function findMatchConflicts({ match, allow_encoded, upgrade }: RuleOptions, at: number): RuleFinding[] {
   const found: RuleFinding[] = []

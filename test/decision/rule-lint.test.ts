@@ -121,6 +121,19 @@ const warned = [
     says: [['0.upgrade.1', /did you mean "websocket"/]],
   },
   {
+    of: 'a method that is nearly a known one',
+    rules: [{ match: { path: '/a', methods: ['GET', 'POTS', 'PROPFIN'] }, scopes }],
+    says: [
+      ['0.match.methods.1', /did you mean "POST"/],
+      ['0.match.methods.2', /did you mean "PROPFIND"/],
+    ],
+  },
+  {
+    of: 'a segment that is a name in the words of other routers',
+    rules: [{ match: { path: '/users/:id/**' }, scopes }],
+    says: [['0.match.path', /:id matches only these very characters; \{id\} would/]],
+  },
+  {
     of: 'a ** whose every path another rule takes',
     rules: [
       { match: { path: '/a/**' }, scopes },
@@ -196,6 +209,10 @@ const silent = [
       { match: { path: '/a/**' }, scopes },
       { match: { path: '/**' }, public: true, insecure: true },
     ],
+  },
+  {
+    of: "methods of WebDAV, one that is nobody else's, and a colon within a segment",
+    rules: [{ match: { path: '/things/1:batch', methods: ['MKCOL', 'QUERY', 'XYZZY'] }, scopes }],
   },
   {
     of: 'HEAD beside GET',
