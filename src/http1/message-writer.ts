@@ -27,8 +27,11 @@ export type MessageWriter = {
   readonly end: (trailers: readonly string[]) => void
   /** Waits for nothing more: what is there leaves at the end of this turn. */
   readonly flush: () => void
-  /** Writes what is there now: the socket is about to be ended. */
-  readonly send: () => void
+  /**
+   * Writes what is there, and ends the socket behind it; `ended` is told when that has left. Behind a direct write that
+   * waits the system would take an end, and after that no reset (`reset.ts`): it gets it once that has left.
+   */
+  readonly close: (ended?: () => void) => void
 }
 
 const maxJoinedBytes = 65_536
@@ -60,7 +63,7 @@ export function createMessageWriter(socket: Socket, failed?: (error: Error) => v
   let isDue = false
   let hasBegun = false
   let begunAt = 0
-  return { begin, write, hasRoom, isWaiting, hasBegun: () => hasBegun, takeBack, end, flush, send }
+  return { begin, write, hasRoom, isWaiting, hasBegun: () => hasBegun, takeBack, end, flush, close }
 
   function begin(head: string, isChunked: boolean): void {
     begunAt = out.length
@@ -131,6 +134,12 @@ export function createMessageWriter(socket: Socket, failed?: (error: Error) => v
   function sendDue(): void {
     isDue = false
     send()
+  }
+
+  function close(ended?: () => void): void {
+    send()
+    if (directWrite?.isHolding() === true) socket.once('drain', () => socket.end(ended))
+    else socket.end(ended)
   }
 
   function send(): void {

@@ -342,8 +342,7 @@ export function createServerConnection(
     pending = undefined
     body = undefined
     deadline.atMs = deadlines.nowMs() + limits.writeMs
-    writer.send()
-    socket.end(() => {
+    writer.close(() => {
       discarded = 0
       lingersUntilMs = deadlines.nowMs() + limits.writeMs
       deadline.atMs = deadlines.nowMs() + lingerMs

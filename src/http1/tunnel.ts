@@ -80,8 +80,7 @@ export function openTunnel(
   function end(): void {
     hasEnded = true
     touch()
-    writer.send()
-    socket.end()
+    writer.close()
   }
 
   function leave(): void {

@@ -159,8 +159,7 @@ export function createUpstreamConnection(
     waitForMore()
     writer.end(last)
     if (state !== 'raw') return
-    writer.send()
-    socket.end()
+    writer.close()
     if (hasDownloaded) bothEnded()
   }
 

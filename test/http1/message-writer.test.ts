@@ -98,19 +98,34 @@ test('createMessageWriter() sends the messages of one turn together, in their or
   assert.equal(String((await received)[0]), 'ONETWO0\r\n\r\nTHREE')
 })
 
-test('createMessageWriter().send() sends what there is at once, and the end of the turn nothing of it again', async () => {
+test('createMessageWriter().close() sends what there is at once, and the end of the turn nothing of it again', async () => {
   await using pair = await openPair()
   const writer = createMessageWriter(pair.near)
 
   writer.begin('ONE', false)
   writer.end([])
-  writer.send()
-  const sent = pair.near.bytesWritten
-  await turnsEnd()
-  pair.near.end()
+  writer.close()
 
-  assert.equal(sent, 3)
+  assert.equal(pair.near.bytesWritten, 3)
   assert.equal(await readAll(pair.far), 'ONE')
+})
+
+test('createMessageWriter().close() has the socket end behind what waits, and not before: it can still be reset', async () => {
+  await using pair = await openPair()
+  const writer = createMessageWriter(pair.near)
+  writer.begin('', false)
+  let sent = 0
+  while (writer.write(Buffer.alloc(60_000, 'x'))) sent += 60_000
+  let hasEnded = false
+
+  writer.close(() => {
+    hasEnded = true
+  })
+  await turnsEnd()
+
+  assert.equal(pair.near.writableEnded, false)
+  assert.equal((await readAll(pair.far)).length, sent + 60_000)
+  assert.ok(hasEnded)
 })
 
 test('createMessageWriter() holds so many heads of one turn, and then sends them', async () => {
@@ -168,8 +183,7 @@ test('createMessageWriter().end() sends trailers behind chunks, and nowhere else
   writer.end(['A', 'b', 'C', ''])
   writer.begin('NEXT', false)
   writer.end(['A', 'b'])
-  writer.send()
-  pair.near.end()
+  writer.close()
 
   assert.equal(await readAll(pair.far), '0\r\nA: b\r\nC: \r\n\r\nNEXT')
 })

@@ -20,6 +20,17 @@ test('reset() ends a connection of TCP so that its peer cannot take what came fo
   assert.equal((await error)[0].code, 'ECONNRESET')
 })
 
+test('reset() closes what was ended already, which the system resets no more', async () => {
+  await using pair = await openPair()
+  pair.far.resume()
+  pair.near.end('all of it')
+  const closed = once(pair.near, 'close', { signal: AbortSignal.timeout(5000) })
+
+  reset(pair.near)
+
+  await closed
+})
+
 test('reset() closes a Unix socket, of which there is no reset', async () => {
   const directory = mkdtempSync(join(tmpdir(), 'postern-'))
   const server = createServer().listen(join(directory, 'socket'))

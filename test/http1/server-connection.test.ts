@@ -1144,6 +1144,24 @@ test('createServerConnection() ends with a reset where an HTTP/1.0 client does n
   assert.equal(await error, 'ECONNRESET')
 })
 
+test('createServerConnection() resets an HTTP/1.0 client whose last piece waits for its socket, and lets go of it', async () => {
+  await using it = await serve(silent, { reads: false })
+  it.send('GET /1 HTTP/1.0\r\nHost: a\r\n\r\n')
+  await it.tells('request GET /1')
+  it.connection.begin(200, 'Said', [], 'close')
+  while (it.connection.write(Buffer.alloc(60_000, 'x')));
+  it.connection.end([])
+  await settle()
+  const closed = once(it.near, 'close', { signal: AbortSignal.timeout(5000) })
+  const error = once(it.client, 'error', { signal: AbortSignal.timeout(5000) }).then(([cause]) => String(cause.code))
+
+  it.deadlines.pass(limits.writeMs)
+  it.client.resume()
+
+  await closed
+  assert.equal(await error, 'ECONNRESET')
+})
+
 // Other protocols.
 
 function switching(after: (connection: ServerConnection) => void = () => {}): Answer {

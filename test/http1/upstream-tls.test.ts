@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict'
+import { spawn } from 'node:child_process'
 import { once } from 'node:events'
+import { readdirSync } from 'node:fs'
 import type { AddressInfo } from 'node:net'
 import { createServer as createTcpServer } from 'node:net'
 import { after, test } from 'node:test'
@@ -105,6 +107,35 @@ test('createSocketOpener() opens what can be reset: to end each HEAD by TLS woul
 
   await until(() => upstream.broken.length === 3, 'the resets')
   assert.deepEqual([...new Set(upstream.broken)], ['ECONNRESET'])
+})
+
+test('createSocketOpener() opens what closes for good where both ends do: of a hundred HEADs no descriptor is left', {
+  skip,
+}, async () => {
+  const { good, app } = world()
+  // In a process of its own: what it says and its end are read together.
+  const server = `
+    const [cert, key] = process.argv.slice(1).map((file) => require('node:fs').readFileSync(file))
+    const server = require('node:tls').createServer({ cert, key }, (socket) => {
+      socket.on('error', () => {})
+      socket.on('data', () => socket.end('HTTP/1.1 200 OK\\r\\nContent-Type: a/b\\r\\n\\r\\n'))
+    })
+    server.listen(0, '127.0.0.1', () => console.log(server.address().port))`
+  const upstream = spawn(process.execPath, ['-e', server, app.certFile, app.keyFile], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  })
+  try {
+    const [port] = await once(upstream.stdout, 'data', { signal: AbortSignal.timeout(20_000) })
+    using pool = openPool([endpointTo(Number(port), { ca: good.ca }, 'app.test')])
+    const descriptors = () => readdirSync('/proc/self/fd').length
+    const before = descriptors()
+
+    for (let at = 0; at < 100; at += 1) assert.equal(await ask(pool, { method: 'HEAD' }).outcome, 'end')
+
+    await until(() => descriptors() <= before + 2, 'the descriptors')
+  } finally {
+    upstream.kill()
+  }
 })
 
 test('createSocketOpener() takes an address for the name of a certificate that is for it, without SNI', {
