@@ -62,6 +62,8 @@ export function createReloading(source: ConfigurationSource, first: Configuratio
     }
     for (const each of running.sources) each.start()
     retire(before, running)
+    // Files that only this one names are watched from now on, not from the next poll.
+    watching?.check()
     reloaded()
     const wasRefused = refusal !== undefined
     refusal = undefined

@@ -144,6 +144,18 @@ test('createReloading() takes up at its watch what has changed before, and from 
   assert.deepEqual(it.outcomes(), [2, 0])
 })
 
+test('createReloading() watches at once a file that only the configuration just loaded names', async () => {
+  using named = folder()
+  const file = named.at('list')
+  writeFileSync(file, 'version: 1\nentries: []\n')
+  using it = start(() => naming('list', file))
+  it.watch()
+  assert.deepEqual(it.outcomes(), [1, 0])
+
+  writeFileSync(file, 'version: 1\nentries: [{ kind: sub, value: mallory }]\n')
+  await until(() => it.outcomes()[0] === 2, 'the reload')
+})
+
 test('createReloading() tells which sections wait for a restart, by what it was started with', () => {
   const changed = (drain: object) => JSON.stringify({ ...JSON.parse(naming('nowhere', '')), drain })
   let text = changed({ delay: '1s' })
