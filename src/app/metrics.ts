@@ -1,4 +1,5 @@
-// Every metric of the gateway, by its name in product.md §4.
+// What is counted as it happens, by its name in product.md §4; what is read at a scrape: gauges.ts. Certificates and workers
+// register their own, in certificates.ts and workers.ts.
 import type { Decision, DecisionPath, TokenForm } from '../decision/decision.ts'
 import { denyReasons } from '../decision/decision.ts'
 import type { Rule } from '../decision/rules.ts'
