@@ -83,10 +83,8 @@ export function readLocalList(
   options: GatewayOptions,
   { env, readFile }: Required<Pick<LoadDeps, 'env' | 'readFile'>>,
 ): Loaded<LocalListOptions> {
-  return loadFile(
-    file,
-    () => readFile(file).toString('utf8'),
-    (text) => load(localListOptions, { file, text }, { env }, (list) => findListConflicts(list, options)),
+  return loadFile(file, readFile, (text) =>
+    load(localListOptions, { file, text }, { env }, (list) => findListConflicts(list, options)),
   )
 }
 
