@@ -2,6 +2,7 @@
 // the other, as a ConfigMap and a Secret do: one that is refused is read again when a file changes that it names.
 import { codeOf, sentenceOf } from '../base/errors.ts'
 import type { Refused } from '../config/load.ts'
+import { formatProblemLine } from '../config/problems.ts'
 import type { GatewayOptions } from '../config/schema.ts'
 import type { FileWatch } from '../io/files.ts'
 import { watchFiles } from '../io/files.ts'
@@ -52,8 +53,7 @@ export function createReloading(source: ConfigurationSource, first: Configuratio
   function reload(): 'reloaded' | 'unchanged' | 'refused' {
     certificates?.reload()
     const next = readAnew()
-    if (next.kind === 'refused')
-      return refuse(next.problems.map((each) => `${each.file}:${each.line}:${each.column}: ${each.message}`))
+    if (next.kind === 'refused') return refuse(next.problems.map(formatProblemLine))
     const before = running
     try {
       running = run(next, before, deps)

@@ -4,6 +4,7 @@
 import cluster from 'node:cluster'
 import { Socket } from 'node:net'
 import { messageOf, sentenceOf } from '../base/errors.ts'
+import { formatProblemLine } from '../config/problems.ts'
 import type { Principal } from '../decision/decision.ts'
 import type { TlsMaterial } from '../gates/tls.ts'
 import { createLineWriter, createLog } from '../io/log.ts'
@@ -110,7 +111,7 @@ export async function runWorker(powers: Powers, started: () => void): Promise<nu
     // Its secrets were tried by the primary. Whether they can be read at this moment is no matter here.
     const next = readConfiguration({ file, read: () => text }, { env, readNamed: (path) => readHanded(path, files) })
     try {
-      if (next.kind === 'refused') throw new Error(next.problems.map(sentence).join('; '))
+      if (next.kind === 'refused') throw new Error(next.problems.map(formatProblemLine).join('; '))
       if (next.hash !== hash) throw new Error('Cannot use configuration: it is not the one the primary means')
       if (serving === undefined) serving = serve(next, message)
       else serving.reload(next)
@@ -128,10 +129,7 @@ export async function runWorker(powers: Powers, started: () => void): Promise<nu
   /** Puts the first configuration to work. */
   function serve(configuration: Configuration, { worker, startedText, file }: Configure) {
     const log = createLog({ stream: `worker-${worker}` }, { writer, clock })
-    const failed = (error: unknown) =>
-      log.error('internal_error', {
-        error: sentenceOf(error),
-      })
+    const failed = (error: unknown) => log.error('internal_error', { error: sentenceOf(error) })
     const deps = { ...powers, log, counted, known, secret: createSecrets(powers, log), replicas: store.replicas }
     // What needs a restart is as it was when the gateway started, or a worker that comes later would differ from the rest.
     // Without its secrets: those of then may be gone, and none of them is needed.
@@ -194,13 +192,4 @@ function readHanded(path: string, files: ReadonlyMap<string, Buffer>): Buffer {
   const bytes = files.get(path)
   if (bytes === undefined) throw new TypeError('Cannot read a file: the primary has not handed it over')
   return bytes
-}
-
-function sentence({
-  file,
-  line,
-  column,
-  message,
-}: Readonly<Record<'file' | 'message', string>> & Readonly<Record<'line' | 'column', number>>): string {
-  return `${file}:${line}:${column}: ${message}`
 }

@@ -1,5 +1,6 @@
 import type { App } from '../app/app.ts'
 import { startApp } from '../app/app.ts'
+import { sleep } from '../base/time.ts'
 import { refuseRuntime } from './runtime.ts'
 import type { Shell } from './shell.ts'
 import { exitCodes, sayFailure, sayRefused, untilSignal } from './shell.ts'
@@ -38,6 +39,5 @@ const startMs = 10_000
 const pollMs = 100
 
 async function settle(app: App): Promise<void> {
-  for (let waitedMs = 0; waitedMs < startMs && !app.isReady(); waitedMs += pollMs)
-    await new Promise((resolve) => void setTimeout(resolve, pollMs).unref())
+  for (let waitedMs = 0; waitedMs < startMs && !app.isReady(); waitedMs += pollMs) await sleep(pollMs)
 }

@@ -66,6 +66,11 @@ export function formatProblem(problem: Problem, options: { readonly color: boole
   ].join('\n')
 }
 
+/** Formats a problem for a log: `file:line:column: message`. */
+export function formatProblemLine({ file, line, column, message }: Problem): string {
+  return `${file}:${line}:${column}: ${message}`
+}
+
 // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what must not come through.
 const unprintable = /[\0-\x08\x0a-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]/g
 const secretName = /secret|password|tokens?$|keys?$/i
