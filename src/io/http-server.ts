@@ -67,7 +67,7 @@ const lingerMs = 1000
  * @throws (rejects) when the address cannot be listened on.
  */
 export function startHttpServer(options: HttpServerOptions, deps: HttpServerDeps): Promise<HttpServer> {
-  // Not `import 'node:http'`: the ESM import reads every export, lazy getters too, which loads undici: 16 MiB of RSS.
+  // Not `import 'node:http'`: the ESM import reads every export, lazy getters too, which loads undici (README, Decision 5).
   const http = process.getBuiltinModule('node:http')
   const answering = new Map<Socket, number>()
   let closing: Promise<void> | undefined
