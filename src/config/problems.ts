@@ -49,7 +49,7 @@ export function isSecretPath(path: Path): boolean {
  * Formats a problem as a compiler would: `file:line:column: message`, the source line with its number, and a caret under
  * the place. Without an excerpt, or with a place beyond it, only the first line.
  */
-export function formatProblem(problem: Problem, options: { readonly color: boolean } = { color: false }): string {
+export function formatProblem(problem: Problem, options: { readonly color: boolean }): string {
   const { file, line, column, message, excerpt } = problem
   const paint = (style: 'bold' | 'dim' | 'red', text: string) =>
     options.color ? styleText(style, text, { validateStream: false }) : text

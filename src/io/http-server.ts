@@ -42,7 +42,6 @@ export type HttpServerDeps = {
 
 /** A server that listens, until closed. */
 export type HttpServer = AsyncDisposable & {
-  readonly host: string
   /** The port it has, where 0 was asked for. */
   readonly port: number
   /** Stops accepting, ends idle connections, waits a second for the answers under way. */
@@ -111,7 +110,7 @@ export function startHttpServer(options: HttpServerOptions, deps: HttpServerDeps
       server.off('error', reject)
       server.on('error', report)
       const { port } = server.address() as AddressInfo // not a pipe: it was given a host and a port
-      resolve({ host: options.host, port, close, [Symbol.asyncDispose]: close })
+      resolve({ port, close, [Symbol.asyncDispose]: close })
     })
   })
 
