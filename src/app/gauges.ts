@@ -6,9 +6,9 @@ import type { Metrics, ReadSeries } from '../io/metrics.ts'
 import type { FeedState } from '../sources/held-list.ts'
 import type { KnownTokens } from '../sources/known-tokens.ts'
 import type { Running } from './configuration.ts'
+import { shortHash } from './configuration.ts'
 import type { DataPlane } from './data-plane.ts'
 import type { IssuerSources } from './issuer-sources.ts'
-import { shortHash } from './short-hash.ts'
 
 /** What the gauges of a process that serves requests read, or of the primary of such. */
 export type DataPlaneGaugeDeps = {

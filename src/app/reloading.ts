@@ -9,9 +9,8 @@ import { watchFiles } from '../io/files.ts'
 import type { Powers } from './app.ts'
 import type { Certificates } from './certificates.ts'
 import type { Configuration, ConfigurationSource, RunDeps, Running } from './configuration.ts'
-import { readConfiguration, retire, run } from './configuration.ts'
+import { readConfiguration, retire, run, shortHash } from './configuration.ts'
 import type { GatewayMetrics } from './metrics.ts'
-import { shortHash } from './short-hash.ts'
 
 /** What reading a configuration again, and putting it to work, needs. */
 export type ReloadingDeps = Pick<Powers, 'env' | 'readFile' | 'fileMode'> &
