@@ -21,15 +21,15 @@ import { readConfiguration, shortHash } from './configuration.ts'
 import type { DataPlane } from './data-plane.ts'
 import { openDataPlane } from './data-plane.ts'
 import { findDescriptorShortage } from './descriptors.ts'
-import type { Explanation, Question } from './explain.ts'
-import { explain } from './explain.ts'
+import type { Explanation, Question } from './explain/explain.ts'
+import { explain } from './explain/explain.ts'
 import { registerDataPlane, registerGauges } from './gauges.ts'
 import { createGatewayMetrics } from './metrics.ts'
 import { createProbes } from './probes.ts'
 import { createReloading } from './reloading.ts'
 import { createSecrets } from './secrets.ts'
-import { createUpstreamHealth } from './upstream-health.ts'
-import type { Workers } from './workers.ts'
+import { createUpstreamHealth } from './upstream/upstream-health.ts'
+import type { Workers } from './workers/workers.ts'
 
 // Of the health and of the admin listener: they must not take the descriptors that the front door lives of.
 const maxConnections = 256
@@ -149,7 +149,7 @@ export async function startApp(
     if (workerCount === 1)
       return await openDataPlane(options, certificates?.current(), { ...deps, writer, failed, serving })
     // Loaded here: a gateway of one process needs nothing of it.
-    const { startWorkers } = await import('./workers.ts')
+    const { startWorkers } = await import('./workers/workers.ts')
     const material = () => certificates?.current()
     workers = await startWorkers(workerCount, { clock, log, writer, failed, material, metrics, running })
     return workers

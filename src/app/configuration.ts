@@ -21,7 +21,7 @@ import { createLocalList, emptyLocalList, localListOptions } from '../sources/lo
 import type { IssuerSources, SourceDeps } from './issuer-sources.ts'
 import { createIssuerSources } from './issuer-sources.ts'
 import { createLookups } from './lookups.ts'
-import { findUpstreamFileConflicts } from './upstream-files.ts'
+import { findUpstreamFileConflicts } from './upstream/upstream-files.ts'
 
 /** Where a configuration is written, and how it is read anew. */
 export type ConfigurationSource = {

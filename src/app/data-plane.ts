@@ -14,9 +14,9 @@ import { listenAddress } from '../io/listen.ts'
 import type { LineWriter, Log } from '../io/log.ts'
 import type { AccessLogDeps } from './access-log.ts'
 import { createAccessLog } from './access-log.ts'
-import { resolveName } from './addresses.ts'
 import type { GatewayMetrics } from './metrics.ts'
-import { createUpstream } from './upstream.ts'
+import { resolveName } from './upstream/addresses.ts'
+import { createUpstream } from './upstream/upstream.ts'
 
 /** What it needs from the process. */
 export type DataPlaneDeps = AccessLogDeps & {

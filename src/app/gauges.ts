@@ -1,5 +1,5 @@
 // What Prometheus reads at a scrape, of what others hold; what is counted as it happens: metrics.ts, and beside what it
-// is about certificates.ts and workers.ts.
+// is about certificates.ts and workers/workers.ts.
 import type { Principal } from '../decision/decision.ts'
 import type { LineWriter } from '../io/log.ts'
 import type { Metrics, ReadSeries } from '../io/metrics.ts'

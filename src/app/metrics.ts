@@ -1,5 +1,5 @@
 // What is counted as it happens, by its name in product.md §4; what is read at a scrape: gauges.ts. Certificates and workers
-// register their own, in certificates.ts and workers.ts.
+// register their own, in certificates.ts and workers/workers.ts.
 import type { Decision, TokenForm } from '../decision/decision.ts'
 import { decisionPaths, denyReasons, tokenForms } from '../decision/decision.ts'
 import type { Rule } from '../decision/rules.ts'

@@ -5,7 +5,7 @@ import type { GatewayOptions } from '../config/schema.ts'
 import type { FeedState } from '../sources/held-list.ts'
 import type { Running } from './configuration.ts'
 import type { IssuerSources } from './issuer-sources.ts'
-import type { Workers } from './workers.ts'
+import type { Workers } from './workers/workers.ts'
 
 /** What the probes look at. */
 export type ProbeDeps = {

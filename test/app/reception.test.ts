@@ -4,8 +4,8 @@ import type { Socket } from 'node:net'
 import { connect } from 'node:net'
 import { test } from 'node:test'
 import { setTimeout as wait } from 'node:timers/promises'
-import type { Desk, Reception } from '../../src/app/reception.ts'
-import { openReception } from '../../src/app/reception.ts'
+import type { Desk, Reception } from '../../src/app/workers/reception.ts'
+import { openReception } from '../../src/app/workers/reception.ts'
 
 /** A desk that keeps what it is handed, and says nothing of it by itself. */
 type TestDesk = Desk & {

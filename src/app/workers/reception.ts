@@ -10,11 +10,11 @@
 // everything in order: what a worker that has got to a number has not taken will never come.
 import type { Socket } from 'node:net'
 import { createServer } from 'node:net'
-import type { DropCause } from '../gates/entrance.ts'
-import { dropCauses } from '../gates/entrance.ts'
-import { lastCall } from '../http1/last-call.ts'
-import type { ListenAddress } from '../io/listen.ts'
-import { listenOn } from '../io/listen.ts'
+import type { DropCause } from '../../gates/entrance.ts'
+import { dropCauses } from '../../gates/entrance.ts'
+import { lastCall } from '../../http1/last-call.ts'
+import type { ListenAddress } from '../../io/listen.ts'
+import { listenOn } from '../../io/listen.ts'
 
 /** A worker that takes connections. */
 export type Desk = {
