@@ -37,7 +37,7 @@ export async function explainOffline(
   try {
     for (const each of running.sources) each.start()
     const untilMs = clock.monotonicMs() + patienceMs
-    // Not `sleep`: between two tries of a source this may be all that keeps the process alive.
+    // Not `sleep`: the command must not end before it has answered.
     while (!isSettled(running) && clock.monotonicMs() < untilMs)
       await new Promise((resolve) => setTimeout(resolve, pollMs))
     return {
