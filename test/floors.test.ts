@@ -43,7 +43,7 @@ const mayTouch: Record<string, readonly string[]> = {
   config: ['zod', 'node:crypto', 'node:util'],
   'config/load.ts': ['yaml'],
   app: ['node:net', 'node:cluster', 'node:os'],
-  'app/worker-messages.ts': ['zod'],
+  'app/workers/worker-messages.ts': ['zod'],
   cli: ['node:net', 'node:timers/promises'],
   'cli/program.ts': ['commander'],
   'cli/lean-start.ts': ['node:v8', 'node:vm'],
@@ -115,6 +115,19 @@ test('every grant of the tables is used', () => {
   const grants = [...Object.entries(mayImport), ...Object.entries(mayTouch)]
   const unused = grants.flatMap(([who, what]) => what.map((each) => `${who} ${each}`)).filter((each) => !used.has(each))
   assert.deepEqual(unused, [])
+})
+
+test('every file that src/README.md names is there', () => {
+  const rows = readFileSync(join(source, 'README.md'), 'utf8').split('\n')
+  const missing = rows.flatMap((row) => {
+    // A name alone is of the room that was named before it.
+    let folder = ''
+    return [...row.matchAll(/`([a-z0-9/-]+\.ts)`/g)].flatMap(([, name = '']) => {
+      if (name.includes('/')) folder = dirname(name)
+      return files.includes(name) || files.includes(join(folder, name)) ? [] : [name]
+    })
+  })
+  assert.deepEqual(missing, [])
 })
 
 const trespassing = [

@@ -21,7 +21,7 @@ import { createLocalList, emptyLocalList, localListOptions } from '../sources/lo
 import type { IssuerSources, SourceDeps } from './issuer-sources.ts'
 import { createIssuerSources } from './issuer-sources.ts'
 import { createLookups } from './lookups.ts'
-import { findUpstreamFileConflicts } from './upstream-files.ts'
+import { findUpstreamFileConflicts } from './upstream/upstream-files.ts'
 
 /** Where a configuration is written, and how it is read anew. */
 export type ConfigurationSource = {
@@ -77,16 +77,26 @@ export function readConfiguration(
   return { kind: 'loaded', options, file, text, localList: local.value, files, hash: hash + local.hash }
 }
 
+/**
+ * A configuration's hash for logs and labels: the first 16 characters of its text's SHA-256, and where its operator has
+ * a list, a hyphen and those of the list's, so that a change of either shows.
+ *
+ * @param hash As `Configuration` has it: one SHA-256 in hex, or two in a row.
+ * @example '9f86d081884c7d65-60303ae22b998861'
+ */
+export function shortHash(hash: string): string {
+  const list = hash.slice(64)
+  return list === '' ? hash.slice(0, 16) : `${hash.slice(0, 16)}-${list.slice(0, 16)}`
+}
+
 /** Reads the operator's own list, for a configuration that is good otherwise; never throws. */
 export function readLocalList(
   file: string,
   options: GatewayOptions,
   { env, readFile }: Required<Pick<LoadDeps, 'env' | 'readFile'>>,
 ): Loaded<LocalListOptions> {
-  return loadFile(
-    file,
-    () => readFile(file).toString('utf8'),
-    (text) => load(localListOptions, { file, text }, { env }, (list) => findListConflicts(list, options)),
+  return loadFile(file, readFile, (text) =>
+    load(localListOptions, { file, text }, { env }, (list) => findListConflicts(list, options)),
   )
 }
 

@@ -1,7 +1,7 @@
 // What stands between clients and the upstream: in the one process, or in each worker.
 import type { Clock } from '../base/time.ts'
+import { sleep } from '../base/time.ts'
 import type { GatewayOptions } from '../config/schema.ts'
-import { unixAddress } from '../decision/headers.ts'
 import type { FrontDoorDeps, Hall, HallOptions } from '../gates/front-door.ts'
 import { createHall, openFrontDoor } from '../gates/front-door.ts'
 import type { Serving } from '../gates/gate.ts'
@@ -10,14 +10,13 @@ import type { Streams } from '../gates/streams.ts'
 import { createStreams } from '../gates/streams.ts'
 import type { TlsMaterial } from '../gates/tls.ts'
 import { createDeadlines } from '../http1/deadlines.ts'
-import type { ListenAddress } from '../io/listen.ts'
-import { splitAddress } from '../io/listen.ts'
+import { listenAddress } from '../io/listen.ts'
 import type { LineWriter, Log } from '../io/log.ts'
 import type { AccessLogDeps } from './access-log.ts'
 import { createAccessLog } from './access-log.ts'
-import { resolveName } from './addresses.ts'
 import type { GatewayMetrics } from './metrics.ts'
-import { createUpstream } from './upstream.ts'
+import { resolveName } from './upstream/addresses.ts'
+import { createUpstream } from './upstream/upstream.ts'
 
 /** What it needs from the process. */
 export type DataPlaneDeps = AccessLogDeps & {
@@ -134,14 +133,4 @@ function planeOf(
       closeUpstream()
     },
   }
-}
-
-/** Where the front door is: host and port, or a path after `unix:`. */
-export function listenAddress(text: string): ListenAddress {
-  return text.startsWith(unixAddress) ? { path: text.slice(unixAddress.length) } : splitAddress(text)
-}
-
-/** The time of a drain: the listeners keep the process alive meanwhile, and what is left of it must not. */
-export function sleep(ms: number): Promise<void> {
-  return new Promise((resolve) => void setTimeout(resolve, ms).unref())
 }

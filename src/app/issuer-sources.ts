@@ -16,7 +16,7 @@ import { createJwks } from '../sources/jwks.ts'
 import type { Metadata } from '../sources/metadata.ts'
 import { createMetadata } from '../sources/metadata.ts'
 import type { GatewayMetrics } from './metrics.ts'
-import type { Replicas } from './replicas.ts'
+import type { Replicas } from './workers/replicas.ts'
 
 /** What the sources need from the process. */
 export type SourceDeps = {

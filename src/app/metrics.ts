@@ -1,6 +1,7 @@
-// Every metric of the gateway, by its name in product.md §4.
-import type { Decision, DecisionPath, TokenForm } from '../decision/decision.ts'
-import { denyReasons } from '../decision/decision.ts'
+// What is counted as it happens, by its name in product.md §4; what is read at a scrape: gauges.ts. Certificates and workers
+// register their own, in certificates.ts and workers/workers.ts.
+import type { Decision, TokenForm } from '../decision/decision.ts'
+import { decisionPaths, denyReasons, tokenForms } from '../decision/decision.ts'
 import type { Rule } from '../decision/rules.ts'
 import type { TrustedIssuer } from '../decision/verify.ts'
 import type { Exchange } from '../gates/gate.ts'
@@ -17,8 +18,6 @@ import { blacklistCauses } from '../spec/blacklist-feed.ts'
 // From a warm token (tens of microseconds) to an issuer's deadline (2 s).
 const decisionBuckets = [0.00002, 0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.005, 0.02, 0.1, 0.5, 2]
 const upstreamBuckets = [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 30]
-const paths = ['jwt_cached', 'jwt_verified', 'introspect_cached', 'introspect_remote', 'none'] as const
-const forms = ['jwt', 'wrapped', 'opaque'] as const satisfies readonly TokenForm[]
 // product.md §4: 2,000 series, two for each rule, and two for the others together.
 const maxRules = 999
 
@@ -79,7 +78,7 @@ export function createGatewayMetrics(): GatewayMetrics {
     [[], reloadedWell],
   ])
 
-  const durationSlots = new Map<DecisionPath, number>(paths.map((path) => [path, durations.slot(path)]))
+  const durationSlots = new Map(decisionPaths.map((path) => [path, durations.slot(path)]))
   const codeSlots = [0, 1, 2, 3, 4, 5].map((hundreds) => upstream.slot(hundreds === 0 ? 'aborted' : `${hundreds}xx`))
   const cacheSlots = { hit: cache.slot('hit'), miss: cache.slot('miss') }
   const failureSlots = new Map(Object.values(upstreamFailures).map((kind) => [kind, upstreamErrors.slot(kind)]))
@@ -131,7 +130,7 @@ export function createGatewayMetrics(): GatewayMetrics {
       suppressed.slot(issuer)
       for (const result of introspectionResults) asked.slot(issuer, result)
       askedSeconds.slot(issuer)
-      for (const form of forms) decisions.slot('allow', 'ok', issuer, form)
+      for (const form of tokenForms) decisions.slot('allow', 'ok', issuer, form)
       for (const result of pollResults) polls.slot(issuer, result)
       for (const cause of blacklistCauses) hits.slot(issuer, cause)
     },

@@ -1,17 +1,11 @@
-// What health, people and Prometheus are told about the state of things.
+// What health and people are told about the state of things; Prometheus: gauges.ts.
 import type { Check } from '../admin/health.ts'
 import { formatSpan } from '../base/time.ts'
 import type { GatewayOptions } from '../config/schema.ts'
-import type { Principal } from '../decision/decision.ts'
-import type { LineWriter } from '../io/log.ts'
-import type { Metrics, ReadSeries } from '../io/metrics.ts'
 import type { FeedState } from '../sources/held-list.ts'
-import type { KnownTokens } from '../sources/known-tokens.ts'
 import type { Running } from './configuration.ts'
-import type { DataPlane } from './data-plane.ts'
 import type { IssuerSources } from './issuer-sources.ts'
-import { shortHash } from './short-hash.ts'
-import type { Workers } from './workers.ts'
+import type { Workers } from './workers/workers.ts'
 
 /** What the probes look at. */
 export type ProbeDeps = {
@@ -152,88 +146,4 @@ type SourceState = Pick<FeedState, 'loaded' | 'stale' | 'failure'>
 export function sourceSaid({ loaded, stale, failure }: SourceState, amount: string): string {
   const held = loaded ? (stale ? `${amount}, too old` : amount) : 'not loaded yet'
   return failure === undefined ? held : `${held}; ${failure}`
-}
-
-/** What the gauges of a process that serves requests read, or of the primary of such. */
-export type DataPlaneGaugeDeps = {
-  readonly running: () => Running
-  readonly known: Pick<KnownTokens<Principal>, 'entries'>
-  readonly plane: Pick<DataPlane, 'inFlight' | 'connections' | 'dropped'>
-  readonly writer: Pick<LineWriter, 'dropped'>
-}
-
-/** Registers what every process reads for itself when Prometheus asks: of all of them it is one. */
-export function registerDataPlane(metrics: Metrics, { running, known, plane, writer }: DataPlaneGaugeDeps): void {
-  const listener = ['listener']
-  metrics.gauge('requests_in_flight', 'Requests being served.', listener, () => [[['proxy'], plane.inFlight()]], 'sum')
-  metrics.gauge('connections', 'Open connections.', listener, () => [[['proxy'], plane.connections()]], 'sum')
-  const drops = 'Connections closed before a request, by cause.'
-  metrics.counterOf('connections_dropped_total', drops, [...listener, 'cause'], () =>
-    [...plane.dropped()].map(([cause, count]) => [['proxy', cause], count] as const),
-  )
-  metrics.gauge('token_cache_entries', 'Tokens whose facts are kept.', [], () => [[[], known.entries()]], 'sum')
-  const circuits = { closed: 0, half_open: 1, open: 2 } as const
-  metrics.gauge(
-    'circuit_state',
-    '0 closed, 1 half open, 2 open.',
-    ['target'],
-    perIssuer(running, ({ introspection }) => introspection && circuits[introspection.state().circuit]),
-    'max',
-  )
-  metrics.counterOf('log_dropped_total', 'Log lines lost because nobody read them.', ['stream'], () => [
-    [['stdout'], writer.dropped()],
-  ])
-}
-
-/** What the gauges of the process that fetches read. */
-export type GaugeDeps = {
-  readonly running: () => Running
-  readonly build: { readonly version: string; readonly revision: string; readonly nodeVersion: string }
-}
-
-/** Registers what is read when Prometheus asks, of the one process that fetches. */
-export function registerGauges(metrics: Metrics, { running, build }: GaugeDeps): void {
-  metrics.gauge(
-    'jwks_keys',
-    'Usable keys held.',
-    ['issuer'],
-    perIssuer(running, ({ jwks }) => jwks.state().keys),
-  )
-  metrics.gauge(
-    'jwks_last_success_timestamp_seconds',
-    'When the key set was last fetched.',
-    ['issuer'],
-    perIssuer(running, ({ jwks }) => (jwks.state().lastSuccessWallMs ?? 0) / 1000),
-  )
-  const feedGauge = (name: string, help: string, read: (state: FeedState) => number) =>
-    metrics.gauge(
-      name,
-      help,
-      ['issuer'],
-      perIssuer(running, ({ blacklist }) => blacklist && read(blacklist.state())),
-    )
-  feedGauge('blacklist_entries', 'Entries held.', (state) => state.entries)
-  feedGauge(
-    'blacklist_last_success_timestamp_seconds',
-    'When the last good poll began.',
-    (state) => (state.lastSuccessWallMs ?? 0) / 1000,
-  )
-  feedGauge('revocation_lag_seconds', 'Longest delay of the revocations that came last.', (state) => state.lagSeconds)
-  feedGauge('blacklist_clock_skew_seconds', "Our wall clock less the issuer's.", (state) => state.skewSeconds)
-  metrics.gauge('rules', 'Rules in use.', [], () => [[[], running().configuration.options.rules.length]])
-  metrics.gauge('config_info', 'The configuration in use, by its hash.', ['hash'], () => [
-    [[shortHash(running().configuration.hash)], 1],
-  ])
-  const { version, revision, nodeVersion } = build
-  metrics.gauge('build_info', 'This build.', ['version', 'revision', 'node_version'], () => [
-    [[version, revision, nodeVersion], 1],
-  ])
-}
-
-function perIssuer(running: () => Running, read: (sources: IssuerSources) => number | undefined): ReadSeries {
-  return () =>
-    running().sources.flatMap((each) => {
-      const value = read(each)
-      return value === undefined ? [] : [[[each.trusted.issuer], value] as const]
-    })
 }

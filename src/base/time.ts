@@ -55,6 +55,11 @@ export function formatSpan(ms: number): string {
   return parts.join('')
 }
 
+/** Waits so long; a process that has nothing else to do ends meanwhile. */
+export function sleep(ms: number): Promise<void> {
+  return new Promise((resolve) => void setTimeout(resolve, ms).unref())
+}
+
 /** Lets everything run that waits: timers, and what has come in on sockets. */
 export function nextTurn(): Promise<void> {
   return new Promise((resolve) => void setImmediate(resolve))

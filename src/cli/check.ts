@@ -45,11 +45,7 @@ export function check(files: readonly string[], options: Options, shell: Shell):
 function checkFile(file: string, options: Options, shell: Shell): Found {
   const { clock, env, readFile, fileMode } = shell
   // One that is missing does not hide what is wrong with the others.
-  const text = loadFile(
-    file,
-    () => readFile(file).toString('utf8'),
-    (read) => read,
-  )
+  const text = loadFile(file, readFile, (read) => read)
   if (typeof text !== 'string') return { file, means: [], findings: text.problems.map(asError) }
   const loaded = load(gatewayOptions, { file, text }, { env }, findGatewayConflicts)
   const missing = findMissing(file, text, loaded, { env, readFile, fileMode }).map((problem): Finding => {

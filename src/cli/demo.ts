@@ -5,7 +5,7 @@ import { startStage } from './demo-stage.ts'
 import { formatMoved, formatRows, runCases } from './demo-table.ts'
 import { formatExplanation } from './explain.ts'
 import type { Shell } from './shell.ts'
-import { exitCodes, sayFailure } from './shell.ts'
+import { exitCodes, sayFailure, untilSignal } from './shell.ts'
 
 /** What a demo shows. */
 export type Play = { readonly cases: typeof demoCases; readonly configuration: typeof gatewayText }
@@ -22,7 +22,7 @@ export async function demo(
   shell: Shell,
   play: Play = { cases: demoCases, configuration: gatewayText },
 ): Promise<number> {
-  const stopped = options.keep === true ? awaitSignal(shell) : undefined
+  const stopped = options.keep === true ? untilSignal(shell) : undefined
   try {
     progress(shell, 'starting two issuers, a service and the gateway')
     await using stage = await startStage(play.configuration, shell)
@@ -50,20 +50,6 @@ export async function demo(
 /** Replaces the line of progress; only a person at a terminal sees one. */
 function progress({ isTerminal, say }: Shell, text: string): void {
   if (isTerminal) say(`\r\u001b[K${text}`)
-}
-
-/** Resolves at the first SIGINT or SIGTERM; the second ends the process at once. */
-function awaitSignal(shell: Shell): Promise<void> {
-  const { promise, resolve } = Promise.withResolvers<void>()
-  let asked = 0
-  const stop = () => {
-    asked += 1
-    if (asked > 1) shell.exitNow(exitCodes.failure)
-    resolve()
-  }
-  shell.onSignal('SIGINT', stop)
-  shell.onSignal('SIGTERM', stop)
-  return promise
 }
 
 async function formatAddresses({ app, a, b, secrets, servicePort, grant }: Stage): Promise<string> {

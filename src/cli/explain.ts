@@ -1,10 +1,10 @@
-import type { Explanation } from '../app/explain.ts'
-import { QuestionRefused } from '../app/explain.ts'
-import { explainOffline } from '../app/explain-offline.ts'
-import { formatProblem, printable } from '../config/problems.ts'
+import type { Explanation } from '../app/explain/explain.ts'
+import { QuestionRefused } from '../app/explain/explain.ts'
+import { explainOffline } from '../app/explain/explain-offline.ts'
+import { printable } from '../config/problems.ts'
 import { maxTokenLength } from '../spec/authorization.ts'
 import type { Shell } from './shell.ts'
-import { exitCodes, sayFailure } from './shell.ts'
+import { exitCodes, sayFailure, sayRefused } from './shell.ts'
 
 /** Explains one decision, step by step. The token comes on stdin: an argument would stand in the process list and the shell's history. */
 export async function explainCommand(
@@ -23,10 +23,7 @@ export async function explainCommand(
     const source = { file, read: () => shell.readFile(file).toString('utf8') }
     const question = { method, url, token: token === '' ? undefined : token, certificate }
     const explained = await explainOffline(source, question, shell)
-    if (explained.kind === 'refused') {
-      for (const problem of explained.problems) shell.say(`${formatProblem(problem, { color: shell.color })}\n`)
-      return exitCodes.configuration
-    }
+    if (explained.kind === 'refused') return sayRefused(shell, explained.problems)
     const { explanation } = explained
     shell.out(options.json === true ? `${JSON.stringify(explanation, null, 2)}\n` : formatExplanation(explanation))
     if (explanation.decision === 'allow') return exitCodes.ok

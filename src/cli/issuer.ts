@@ -1,36 +1,22 @@
 import { load, loadFile } from '../config/load.ts'
-import { formatProblem } from '../config/problems.ts'
 import { readSecret } from '../io/files.ts'
 import { createLineWriter, createLog } from '../io/log.ts'
 import { startIssuer } from '../issuer/issuer.ts'
 import { findIssuerConflicts, issuerOptions, resolveSecrets } from '../issuer/options.ts'
 import type { Shell } from './shell.ts'
-import { exitCodes, sayFailure } from './shell.ts'
+import { exitCodes, sayFailure, sayRefused, untilSignal } from './shell.ts'
 
 /** Runs the bundled issuer until a signal, or its store failing, ends it. A second SIGTERM or SIGINT ends at once. */
 export async function issuer(options: { readonly config: string; readonly dev?: true }, shell: Shell): Promise<number> {
   const { config: file } = options
   const dev = options.dev === true
   const { clock, env, readFile, fileMode } = shell
-  const stopped = Promise.withResolvers<'stopped'>()
-  let asked = 0
-  const stop = () => {
-    asked += 1
-    if (asked > 1) shell.exitNow(exitCodes.failure)
-    stopped.resolve('stopped')
-  }
-  shell.onSignal('SIGTERM', stop)
-  shell.onSignal('SIGINT', stop)
+  const stopped = untilSignal(shell)
   try {
-    const loaded = loadFile(
-      file,
-      () => readFile(file).toString('utf8'),
-      (text) => load(issuerOptions, { file, text }, { env, readFile, fileMode }, findIssuerConflicts),
+    const loaded = loadFile(file, readFile, (text) =>
+      load(issuerOptions, { file, text }, { env, readFile, fileMode }, findIssuerConflicts),
     )
-    if (loaded.kind === 'refused') {
-      for (const problem of loaded.problems) shell.say(`${formatProblem(problem, { color: shell.color })}\n`)
-      return exitCodes.configuration
-    }
+    if (loaded.kind === 'refused') return sayRefused(shell, loaded.problems)
     const resolved = resolveSecrets(loaded.value, {
       dev,
       readSecret: (source) => readSecret(source, { env, readFile, mode: fileMode }),
@@ -43,9 +29,9 @@ export async function issuer(options: { readonly config: string; readonly dev?: 
       log: (event, fields) => log.info(event, textOf(fields)),
       dev,
     })
-    const ended = await Promise.race([stopped.promise, running.failed])
+    const failure = await Promise.race([stopped, running.failed])
     await writer.flush()
-    return ended === 'stopped' ? exitCodes.ok : sayFailure(shell, ended)
+    return failure === undefined ? exitCodes.ok : sayFailure(shell, failure)
   } catch (error) {
     return sayFailure(shell, error)
   }

@@ -9,8 +9,8 @@ export type LeanStart = { readonly end: () => void }
  * Keeps what a start leaves behind in memory small: a sidecar stands beside every pod, and most of them idle.
  *
  * Loading modules is the hottest thing that happens before the first request, so V8 would optimize Node's loader, and
- * page in two compilers for it: 10 MiB. Until `end` it does not. Then the heap, grown by what only the start needed, is
- * given back: 12 MiB (the figures are in the README, under Decisions).
+ * page in two compilers for it. Until `end` it does not. Then the heap, grown by what only the start needed, is given
+ * back. What both save together is in the README, under Decisions.
  */
 export function startLean(): LeanStart {
   const { setFlagsFromString } = process.getBuiltinModule('node:v8')

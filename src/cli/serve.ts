@@ -1,44 +1,35 @@
 import type { App } from '../app/app.ts'
 import { startApp } from '../app/app.ts'
-import { formatProblem } from '../config/problems.ts'
+import { sleep } from '../base/time.ts'
 import { refuseRuntime } from './runtime.ts'
 import type { Shell } from './shell.ts'
-import { exitCodes, sayFailure } from './shell.ts'
+import { exitCodes, sayFailure, sayRefused, untilSignal } from './shell.ts'
 
 /** Runs the gateway until a signal ends it. SIGHUP reads the configuration anew; a second SIGTERM or SIGINT ends at once. */
 export async function serve(file: string, shell: Shell): Promise<number> {
   const refused = refuseRuntime(shell.runtime)
   if (refused !== undefined) return sayFailure(shell, new Error(refused))
-  const stopped = Promise.withResolvers<void>()
-  let asked = 0
   let app: Awaited<ReturnType<typeof startApp>> | undefined
-  const stop = () => {
-    asked += 1
-    if (asked > 1) {
-      if (app?.kind === 'running') app.abandon()
-      shell.exitNow(exitCodes.failure)
-    }
-    stopped.resolve()
-  }
-  shell.onSignal('SIGTERM', stop)
-  shell.onSignal('SIGINT', stop)
+  let isToStop = false
+  const stopped = untilSignal(shell, () => {
+    if (app?.kind === 'running') app.abandon()
+  }).then(() => {
+    isToStop = true
+  })
   // At a start it is being read, and what has changed meanwhile is taken up at its end.
   shell.onSignal('SIGHUP', () => {
     if (app?.kind === 'running') app.reload()
   })
   try {
     app = await startApp({ file, read: () => shell.readFile(file).toString('utf8') }, shell)
-    if (app.kind === 'refused') {
-      for (const problem of app.problems) shell.say(`${formatProblem(problem, { color: shell.color })}\n`)
-      return exitCodes.configuration
-    }
+    if (app.kind === 'refused') return sayRefused(shell, app.problems)
     void settle(app).then(shell.started)
-    await stopped.promise
+    await stopped
     await app.drain()
     return exitCodes.ok
   } catch (error) {
     // A signal to the group ends workers that are not up yet, and no start can be made without them.
-    if (asked > 0 && app === undefined) return exitCodes.ok
+    if (isToStop && app === undefined) return exitCodes.ok
     return sayFailure(shell, error)
   }
 }
@@ -48,6 +39,5 @@ const startMs = 10_000
 const pollMs = 100
 
 async function settle(app: App): Promise<void> {
-  for (let waitedMs = 0; waitedMs < startMs && !app.isReady(); waitedMs += pollMs)
-    await new Promise((resolve) => void setTimeout(resolve, pollMs).unref())
+  for (let waitedMs = 0; waitedMs < startMs && !app.isReady(); waitedMs += pollMs) await sleep(pollMs)
 }

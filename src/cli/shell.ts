@@ -1,5 +1,7 @@
 import type { Powers } from '../app/app.ts'
 import { messageOf } from '../base/errors.ts'
+import type { Problem } from '../config/problems.ts'
+import { formatProblem } from '../config/problems.ts'
 import type { Runtime } from './runtime.ts'
 
 /** What a command gets from the process: arguments come parsed, everything else through here. */
@@ -40,4 +42,27 @@ export const exitCodes = {
 export function sayFailure(shell: Shell, error: unknown): number {
   shell.say(`postern: ${messageOf(error)}\n`)
   return exitCodes.failure
+}
+
+/** Says everything that is wrong with a configuration. */
+export function sayRefused(shell: Shell, problems: readonly Problem[]): number {
+  for (const problem of problems) shell.say(`${formatProblem(problem, { color: shell.color })}\n`)
+  return exitCodes.configuration
+}
+
+/** Resolves at the first SIGTERM or SIGINT; the second ends the process at once, after `beforeEnd`. */
+export function untilSignal(shell: Shell, beforeEnd: () => void = () => {}): Promise<void> {
+  const { promise, resolve } = Promise.withResolvers<void>()
+  let asked = 0
+  const stop = () => {
+    asked += 1
+    if (asked > 1) {
+      beforeEnd()
+      shell.exitNow(exitCodes.failure)
+    }
+    resolve()
+  }
+  shell.onSignal('SIGTERM', stop)
+  shell.onSignal('SIGINT', stop)
+  return promise
 }

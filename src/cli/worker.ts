@@ -1,4 +1,4 @@
-import { runWorker } from '../app/worker.ts'
+import { runWorker } from '../app/workers/worker.ts'
 import type { Shell } from './shell.ts'
 import { exitCodes } from './shell.ts'
 

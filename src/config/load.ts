@@ -133,10 +133,14 @@ export function load<S extends z.ZodType>(
   }
 }
 
-/** Gives the text of a file to `parse`, which throws nothing; a file that cannot be read is refused as a whole. */
-export function loadFile<T>(file: string, read: () => string, parse: (text: string) => T): T | Refused {
+/** Gives the text of a file, in UTF-8, to `parse`, which throws nothing; a file that cannot be read is refused as a whole. */
+export function loadFile<T>(
+  file: string,
+  read: (file: string) => Buffer | string,
+  parse: (text: string) => T,
+): T | Refused {
   try {
-    return parse(read())
+    return parse(read(file).toString())
   } catch (cause) {
     const code = codeOf(cause)
     const message = `Cannot read configuration: the file cannot be read (${code})`

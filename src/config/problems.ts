@@ -49,7 +49,7 @@ export function isSecretPath(path: Path): boolean {
  * Formats a problem as a compiler would: `file:line:column: message`, the source line with its number, and a caret under
  * the place. Without an excerpt, or with a place beyond it, only the first line.
  */
-export function formatProblem(problem: Problem, options: { readonly color: boolean } = { color: false }): string {
+export function formatProblem(problem: Problem, options: { readonly color: boolean }): string {
   const { file, line, column, message, excerpt } = problem
   const paint = (style: 'bold' | 'dim' | 'red', text: string) =>
     options.color ? styleText(style, text, { validateStream: false }) : text
@@ -64,6 +64,11 @@ export function formatProblem(problem: Problem, options: { readonly color: boole
     `${paint('dim', `${number} |`)} ${excerpt}`,
     `${paint('dim', `${' '.repeat(number.length)} |`)} ${indent}${paint('red', caret)}`,
   ].join('\n')
+}
+
+/** Formats a problem for a log: `file:line:column: message`. */
+export function formatProblemLine({ file, line, column, message }: Problem): string {
+  return `${file}:${line}:${column}: ${message}`
 }
 
 // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what must not come through.

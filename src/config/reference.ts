@@ -15,7 +15,6 @@ type Node = {
   readonly items?: Node
   readonly anyOf?: readonly Node[]
   readonly pattern?: string
-  readonly additionalProperties?: Node | boolean
 }
 
 /** The JSON Schema (draft-07) of the configuration file, as text. */

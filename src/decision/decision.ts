@@ -123,8 +123,11 @@ export const denyReasons = {
 /** The word for one way to say no. */
 export type DenyReason = keyof typeof denyReasons
 
-/** How the facts about a token were come by; the `path` label of the duration metric. */
-export type DecisionPath = 'jwt_cached' | 'jwt_verified' | 'introspect_cached' | 'introspect_remote' | 'none'
+/** Every way in which the facts about a token are come by; the values of the `path` label of the duration metric. */
+export const decisionPaths = ['jwt_cached', 'jwt_verified', 'introspect_cached', 'introspect_remote', 'none'] as const
+
+/** How the facts about a token were come by. */
+export type DecisionPath = (typeof decisionPaths)[number]
 
 /**
  * A no. It carries what the client may learn and what the metrics need; what was compared goes into the trail only.
@@ -160,8 +163,11 @@ export type Allow = {
 /** What becomes of one request. */
 export type Decision = Allow | Deny
 
-/** What a token turned out to be (product.md §9). */
-export type TokenForm = 'jwt' | 'wrapped' | 'opaque'
+/** Everything that a token may be (product.md §9). */
+export const tokenForms = ['jwt', 'wrapped', 'opaque'] as const
+
+/** What a token turned out to be. */
+export type TokenForm = (typeof tokenForms)[number]
 
 /** The verified facts of one token. Facts, never a verdict: every request judges them anew. */
 export type Principal = {

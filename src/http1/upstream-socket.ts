@@ -23,7 +23,7 @@ export type UpstreamProtocol = 'http1' | 'h2'
 export function createSocketOpener(
   address: SocketAddress,
   tls: UpstreamTls | undefined,
-  protocol: UpstreamProtocol = 'http1',
+  protocol: UpstreamProtocol,
 ): OpenSocket {
   return tls === undefined ? (received) => openPlain(address, received) : createTlsOpener(address, tls, protocol)
 }

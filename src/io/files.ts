@@ -115,7 +115,7 @@ export type WatchDeps = {
 
 /** Files under watch, until closed. */
 export type FileWatch = {
-  /** Compares now instead of at the next poll (SIGHUP); tells `onChange` only if something differs. */
+  /** Compares now instead of at the next poll, as when `paths` has others to tell; tells `onChange` only if something differs. */
   readonly check: () => void
   readonly close: () => void
 }

@@ -184,7 +184,7 @@ function startDeadline(ms: number, passed: () => void): { readonly clear: () => 
 }
 
 function createPlain(options: HttpClientOptions): Transport {
-  // Not `import 'node:http'`: the ESM import reads every export, lazy getters too, which loads undici: 16 MiB of RSS.
+  // Not `import 'node:http'`: the ESM import reads every export, lazy getters too, which loads undici (README, Decision 5).
   const { Agent, request } = process.getBuiltinModule('node:http')
   const make = (more: AgentOptions) => new Agent({ ...via(options.proxy), lookup: lookUpName, maxSockets, ...more })
   const isTlsProxy = options.proxy?.startsWith('https:') === true

@@ -42,7 +42,6 @@ export type HttpServerDeps = {
 
 /** A server that listens, until closed. */
 export type HttpServer = AsyncDisposable & {
-  readonly host: string
   /** The port it has, where 0 was asked for. */
   readonly port: number
   /** Stops accepting, ends idle connections, waits a second for the answers under way. */
@@ -67,7 +66,7 @@ const lingerMs = 1000
  * @throws (rejects) when the address cannot be listened on.
  */
 export function startHttpServer(options: HttpServerOptions, deps: HttpServerDeps): Promise<HttpServer> {
-  // Not `import 'node:http'`: the ESM import reads every export, lazy getters too, which loads undici: 16 MiB of RSS.
+  // Not `import 'node:http'`: the ESM import reads every export, lazy getters too, which loads undici (README, Decision 5).
   const http = process.getBuiltinModule('node:http')
   const answering = new Map<Socket, number>()
   let closing: Promise<void> | undefined
@@ -111,7 +110,7 @@ export function startHttpServer(options: HttpServerOptions, deps: HttpServerDeps
       server.off('error', reject)
       server.on('error', report)
       const { port } = server.address() as AddressInfo // not a pipe: it was given a host and a port
-      resolve({ host: options.host, port, close, [Symbol.asyncDispose]: close })
+      resolve({ port, close, [Symbol.asyncDispose]: close })
     })
   })
 

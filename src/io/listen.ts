@@ -16,6 +16,13 @@ export function splitAddress(text: string): { readonly host: string; readonly po
   return { host: text.slice(0, colon).replace(/^\[|\]$/g, ''), port: Number(text.slice(colon + 1)) }
 }
 
+/** Where a server listens: host and port of an address, or a path after `unix:`. */
+export function listenAddress(text: string): ListenAddress {
+  return text.startsWith(unixPrefix) ? { path: text.slice(unixPrefix.length) } : splitAddress(text)
+}
+
+const unixPrefix = 'unix:'
+
 /**
  * Waits for something that listens, and names the key of the configuration where the system would not let it: its own
  * words name an address, at most.

@@ -6,8 +6,8 @@ import { combineRows, maxSeries, other } from './metrics-rows.ts'
 export type Counter = {
   /** The slot of a series, which exists, at 0, from now on. One value for each label name, in their order. */
   readonly slot: (...values: string[]) => number
-  /** Adds `n`, default 1; what is not above 0 changes nothing. */
-  readonly add: (slot: number, n?: number) => void
+  /** Adds one. */
+  readonly add: (slot: number) => void
 }
 
 /** Durations, sorted into buckets. */
@@ -99,9 +99,9 @@ export function createMetrics(): Metrics {
       register('counter', name, help, labelNames, 'sum', 1, series.rows)
       return {
         slot: series.slot,
-        add(slot, n = 1) {
+        add(slot) {
           const cells = series.cells()
-          if (n > 0) cells[slot] = (cells[slot] ?? 0) + n
+          cells[slot] = (cells[slot] ?? 0) + 1
         },
       }
     },

@@ -43,7 +43,6 @@ export type LocalListOptions = z.output<typeof localListOptions>
 export type LocalList = {
   /** What revokes a token of this issuer; its cause is `local`. */
   readonly find: (issuer: string, token: RevocableToken) => RevocationHit | undefined
-  readonly size: () => number
 }
 
 /** The list of an operator who has none. */
@@ -61,7 +60,6 @@ export function createLocalList(options: LocalListOptions, { clock }: { readonly
       const nowS = clock.wallMs() / 1000
       return everywhere.find(token, nowS) ?? byIssuer.get(issuer)?.find(token, nowS)
     },
-    size: () => options.entries.length,
   }
 
   function indexOf(issuer: string | undefined): RevocationIndex {

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { readdirSync, readFileSync } from 'node:fs'
 import { test } from 'node:test'
-import { createAddresses } from '../../src/app/addresses.ts'
+import { createAddresses } from '../../src/app/upstream/addresses.ts'
 import { createTestDeadlines } from '../support/deadlines.ts'
 import { startGatewayProcess } from '../support/gateway-process.ts'
 

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { createBackOff } from '../../src/app/back-off.ts'
+import { createBackOff } from '../../src/app/workers/back-off.ts'
 import { createTestClock } from '../support/clock.ts'
 
 test('createBackOff() doubles from 100 ms up to 5 s', () => {

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
 import { test } from 'node:test'
-import { explainOffline } from '../../src/app/explain-offline.ts'
+import { explainOffline } from '../../src/app/explain/explain-offline.ts'
 import { sendJson, startStub } from '../support/stub-server.ts'
 import { accessClaims, createSigner } from '../support/tokens.ts'
 

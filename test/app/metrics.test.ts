@@ -3,6 +3,7 @@ import { test } from 'node:test'
 import { createGatewayMetrics } from '../../src/app/metrics.ts'
 import { preflightAllow } from '../../src/decision/cors.ts'
 import type { Decision } from '../../src/decision/decision.ts'
+import { decisionPaths, tokenForms } from '../../src/decision/decision.ts'
 import type { Rule } from '../../src/decision/rules.ts'
 import { compileRules, rulesOptions } from '../../src/decision/rules.ts'
 
@@ -62,6 +63,17 @@ test('decided() counts by name what had one among the first, where a reload move
   assert.equal(counted['r998 allow'], 2)
 })
 
+test('decided() counts the time to a decision by every path there is', async () => {
+  const { metrics, decided } = createGatewayMetrics()
+  const [rule] = rulesOf(['orders']) as [Rule] // one for the id
+
+  for (const path of decisionPaths) decided({ kind: 'allow', reason: 'ok', rule, principal: null, path }, 0)
+
+  const { body } = await metrics.scrape()
+  for (const path of decisionPaths)
+    assert.ok(body.includes(`postern_decision_duration_seconds_count{path="${path}"} 1\n`), path)
+})
+
 test('introduce() has the series of an issuer exist before anything is counted, decisions and durations too', async () => {
   const { metrics, introduce } = createGatewayMetrics()
 
@@ -69,7 +81,7 @@ test('introduce() has the series of an issuer exist before anything is counted, 
 
   const { body } = await metrics.scrape()
   const series = [
-    ...['jwt', 'wrapped', 'opaque'].map(
+    ...tokenForms.map(
       (mode) => `decisions_total{decision="allow",reason="ok",issuer="https://issuer.test",mode="${mode}"} 0`,
     ),
     'introspection_duration_seconds_count{issuer="https://issuer.test"} 0',

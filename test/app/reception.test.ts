@@ -4,8 +4,8 @@ import type { Socket } from 'node:net'
 import { connect } from 'node:net'
 import { test } from 'node:test'
 import { setTimeout as wait } from 'node:timers/promises'
-import type { Desk, Reception } from '../../src/app/reception.ts'
-import { openReception } from '../../src/app/reception.ts'
+import type { Desk, Reception } from '../../src/app/workers/reception.ts'
+import { openReception } from '../../src/app/workers/reception.ts'
 
 /** A desk that keeps what it is handed, and says nothing of it by itself. */
 type TestDesk = Desk & {
@@ -149,7 +149,7 @@ test('told() closes what a desk has got past and not taken, counts it, and count
 
   // The second never came.
   reception.it.told(desk, { through: 1, lost: [], open: 1 })
-  assert.equal(reception.it.dropped('no_worker'), 0)
+  assert.equal(reception.it.dropped().get('no_worker'), 0)
   reception.it.told(desk, { through: 3, lost: [2], open: 2 })
   reception.it.told(desk, { through: 3, lost: [], open: 0 })
 
@@ -159,7 +159,7 @@ test('told() closes what a desk has got past and not taken, counts it, and count
   )
   // All of them here, where no other process has a handle on what it has taken.
   assert.deepEqual(await Promise.all(ends), ['closed', 'closed', 'closed'])
-  assert.equal(reception.it.dropped('no_worker'), 1)
+  assert.equal(reception.it.dropped().get('no_worker'), 1)
 })
 
 const numbers = (from: number, to: number) => Array.from({ length: to - from + 1 }, (_, at) => from + at)
@@ -186,7 +186,7 @@ test('told() hands what one desk has lost to another, and spares the first for t
   await wait(100)
 
   assert.deepEqual([a.handed.length, b.handed.length], [4, 5])
-  assert.equal(reception.it.dropped('no_worker'), 0)
+  assert.equal(reception.it.dropped().get('no_worker'), 0)
 })
 
 test('openReception() asks a desk that has 64 to acknowledge how far it is, and hands on when all were lost', async () => {
@@ -202,7 +202,7 @@ test('openReception() asks a desk that has 64 to acknowledge how far it is, and 
   reception.it.told(desk, { through: 128, lost: numbers(65, 128), open: 0 })
 
   assert.equal(desk.handed.length, 150)
-  assert.equal(reception.it.dropped('no_worker'), 128)
+  assert.equal(reception.it.dropped().get('no_worker'), 128)
 })
 
 test('turn() asks the desks that have not acknowledged all, and no other', async () => {
@@ -225,12 +225,12 @@ test('turn() lets go of who has waited 15 seconds for a desk, and counts it; of 
   reception.arrive(1)
   await wait(100)
   for (let second = 1; second < 15; second += 1) reception.it.turn()
-  assert.equal(reception.it.dropped('no_worker'), 0)
+  assert.equal(reception.it.dropped().get('no_worker'), 0)
 
   reception.it.turn()
 
   assert.deepEqual(await Promise.all(ends), ['closed', 'closed'])
-  assert.equal(reception.it.dropped('no_worker'), 2)
+  assert.equal(reception.it.dropped().get('no_worker'), 2)
   const desk = makeDesk()
   reception.it.open(desk)
   assert.equal(desk.handed.length, 1)
@@ -247,7 +247,7 @@ test('openReception() counts who comes while 1,024 wait as one too many', async 
 
   assert.deepEqual(await Promise.all(ends), ['closed', 'closed'])
 
-  assert.deepEqual([reception.it.dropped('limit'), reception.it.dropped('no_worker')], [2, 0])
+  assert.deepEqual([reception.it.dropped().get('limit'), reception.it.dropped().get('no_worker')], [2, 0])
 })
 
 test('leave() ends what was handed to a desk and not taken, and nothing else', async () => {
@@ -258,7 +258,7 @@ test('leave() ends what was handed to a desk and not taken, and nothing else', a
 
   reception.it.leave(a)
 
-  assert.equal(reception.it.dropped('no_worker'), 2)
+  assert.equal(reception.it.dropped().get('no_worker'), 2)
   assert.deepEqual(
     a.handed.map(({ destroyed }) => destroyed),
     [true, true],

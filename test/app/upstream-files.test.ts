@@ -3,7 +3,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
-import { createUpstreamFiles } from '../../src/app/upstream-files.ts'
+import { createUpstreamFiles } from '../../src/app/upstream/upstream-files.ts'
 import { until } from '../acceptance/harness.ts'
 import { createAuthority, skipWithoutOpenssl as skip } from '../support/certificates.ts'
 

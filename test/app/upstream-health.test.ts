@@ -6,7 +6,7 @@ import { createServer } from 'node:http'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
-import { createUpstreamHealth } from '../../src/app/upstream-health.ts'
+import { createUpstreamHealth } from '../../src/app/upstream/upstream-health.ts'
 import { upstreamOptions } from '../../src/gates/options.ts'
 import { openWorld } from '../acceptance/harness.ts'
 

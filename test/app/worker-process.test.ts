@@ -2,9 +2,9 @@ import assert from 'node:assert/strict'
 import cluster from 'node:cluster'
 import { join } from 'node:path'
 import { test } from 'node:test'
-import type { ToPrimary } from '../../src/app/worker-messages.ts'
-import type { WorkerProcess } from '../../src/app/worker-process.ts'
-import { startWorkerProcess } from '../../src/app/worker-process.ts'
+import type { ToPrimary } from '../../src/app/workers/worker-messages.ts'
+import type { WorkerProcess } from '../../src/app/workers/worker-process.ts'
+import { startWorkerProcess } from '../../src/app/workers/worker-process.ts'
 
 /** Starts an odd worker; resolves with all that became of it, in order. */
 async function runOdd(kind: string, act: (worker: WorkerProcess, told: string) => void): Promise<readonly string[]> {

@@ -83,7 +83,7 @@ export async function openWorkers({
     signer,
     configure: (changed) => gateway.configure({ ...base, ...changed }),
     async workers() {
-      const { workers: told } = (await gateway.status()) as { workers: readonly WorkerStatus[] } // as app/workers.ts says it
+      const { workers: told } = (await gateway.status()) as { workers: readonly WorkerStatus[] } // as app/workers/workers.ts says it
       return told
     },
     async serving(count) {

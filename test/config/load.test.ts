@@ -6,7 +6,7 @@ import fc from 'fast-check'
 import * as z from 'zod'
 import { nearest } from '../../src/base/nearest.ts'
 import { load } from '../../src/config/load.ts'
-import { formatProblem } from '../../src/config/problems.ts'
+import { formatProblem, formatProblemLine } from '../../src/config/problems.ts'
 import { firstLines, problemsOf, schema, valueFrom } from './toy-schema.ts'
 
 test('load() returns the parsed value with defaults, the hash of the text, and the place of any path', () => {
@@ -35,7 +35,7 @@ test('formatProblem() prints the place, the line with its number, and a caret un
   assert.ok(problem !== undefined)
   assert.equal(problem.path, 'blacklist.poll_interval')
   assert.equal(
-    formatProblem(problem),
+    formatProblem(problem, { color: false }),
     [
       'gateway.yaml:3:18: Cannot read blacklist.poll_interval: expected a duration like 30s, got "soon"',
       '    3 |   poll_interval: soon # never',
@@ -45,11 +45,12 @@ test('formatProblem() prints the place, the line with its number, and a caret un
   assert.match(formatProblem(problem, { color: true }), /\[31m\^\^\^\^/)
 })
 
-test('formatProblem() keeps tabs before the caret, cuts the caret at the line and leaves out a place beyond the excerpt', () => {
+test('formatProblem() keeps tabs before the caret, cuts the caret at the line and leaves out a place beyond the excerpt; formatProblemLine() has one line', () => {
   const problem = { file: 'f', line: 12, column: 3, path: '', message: 'm', excerpt: '\ta: b', caretLength: 99 }
 
-  assert.equal(formatProblem(problem), 'f:12:3: m\n   12 | \ta: b\n      | \t ^^^')
-  assert.equal(formatProblem({ ...problem, column: 500 }), 'f:12:500: m')
+  assert.equal(formatProblem(problem, { color: false }), 'f:12:3: m\n   12 | \ta: b\n      | \t ^^^')
+  assert.equal(formatProblem({ ...problem, column: 500 }, { color: false }), 'f:12:500: m')
+  assert.equal(formatProblemLine(problem), 'f:12:3: m')
 })
 
 test('load() reports every problem of a document in one run, in the order of the file', () => {

@@ -51,7 +51,8 @@ export function problemsOf(text: string, deps: LoadDeps = { env: {} }): readonly
 /** The value of a text that must load. */
 export function valueFrom(text: string, env: LoadDeps['env'] = {}): z.output<typeof schema> {
   const loaded = load(schema, { file: 'gateway.yaml', text }, { env })
-  if (loaded.kind === 'refused') assert.fail(loaded.problems.map((problem) => formatProblem(problem)).join('\n'))
+  if (loaded.kind === 'refused')
+    assert.fail(loaded.problems.map((problem) => formatProblem(problem, { color: false })).join('\n'))
   return loaded.value
 }
 

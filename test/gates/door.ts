@@ -107,7 +107,7 @@ function wire(upstreamPort: number, gateway: Pick<Gateway, 'decide'> | undefined
   const deadlines = createDeadlines(clock)
   const endpoint = {
     name: 'upstream',
-    open: createSocketOpener({ host: '127.0.0.1', port: upstreamPort }, undefined),
+    open: createSocketOpener({ host: '127.0.0.1', port: upstreamPort }, undefined, 'http1'),
   }
   const list = [endpoint]
   const upstream = other?.(deadlines) ?? createUpstreamPool({ list: () => list }, pool, deadlines)

@@ -800,7 +800,7 @@ test('createUpstreamConnection() reaches a Unix socket', async () => {
   const path = join(directory, 'app.sock')
   const server = createServer((socket) => socket.on('data', () => socket.write(ok)))
   await new Promise<void>((resolve) => void server.listen(path, resolve))
-  const pool = openPool([{ name: path, open: createSocketOpener({ path }, undefined) }])
+  const pool = openPool([{ name: path, open: createSocketOpener({ path }, undefined, 'http1') }])
 
   assert.equal(await ask(pool).outcome, 'end')
   assert.equal(await ask(pool).outcome, 'end')

@@ -68,7 +68,7 @@ export async function openPeer(
   const { port } = server.address() as AddressInfo // it listens on a port
   return {
     port,
-    endpoint: { name: `peer ${port}`, open: createSocketOpener({ host: '127.0.0.1', port }, undefined) },
+    endpoint: { name: `peer ${port}`, open: createSocketOpener({ host: '127.0.0.1', port }, undefined, 'http1') },
     accepted,
     requests: () => requests,
     open: () => accepted.filter(({ isClosed }) => !isClosed).length,
@@ -93,7 +93,7 @@ export async function closedPort(): Promise<number> {
 /** A place where nobody is. */
 export async function deserted(): Promise<Endpoint> {
   const port = await closedPort()
-  return { name: `nobody ${port}`, open: createSocketOpener({ host: '127.0.0.1', port }, undefined) }
+  return { name: `nobody ${port}`, open: createSocketOpener({ host: '127.0.0.1', port }, undefined, 'http1') }
 }
 
 /** A pool of some places, with the default limits but for some, and the time it goes by. */

@@ -81,7 +81,10 @@ async function openSecure(options: TlsOptions): Promise<
 
 function endpointTo(port: number, material: Partial<UpstreamMaterial>, name: string): Endpoint {
   const context = createUpstreamContext({ ca: undefined, cert: undefined, key: undefined, ...material })
-  return { name: 'app', open: createSocketOpener({ host: '127.0.0.1', port }, { context: () => context, name }) }
+  return {
+    name: 'app',
+    open: createSocketOpener({ host: '127.0.0.1', port }, { context: () => context, name }, 'http1'),
+  }
 }
 
 test('createSocketOpener() asks for the name by SNI and for http/1.1 by ALPN, and is content with its certificate', {
@@ -200,7 +203,7 @@ for (const version of ['TLSv1.2', 'TLSv1.3'] as const) {
     await using upstream = await openSecure({ ...app, minVersion: version, maxVersion: version })
     let context = createUpstreamContext({ ca: good.ca, cert: undefined, key: undefined })
     const tls = { context: () => context, name: 'app.test' }
-    const open = createSocketOpener({ host: '127.0.0.1', port: upstream.port }, tls)
+    const open = createSocketOpener({ host: '127.0.0.1', port: upstream.port }, tls, 'http1')
     using pool = openPool([{ name: 'app', open }], { keepAliveMs: 0 })
     await ask(pool).outcome
     await ask(pool).outcome

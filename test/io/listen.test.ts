@@ -6,7 +6,7 @@ import { connect, createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
-import { listenAs, listenOn } from '../../src/io/listen.ts'
+import { listenAddress, listenAs, listenOn } from '../../src/io/listen.ts'
 
 function directory(): Disposable & { readonly at: (name: string) => string } {
   const path = mkdtempSync(join(tmpdir(), 'postern-socket-'))
@@ -22,6 +22,12 @@ async function leaveStale(path: string): Promise<void> {
   await once(spawn(process.execPath, ['-e', code], { stdio: 'ignore' }), 'exit')
   assert.ok(lstatSync(path).isSocket())
 }
+
+test('listenAddress() reads host and port, also of IPv6, and a path after unix:', () => {
+  assert.deepEqual(listenAddress('127.0.0.1:8080'), { host: '127.0.0.1', port: 8080 })
+  assert.deepEqual(listenAddress('[::1]:0'), { host: '::1', port: 0 })
+  assert.deepEqual(listenAddress('unix:/run/a:1'), { path: '/run/a:1' })
+})
 
 test('listenOn() gives the port of an address, and refuses one that is taken', async () => {
   const [one, two] = [createServer(), createServer()]

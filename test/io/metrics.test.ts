@@ -52,7 +52,7 @@ test('createMetrics().scrape() answers valid Prometheus text, with Node’s own 
   metrics.gauge('rules', 'Rules.', [], () => [[[], 3]])
 
   await metrics.scrape()
-  decisions.add(decisions.slot('deny', 'no_rule'), 2)
+  decisions.add(decisions.slot('deny', 'no_rule'))
   metrics.counterOf('log_dropped_total', 'Lines lost.', ['stream'], () => [[['main'], 7]])
   const { contentType, body } = await metrics.scrape()
 
@@ -60,7 +60,7 @@ test('createMetrics().scrape() answers valid Prometheus text, with Node’s own 
   const { series, types } = parsePage(body)
   const ours = series.filter(({ name }) => name.startsWith('postern_'))
   assert.deepEqual(ours, [
-    { name: 'postern_decisions_total', labels: { decision: 'deny', reason: 'no_rule' }, value: 3 },
+    { name: 'postern_decisions_total', labels: { decision: 'deny', reason: 'no_rule' }, value: 2 },
     { name: 'postern_decisions_total', labels: { decision: 'allow', reason: 'ok' }, value: 0 },
     { name: 'postern_rules', labels: {}, value: 3 },
     { name: 'postern_log_dropped_total', labels: { stream: 'main' }, value: 7 },
@@ -116,7 +116,7 @@ test('createMetrics().counter() keeps every count while its series grow in numbe
   const counter = metrics.counter('grown_total', 'Grown.', ['n'])
   const slots = Array.from({ length: 100 }, (_, at) => {
     const slot = counter.slot(String(at))
-    counter.add(slot, at)
+    for (let count = 0; count < at; count += 1) counter.add(slot)
     return slot
   })
 
@@ -126,17 +126,6 @@ test('createMetrics().counter() keeps every count while its series grow in numbe
   assert.equal(counter.slot('42'), slots[42])
   const values = metrics.snapshot()
   for (let at = 0; at < 100; at += 1) assert.equal(values.get(`postern_grown_total{n="${at}"}`), at + 1)
-})
-
-test('createMetrics().counter() never goes down and never becomes NaN', () => {
-  const metrics = createMetrics()
-  const counter = metrics.counter('a_total', 'A.', [])
-  const slot = counter.slot()
-  counter.add(slot, 2)
-
-  for (const n of [-1, Number.NaN, 0]) counter.add(slot, n)
-
-  assert.equal(metrics.snapshot().get('postern_a_total'), 2)
 })
 
 test('createMetrics().counter() puts the 2,001st series, and all after it, into one of other (cardinality attack)', async () => {
@@ -234,7 +223,7 @@ function registerAll(inFlight: number) {
 test('createMetrics().include() adds counters and histograms of other processes, and combines gauges as they say', async () => {
   const [primary, one, two] = [registerAll(-1), registerAll(4), registerAll(5)]
   for (const { decisions, seconds } of [one, two]) {
-    decisions.add(decisions.slot('ok'), 2)
+    for (let count = 0; count < 2; count += 1) decisions.add(decisions.slot('ok'))
     seconds.observe(seconds.slot(), 1.5)
   }
   two.decisions.add(two.decisions.slot('no_rule'))
@@ -261,7 +250,7 @@ test('createMetrics().include() adds counters and histograms of other processes,
 
 test('createMetrics().absorb() keeps what a process counted that is gone, and lets go of its gauges', () => {
   const [primary, worker] = [registerAll(-1), registerAll(4)]
-  worker.decisions.add(worker.decisions.slot('ok'), 7)
+  for (let count = 0; count < 7; count += 1) worker.decisions.add(worker.decisions.slot('ok'))
 
   primary.metrics.absorb(worker.metrics.report())
   primary.metrics.absorb(worker.metrics.report())

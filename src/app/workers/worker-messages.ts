@@ -1,9 +1,9 @@
 // What the primary and its workers say to each other: JSON, one message at a time, in order. Both ends are this program,
 // and still nothing is believed before it is read.
 import * as z from 'zod'
-import { blacklistCauses, blacklistKinds } from '../spec/blacklist-feed.ts'
-import { signatureAlgorithms } from '../spec/jws.ts'
-import type { Revocation } from '../spec/revocation.ts'
+import { blacklistCauses, blacklistKinds } from '../../spec/blacklist-feed.ts'
+import { signatureAlgorithms } from '../../spec/jws.ts'
+import type { Revocation } from '../../spec/revocation.ts'
 
 const count = z.int().min(0)
 /** Which of the primary's sources is meant: a reload that makes another one gives it another number. */

@@ -1,8 +1,8 @@
 // What a worker has been sent of the primary's sources, and the copies that its configuration makes of it.
-import type { Clock } from '../base/time.ts'
-import type { Blacklist, BlacklistOptions } from '../sources/blacklist.ts'
-import type { HeldKeysOptions, KeysLegacy, Wanted } from '../sources/held-keys.ts'
-import type { Jwks } from '../sources/jwks.ts'
+import type { Clock } from '../../base/time.ts'
+import type { Blacklist, BlacklistOptions } from '../../sources/blacklist.ts'
+import type { HeldKeysOptions, KeysLegacy, Wanted } from '../../sources/held-keys.ts'
+import type { Jwks } from '../../sources/jwks.ts'
 import type { ReplicaKeys } from './replica-keys.ts'
 import { createReplicaKeys } from './replica-keys.ts'
 import type { ListCopy, ListMessage, ReplicaListDeps } from './replica-list.ts'

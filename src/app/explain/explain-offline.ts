@@ -1,14 +1,14 @@
-import type { Problem } from '../config/problems.ts'
-import type { Principal } from '../decision/decision.ts'
-import { createLineWriter, createLog } from '../io/log.ts'
-import { createKnownTokens } from '../sources/known-tokens.ts'
-import type { Powers } from './app.ts'
-import type { ConfigurationSource, Running } from './configuration.ts'
-import { readConfiguration, retire, run } from './configuration.ts'
+import type { Problem } from '../../config/problems.ts'
+import type { Principal } from '../../decision/decision.ts'
+import { createLineWriter, createLog } from '../../io/log.ts'
+import { createKnownTokens } from '../../sources/known-tokens.ts'
+import type { Powers } from '../app.ts'
+import type { ConfigurationSource, Running } from '../configuration.ts'
+import { readConfiguration, retire, run } from '../configuration.ts'
+import { createGatewayMetrics } from '../metrics.ts'
+import { createSecrets } from '../secrets.ts'
 import type { Explanation, Question } from './explain.ts'
 import { explain } from './explain.ts'
-import { createGatewayMetrics } from './metrics.ts'
-import { createSecrets } from './secrets.ts'
 
 // A little over the deadline of discovery and of what it leads to, one after the other.
 const patienceMs = 5000
@@ -37,6 +37,7 @@ export async function explainOffline(
   try {
     for (const each of running.sources) each.start()
     const untilMs = clock.monotonicMs() + patienceMs
+    // Not `sleep`: the command must not end before it has answered.
     while (!isSettled(running) && clock.monotonicMs() < untilMs)
       await new Promise((resolve) => setTimeout(resolve, pollMs))
     return {

@@ -10,10 +10,11 @@
 // everything in order: what a worker that has got to a number has not taken will never come.
 import type { Socket } from 'node:net'
 import { createServer } from 'node:net'
-import type { DropCause } from '../gates/entrance.ts'
-import { lastCall } from '../http1/last-call.ts'
-import type { ListenAddress } from '../io/listen.ts'
-import { listenOn } from '../io/listen.ts'
+import type { DropCause } from '../../gates/entrance.ts'
+import { dropCauses } from '../../gates/entrance.ts'
+import { lastCall } from '../../http1/last-call.ts'
+import type { ListenAddress } from '../../io/listen.ts'
+import { listenOn } from '../../io/listen.ts'
 
 /** A worker that takes connections. */
 export type Desk = {
@@ -47,7 +48,7 @@ export type Reception = {
   /** The worker is gone: what it was handed and has not taken is lost with it. */
   readonly leave: (desk: Desk) => void
   /** Connections that were closed here: `limit`, one more than may wait; `no_worker`, none has taken it. */
-  readonly dropped: (cause: DropCause) => number
+  readonly dropped: () => ReadonlyMap<DropCause, number>
   /** Takes no new connection; resolves when all that had come are handed over, where there is anybody to take them. */
   readonly drain: () => Promise<void>
   /** Takes no new connection. What waits for a worker is closed. */
@@ -75,7 +76,7 @@ export async function openReception(
 ): Promise<Reception> {
   const desks = new Map<Desk, Book>()
   const waiting: Waiting[] = []
-  const dropped = { limit: 0, no_worker: 0 }
+  const dropped = new Map<DropCause, number>(dropCauses.map((cause) => [cause, 0]))
   let turns = 0
   let accepted = 0
   // Paused: not a byte is read here, or it would be missing there.
@@ -90,7 +91,7 @@ export async function openReception(
     },
     told,
     leave(desk) {
-      for (const socket of desks.get(desk)?.handed ?? []) drop(socket)
+      for (const socket of desks.get(desk)?.handed ?? []) drop(socket, 'no_worker')
       desks.delete(desk)
     },
     turn() {
@@ -100,10 +101,10 @@ export async function openReception(
         const [first] = waiting
         if (first === undefined || turns - first.sinceTurn <= maxWaitedTurns) return
         waiting.shift()
-        drop(first.socket)
+        drop(first.socket, 'no_worker')
       }
     },
-    dropped: (cause) => (cause === 'limit' || cause === 'no_worker' ? dropped[cause] : 0),
+    dropped: () => dropped,
     async drain() {
       await lastCall(() => accepted)
       server.close()
@@ -120,8 +121,7 @@ export async function openReception(
     socket.on('error', () => {}) // told by its closing
     accepted += 1
     if (waiting.length >= maxWaiting) {
-      dropped.limit += 1
-      socket.destroy()
+      drop(socket, 'limit')
       return
     }
     waiting.push({ socket, sinceTurn: turns })
@@ -174,15 +174,15 @@ export async function openReception(
       // Of what was taken ours is a second handle, and closing it closes nothing. Of what is lost it is the only one.
       if (!lost.includes(book.through + 1 + at)) socket.destroy()
       else if (isToTryAgain) waiting.push({ socket, sinceTurn: turns })
-      else drop(socket)
+      else drop(socket, 'no_worker')
     }
     book.through += settled.length
     book.open = open
     handWaiting()
   }
 
-  function drop(socket: Socket): void {
-    dropped.no_worker += 1
+  function drop(socket: Socket, cause: 'limit' | 'no_worker'): void {
+    dropped.set(cause, (dropped.get(cause) ?? 0) + 1)
     socket.destroy()
   }
 }

@@ -1,8 +1,8 @@
 // The addresses of a name, as they are now. Looked up by us and not by each connection: several addresses are several
 // places, and what has moved is left.
-import type { Deadlines } from '../http1/deadlines.ts'
-import type { Log } from '../io/log.ts'
-import { lookUpName } from '../io/name-lookup.ts'
+import type { Deadlines } from '../../http1/deadlines.ts'
+import type { Log } from '../../io/log.ts'
+import { lookUpName } from '../../io/name-lookup.ts'
 
 /** Finds every address of a name. Rejects when there is none. */
 export type ResolveName = (name: string) => Promise<readonly string[]>

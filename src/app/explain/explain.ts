@@ -1,11 +1,11 @@
-import type { Clock } from '../base/time.ts'
-import type { Decision, DenyReason, TrailStep } from '../decision/decision.ts'
-import { deny, denyReasons } from '../decision/decision.ts'
-import type { RawRequest } from '../decision/request.ts'
-import { readAccessRequest } from '../decision/request.ts'
-import type { Running } from './configuration.ts'
+import type { Clock } from '../../base/time.ts'
+import type { Decision, DenyReason, TrailStep } from '../../decision/decision.ts'
+import { deny, denyReasons } from '../../decision/decision.ts'
+import type { RawRequest } from '../../decision/request.ts'
+import { readAccessRequest } from '../../decision/request.ts'
+import type { Running } from '../configuration.ts'
+import type { IssuerSources } from '../issuer-sources.ts'
 import { unseenStep, whyDenied } from './explain-why.ts'
-import type { IssuerSources } from './issuer-sources.ts'
 import { findNearMiss } from './near-miss.ts'
 
 /** One request to explain; the token is undefined where none is sent. */

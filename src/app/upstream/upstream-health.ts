@@ -1,11 +1,11 @@
 // What /upstreamz answers: the upstream's own word for how it is, asked for the way requests go, beside them.
-import type { Clock } from '../base/time.ts'
-import type { UpstreamOptions } from '../gates/options.ts'
-import { createDeadlines } from '../http1/deadlines.ts'
-import type { AnswerEvents, AnswerHead, UpstreamExchange } from '../http1/exchange.ts'
-import type { HttpAnswer } from '../io/http-server.ts'
-import { problem } from '../io/http-server.ts'
-import type { Log } from '../io/log.ts'
+import type { Clock } from '../../base/time.ts'
+import type { UpstreamOptions } from '../../gates/options.ts'
+import { createDeadlines } from '../../http1/deadlines.ts'
+import type { AnswerEvents, AnswerHead, UpstreamExchange } from '../../http1/exchange.ts'
+import type { HttpAnswer } from '../../io/http-server.ts'
+import { problem } from '../../io/http-server.ts'
+import type { Log } from '../../io/log.ts'
 import { resolveName } from './addresses.ts'
 import { authorityOf, createUpstream, placesOf } from './upstream.ts'
 

@@ -1,4 +1,4 @@
-import type { Clock } from '../base/time.ts'
+import type { Clock } from '../../base/time.ts'
 
 // A crash is made good at once, a worker that cannot live costs a start every five seconds.
 const firstMs = 100

@@ -1,8 +1,8 @@
 // A worker's copy of one key set. The primary alone fetches: one cool-down for all of them.
-import type { Clock } from '../base/time.ts'
-import type { HeldKeysOptions, KeyAnswer, KeysLegacy, Wanted } from '../sources/held-keys.ts'
-import { createHeldKeys, unavailable } from '../sources/held-keys.ts'
-import type { Jwks } from '../sources/jwks.ts'
+import type { Clock } from '../../base/time.ts'
+import type { HeldKeysOptions, KeyAnswer, KeysLegacy, Wanted } from '../../sources/held-keys.ts'
+import { createHeldKeys, unavailable } from '../../sources/held-keys.ts'
+import type { Jwks } from '../../sources/jwks.ts'
 
 /** What a copy needs from outside. */
 export type ReplicaKeysDeps = {

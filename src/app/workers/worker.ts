@@ -3,20 +3,21 @@
 // node:cluster, as its pipe closes.
 import cluster from 'node:cluster'
 import { Socket } from 'node:net'
-import { messageOf, sentenceOf } from '../base/errors.ts'
-import type { Principal } from '../decision/decision.ts'
-import type { TlsMaterial } from '../gates/tls.ts'
-import { createLineWriter, createLog } from '../io/log.ts'
-import { createKnownTokens } from '../sources/known-tokens.ts'
-import type { Powers } from './app.ts'
-import type { Configuration, Running } from './configuration.ts'
-import { readConfiguration, retire, run } from './configuration.ts'
-import { createDataPlane } from './data-plane.ts'
-import { createGatewayMetrics } from './metrics.ts'
-import { hasLoaded, registerDataPlane } from './probes.ts'
+import { messageOf, sentenceOf } from '../../base/errors.ts'
+import { formatProblemLine } from '../../config/problems.ts'
+import type { Principal } from '../../decision/decision.ts'
+import type { TlsMaterial } from '../../gates/tls.ts'
+import { createLineWriter, createLog } from '../../io/log.ts'
+import { createKnownTokens } from '../../sources/known-tokens.ts'
+import type { Powers } from '../app.ts'
+import type { Configuration, Running } from '../configuration.ts'
+import { readConfiguration, retire, run, shortHash } from '../configuration.ts'
+import { createDataPlane } from '../data-plane.ts'
+import { registerDataPlane } from '../gauges.ts'
+import { createGatewayMetrics } from '../metrics.ts'
+import { hasLoaded } from '../probes.ts'
+import { createSecrets } from '../secrets.ts'
 import { createReplicaStore } from './replicas.ts'
-import { createSecrets } from './secrets.ts'
-import { shortHash } from './short-hash.ts'
 import type { ToPrimary, ToWorker } from './worker-messages.ts'
 import { parseToWorker } from './worker-messages.ts'
 
@@ -109,7 +110,7 @@ export async function runWorker(powers: Powers, started: () => void): Promise<nu
     // Its secrets were tried by the primary. Whether they can be read at this moment is no matter here.
     const next = readConfiguration({ file, read: () => text }, { env, readNamed: (path) => readHanded(path, files) })
     try {
-      if (next.kind === 'refused') throw new Error(next.problems.map(sentence).join('; '))
+      if (next.kind === 'refused') throw new Error(next.problems.map(formatProblemLine).join('; '))
       if (next.hash !== hash) throw new Error('Cannot use configuration: it is not the one the primary means')
       if (serving === undefined) serving = serve(next, message)
       else serving.reload(next)
@@ -127,10 +128,7 @@ export async function runWorker(powers: Powers, started: () => void): Promise<nu
   /** Puts the first configuration to work. */
   function serve(configuration: Configuration, { worker, startedText, file }: Configure) {
     const log = createLog({ stream: `worker-${worker}` }, { writer, clock })
-    const failed = (error: unknown) =>
-      log.error('internal_error', {
-        error: sentenceOf(error),
-      })
+    const failed = (error: unknown) => log.error('internal_error', { error: sentenceOf(error) })
     const deps = { ...powers, log, counted, known, secret: createSecrets(powers, log), replicas: store.replicas }
     // What needs a restart is as it was when the gateway started, or a worker that comes later would differ from the rest.
     // Without its secrets: those of then may be gone, and none of them is needed.
@@ -193,13 +191,4 @@ function readHanded(path: string, files: ReadonlyMap<string, Buffer>): Buffer {
   const bytes = files.get(path)
   if (bytes === undefined) throw new TypeError('Cannot read a file: the primary has not handed it over')
   return bytes
-}
-
-function sentence({
-  file,
-  line,
-  column,
-  message,
-}: Readonly<Record<'file' | 'message', string>> & Readonly<Record<'line' | 'column', number>>): string {
-  return `${file}:${line}:${column}: ${message}`
 }

@@ -1,12 +1,12 @@
 // The files of `upstream.tls`: read at the start, and again when they change.
-import { messageOf } from '../base/errors.ts'
-import type { Clock } from '../base/time.ts'
-import type { CrossFinding } from '../config/load.ts'
-import type { UpstreamOptions } from '../gates/options.ts'
-import type { UpstreamContext } from '../http1/upstream-tls.ts'
-import { createUpstreamContext, MaterialRefused } from '../http1/upstream-tls.ts'
-import { watchFiles } from '../io/files.ts'
-import type { Log } from '../io/log.ts'
+import { messageOf } from '../../base/errors.ts'
+import type { Clock } from '../../base/time.ts'
+import type { CrossFinding } from '../../config/load.ts'
+import type { UpstreamOptions } from '../../gates/options.ts'
+import type { UpstreamContext } from '../../http1/upstream-tls.ts'
+import { createUpstreamContext, MaterialRefused } from '../../http1/upstream-tls.ts'
+import { watchFiles } from '../../io/files.ts'
+import type { Log } from '../../io/log.ts'
 
 type TlsOptions = NonNullable<UpstreamOptions['tls']>
 

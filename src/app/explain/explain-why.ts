@@ -1,7 +1,7 @@
 // What `explain` says beyond the comparison that failed: how the issuer's sources are, and the traps of real issuers.
-import type { Decision, Deny, TrailStep } from '../decision/decision.ts'
-import type { IssuerSources } from './issuer-sources.ts'
-import { sourceSaid } from './probes.ts'
+import type { Decision, Deny, TrailStep } from '../../decision/decision.ts'
+import type { IssuerSources } from '../issuer-sources.ts'
+import { sourceSaid } from '../probes.ts'
 
 /**
  * Why a denial is one, as far as its issuer's sources or habits are the cause: sentences, or nothing.

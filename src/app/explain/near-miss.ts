@@ -1,6 +1,6 @@
-import type { AccessRequest } from '../decision/request.ts'
-import type { RuleOptions } from '../decision/rules.ts'
-import { compileRules } from '../decision/rules.ts'
+import type { AccessRequest } from '../../decision/request.ts'
+import type { RuleOptions } from '../../decision/rules.ts'
+import { compileRules } from '../../decision/rules.ts'
 
 /**
  * For a request that no rule matches: a rule that would with another method, host or closing slash, in a sentence; nothing

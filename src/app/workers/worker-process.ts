@@ -2,9 +2,9 @@
 import type { Worker } from 'node:cluster'
 import cluster from 'node:cluster'
 import { Socket } from 'node:net'
-import { lendAllReads } from '../http1/lent-reads.ts'
-import type { LineWriter } from '../io/log.ts'
-import { createLineReader } from '../io/log.ts'
+import { lendAllReads } from '../../http1/lent-reads.ts'
+import type { LineWriter } from '../../io/log.ts'
+import { createLineReader } from '../../io/log.ts'
 import type { ToPrimary, ToWorker } from './worker-messages.ts'
 import { parseToPrimary } from './worker-messages.ts'
 

@@ -1,22 +1,21 @@
 // The primary's side of `workers:`: processes that serve, started anew when they end (architecture.md §5).
-import type { Check } from '../admin/health.ts'
-import type { Clock } from '../base/time.ts'
-import { formatDuration } from '../base/time.ts'
-import { dropCauses } from '../gates/entrance.ts'
-import type { TlsMaterial } from '../gates/tls.ts'
-import type { LineWriter, Log } from '../io/log.ts'
-import type { Metrics } from '../io/metrics.ts'
-import type { MetricsReport } from '../io/metrics-rows.ts'
+import type { Check } from '../../admin/health.ts'
+import type { Clock } from '../../base/time.ts'
+import { formatDuration, sleep } from '../../base/time.ts'
+import type { TlsMaterial } from '../../gates/tls.ts'
+import { listenAddress } from '../../io/listen.ts'
+import type { LineWriter, Log } from '../../io/log.ts'
+import type { Metrics } from '../../io/metrics.ts'
+import type { MetricsReport } from '../../io/metrics-rows.ts'
+import type { Running } from '../configuration.ts'
+import { shortHash } from '../configuration.ts'
+import type { DataPlane } from '../data-plane.ts'
 import { createBackOff } from './back-off.ts'
-import type { Running } from './configuration.ts'
-import type { DataPlane } from './data-plane.ts'
-import { listenAddress, sleep } from './data-plane.ts'
 import type { Outbox } from './outbox.ts'
 import { createOutbox } from './outbox.ts'
 import { createPublisher } from './publisher.ts'
 import type { Desk } from './reception.ts'
 import { openReception } from './reception.ts'
-import { shortHash } from './short-hash.ts'
 import type { SourceNumbers, ToPrimary } from './worker-messages.ts'
 import type { WorkerProcess } from './worker-process.ts'
 import { startWorkerProcess } from './worker-process.ts'
@@ -121,7 +120,7 @@ export async function startWorkers(count: number, deps: WorkersDeps): Promise<Wo
     port: reception.port,
     inFlight: () => 0,
     connections: () => 0,
-    dropped: () => new Map(dropCauses.map((cause) => [cause, reception.dropped(cause)])),
+    dropped: reception.dropped,
     useTls(material) {
       for (const slot of slots) sendTls(slot, material)
     },
@@ -371,8 +370,7 @@ export async function startWorkers(count: number, deps: WorkersDeps): Promise<Wo
   /** Waits for the workers to end, at most so long. */
   async function untilGone(ms: number): Promise<void> {
     const byMs = clock.monotonicMs() + ms
-    while (slots.some(({ process }) => process !== undefined) && clock.monotonicMs() < byMs)
-      await new Promise((resolve) => void setTimeout(resolve, pollMs))
+    while (slots.some(({ process }) => process !== undefined) && clock.monotonicMs() < byMs) await sleep(pollMs)
   }
 }
 

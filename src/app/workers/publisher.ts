@@ -1,8 +1,8 @@
 // Hands what the primary's sources fetch on to its workers (architecture.md §5).
-import type { ListChange } from '../sources/blacklist.ts'
-import { listSlice } from '../sources/held-list.ts'
-import type { Revocation, RevocationIndex } from '../spec/revocation.ts'
-import type { IssuerSources } from './issuer-sources.ts'
+import type { ListChange } from '../../sources/blacklist.ts'
+import { listSlice } from '../../sources/held-list.ts'
+import type { Revocation, RevocationIndex } from '../../spec/revocation.ts'
+import type { IssuerSources } from '../issuer-sources.ts'
 import type { Outbox } from './outbox.ts'
 import type { ListState, SourceNumbers, ToPrimary, ToWorker } from './worker-messages.ts'
 import { writeEntries } from './worker-messages.ts'

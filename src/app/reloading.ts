@@ -1,0 +1,158 @@
+// What runs now, and what takes its place when a file changes. A configuration and the files it names may come one after
+// the other, as a ConfigMap and a Secret do: one that is refused is read again when a file changes that it names.
+import { codeOf, sentenceOf } from '../base/errors.ts'
+import type { Refused } from '../config/load.ts'
+import { formatProblemLine } from '../config/problems.ts'
+import type { GatewayOptions } from '../config/schema.ts'
+import type { FileWatch } from '../io/files.ts'
+import { watchFiles } from '../io/files.ts'
+import type { Powers } from './app.ts'
+import type { Certificates } from './certificates.ts'
+import type { Configuration, ConfigurationSource, RunDeps, Running } from './configuration.ts'
+import { readConfiguration, retire, run, shortHash } from './configuration.ts'
+import type { GatewayMetrics } from './metrics.ts'
+
+/** What reading a configuration again, and putting it to work, needs. */
+export type ReloadingDeps = Pick<Powers, 'env' | 'readFile' | 'fileMode'> &
+  RunDeps & {
+    readonly counted: Pick<GatewayMetrics, 'reloaded'>
+    /** Read anew with the configuration; undefined where there is no TLS. */
+    readonly certificates: Pick<Certificates, 'files' | 'reload'> | undefined
+    /** Told that another configuration runs, or the same one once more. */
+    readonly reloaded: () => void
+  }
+
+/** The configuration that runs, and the way to the next one. */
+export type Reloading = {
+  readonly running: () => Running
+  /** Why the configuration in its file is not the one in use; undefined where it is. */
+  readonly refusal: () => string | undefined
+  /** Sections of the configuration that only a restart brings into force. */
+  readonly restart: () => readonly string[]
+  /** Reads the configuration anew; what does not load changes nothing. Never throws. */
+  readonly reload: () => 'reloaded' | 'unchanged' | 'refused'
+  /** Reloads whenever a file changes that the configuration names, from now on; at once where one has changed since it was read. */
+  readonly watch: () => void
+  /** Ends what runs. */
+  readonly close: () => void
+}
+
+/** Puts the first configuration to work, and asks its issuers at once. */
+export function createReloading(source: ConfigurationSource, first: Configuration, deps: ReloadingDeps): Reloading {
+  const { clock, readFile, log, counted, certificates, reloaded } = deps
+  let running = run(first, undefined, deps)
+  let refusal: string | undefined
+  let watching: FileWatch | undefined
+  /** The files of one that was refused. */
+  let awaiting: FileWatch | undefined
+  for (const each of running.sources) each.start()
+  return { running: () => running, refusal: () => refusal, restart, reload, watch, close }
+
+  /** One new object, swapped in one assignment; what does not load changes nothing (product.md §2). */
+  function reload(): 'reloaded' | 'unchanged' | 'refused' {
+    certificates?.reload()
+    const next = readAnew()
+    if (next.kind === 'refused') return refuse(next.problems.map(formatProblemLine))
+    const before = running
+    try {
+      running = run(next, before, deps)
+    } catch (error) {
+      return refuse([sentenceOf(error)])
+    }
+    for (const each of running.sources) each.start()
+    retire(before, running)
+    // Files that only this one names are watched from now on, not from the next poll.
+    watching?.check()
+    reloaded()
+    const wasRefused = refusal !== undefined
+    refusal = undefined
+    if (next.hash === before.configuration.hash && !wasRefused) return 'unchanged'
+    counted.reloaded(true)
+    const waiting = restart()
+    const said = { rules: next.options.rules.length, needs_restart: waiting.join(' ') }
+    // Half of what was asked for is no good news, whatever was loaded.
+    log[waiting.length === 0 ? 'info' : 'warn']('config_reloaded', { config_hash: shortHash(next.hash), ...said })
+    return 'reloaded'
+  }
+
+  function refuse(problems: readonly string[]): 'refused' {
+    const [first = 'unknown'] = problems
+    refusal = first
+    counted.reloaded(false)
+    for (const each of problems.slice(0, 20))
+      log.error('config_refused', { error: each, in_use: shortHash(running.configuration.hash) })
+    return 'refused'
+  }
+
+  /** Where what runs differs from what was started with, whatever came between. */
+  function restart(): readonly string[] {
+    const names = ['workers', 'listen', 'limits', 'upstream', 'drain'] as const
+    const now: GatewayOptions = running.configuration.options
+    return names.filter((name) => JSON.stringify(first.options[name]) !== JSON.stringify(now[name]))
+  }
+
+  function readAnew(): Configuration | Refused {
+    awaiting?.close()
+    const named = new Set<string>()
+    const found = readNoting(named)
+    if (found.kind === 'loaded') return found
+    const elsewhere = watchedFiles()
+    const paths = [...named].filter((path) => !elsewhere.includes(path))
+    if (paths.length === 0) return found
+    awaiting = watchFiles(() => paths, { clock, onChange: reload })
+    // Once more, now that they are watched: what came in between is no change any more.
+    const again = readNoting(named)
+    if (again.kind === 'loaded') awaiting.close()
+    return again
+  }
+
+  /** Reads it, and notes the files that this wants. */
+  function readNoting(named: Set<string>): Configuration | Refused {
+    const note = <T>(look: (path: string) => T) => {
+      return (path: string) => {
+        named.add(path)
+        return look(path)
+      }
+    }
+    const { env, fileMode } = deps
+    return readConfiguration(source, { env, readFile: note(readFile), fileMode: note(fileMode) })
+  }
+
+  function watch(): void {
+    watching = watchFiles(watchedFiles, { clock, onChange })
+    // What changed before they were watched: the watch takes it for what was always there.
+    const changed = watchedFiles().filter(differs)
+    if (changed.length > 0) onChange(changed)
+    else certificates?.reload()
+  }
+
+  function watchedFiles(): readonly string[] {
+    const { options } = running.configuration
+    const lists = options.blacklist.local === undefined ? [] : [options.blacklist.local.file]
+    const issuerFiles = options.issuers.flatMap(({ jwks, http }) => [jwks.file, http.ca?.file])
+    return [source.file, ...lists, ...issuerFiles, ...(certificates?.files ?? [])].filter((file) => file !== undefined)
+  }
+
+  function onChange(changed: readonly string[]): void {
+    for (const { options, jwks } of running.sources)
+      if (options.jwks.file !== undefined && changed.includes(options.jwks.file)) void jwks.refresh()
+    reload()
+  }
+
+  /** Whether a file holds another content than the configuration has of it; of some it has none. */
+  function differs(path: string): boolean {
+    const { text, files } = running.configuration
+    try {
+      return path === source.file ? source.read() !== text : files.get(path)?.equals(readFile(path)) === false
+    } catch (error) {
+      // The shell's `<(…)` can be read once.
+      return codeOf(error) !== 'ERR_NO_REGULAR_FILE'
+    }
+  }
+
+  function close(): void {
+    retire(running)
+    watching?.close()
+    awaiting?.close()
+  }
+}

@@ -1,0 +1,202 @@
+import assert from 'node:assert/strict'
+import { randomBytes } from 'node:crypto'
+import { mkdtempSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import path from 'node:path'
+import { test } from 'node:test'
+import { rootCertificates } from 'node:tls'
+import { readConfiguration } from '../../src/app/configuration.ts'
+import { createGatewayMetrics } from '../../src/app/metrics.ts'
+import { createReloading } from '../../src/app/reloading.ts'
+import { createLineWriter, createLog } from '../../src/io/log.ts'
+import { createKnownTokens } from '../../src/sources/known-tokens.ts'
+import type { World } from '../acceptance/harness.ts'
+import { openWorld, until } from '../acceptance/harness.ts'
+
+const clock = { wallMs: Date.now, monotonicMs: () => performance.now() }
+const certificate = rootCertificates[0] ?? ''
+
+function folder(): Disposable & { readonly at: (name: string) => string } {
+  const made = mkdtempSync(path.join(tmpdir(), 'postern-'))
+  return { at: (name) => path.join(made, name), [Symbol.dispose]: () => rmSync(made, { recursive: true }) }
+}
+
+/** A good configuration; it names a file at one of the places where it may. */
+function naming(place: string, file: string): string {
+  const issuer = {
+    issuer: 'https://issuer.test',
+    audience: 'orders-api',
+    introspection: { client_id: 'gateway', client_secret: place === 'secret' ? { file } : { env: 'SECRET' } },
+    http: place === 'issuer ca' ? { ca: { file } } : {},
+    jwks: place === 'keys' ? { file } : {},
+  }
+  return JSON.stringify({
+    version: 1,
+    upstream: { url: 'https://127.0.0.1:9', ...(place === 'upstream ca' ? { tls: { ca: { file } } } : {}) },
+    blacklist: place === 'list' ? { local: { file } } : {},
+    issuers: [issuer],
+    rules: [{ match: { path: '/orders' }, scopes: ['orders:read'] }],
+  })
+}
+
+/** Starts with a good configuration; every other one is what `text` says by then. */
+function start(
+  text: () => string,
+  readFile: (path: string) => Buffer = (path) => readFileSync(path),
+  atStart = naming('nowhere', ''),
+) {
+  const powers = { clock, env: { SECRET: 'secret' }, readFile, fileMode: (path: string) => statSync(path).mode }
+  const first = readConfiguration({ file: 'gateway.yaml', read: () => atStart }, powers)
+  if (first.kind === 'refused') throw new Error(first.problems.map(({ message }) => message).join('; '))
+  const log = createLog({ stream: 'main' }, { writer: createLineWriter({}, { write: (_, done) => done() }), clock })
+  const counted = createGatewayMetrics()
+  const reloading = createReloading({ file: 'gateway.yaml', read: text }, first, {
+    ...powers,
+    ...{ log, counted, random: Math.random, randomBytes, secret: () => 'secret' },
+    known: createKnownTokens(clock.monotonicMs),
+    certificates: undefined,
+    reloaded: () => {},
+  })
+  const outcomes = () => outcomesOf((series) => counted.metrics.snapshot().get(series) ?? 0)
+  return { ...reloading, outcomes, [Symbol.dispose]: reloading.close }
+}
+
+for (const { place, before, good } of [
+  { place: 'list', before: undefined, good: 'version: 1\nentries: []\n' },
+  { place: 'list', before: 'version: 1\nentries: [{}]\n', good: 'version: 1\nentries: []\n' },
+  { place: 'secret', before: undefined, good: 'secret' },
+  { place: 'secret', before: '', good: 'secret' },
+  { place: 'upstream ca', before: undefined, good: certificate },
+  { place: 'upstream ca', before: 'x', good: certificate },
+  { place: 'issuer ca', before: 'x', good: certificate },
+  { place: 'keys', before: undefined, good: '{"keys":[]}' },
+])
+  test(`createReloading() loads what it has refused as soon as the ${place} is good: ${before === undefined ? 'it was not there' : `it was ${JSON.stringify(before)}`}`, async () => {
+    using named = folder()
+    const file = named.at('named')
+    if (before !== undefined) writeFileSync(file, before, { mode: 0o600 })
+    using it = start(() => naming(place, file))
+    assert.equal(it.reload(), 'refused')
+    assert.notEqual(it.refusal(), undefined)
+    const { hash } = it.running().configuration
+
+    writeFileSync(named.at('new'), good, { mode: 0o600 })
+    renameSync(named.at('new'), file)
+    await until(() => it.refusal() === undefined, 'the reload')
+
+    assert.notEqual(it.running().configuration.hash, hash)
+    assert.deepEqual(it.outcomes(), [1, 1])
+  })
+
+test('createReloading() sees a file that comes while the configuration that names it is being refused', () => {
+  using named = folder()
+  const file = named.at('list')
+  using it = start(
+    () => naming('list', file),
+    (wanted) => {
+      try {
+        return readFileSync(wanted)
+      } finally {
+        writeFileSync(file, 'version: 1\nentries: []\n')
+      }
+    },
+  )
+
+  assert.equal(it.reload(), 'reloaded')
+})
+
+test('createReloading() heeds nothing of what only a configuration before named, and nothing once it is closed', async () => {
+  using named = folder()
+  const [one, two] = [named.at('one'), named.at('two')]
+  let text = naming('list', one)
+  using it = start(() => text)
+  assert.equal(it.reload(), 'refused')
+  text = naming('list', two)
+  assert.equal(it.reload(), 'refused')
+
+  writeFileSync(one, 'x')
+  writeFileSync(two, 'x')
+  await until(() => it.outcomes()[1] === 3, 'the change')
+  it.close()
+  writeFileSync(two, 'y')
+  await new Promise((resolve) => setTimeout(resolve, 300))
+
+  assert.deepEqual(it.outcomes(), [0, 3])
+})
+
+test('createReloading() takes up at its watch what has changed before, and from then on every change', async () => {
+  using named = folder()
+  const file = named.at('list')
+  const change = (value: string) => writeFileSync(file, `version: 1\nentries: [{ kind: sub, value: ${value} }]\n`)
+  change('alice')
+  const text = naming('list', file)
+  using it = start(() => text, readFileSync, text)
+  change('bob')
+
+  it.watch()
+  assert.deepEqual(it.outcomes(), [1, 0])
+  change('carol')
+  await until(() => it.outcomes()[0] === 2, 'the reload')
+  it.close()
+  change('dave')
+  await new Promise((resolve) => setTimeout(resolve, 300))
+
+  assert.deepEqual(it.outcomes(), [2, 0])
+})
+
+test('createReloading() watches at once a file that only the configuration just loaded names', async () => {
+  using named = folder()
+  const file = named.at('list')
+  writeFileSync(file, 'version: 1\nentries: []\n')
+  using it = start(() => naming('list', file))
+  it.watch()
+  assert.deepEqual(it.outcomes(), [1, 0])
+
+  writeFileSync(file, 'version: 1\nentries: [{ kind: sub, value: mallory }]\n')
+  await until(() => it.outcomes()[0] === 2, 'the reload')
+})
+
+test('createReloading() tells which sections wait for a restart, by what it was started with', () => {
+  const changed = (drain: object) => JSON.stringify({ ...JSON.parse(naming('nowhere', '')), drain })
+  let text = changed({ delay: '1s' })
+  using it = start(() => text)
+
+  assert.equal(it.reload(), 'reloaded')
+  assert.deepEqual(it.restart(), ['drain'])
+  assert.equal(it.reload(), 'unchanged')
+  assert.deepEqual(it.restart(), ['drain'])
+  text = naming('nowhere', '')
+  assert.equal(it.reload(), 'reloaded')
+  assert.deepEqual(it.restart(), [])
+})
+
+test('startApp() loads a configuration that it has refused as soon as the files it names are good', async () => {
+  using named = folder()
+  const file = named.at('denied.yaml')
+  await using world = await openWorld()
+  const token = world.mint({ claims: { sub: 'mallory' } })
+  const outcomes = async () => [(await world.ask({ path: '/any/x', token })).reason, countsOf(world)]
+  const change = () =>
+    world.reload((configuration) => {
+      configuration['blacklist'] = { local: { file } }
+    })
+
+  assert.throws(change, { actual: 'refused' })
+  assert.deepEqual(await outcomes(), ['ok', [0, 1]])
+  writeFileSync(file, 'version: 1\nentries: [{ kind: subject, value: mallory }]\n')
+  await until(() => countsOf(world)[1] === 2, 'the second refusal')
+  assert.deepEqual(await outcomes(), ['ok', [0, 2]])
+  writeFileSync(file, 'version: 1\nentries: [{ kind: sub, value: mallory }]\n')
+  await until(() => countsOf(world)[0] === 1, 'the reload')
+
+  assert.deepEqual(await outcomes(), ['token_revoked', [1, 2]])
+})
+
+function countsOf(world: World): readonly number[] {
+  return outcomesOf(world.count)
+}
+
+/** How often a configuration was loaded, and how often refused. */
+function outcomesOf(count: (series: string) => number): readonly number[] {
+  return ['success', 'failure'].map((result) => count(`postern_config_reloads_total{result="${result}"}`))
+}
