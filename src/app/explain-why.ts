@@ -20,11 +20,10 @@ export function whyDenied(
       return [keysSaid(sources)]
     case 'introspection_unavailable':
     case 'introspection_invalid': {
-      const failure = sources.introspection?.state().failure
+      const { failure, status } = sources.introspection?.state() ?? {}
       if (failure === undefined) return []
-      const isRefused = form === 'jwt' && failure.includes('status is 400')
-      const said = `The last call: ${failure}.`
-      return isRefused ? [said, refusesJwts] : [said]
+      const said = `Its last failure: ${failure}.`
+      return form === 'jwt' && status === 400 ? [said, refusesJwts] : [said]
     }
     case 'blacklist_stale':
       return [listSaid(sources)]

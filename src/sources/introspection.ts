@@ -62,6 +62,8 @@ export type Introspection = {
     readonly inFlight: number
     /** Why the last question was not answered; undefined where it was. */
     readonly failure: string | undefined
+    /** The HTTP status of the endpoint's answer, where that is what failed; undefined where there was no such answer. */
+    readonly status: number | undefined
   }
 }
 
@@ -85,9 +87,14 @@ export function createIntrospection(
   const flights = createSingleFlight<Answer>(clock.monotonicMs)
   const queue = createBoundedQueue(queueLimits, { clock })
   const breaker = createBreaker(breakerLimits, { clock })
-  let lastTrouble: string | undefined
+  let lastTrouble: { readonly said: string; readonly status: number | undefined } | undefined
   let pausedUntilMs = Number.NEGATIVE_INFINITY
-  return { ask, state: () => ({ circuit: breaker.state(), inFlight: queue.inFlight(), failure: lastTrouble }) }
+  return { ask, state }
+
+  function state(): ReturnType<Introspection['state']> {
+    const { said, status } = lastTrouble ?? {}
+    return { circuit: breaker.state(), inFlight: queue.inFlight(), failure: said, status }
+  }
 
   function ask(token: string, afterMs: number): Answer | Promise<Answer> {
     const kept = inactive.get(token, clock.monotonicMs())
@@ -158,7 +165,7 @@ export function createIntrospection(
     const { status, from } = reply
     if (status >= 500 || status === 408 || status === 429) {
       breaker.failed()
-      trouble(`Cannot introspect at ${from}: status is ${status}, wanted 200`)
+      trouble(`Cannot introspect at ${from}: status is ${status}, wanted 200`, status)
       const waitMs = retryAfterMs(reply)
       // RFC 6585 §4: who asks for less gets less.
       if (status === 429) pausedUntilMs = clock.monotonicMs() + waitMs
@@ -169,7 +176,7 @@ export function createIntrospection(
     if (elsewhere.has(status)) deps.doubt()
     const read = status === 200 ? readAnswer(reply) : describeRefusal(reply)
     if (typeof read === 'string') {
-      trouble(`Cannot use introspection answer of ${from}: ${read}`)
+      trouble(`Cannot use introspection answer of ${from}: ${read}`, status)
       return { answer: none('invalid', 1000), result: 'invalid' }
     }
     if (lastTrouble !== undefined) log.info('introspection_recovered', { issuer: options.issuer })
@@ -178,9 +185,9 @@ export function createIntrospection(
   }
 
   /** Says what is wrong once, not once per request. */
-  function trouble(error: string): void {
-    if (error !== lastTrouble) log.warn('introspection_failed', { issuer: options.issuer, error })
-    lastTrouble = error
+  function trouble(said: string, status?: number): void {
+    if (said !== lastTrouble?.said) log.warn('introspection_failed', { issuer: options.issuer, error: said })
+    lastTrouble = { said, status }
   }
 }
 

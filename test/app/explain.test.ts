@@ -171,6 +171,19 @@ test('explain() names the issuers that answer 400 about their own JWTs, for a JW
   )
 })
 
+test('explain() takes a 400 of the metadata for none about a JWT: giving up revocation would mend no wrong address', async () => {
+  await using world = await openWorld({
+    a: { revocation: 'introspect', jwks_uri: 'ISS_A/jwks', metadata_url: 'ISS_A/nowhere' },
+    before: (a) => scripted(a, '/nowhere', { status: 400, json: {} }),
+  })
+
+  const { reason, hint } = await explained(world, world.mint())
+
+  assert.equal(reason, 'introspection_unavailable')
+  assert.match(hint ?? '', /Its last failure: Cannot load metadata from \S+: status is 400, wanted 200\./)
+  assert.doesNotMatch(hint ?? '', /revocation: blacklist/)
+})
+
 test('explain() says of keys whether they are missing, too old, or perhaps older than the one wanted', async () => {
   await using world = await openWorld({ a: { jwks: { cool_down: '1h' } } })
   const other = () => world.mint({ key: keys.attacker, kid: 'other' })
