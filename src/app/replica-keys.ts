@@ -1,7 +1,7 @@
 // A worker's copy of one key set. The primary alone fetches: one cool-down for all of them.
 import type { Clock } from '../base/time.ts'
-import type { HeldKeysOptions, KeyAnswer, KeysLegacy, Wanted } from '../sources/held-keys.ts'
-import { createHeldKeys, unavailable } from '../sources/held-keys.ts'
+import type { HeldKeysOptions, KeysLegacy, Wanted } from '../sources/held-keys.ts'
+import { askAgain, createHeldKeys } from '../sources/held-keys.ts'
 import type { Jwks } from '../sources/jwks.ts'
 
 /** What a copy needs from outside. */
@@ -24,13 +24,14 @@ export type ReplicaKeys = Jwks & {
 
 /** Makes a copy: of nothing before the first `take`, so that every answer is "unavailable". */
 export function createReplicaKeys(options: HeldKeysOptions, deps: ReplicaKeysDeps, legacy?: KeysLegacy): ReplicaKeys {
-  const { clock, look, suppressed } = deps
   const keys = createHeldKeys(options, deps, legacy)
   let pending: Promise<void> | undefined
   let quietUntilMs = Number.NEGATIVE_INFINITY
+  // As in the primary, which stands in the issuer's place.
+  const again = { ...deps, find: keys.find, pending: () => pending, begin, quietUntilMs: () => quietUntilMs }
   return {
     start() {},
-    key: (wanted) => keys.find(wanted) ?? lookAgain(wanted),
+    key: (wanted) => keys.find(wanted) ?? askAgain(wanted, again),
     holds: keys.holds,
     refresh: async () => {},
     state: () => ({ ...keys.state(), failure: undefined }),
@@ -41,25 +42,11 @@ export function createReplicaKeys(options: HeldKeysOptions, deps: ReplicaKeysDep
     take: (document, startedMs, startedWallMs) => void keys.take(document, startedMs, startedWallMs),
   }
 
-  /** As `jwks.key()` does it, with the primary in the issuer's place: one question at a time, and one of its own for each. */
-  async function lookAgain(wanted: Wanted): Promise<KeyAnswer> {
-    for (let attempted = false; ; ) {
-      if (pending === undefined) {
-        if (attempted) return unavailable(quietUntilMs, deps)
-        if (clock.monotonicMs() < quietUntilMs) {
-          suppressed()
-          return unavailable(quietUntilMs, deps)
-        }
-        attempted = true
-        pending = look(wanted).then((untilMs) => {
-          quietUntilMs = untilMs
-          pending = undefined
-        })
-      }
-      await pending
-      // The set that was sent meanwhile has the time of its fetch, so this is the verdict the primary would give.
-      const answer = keys.find(wanted)
-      if (answer !== undefined) return answer
-    }
+  function begin(wanted: Wanted): Promise<void> {
+    pending = deps.look(wanted).then((untilMs) => {
+      quietUntilMs = untilMs
+      pending = undefined
+    })
+    return pending
   }
 }

@@ -157,6 +157,42 @@ export function unavailable(untilMs: number, { clock }: { readonly clock: Clock 
   return { kind: 'unavailable', retryAfterS: Math.max(1, Math.ceil((untilMs - clock.monotonicMs()) / 1000)) }
 }
 
+/** Whom to ask once more about a key that is not held, and when. */
+export type AskAgainDeps = {
+  readonly clock: Clock
+  /** What is held says; undefined when asking may tell. */
+  readonly find: (wanted: Wanted) => KeyAnswer | undefined
+  /** The question under way; undefined where there is none. */
+  readonly pending: () => Promise<void> | undefined
+  /** Asks. Never rejects; the answer is held before it resolves. */
+  readonly begin: (wanted: Wanted) => Promise<void>
+  /** Until when (monotonic) nobody is asked. */
+  readonly quietUntilMs: () => number
+  /** Told of every request that the cool-down answers. */
+  readonly suppressed: () => void
+}
+
+/** Asks once more about a key that is not held, as far as the cool-down allows: one question at a time (product.md §1). */
+export async function askAgain(wanted: Wanted, deps: AskAgainDeps): Promise<KeyAnswer> {
+  const { clock, find, pending, begin, quietUntilMs, suppressed } = deps
+  for (let attempted = false; ; ) {
+    let asked = pending()
+    if (asked === undefined) {
+      // One attempt of its own: with no cool-down, whoever fails would be asked for as long as that lasts.
+      if (attempted) return unavailable(quietUntilMs(), deps)
+      if (clock.monotonicMs() < quietUntilMs()) {
+        suppressed()
+        return unavailable(quietUntilMs(), deps)
+      }
+      attempted = true
+      asked = begin(wanted)
+    }
+    await asked
+    const answer = find(wanted)
+    if (answer !== undefined) return answer
+  }
+}
+
 /** The same keys as the same objects, so that "is this key still in the set" is one comparison on every request. */
 function reuse(set: KeySet, before: KeySet | undefined): KeySet {
   if (before === undefined) return set

@@ -7,7 +7,7 @@ import type { Log } from '../io/log.ts'
 import type { KeySet, VerificationKey } from '../spec/jwk.ts'
 import { KeySetRefused } from '../spec/jwk.ts'
 import type { HeldKeysState, KeyAnswer, KeysLegacy, Wanted } from './held-keys.ts'
-import { createHeldKeys, maxKeySetBytes, unavailable } from './held-keys.ts'
+import { askAgain, createHeldKeys, maxKeySetBytes, unavailable } from './held-keys.ts'
 import { SourceFailed } from './source-failed.ts'
 import { createStaleAlarm } from './stale-alarm.ts'
 
@@ -95,12 +95,20 @@ export function createJwks(options: JwksOptions, deps: JwksDeps, legacy?: KeysLe
   let nextDueMs = 0
   let timer: NodeJS.Timeout | undefined
   let closed = false
+  const again = {
+    clock,
+    find: findAfresh,
+    pending: () => pending,
+    begin,
+    quietUntilMs: coolUntilMs,
+    suppressed: () => count('suppressed'),
+  }
   return {
     start() {
       alarm.set()
       schedule()
     },
-    key: (wanted) => find(wanted) ?? lookAgain(wanted),
+    key: (wanted) => find(wanted) ?? askAgain(wanted, again),
     holds: keys.holds,
     refresh: fetchOnce,
     state: () => ({ ...keys.state(), failure }),
@@ -118,26 +126,17 @@ export function createJwks(options: JwksOptions, deps: JwksDeps, legacy?: KeysLe
     return keys.find(wanted)
   }
 
-  /** Asks the issuer once more about a key we do not know, as far as the cool-down allows (product.md §1). */
-  async function lookAgain(wanted: Wanted): Promise<KeyAnswer> {
-    for (let attempted = false; ; ) {
-      if (pending === undefined) {
-        // One attempt of its own: with no cool-down, an endpoint that fails would be asked for as long as it does.
-        if (attempted) return unavailable(coolUntilMs(), deps)
-        if (clock.monotonicMs() < coolUntilMs()) {
-          count('suppressed')
-          return unavailable(coolUntilMs(), deps)
-        }
-        // Stamped by attempt: an endpoint that fails must not be asked by every token that comes along.
-        lastDemandMs = clock.monotonicMs()
-        attempted = true
-      }
-      await fetchOnce()
-      const answer = find(wanted)
-      // The issuer may publish its keys elsewhere by now, and this set be one it has left behind.
-      if (answer?.kind === 'unknown' && failure === undefined) doubt()
-      if (answer !== undefined) return answer
-    }
+  /** The same once the issuer was asked: it may publish its keys elsewhere by now, and this set be one it has left behind. */
+  function findAfresh(wanted: Wanted): KeyAnswer | undefined {
+    const answer = find(wanted)
+    if (answer?.kind === 'unknown' && failure === undefined) doubt()
+    return answer
+  }
+
+  function begin(): Promise<void> {
+    // Stamped by attempt: an endpoint that fails must not be asked by every token that comes along.
+    lastDemandMs = clock.monotonicMs()
+    return fetchOnce()
   }
 
   function usableUntilMs(): number | undefined {
