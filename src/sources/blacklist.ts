@@ -47,15 +47,11 @@ export const pollResults = ['updated', 'unchanged', 'unavailable', 'refused'] as
 /** How one poll ended. */
 export type PollResult = (typeof pollResults)[number]
 
-/** One issuer's feed. Durations are milliseconds. */
-export type BlacklistOptions = {
+/** One issuer's feed, and who we are to it. */
+export type BlacklistOptions = Omit<BlacklistSection, 'on_stale' | 'local'> & {
   readonly issuer: string
   readonly url: string
-  readonly clientId: string
-  readonly pollIntervalMs: number
-  readonly cacheSize: number
-  readonly purgeDelayMs: number
-  readonly maxStalenessMs: number
+  readonly client_id: string
 }
 
 /** What one list needs from outside. */
@@ -101,7 +97,7 @@ const resyncEveryMs = 600_000
 
 /** Makes the list of one issuer; nothing is fetched before `start` or `poll`. */
 export function createBlacklist(options: BlacklistOptions, deps: BlacklistDeps, legacy?: BlacklistLegacy): Blacklist {
-  const { issuer, cacheSize, purgeDelayMs } = options
+  const { issuer, cache_size } = options
   const { clock, log } = deps
   const feed = createFeed(options, deps)
   const lookups = createBlacklistLookups({
@@ -116,7 +112,7 @@ export function createBlacklist(options: BlacklistOptions, deps: BlacklistDeps, 
     unlisted: legacy?.unlisted ?? 0,
   }
   const list = createHeldList(options, holding, { clock, lookups })
-  const usableUntilMs = () => holding.good && holding.good.startedMs + options.maxStalenessMs
+  const usableUntilMs = () => holding.good && holding.good.startedMs + options.max_staleness
   const alarm = createStaleAlarm({ clock, usableUntilMs, tell: tellStale })
   let polled: (change: ListChange) => void = () => {}
   let resyncFromMs = 0
@@ -154,7 +150,7 @@ export function createBlacklist(options: BlacklistOptions, deps: BlacklistDeps, 
     const startedMs = clock.monotonicMs()
     void poll().then(() => {
       if (closed) return
-      const dueMs = startedMs + nextPollAfterMs(options.pollIntervalMs, failures, deps.random)
+      const dueMs = startedMs + nextPollAfterMs(options.poll_interval, failures, deps.random)
       timer = setTimeout(run, Math.max(0, dueMs - clock.monotonicMs())).unref()
     })
   }
@@ -233,10 +229,10 @@ export function createBlacklist(options: BlacklistOptions, deps: BlacklistDeps, 
 
   /** Takes a complete list, and keeps what was held and is not on it: a restored issuer must not revive a token. */
   async function replace(before: Polled | undefined, all: FeedRead, restarted: boolean): Promise<void> {
-    const purgeDelayS = purgeDelayMs / 1000
+    const purgeDelayS = options.purge_delay / 1000
     if (before !== undefined && !restarted && all.live < before.index.countLive(all.serverTimeS + purgeDelayS))
       throw new FeedFailed('refused', 'Cannot use the blacklist: it lists fewer live entries than it did')
-    const inherited = createRevocationIndex({ capacity: cacheSize })
+    const inherited = createRevocationIndex({ capacity: cache_size })
     if (before !== undefined) {
       const now = nowS(before, clock)
       for (const index of [before.inherited, before.index])
@@ -257,7 +253,7 @@ export function createBlacklist(options: BlacklistOptions, deps: BlacklistDeps, 
     const last = cursor === read.cursor ? etag : undefined
     holding.held = { ...lists, epoch, cursor, totalLive, serverTimeS, toldMs, etag: last }
     skewSeconds = read.toldWallMs / 1000 - serverTimeS
-    shareCapacity(holding.held, cacheSize)
+    shareCapacity(holding.held, cache_size)
   }
 
   function noteUnlisted(now: number): void {

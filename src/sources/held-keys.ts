@@ -9,7 +9,7 @@ import type { SignatureAlgorithm } from '../spec/jws.ts'
 import { SourceFailed } from './source-failed.ts'
 
 /** How long a set is used, and how far clocks may differ; milliseconds. */
-export type HeldKeysOptions = { readonly staleMaxMs: number; readonly leewayMs: number }
+export type HeldKeysOptions = { readonly stale_max: number; readonly leeway: number }
 
 /** The key a token needs; see `KeyWanted` of the decision. */
 export type Wanted = {
@@ -95,7 +95,7 @@ export function createHeldKeys(
     // By the clock of now, too: if it was wrong at the fetch and is right again, the token's time is of the right one.
     const fetchedMs = Math.min(startedWallMs, clock.wallMs() - (clock.monotonicMs() - startedMs))
     // 1 s: `iat` is in whole seconds.
-    return typeof iat === 'number' && fetchedMs > iat * 1000 + 1000 + options.leewayMs
+    return typeof iat === 'number' && fetchedMs > iat * 1000 + 1000 + options.leeway
   }
 
   function findUnnamed(set: KeySet, { algorithm, verifies }: Wanted): VerificationKey | undefined {
@@ -106,7 +106,7 @@ export function createHeldKeys(
   }
 
   function isStale({ startedMs }: KeysLegacy): boolean {
-    return clock.monotonicMs() - startedMs > options.staleMaxMs
+    return clock.monotonicMs() - startedMs > options.stale_max
   }
 
   function isUsable(): boolean {

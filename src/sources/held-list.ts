@@ -69,7 +69,7 @@ const foundByLookup: RevocationHit = { kind: 'jti', cause: 'admin' }
 
 /** Makes the reader of what its owner puts into `holding`. */
 export function createHeldList(
-  options: { readonly maxStalenessMs: number; readonly cacheSize: number },
+  options: { readonly max_staleness: number; readonly cache_size: number },
   holding: Holding,
   { clock, lookups }: { readonly clock: Clock; readonly lookups: Pick<BlacklistLookups, 'ask' | 'failure'> },
 ): HeldList {
@@ -100,7 +100,7 @@ export function createHeldList(
   }
 
   function isStale(): boolean {
-    return holding.good === undefined || clock.monotonicMs() - holding.good.startedMs > options.maxStalenessMs
+    return holding.good === undefined || clock.monotonicMs() - holding.good.startedMs > options.max_staleness
   }
 
   /** Whether a live entry may be missing from memory. */
@@ -132,7 +132,7 @@ export function createHeldList(
     // Swapped meanwhile: then the next purge has it.
     if (holding.held !== held) return
     if (inherited?.size() === 0) holding.held = { ...held, inherited: undefined }
-    shareCapacity(held, options.cacheSize)
+    shareCapacity(held, options.cache_size)
   }
 }
 

@@ -79,7 +79,7 @@ const breakerLimits = { failures: 5, openMs: 5000 } as const
 
 /** Makes the source; nothing is sent before a token is asked about. */
 export function createIntrospection(
-  options: { readonly issuer: string; readonly clientId: string },
+  options: { readonly issuer: string; readonly client_id: string },
   deps: IntrospectionDeps,
 ): Introspection {
   const { clock, log, observe } = deps
@@ -156,7 +156,7 @@ export function createIntrospection(
     const headers = {
       accept: 'application/json',
       'content-type': 'application/x-www-form-urlencoded',
-      authorization: formatBasic(options.clientId, deps.secret()),
+      authorization: formatBasic(options.client_id, deps.secret()),
     }
     return await deps.send({ method: 'POST', url, headers, body: formatIntrospectionRequest(token) }, limits)
   }

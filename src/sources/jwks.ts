@@ -11,7 +11,7 @@ import { askAgain, createHeldKeys, maxKeySetBytes, unavailable } from './held-ke
 import { SourceFailed } from './source-failed.ts'
 import { createStaleAlarm } from './stale-alarm.ts'
 
-/** How one issuer's keys are kept. */
+/** The `jwks:` section of one issuer. */
 export const jwksOptions = z.strictObject({
   refresh: durationBetween('10ms', '1d').prefault('5m').describe('How often the set is fetched, in the background.'),
   cool_down: durationBetween('0s', '1d')
@@ -23,14 +23,8 @@ export const jwksOptions = z.strictObject({
   file: z.string().min(1).optional().describe('A file with the set instead of an address; re-read on change.'),
 })
 
-/** How one key set is kept; durations are milliseconds. */
-export type JwksOptions = {
-  readonly issuer: string
-  readonly refreshMs: number
-  readonly coolDownMs: number
-  readonly staleMaxMs: number
-  readonly leewayMs: number
-}
+/** How one issuer's keys are kept; durations are milliseconds. */
+export type JwksOptions = z.output<typeof jwksOptions> & { readonly issuer: string; readonly leeway: number }
 
 /** Where the document comes from: an address, found when it is needed, or a file. */
 export type JwksOrigin =
@@ -141,7 +135,7 @@ export function createJwks(options: JwksOptions, deps: JwksDeps, legacy?: KeysLe
 
   function usableUntilMs(): number | undefined {
     const held = keys.held()
-    return held && held.startedMs + options.staleMaxMs
+    return held && held.startedMs + options.stale_max
   }
 
   /** Every JWT of the issuer is 503 now, which the one line of the first failure did not say. */
@@ -153,7 +147,7 @@ export function createJwks(options: JwksOptions, deps: JwksDeps, legacy?: KeysLe
   }
 
   function coolUntilMs(): number {
-    return lastDemandMs + options.coolDownMs
+    return lastDemandMs + options.cool_down
   }
 
   function schedule(): void {
@@ -164,8 +158,8 @@ export function createJwks(options: JwksOptions, deps: JwksDeps, legacy?: KeysLe
       // Jitter only shortens: many gateways started at once do not stay in step, and no set gets older than asked for.
       const dueMs =
         (failures === 0
-          ? options.refreshMs
-          : Math.min(retryMs * 2 ** Math.min(failures - 1, 10), maxRetryMs, options.refreshMs)) *
+          ? options.refresh
+          : Math.min(retryMs * 2 ** Math.min(failures - 1, 10), maxRetryMs, options.refresh)) *
         (1 - random() / 10)
       nextDueMs = clock.monotonicMs() + dueMs
       timer = setTimeout(schedule, dueMs).unref()

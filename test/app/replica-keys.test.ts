@@ -10,7 +10,7 @@ test('replicaKeys.key() has the primary look once for all who wait, gives what w
   const looked: (string | undefined)[] = []
   let suppressed = 0
   const copy = createReplicaKeys(
-    { staleMaxMs: 3_600_000, leewayMs: 0 },
+    { stale_max: 3_600_000, leeway: 0 },
     {
       clock,
       async look({ kid }) {
