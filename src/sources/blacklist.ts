@@ -6,11 +6,10 @@ import type { HttpClient } from '../io/http-client.ts'
 import type { Log } from '../io/log.ts'
 import type { RevocableToken, Revocation } from '../spec/revocation.ts'
 import { createRevocationIndex } from '../spec/revocation.ts'
-import { createBlacklistLookups } from './blacklist-lookups.ts'
 import type { FeedRead, FeedUnchanged } from './blacklist-pages.ts'
-import { createFeed, FeedFailed } from './blacklist-pages.ts'
+import { FeedFailed } from './blacklist-pages.ts'
 import type { BlacklistAnswer, FeedState, Held, Holding } from './held-list.ts'
-import { createHeldList, inSlices, nowS, shareCapacity } from './held-list.ts'
+import { inSlices, nowS, openList, shareCapacity } from './held-list.ts'
 import { createStaleAlarm } from './stale-alarm.ts'
 
 /** The top-level `blacklist:` section, for all issuers of a process together. */
@@ -99,19 +98,13 @@ const resyncEveryMs = 600_000
 export function createBlacklist(options: BlacklistOptions, deps: BlacklistDeps, legacy?: BlacklistLegacy): Blacklist {
   const { issuer, cache_size } = options
   const { clock, log } = deps
-  const feed = createFeed(options, deps)
-  const lookups = createBlacklistLookups({
-    clock,
-    lookup: feed.lookup,
-    onFailure: (why) => log.warn('blacklist_lookup_failed', { issuer, why }),
-  })
   const holding: Holding<Polled> = {
     // From the start of the feed again: what is inherited is then merged with it, and sized anew.
     held: legacy && { ...legacy.held, cursor: 0, etag: undefined },
     good: legacy?.good,
     unlisted: legacy?.unlisted ?? 0,
   }
-  const list = createHeldList(options, holding, { clock, lookups })
+  const { feed, lookups, list } = openList(options, holding, deps)
   const usableUntilMs = () => holding.good && holding.good.startedMs + options.max_staleness
   const alarm = createStaleAlarm({ clock, usableUntilMs, tell: tellStale })
   let polled: (change: ListChange) => void = () => {}
