@@ -1,8 +1,9 @@
 // A worker's copy of one key set. The primary alone fetches: one cool-down for all of them.
 import type { Clock } from '../base/time.ts'
-import type { HeldKeysOptions, KeysLegacy, Wanted } from '../sources/held-keys.ts'
+import type { HeldKeysOptions, KeysLegacy } from '../sources/held-keys.ts'
 import { askAgain, createHeldKeys } from '../sources/held-keys.ts'
 import type { Jwks } from '../sources/jwks.ts'
+import type { KeyWanted } from '../spec/jwk.ts'
 
 /** What a copy needs from outside. */
 export type ReplicaKeysDeps = {
@@ -11,7 +12,7 @@ export type ReplicaKeysDeps = {
    * Has the primary look for a key, as far as its cool-down allows; what it finds is taken before this resolves. Resolves
    * with the time (monotonic) before which asking again is no use. Never rejects.
    */
-  readonly look: (wanted: Wanted) => Promise<number>
+  readonly look: (wanted: KeyWanted) => Promise<number>
   /** Told of every request that the cool-down answered here. */
   readonly suppressed: () => void
 }
@@ -42,7 +43,7 @@ export function createReplicaKeys(options: HeldKeysOptions, deps: ReplicaKeysDep
     take: (document, startedMs, startedWallMs) => void keys.take(document, startedMs, startedWallMs),
   }
 
-  function begin(wanted: Wanted): Promise<void> {
+  function begin(wanted: KeyWanted): Promise<void> {
     pending = deps.look(wanted).then((untilMs) => {
       quietUntilMs = untilMs
       pending = undefined

@@ -1,8 +1,9 @@
 // What a worker has been sent of the primary's sources, and the copies that its configuration makes of it.
 import type { Clock } from '../base/time.ts'
 import type { Blacklist, BlacklistOptions } from '../sources/blacklist.ts'
-import type { HeldKeysOptions, KeysLegacy, Wanted } from '../sources/held-keys.ts'
+import type { HeldKeysOptions, KeysLegacy } from '../sources/held-keys.ts'
 import type { Jwks } from '../sources/jwks.ts'
+import type { KeyWanted } from '../spec/jwk.ts'
 import type { ReplicaKeys } from './replica-keys.ts'
 import { createReplicaKeys } from './replica-keys.ts'
 import type { ListCopy, ListMessage, ReplicaListDeps } from './replica-list.ts'
@@ -84,7 +85,7 @@ export function createReplicaStore({
 
   function makeKeys(number: number, options: HeldKeysOptions, suppressed: () => void, legacy?: KeysLegacy): Jwks {
     const held = keysOf(number)
-    const look = (wanted: Wanted) => lookFor(number, wanted)
+    const look = (wanted: KeyWanted) => lookFor(number, wanted)
     const made = createReplicaKeys(options, { clock, look, suppressed }, legacy)
     held.copies.add(made)
     if (held.message !== undefined) give(made, held.message)
@@ -95,7 +96,7 @@ export function createReplicaStore({
     copy.take(Buffer.from(document), startedMs, startedWallMs)
   }
 
-  function lookFor(number: number, { kid, algorithm, iat, arrivedMs }: Wanted): Promise<number> {
+  function lookFor(number: number, { kid, algorithm, iat, arrivedMs }: KeyWanted): Promise<number> {
     const ask = asked
     asked += 1
     return new Promise((resolve) => {

@@ -1,30 +1,13 @@
 // The key set that is held of one issuer, and what it says of a key: the same in the process that fetched it and in one
 // that was sent a copy (product.md §1, "unknown key").
-import type { Json } from '../base/json.ts'
 import { parseJsonObject } from '../base/json.ts'
 import type { Clock } from '../base/time.ts'
-import type { KeySet, VerificationKey } from '../spec/jwk.ts'
+import type { KeyAnswer, KeySet, KeyWanted, VerificationKey } from '../spec/jwk.ts'
 import { parseKeySet } from '../spec/jwk.ts'
-import type { SignatureAlgorithm } from '../spec/jws.ts'
 import { SourceFailed } from './source-failed.ts'
 
 /** How long a set is used, and how far clocks may differ; milliseconds. */
 export type HeldKeysOptions = { readonly stale_max: number; readonly leeway: number }
-
-/** The key a token needs; see `KeyWanted` of the decision. */
-export type Wanted = {
-  readonly kid: string | undefined
-  readonly algorithm: SignatureAlgorithm
-  readonly iat: Json | undefined
-  readonly arrivedMs: number
-  readonly verifies: (key: VerificationKey) => boolean
-}
-
-/** A key, a verdict that there is none, or no verdict. */
-export type KeyAnswer =
-  | { readonly kind: 'key'; readonly key: VerificationKey }
-  | { readonly kind: 'unknown' }
-  | { readonly kind: 'unavailable'; readonly retryAfterS: number }
 
 /** A fetched set with the document it was read from, and the times its fetch began. */
 export type KeysLegacy = {
@@ -37,7 +20,7 @@ export type KeysLegacy = {
 /** One issuer's key set as it is held. */
 export type HeldKeys = {
   /** What it says; undefined when it cannot tell: none is held, it is too old, or the key may be newer than it. */
-  readonly find: (wanted: Wanted) => KeyAnswer | undefined
+  readonly find: (wanted: KeyWanted) => KeyAnswer | undefined
   /** Whether there is a set, and it is not too old. */
   readonly isUsable: () => boolean
   /** Whether a key is still in the set, and the set is not too old. */
@@ -78,7 +61,7 @@ export function createHeldKeys(
   let held = legacy
   return { find, isUsable, holds, take, confirm, held: () => held, state }
 
-  function find(wanted: Wanted): KeyAnswer | undefined {
+  function find(wanted: KeyWanted): KeyAnswer | undefined {
     if (held === undefined || isStale(held)) return undefined
     const { set } = held
     const { kid } = wanted
@@ -90,7 +73,7 @@ export function createHeldKeys(
   }
 
   /** A key that were newer than our set would have signed later than the set was fetched, or the request come later. */
-  function isOlderThanSet({ iat, arrivedMs }: Wanted, { startedMs, startedWallMs }: KeysLegacy): boolean {
+  function isOlderThanSet({ iat, arrivedMs }: KeyWanted, { startedMs, startedWallMs }: KeysLegacy): boolean {
     if (startedMs >= arrivedMs) return true
     // By the clock of now, too: if it was wrong at the fetch and is right again, the token's time is of the right one.
     const fetchedMs = Math.min(startedWallMs, clock.wallMs() - (clock.monotonicMs() - startedMs))
@@ -98,7 +81,7 @@ export function createHeldKeys(
     return typeof iat === 'number' && fetchedMs > iat * 1000 + 1000 + options.leeway
   }
 
-  function findUnnamed(set: KeySet, { algorithm, verifies }: Wanted): VerificationKey | undefined {
+  function findUnnamed(set: KeySet, { algorithm, verifies }: KeyWanted): VerificationKey | undefined {
     const fitting = [...set.withoutKid, ...set.byKid.values()].filter(({ algorithms }) =>
       algorithms.includes(algorithm),
     )
@@ -161,11 +144,11 @@ export function unavailable(untilMs: number, { clock }: { readonly clock: Clock 
 export type AskAgainDeps = {
   readonly clock: Clock
   /** What is held says; undefined when asking may tell. */
-  readonly find: (wanted: Wanted) => KeyAnswer | undefined
+  readonly find: (wanted: KeyWanted) => KeyAnswer | undefined
   /** The question under way; undefined where there is none. */
   readonly pending: () => Promise<void> | undefined
   /** Asks. Never rejects; the answer is held before it resolves. */
-  readonly begin: (wanted: Wanted) => Promise<void>
+  readonly begin: (wanted: KeyWanted) => Promise<void>
   /** Until when (monotonic) nobody is asked. */
   readonly quietUntilMs: () => number
   /** Told of every request that the cool-down answers. */
@@ -173,7 +156,7 @@ export type AskAgainDeps = {
 }
 
 /** Asks once more about a key that is not held, as far as the cool-down allows: one question at a time (product.md §1). */
-export async function askAgain(wanted: Wanted, deps: AskAgainDeps): Promise<KeyAnswer> {
+export async function askAgain(wanted: KeyWanted, deps: AskAgainDeps): Promise<KeyAnswer> {
   const { clock, find, pending, begin, quietUntilMs, suppressed } = deps
   for (let attempted = false; ; ) {
     let asked = pending()

@@ -9,7 +9,7 @@ import { HttpCallFailed } from '../io/http-client.ts'
 import type { Log } from '../io/log.ts'
 import { createBoundedQueue, createBreaker, QueueFull } from '../io/resilience.ts'
 import { formatBasic } from '../spec/authorization.ts'
-import type { IntrospectionAnswer } from '../spec/introspection.ts'
+import type { AskedAnswer, IntrospectionAnswer } from '../spec/introspection.ts'
 import { formatIntrospectionRequest, parseIntrospectionAnswer } from '../spec/introspection.ts'
 import { describeRefusal } from '../spec/token-error.ts'
 import { SourceFailed } from './source-failed.ts'
@@ -48,15 +48,10 @@ export const introspectionResults = [
 /** How one question ended. */
 export type IntrospectionResult = (typeof introspectionResults)[number]
 
-/** The issuer's word on a token, or why there is none. */
-type Answer =
-  | { readonly kind: 'answer'; readonly answer: IntrospectionAnswer; readonly askedMs: number }
-  | { readonly kind: 'unavailable' | 'invalid' | 'overloaded'; readonly retryAfterS: number }
-
 /** One issuer's introspection endpoint (RFC 7662). Active answers are kept by the caller, as facts; inactive ones here. */
 export type Introspection = {
   /** An answer to a question sent after `afterMs` (monotonic): one kept, one under way, or a new one. */
-  readonly ask: (token: string, afterMs: number) => Answer | Promise<Answer>
+  readonly ask: (token: string, afterMs: number) => AskedAnswer | Promise<AskedAnswer>
   readonly state: () => {
     readonly circuit: 'closed' | 'open' | 'half_open'
     readonly inFlight: number
@@ -83,8 +78,8 @@ export function createIntrospection(
   deps: IntrospectionDeps,
 ): Introspection {
   const { clock, log, observe } = deps
-  const inactive = createBoundedCache<Answer & { kind: 'answer' }>(inactiveBounds)
-  const flights = createSingleFlight<Answer>(clock.monotonicMs)
+  const inactive = createBoundedCache<AskedAnswer & { kind: 'answer' }>(inactiveBounds)
+  const flights = createSingleFlight<AskedAnswer>(clock.monotonicMs)
   const queue = createBoundedQueue(queueLimits, { clock })
   const breaker = createBreaker(breakerLimits, { clock })
   let lastTrouble: { readonly said: string; readonly status: number | undefined } | undefined
@@ -96,7 +91,7 @@ export function createIntrospection(
     return { circuit: breaker.state(), inFlight: queue.inFlight(), failure: said, status }
   }
 
-  function ask(token: string, afterMs: number): Answer | Promise<Answer> {
+  function ask(token: string, afterMs: number): AskedAnswer | Promise<AskedAnswer> {
     const kept = inactive.get(token, clock.monotonicMs())
     if (kept !== undefined && kept.askedMs > afterMs) return kept
     return flights.run(
@@ -107,7 +102,7 @@ export function createIntrospection(
   }
 
   /** One question, from start to end. It belongs to nobody who waits for it: who leaves cancels nothing. */
-  async function question(token: string): Promise<Answer> {
+  async function question(token: string): Promise<AskedAnswer> {
     const askedMs = clock.monotonicMs()
     const { answer, result } = await outcome(token, askedMs)
     observe(result, (clock.monotonicMs() - askedMs) / 1000)
@@ -119,7 +114,7 @@ export function createIntrospection(
     return answer
   }
 
-  type Outcome = { readonly answer: Answer; readonly result: IntrospectionResult }
+  type Outcome = { readonly answer: AskedAnswer; readonly result: IntrospectionResult }
 
   async function outcome(token: string, askedMs: number): Promise<Outcome> {
     if (askedMs < pausedUntilMs) return { answer: none('unavailable', pausedUntilMs - askedMs), result: 'circuit_open' }
@@ -208,7 +203,7 @@ function readAnswer({ header, body }: HttpReply): IntrospectionAnswer | string {
   }
 }
 
-function none(kind: 'unavailable' | 'invalid' | 'overloaded', retryAfterMs: number): Answer {
+function none(kind: 'unavailable' | 'invalid' | 'overloaded', retryAfterMs: number): AskedAnswer {
   return { kind, retryAfterS: Math.max(1, Math.ceil(retryAfterMs / 1000)) }
 }
 

@@ -4,9 +4,9 @@ import { durationBetween } from '../base/options.ts'
 import type { Clock } from '../base/time.ts'
 import type { HttpClient } from '../io/http-client.ts'
 import type { Log } from '../io/log.ts'
-import type { KeySet, VerificationKey } from '../spec/jwk.ts'
+import type { KeyAnswer, KeySet, KeyWanted, VerificationKey } from '../spec/jwk.ts'
 import { KeySetRefused } from '../spec/jwk.ts'
-import type { HeldKeysState, KeyAnswer, KeysLegacy, Wanted } from './held-keys.ts'
+import type { HeldKeysState, KeysLegacy } from './held-keys.ts'
 import { askAgain, createHeldKeys, maxKeySetBytes, unavailable } from './held-keys.ts'
 import { SourceFailed } from './source-failed.ts'
 import { createStaleAlarm } from './stale-alarm.ts'
@@ -51,7 +51,7 @@ export type JwksDeps = {
 export type Jwks = {
   /** Fetches now, and from then on. */
   readonly start: () => void
-  readonly key: (wanted: Wanted) => KeyAnswer | Promise<KeyAnswer>
+  readonly key: (wanted: KeyWanted) => KeyAnswer | Promise<KeyAnswer>
   /** Whether a key is still in the set, and the set is not too old. */
   readonly holds: (key: VerificationKey) => boolean
   /** Fetches outside the schedule: the file changed. Never rejects. */
@@ -115,13 +115,13 @@ export function createJwks(options: JwksOptions, deps: JwksDeps, legacy?: KeysLe
   }
 
   /** What the set we hold says; undefined when a fetch may tell. */
-  function find(wanted: Wanted): KeyAnswer | undefined {
+  function find(wanted: KeyWanted): KeyAnswer | undefined {
     if (!keys.isUsable() && pending === undefined) return unavailable(nextDueMs, deps)
     return keys.find(wanted)
   }
 
   /** The same once the issuer was asked: it may publish its keys elsewhere by now, and this set be one it has left behind. */
-  function findAfresh(wanted: Wanted): KeyAnswer | undefined {
+  function findAfresh(wanted: KeyWanted): KeyAnswer | undefined {
     const answer = find(wanted)
     if (answer?.kind === 'unknown' && failure === undefined) doubt()
     return answer
