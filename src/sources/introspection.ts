@@ -12,6 +12,7 @@ import { formatBasic } from '../spec/authorization.ts'
 import type { AskedAnswer, IntrospectionAnswer } from '../spec/introspection.ts'
 import { formatIntrospectionRequest, parseIntrospectionAnswer } from '../spec/introspection.ts'
 import { describeRefusal } from '../spec/token-error.ts'
+import { issuerQueue } from './issuer-queue.ts'
 import { SourceFailed } from './source-failed.ts'
 
 /** How one issuer is asked about tokens. */
@@ -66,7 +67,6 @@ const limits = { maxBodyBytes: 65_536, deadlineMs: 2000 } as const
 const inactiveBounds = { maxEntries: 10_000, maxBytes: 8 * 1024 * 1024 } as const
 // Briefly: a token that was just activated, or a replica that lagged, is not refused for long.
 const inactiveMaxAgeMs = 5000
-const queueLimits = { maxInFlight: 64, maxQueued: 256, maxWaitMs: 500 } as const
 const unusable: ReadonlySet<string> = new Set(['too_large', 'encoded', 'protocol'])
 // Moved, not there, not for this, gone: what an address answers that the issuer has left behind.
 const elsewhere: ReadonlySet<number> = new Set([301, 302, 303, 307, 308, 404, 405, 410])
@@ -80,7 +80,7 @@ export function createIntrospection(
   const { clock, log, observe } = deps
   const inactive = createBoundedCache<AskedAnswer & { kind: 'answer' }>(inactiveBounds)
   const flights = createSingleFlight<AskedAnswer>(clock.monotonicMs)
-  const queue = createBoundedQueue(queueLimits, { clock })
+  const queue = createBoundedQueue(issuerQueue, { clock })
   const breaker = createBreaker(breakerLimits, { clock })
   let lastTrouble: { readonly said: string; readonly status: number | undefined } | undefined
   let pausedUntilMs = Number.NEGATIVE_INFINITY
