@@ -77,7 +77,7 @@ export const keepHeadersOptions = z
   .prefault([])
   .describe('Headers that may tell the upstream another path or method than the one judged, and pass all the same.')
 
-/** What stands for the address of a client that came on a Unix socket. */
+/** What stands for the address of a client that came on a Unix socket, and before the path of one to listen on or connect to. */
 export const unixAddress = 'unix:'
 
 const address = z.union([z.ipv4(), z.ipv6(), z.cidrv4(), z.cidrv6()])

@@ -61,8 +61,11 @@ const maxLayers = 4
 const malformed = deny('request_malformed')
 const rejected = deny('path_rejected')
 
-// As rules spell them: to an upstream that folds case, `post` would be a POST that no rule for POST has judged.
-const methodName = /^[A-Z][A-Z0-9_-]{0,31}$/
+/**
+ * The methods there are, in requests and in the configuration alike: to an upstream that folds case, `post` would be a
+ * POST that no rule for POST has judged.
+ */
+export const methodName = /^[A-Z][A-Z0-9_-]{0,31}$/
 const plainMethods: ReadonlySet<string> = new Set(['GET', 'POST', 'PUT', 'PATCH', 'DELETE', 'HEAD', 'OPTIONS'])
 const refusedMethods: ReadonlySet<string> = new Set(['CONNECT', 'TRACE'])
 const controlOrSpace = /[^!-\xff]|\x7f/
