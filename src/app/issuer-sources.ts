@@ -69,7 +69,6 @@ const lastCallsMs = 5000
  *
  * @param before Those of the same issuer in the configuration before. Keys found at the same place, and everything the
  *   lists know to be revoked, are handed on even where the settings around them changed.
- * @throws what a CA file throws that holds no certificate.
  */
 export function createIssuerSources(
   issuer: IssuerOptions,
