@@ -1,5 +1,7 @@
 // Header lines travel as names and values alternating, every line as received.
+
 import * as z from 'zod'
+import { copyOf } from '../base/copy-of.ts'
 import { claimOf } from './authorize.ts'
 import type { Principal } from './decision.ts'
 import type { AccessRequest } from './request.ts'
@@ -258,8 +260,7 @@ export function createHeaderFilter(options: HeaderOptions, { isTrustedProxy }: H
   function nameOf(raw: string): Name {
     const known = names.get(raw)
     if (known !== undefined) return known
-    // Copied: a slice would keep the whole head it was cut from.
-    const own = Buffer.from(raw, 'latin1').toString('latin1')
+    const own = copyOf(raw)
     const lower = own.toLowerCase()
     const name = { lower, fate: fateOf(lower) }
     if (raw.length > maxKnownLength) return name
@@ -293,7 +294,7 @@ export function createHeaderFilter(options: HeaderOptions, { isTrustedProxy }: H
       lines.push(header, value)
       text += `${header}: ${value}\r\n`
     }
-    const made = { lines, text: Buffer.from(text, 'latin1').toString('latin1') }
+    const made = { lines, text: copyOf(text) }
     rendered.set(principal, made)
     return made
   }

@@ -1,4 +1,5 @@
 // RFC 9110 §5 and RFC 9112 §5, read strictly: what two readers could take for two things is refused.
+import { copyOf } from '../base/copy-of.ts'
 import type { FieldLimits } from './limits.ts'
 import { arePlain } from './plain-bytes.ts'
 
@@ -248,11 +249,6 @@ function forget({ names, first }: Memory): void {
 
 function createGuess(): Guess {
   return { line: undefined, name: undefined, misses: 0 }
-}
-
-/** The same text (Latin-1), copied: a slice would keep the whole head it was cut from. */
-export function copyOf(text: string): string {
-  return Buffer.from(text, 'latin1').toString('latin1')
 }
 
 /** The name of a field in lower case (§5.1), or undefined where it is none. */

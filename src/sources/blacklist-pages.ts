@@ -1,4 +1,5 @@
 // The wire of one issuer's blacklist feed (product specification §6): pages of the list, and look-ups of one token.
+import { copyOf } from '../base/copy-of.ts'
 import type { Json, JsonObject } from '../base/json.ts'
 import { isJsonObject, JsonRefused, parseJson } from '../base/json.ts'
 import type { Clock } from '../base/time.ts'
@@ -252,9 +253,4 @@ function readEtag(reply: HttpReply): string | undefined {
   const etag = reply.header('etag')
   // RFC 9110 §8.8.3, without the bytes beyond ASCII: it is sent back as it came.
   return etag !== undefined && etag.length <= 1024 && /^(?:W\/)?"[!#-~]*"$/.test(etag) ? etag : undefined
-}
-
-/** A string of its own: as a slice it would keep its whole page in memory. */
-function copyOf(value: string): string {
-  return Buffer.from(value, 'utf8').toString('utf8')
 }
