@@ -6,9 +6,9 @@ import { trustIssuer } from '../decision/verify.ts'
 import type { HttpClient } from '../io/http-client.ts'
 import { createHttpClient } from '../io/http-client.ts'
 import type { Log } from '../io/log.ts'
-import type { Blacklist, BlacklistLegacy, BlacklistOptions } from '../sources/blacklist.ts'
+import type { Blacklist, BlacklistOptions, BlacklistSnapshot } from '../sources/blacklist.ts'
 import { createBlacklist } from '../sources/blacklist.ts'
-import type { KeysLegacy } from '../sources/held-keys.ts'
+import type { KeysSnapshot } from '../sources/held-keys.ts'
 import type { Introspection } from '../sources/introspection.ts'
 import { createIntrospection } from '../sources/introspection.ts'
 import type { Jwks, JwksOrigin } from '../sources/jwks.ts'
@@ -92,7 +92,7 @@ export function createIssuerSources(
   const numbers = deps.replicas?.numbersOf(name)
   const samePlace = before !== undefined && placeOf(before.options) === placeOf(issuer) && old?.http === http
   const jwks = keep(old?.jwks, [place, issuer.jwks, issuer.leeway, numbers?.keys], () =>
-    jwksOf(issuer, http.it, metadata.it, samePlace ? before.jwks.handOver() : undefined, deps),
+    jwksOf(issuer, http.it, metadata.it, samePlace ? before.jwks.snapshot() : undefined, deps),
   )
   const introspection = keep(
     old?.introspection,
@@ -103,7 +103,7 @@ export function createIssuerSources(
   const limits = [poll_interval, cache_size, purge_delay, max_staleness, issuer.leeway, numbers?.list]
   const { client_id, client_secret } = issuer.introspection ?? {}
   const blacklist = keep(old?.blacklist, [reached, issuer.blacklist, client_id, client_secret, limits], () =>
-    blacklistOf(issuer, options, http.it, before?.blacklist?.handOver(), deps),
+    blacklistOf(issuer, options, http.it, before?.blacklist?.snapshot(), deps),
   )
   const trusted = keep(old?.trusted, [issuer, poll_interval], () =>
     trustIssuer(issuer, {
@@ -165,7 +165,7 @@ function jwksOf(
   issuer: IssuerOptions,
   http: HttpClient,
   metadata: Metadata,
-  legacy: KeysLegacy | undefined,
+  previous: KeysSnapshot | undefined,
   deps: SourceDeps,
 ): Jwks {
   const { clock, random, counted, log, readFile, replicas } = deps
@@ -173,7 +173,7 @@ function jwksOf(
   const name = issuer.issuer
   const options = { ...issuer.jwks, issuer: name, leeway: issuer.leeway }
   if (replicas !== undefined) {
-    return replicas.keys(replicas.numbersOf(name).keys, options, () => counted.jwksSuppressed(name), legacy)
+    return replicas.keys(replicas.numbersOf(name).keys, options, () => counted.jwksSuppressed(name), previous)
   }
   const origin: JwksOrigin =
     file !== undefined
@@ -192,7 +192,7 @@ function jwksOf(
       log,
       count: (result) => (result === 'suppressed' ? counted.jwksSuppressed(name) : counted.jwksRefresh(name, result)),
     },
-    legacy,
+    previous,
   )
 }
 
@@ -234,7 +234,7 @@ function blacklistOf(
   issuer: IssuerOptions,
   options: GatewayOptions,
   http: HttpClient,
-  legacy: BlacklistLegacy | undefined,
+  previous: BlacklistSnapshot | undefined,
   deps: SourceDeps,
 ): Blacklist | undefined {
   const { clock, random, log, counted, secret, replicas } = deps
@@ -261,7 +261,7 @@ function blacklistOf(
         warnOfSkew()
       },
     },
-    legacy,
+    previous,
   )
   return blacklist
 

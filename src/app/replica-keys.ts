@@ -1,6 +1,6 @@
 // A worker's copy of one key set. The primary alone fetches: one cool-down for all of them.
 import type { Clock } from '../base/time.ts'
-import type { HeldKeysOptions, KeysLegacy } from '../sources/held-keys.ts'
+import type { HeldKeysOptions, KeysSnapshot } from '../sources/held-keys.ts'
 import { askAgain, createHeldKeys } from '../sources/held-keys.ts'
 import type { Jwks } from '../sources/jwks.ts'
 import type { KeyWanted } from '../spec/jwk.ts'
@@ -24,8 +24,12 @@ export type ReplicaKeys = Jwks & {
 }
 
 /** Makes a copy: of nothing before the first `take`, so that every answer is "unavailable". */
-export function createReplicaKeys(options: HeldKeysOptions, deps: ReplicaKeysDeps, legacy?: KeysLegacy): ReplicaKeys {
-  const keys = createHeldKeys(options, deps, legacy)
+export function createReplicaKeys(
+  options: HeldKeysOptions,
+  deps: ReplicaKeysDeps,
+  previous?: KeysSnapshot,
+): ReplicaKeys {
+  const keys = createHeldKeys(options, deps, previous)
   let pending: Promise<void> | undefined
   let quietUntilMs = Number.NEGATIVE_INFINITY
   // As in the primary, which stands in the issuer's place.
@@ -37,7 +41,7 @@ export function createReplicaKeys(options: HeldKeysOptions, deps: ReplicaKeysDep
     refresh: async () => {},
     state: () => ({ ...keys.state(), failure: undefined }),
     quietUntilMs: () => quietUntilMs,
-    handOver: keys.held,
+    snapshot: keys.held,
     watch() {},
     close() {},
     take: (document, startedMs, startedWallMs) => void keys.take(document, startedMs, startedWallMs),

@@ -89,7 +89,7 @@ export function createReplicaList(options: BlacklistOptions, copy: ListCopy, dep
     check: list.check,
     poll: async () => {},
     state: () => ({ ...list.state(), failure: undefined, lagSeconds: 0, skewSeconds: 0 }),
-    handOver: () => undefined,
+    snapshot: () => undefined,
     watch() {},
     close: feed.close,
   }

@@ -1,7 +1,7 @@
 // What a worker has been sent of the primary's sources, and the copies that its configuration makes of it.
 import type { Clock } from '../base/time.ts'
 import type { Blacklist, BlacklistOptions } from '../sources/blacklist.ts'
-import type { HeldKeysOptions, KeysLegacy } from '../sources/held-keys.ts'
+import type { HeldKeysOptions, KeysSnapshot } from '../sources/held-keys.ts'
 import type { Jwks } from '../sources/jwks.ts'
 import type { KeyWanted } from '../spec/jwk.ts'
 import type { ReplicaKeys } from './replica-keys.ts'
@@ -14,7 +14,7 @@ import type { SourceNumbers, ToPrimary, ToWorker } from './worker-messages.ts'
 export type Replicas = {
   /** The numbers of an issuer's sources, in the configuration that is being loaded. */
   readonly numbersOf: (issuer: string) => SourceNumbers
-  readonly keys: (number: number, options: HeldKeysOptions, suppressed: () => void, legacy?: KeysLegacy) => Jwks
+  readonly keys: (number: number, options: HeldKeysOptions, suppressed: () => void, previous?: KeysSnapshot) => Jwks
   readonly list: (number: number, options: BlacklistOptions, deps: ReplicaListDeps) => Blacklist
 }
 
@@ -83,10 +83,10 @@ export function createReplicaStore({
     return found
   }
 
-  function makeKeys(number: number, options: HeldKeysOptions, suppressed: () => void, legacy?: KeysLegacy): Jwks {
+  function makeKeys(number: number, options: HeldKeysOptions, suppressed: () => void, previous?: KeysSnapshot): Jwks {
     const held = keysOf(number)
     const look = (wanted: KeyWanted) => lookFor(number, wanted)
-    const made = createReplicaKeys(options, { clock, look, suppressed }, legacy)
+    const made = createReplicaKeys(options, { clock, look, suppressed }, previous)
     held.copies.add(made)
     if (held.message !== undefined) give(made, held.message)
     return { ...made, close: () => void held.copies.delete(made) }

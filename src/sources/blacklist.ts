@@ -73,8 +73,8 @@ export type Blacklist = {
   /** Polls now, or joins the poll under way. A poll that brings nothing resolves too: the list ages. */
   readonly poll: () => Promise<void>
   readonly state: () => FeedState
-  /** What is held, for the list that takes this one's place at a reload. */
-  readonly handOver: () => BlacklistLegacy | undefined
+  /** What is held: for workers, and for the list that takes this one's place at a reload. */
+  readonly snapshot: () => BlacklistSnapshot | undefined
   /** Has somebody told after every good poll what it brought. */
   readonly watch: (polled: (change: ListChange) => void) => void
   readonly close: () => void
@@ -85,8 +85,8 @@ export type ListChange =
   | { readonly kind: 'replaced' | 'unchanged' }
   | { readonly kind: 'extended'; readonly entries: Iterable<Revocation> }
 
-/** What one list leaves to the next: a reload must not bring revoked tokens back. */
-export type BlacklistLegacy = Readonly<Holding<Polled>> & { readonly held: Polled }
+/** What a list holds at one time. It is left to the next at a reload, which must not bring revoked tokens back. */
+export type BlacklistSnapshot = Readonly<Holding<Polled>> & { readonly held: Polled }
 
 /** What is held, with where the feed is read on. */
 type Polled = Held & { readonly epoch: string; readonly cursor: number; readonly etag: string | undefined }
@@ -95,14 +95,18 @@ type Polled = Held & { readonly epoch: string; readonly cursor: number; readonly
 const resyncEveryMs = 600_000
 
 /** Makes the list of one issuer; nothing is fetched before `start` or `poll`. */
-export function createBlacklist(options: BlacklistOptions, deps: BlacklistDeps, legacy?: BlacklistLegacy): Blacklist {
+export function createBlacklist(
+  options: BlacklistOptions,
+  deps: BlacklistDeps,
+  previous?: BlacklistSnapshot,
+): Blacklist {
   const { issuer, cache_size } = options
   const { clock, log } = deps
   const holding: Holding<Polled> = {
-    // From the start of the feed again: what is inherited is then merged with it, and sized anew.
-    held: legacy && { ...legacy.held, cursor: 0, etag: undefined },
-    good: legacy?.good,
-    unlisted: legacy?.unlisted ?? 0,
+    // From the start of the feed again: what was held before is then merged with it, and sized anew.
+    held: previous && { ...previous.held, cursor: 0, etag: undefined },
+    good: previous?.good,
+    unlisted: previous?.unlisted ?? 0,
   }
   const { feed, lookups, list } = openList(options, holding, deps)
   const usableUntilMs = () => holding.good && holding.good.startedMs + options.max_staleness
@@ -127,7 +131,7 @@ export function createBlacklist(options: BlacklistOptions, deps: BlacklistDeps, 
     check: list.check,
     poll,
     state: () => ({ ...list.state(), failure, lagSeconds, skewSeconds }),
-    handOver: () => holding.held && { ...holding, held: holding.held },
+    snapshot: () => holding.held && { ...holding, held: holding.held },
     watch(listener) {
       polled = listener
     },

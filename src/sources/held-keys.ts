@@ -10,7 +10,7 @@ import { SourceFailed } from './source-failed.ts'
 export type HeldKeysOptions = { readonly stale_max: number; readonly leeway: number }
 
 /** A fetched set with the document it was read from, and the times its fetch began. */
-export type KeysLegacy = {
+export type KeysSnapshot = {
   readonly set: KeySet
   readonly document: Buffer
   readonly startedMs: number
@@ -33,7 +33,7 @@ export type HeldKeys = {
   readonly take: (document: Buffer, startedMs: number, startedWallMs: number) => KeySet['dropped']
   /** What is held was found unchanged by a fetch that began then. */
   readonly confirm: (startedMs: number, startedWallMs: number) => void
-  readonly held: () => KeysLegacy | undefined
+  readonly held: () => KeysSnapshot | undefined
   readonly state: () => HeldKeysState
 }
 
@@ -52,13 +52,13 @@ const jsonLimits = { maxMembers: 4096 } as const
 // security.md, "Settled": what one token without kid may cost.
 const maxTried = 16
 
-/** Makes a holder of keys; of `legacy`, or of nothing yet. */
+/** Makes a holder of keys; of `previous`, or of nothing yet. */
 export function createHeldKeys(
   options: HeldKeysOptions,
   { clock }: { readonly clock: Clock },
-  legacy?: KeysLegacy,
+  previous?: KeysSnapshot,
 ): HeldKeys {
-  let held = legacy
+  let held = previous
   return { find, isUsable, holds, take, confirm, held: () => held, state }
 
   function find(wanted: KeyWanted): KeyAnswer | undefined {
@@ -73,7 +73,7 @@ export function createHeldKeys(
   }
 
   /** A key that were newer than our set would have signed later than the set was fetched, or the request come later. */
-  function isOlderThanSet({ iat, arrivedMs }: KeyWanted, { startedMs, startedWallMs }: KeysLegacy): boolean {
+  function isOlderThanSet({ iat, arrivedMs }: KeyWanted, { startedMs, startedWallMs }: KeysSnapshot): boolean {
     if (startedMs >= arrivedMs) return true
     // By the clock of now, too: if it was wrong at the fetch and is right again, the token's time is of the right one.
     const fetchedMs = Math.min(startedWallMs, clock.wallMs() - (clock.monotonicMs() - startedMs))
@@ -88,7 +88,7 @@ export function createHeldKeys(
     return fitting.slice(0, maxTried).find(verifies)
   }
 
-  function isStale({ startedMs }: KeysLegacy): boolean {
+  function isStale({ startedMs }: KeysSnapshot): boolean {
     return clock.monotonicMs() - startedMs > options.stale_max
   }
 

@@ -6,7 +6,7 @@ import type { HttpClient } from '../io/http-client.ts'
 import type { Log } from '../io/log.ts'
 import type { KeyAnswer, KeySet, KeyWanted, VerificationKey } from '../spec/jwk.ts'
 import { KeySetRefused } from '../spec/jwk.ts'
-import type { HeldKeysState, KeysLegacy } from './held-keys.ts'
+import type { HeldKeysState, KeysSnapshot } from './held-keys.ts'
 import { askAgain, createHeldKeys, maxKeySetBytes, unavailable } from './held-keys.ts'
 import { SourceFailed } from './source-failed.ts'
 import { createStaleAlarm } from './stale-alarm.ts'
@@ -59,8 +59,8 @@ export type Jwks = {
   readonly state: () => HeldKeysState & { readonly failure: string | undefined }
   /** Until when (monotonic) a key that is not found causes no fetch. */
   readonly quietUntilMs: () => number
-  /** The set that is held, for who takes this one's place at a reload and asks at the same place. */
-  readonly handOver: () => KeysLegacy | undefined
+  /** The set that is held: for workers, and for who takes this one's place at a reload and asks at the same place. */
+  readonly snapshot: () => KeysSnapshot | undefined
   /** Has somebody told whenever a fetch brought or confirmed the set. */
   readonly watch: (fetched: () => void) => void
   readonly close: () => void
@@ -76,9 +76,9 @@ const retryMs = 1000
 const maxRetryMs = 30_000
 
 /** Makes the keys of one issuer; nothing is fetched before `start`. */
-export function createJwks(options: JwksOptions, deps: JwksDeps, legacy?: KeysLegacy): Jwks {
+export function createJwks(options: JwksOptions, deps: JwksDeps, previous?: KeysSnapshot): Jwks {
   const { clock, random, origin, log, count } = deps
-  const keys = createHeldKeys(options, deps, legacy)
+  const keys = createHeldKeys(options, deps, previous)
   const alarm = createStaleAlarm({ clock, usableUntilMs, tell: tellStale })
   let fetched = () => {}
   let validator: Validator | undefined
@@ -107,7 +107,7 @@ export function createJwks(options: JwksOptions, deps: JwksDeps, legacy?: KeysLe
     refresh: fetchOnce,
     state: () => ({ ...keys.state(), failure }),
     quietUntilMs: () => (keys.isUsable() ? coolUntilMs() : nextDueMs),
-    handOver: keys.held,
+    snapshot: keys.held,
     watch(listener) {
       fetched = listener
     },

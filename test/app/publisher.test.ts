@@ -204,7 +204,7 @@ test('a publisher keeps nothing of a list that a reload has put another one in t
     await using it = setup()
     it.revoke('t')
     await it.blacklist.poll()
-    followed.push(new WeakRef(it.blacklist.handOver()?.held.index ?? assert.fail('nothing was polled')))
+    followed.push(new WeakRef(it.blacklist.snapshot()?.held.index ?? assert.fail('nothing was polled')))
     const sources = [{ trusted: { issuer }, jwks: jwks.jwks, blacklist: it.blacklist } as IssuerSources] // all that it looks at
     publisher.follow(sources, 10_000)
     await new Promise<void>((resolve) => outbox.queue(() => resolve()))
