@@ -1,4 +1,5 @@
 // A worker's copy of one blacklist. The primary alone polls; the copy ages here, by the time of the poll it came from.
+import { unreachable } from '../base/errors.ts'
 import type { Log } from '../io/log.ts'
 import type { Blacklist, BlacklistOptions } from '../sources/blacklist.ts'
 import type { FeedDeps } from '../sources/blacklist-pages.ts'
@@ -103,8 +104,4 @@ export function createReplicaList(options: BlacklistOptions, copy: ListCopy, dep
       purging = false
     }
   }
-}
-
-function unreachable(message: never): never {
-  throw new TypeError(`Cannot use message: ${JSON.stringify(message)}`)
 }

@@ -1,5 +1,7 @@
 // The primary's side of `workers:`: processes that serve, started anew when they end (architecture.md §5).
+
 import type { Check } from '../admin/health.ts'
+import { unreachable } from '../base/errors.ts'
 import type { Clock } from '../base/time.ts'
 import { formatDuration } from '../base/time.ts'
 import { dropCauses } from '../gates/entrance.ts'
@@ -393,8 +395,4 @@ function vacant(): Occupant {
     reporting: new Map(),
     unanswered: 0,
   }
-}
-
-function unreachable(message: never): never {
-  throw new TypeError(`Cannot use message: ${JSON.stringify(message)}`)
 }
