@@ -153,7 +153,7 @@ export function createJwks(options: JwksOptions, deps: JwksDeps, previous?: Keys
   function schedule(): void {
     clearTimeout(timer)
     if (closed) return
-    fetchOnce().then(() => {
+    void fetchOnce().then(() => {
       if (closed) return
       // Jitter only shortens: many gateways started at once do not stay in step, and no set gets older than asked for.
       const dueMs =
@@ -163,7 +163,7 @@ export function createJwks(options: JwksOptions, deps: JwksDeps, previous?: Keys
         (1 - random() / 10)
       nextDueMs = clock.monotonicMs() + dueMs
       timer = setTimeout(schedule, dueMs).unref()
-    }, unreachable)
+    })
   }
 
   function fetchOnce(): Promise<void> {
@@ -237,8 +237,4 @@ export function createJwks(options: JwksOptions, deps: JwksDeps, previous?: Keys
     clearTimeout(timer)
     alarm.close()
   }
-}
-
-function unreachable(error: unknown): never {
-  throw error
 }
