@@ -2,6 +2,7 @@
 
 import * as z from 'zod'
 import { copyOf } from '../base/copy-of.ts'
+import { fieldName } from '../base/field-name.ts'
 import { claimOf } from './authorize.ts'
 import type { Principal } from './decision.ts'
 import type { AccessRequest } from './request.ts'
@@ -162,7 +163,6 @@ const neverTrailing =
   /^(?:age|authorization|cache-control|content-(?:encoding|length|range|type)|cookie|date|expires|host|if-.*|location|max-forwards|pragma|range|retry-after|set-cookie|vary|www-authenticate)$/
 const maxKnownNames = 1000
 const maxKnownLength = 64
-const token = /^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/
 // Visible ASCII, spaces only inside: nothing else survives every server and every log.
 const sendable = /^[!-~](?:[ -~]*[!-~])?$/
 
@@ -271,7 +271,7 @@ export function createHeaderFilter(options: HeaderOptions, { isTrustedProxy }: H
   }
 
   function fateOf(lower: string): Fate {
-    if (!token.test(lower)) return 'drop'
+    if (!fieldName.test(lower)) return 'drop'
     // Under every alias: CGI, WSGI and others turn `x-user`, `x_user` and `x.user` into one name.
     const folded = fold(lower)
     if (identityNames.has(folded)) return 'drop'

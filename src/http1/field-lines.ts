@@ -1,12 +1,12 @@
 // RFC 9110 §5 and RFC 9112 §5, read strictly: what two readers could take for two things is refused.
 import { copyOf } from '../base/copy-of.ts'
+import { fieldName } from '../base/field-name.ts'
 import type { FieldLimits } from './limits.ts'
 import { arePlain } from './plain-bytes.ts'
 
 /** Why field lines are not taken. */
 export type FieldProblem = 'malformed' | 'too_large'
 
-const token = /^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/
 // Visible characters, spaces and tabs, and obs-text (§5.5); one character stands for one byte.
 const outsideValue = /[^\t -~\x80-\xff]/
 // No more digits than numbers hold exactly, and one spelling: whatever reads on behind us must count the same bytes.
@@ -263,7 +263,7 @@ function internOf(text: string): string {
 
 function learnName(name: string, memory: Memory): KnownName | undefined {
   const { names } = memory
-  if (!token.test(name)) return undefined
+  if (!fieldName.test(name)) return undefined
   if (name.length > maxKnownLength) return nameOf(name, name.toLowerCase())
   // Whoever sends a thousand names makes us forget, not grow.
   if (names.size >= maxKnownNames) forget(memory)
