@@ -6,9 +6,9 @@ import { trustIssuer } from '../decision/verify.ts'
 import type { HttpClient } from '../io/http-client.ts'
 import { createHttpClient } from '../io/http-client.ts'
 import type { Log } from '../io/log.ts'
-import type { Blacklist, BlacklistLegacy, BlacklistOptions } from '../sources/blacklist.ts'
+import type { Blacklist, BlacklistOptions, BlacklistSnapshot } from '../sources/blacklist.ts'
 import { createBlacklist } from '../sources/blacklist.ts'
-import type { KeysLegacy } from '../sources/held-keys.ts'
+import type { KeysSnapshot } from '../sources/held-keys.ts'
 import type { Introspection } from '../sources/introspection.ts'
 import { createIntrospection } from '../sources/introspection.ts'
 import type { Jwks, JwksOrigin } from '../sources/jwks.ts'
@@ -69,7 +69,6 @@ const lastCallsMs = 5000
  *
  * @param before Those of the same issuer in the configuration before. Keys found at the same place, and everything the
  *   lists know to be revoked, are handed on even where the settings around them changed.
- * @throws what a CA file throws that holds no certificate.
  */
 export function createIssuerSources(
   issuer: IssuerOptions,
@@ -85,32 +84,26 @@ export function createIssuerSources(
   const place = [reached, issuer.metadata_url, issuer.jwks_uri, issuer.jwks.file]
 
   const http = keep(old?.http, reached, () => createHttpClient({ ca, proxy: issuer.http.proxy }))
-  const metadata = keep(old?.metadata, [reached, issuer.metadata_url, issuer.jwks.cool_down], () =>
-    createMetadata(
-      {
-        issuer: name,
-        metadataUrl: issuer.metadata_url,
-        insecureHttp: issuer.insecure_http,
-        coolDownMs: issuer.jwks.cool_down,
-      },
-      { clock, send: http.it.send },
-    ),
+  const { metadata_url, insecure_http } = issuer
+  const { cool_down } = issuer.jwks
+  const metadata = keep(old?.metadata, [reached, metadata_url, cool_down], () =>
+    createMetadata({ issuer: name, metadata_url, insecure_http, cool_down }, { clock, send: http.it.send }),
   )
   const numbers = deps.replicas?.numbersOf(name)
   const samePlace = before !== undefined && placeOf(before.options) === placeOf(issuer) && old?.http === http
   const jwks = keep(old?.jwks, [place, issuer.jwks, issuer.leeway, numbers?.keys], () =>
-    jwksOf(issuer, http.it, metadata.it, samePlace ? before.jwks.handOver() : undefined, deps),
+    jwksOf(issuer, http.it, metadata.it, samePlace ? before.jwks.snapshot() : undefined, deps),
   )
   const introspection = keep(
     old?.introspection,
-    [reached, issuer.metadata_url, issuer.jwks.cool_down, issuer.introspection_endpoint, issuer.introspection],
+    [reached, metadata_url, cool_down, issuer.introspection_endpoint, issuer.introspection],
     () => introspectionOf(issuer, http.it, metadata.it, deps),
   )
   const { poll_interval, cache_size, purge_delay, max_staleness } = options.blacklist
   const limits = [poll_interval, cache_size, purge_delay, max_staleness, issuer.leeway, numbers?.list]
   const { client_id, client_secret } = issuer.introspection ?? {}
   const blacklist = keep(old?.blacklist, [reached, issuer.blacklist, client_id, client_secret, limits], () =>
-    blacklistOf(issuer, options, http.it, before?.blacklist?.handOver(), deps),
+    blacklistOf(issuer, options, http.it, before?.blacklist?.snapshot(), deps),
   )
   const trusted = keep(old?.trusted, [issuer, poll_interval], () =>
     trustIssuer(issuer, {
@@ -172,15 +165,15 @@ function jwksOf(
   issuer: IssuerOptions,
   http: HttpClient,
   metadata: Metadata,
-  legacy: KeysLegacy | undefined,
+  previous: KeysSnapshot | undefined,
   deps: SourceDeps,
 ): Jwks {
   const { clock, random, counted, log, readFile, replicas } = deps
-  const { refresh, cool_down, stale_max, file } = issuer.jwks
+  const { file } = issuer.jwks
   const name = issuer.issuer
+  const options = { ...issuer.jwks, issuer: name, leeway: issuer.leeway }
   if (replicas !== undefined) {
-    const options = { staleMaxMs: stale_max, leewayMs: issuer.leeway }
-    return replicas.keys(replicas.numbersOf(name).keys, options, () => counted.jwksSuppressed(name), legacy)
+    return replicas.keys(replicas.numbersOf(name).keys, options, () => counted.jwksSuppressed(name), previous)
   }
   const origin: JwksOrigin =
     file !== undefined
@@ -191,7 +184,7 @@ function jwksOf(
           send: http.send,
         }
   return createJwks(
-    { issuer: name, refreshMs: refresh, coolDownMs: cool_down, staleMaxMs: stale_max, leewayMs: issuer.leeway },
+    options,
     {
       clock,
       random,
@@ -199,7 +192,7 @@ function jwksOf(
       log,
       count: (result) => (result === 'suppressed' ? counted.jwksSuppressed(name) : counted.jwksRefresh(name, result)),
     },
-    legacy,
+    previous,
   )
 }
 
@@ -214,7 +207,7 @@ function introspectionOf(
   if (introspection === undefined) return undefined
   const { url, doubt } = endpointOf(issuer.introspection_endpoint, metadata, 'introspection_endpoint')
   return createIntrospection(
-    { issuer: issuer.issuer, clientId: introspection.client_id },
+    { issuer: issuer.issuer, client_id: introspection.client_id },
     {
       clock,
       send: http.send,
@@ -241,24 +234,15 @@ function blacklistOf(
   issuer: IssuerOptions,
   options: GatewayOptions,
   http: HttpClient,
-  legacy: BlacklistLegacy | undefined,
+  previous: BlacklistSnapshot | undefined,
   deps: SourceDeps,
 ): Blacklist | undefined {
   const { clock, random, log, counted, secret, replicas } = deps
   const feed = issuer.blacklist
-  const clientId = feed?.client_id ?? issuer.introspection?.client_id
+  const client_id = feed?.client_id ?? issuer.introspection?.client_id
   const source = feed?.client_secret ?? issuer.introspection?.client_secret
-  if (feed === undefined || clientId === undefined || source === undefined) return undefined
-  const { poll_interval, cache_size, purge_delay, max_staleness } = options.blacklist
-  const list: BlacklistOptions = {
-    issuer: issuer.issuer,
-    url: feed.url,
-    clientId,
-    pollIntervalMs: poll_interval,
-    cacheSize: cache_size,
-    purgeDelayMs: purge_delay,
-    maxStalenessMs: max_staleness,
-  }
+  if (feed === undefined || client_id === undefined || source === undefined) return undefined
+  const list: BlacklistOptions = { ...options.blacklist, issuer: issuer.issuer, url: feed.url, client_id }
   const feedDeps = { clock, send: http.send, secret: () => secret(source), log }
   if (replicas !== undefined) {
     const { list: number } = replicas.numbersOf(issuer.issuer)
@@ -277,20 +261,20 @@ function blacklistOf(
         warnOfSkew()
       },
     },
-    legacy,
+    previous,
   )
   return blacklist
 
   /** product.md §6: clocks this far apart let a purged entry's token in again. Said once, and again after it was well. */
   function warnOfSkew(): void {
     const skewMs = Math.round(blacklist.state().skewSeconds * 1000)
-    const isFar = Math.abs(skewMs) + issuer.leeway > purge_delay
+    const isFar = Math.abs(skewMs) + issuer.leeway > list.purge_delay
     if (isFar && !warned)
       log.warn('clock_skew', {
         issuer: issuer.issuer,
         skew_ms: skewMs,
         leeway_ms: issuer.leeway,
-        purge_delay_ms: purge_delay,
+        purge_delay_ms: list.purge_delay,
       })
     warned = isFar
   }

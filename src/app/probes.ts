@@ -41,7 +41,10 @@ export function createProbes({ running, isDraining, refusal, restart, workers }:
   function ready(): readonly Check[] {
     const { sources: all, configuration } = running()
     const sources = [
-      ...all.flatMap((each) => readiness(each, configuration.options.blacklist)),
+      ...all.flatMap((each) => {
+        const { keys, list } = readiness(each, configuration.options.blacklist)
+        return list === undefined ? [keys] : [keys, list]
+      }),
       ...(workers()?.loaded() ?? []),
     ]
     wasReady ||= sources.every(({ ok }) => ok)
@@ -94,29 +97,27 @@ export function hasLoaded({ options, jwks, blacklist }: IssuerSources): boolean 
 }
 
 /** How an issuer's keys and list are: whether they were loaded, as far as it is required, and what becomes of its tokens. */
-function readiness(
+export function readiness(
   { trusted: { issuer }, options: { required, jwks: keyOptions }, jwks, blacklist }: IssuerSources,
   { max_staleness, on_stale }: GatewayOptions['blacklist'],
-): readonly Check[] {
+): { readonly keys: Check; readonly list: Check | undefined } {
   const set = jwks.state()
   const limit = `jwks.stale_max ${formatSpan(keyOptions.stale_max)}`
-  const keys = sourceCheck(set, `${set.keys} keys`, {
+  const keysSaid = sourceCheck(set, `${set.keys} keys`, {
     stale: `last good fetch ${timeOf(set.lastSuccessWallMs)} (${limit})`,
     outcome: 'its JWTs get 503 keys_unavailable',
     mark: '-',
   })
+  const keys = { name: `keys of ${issuer}`, ok: set.loaded || !required, ...keysSaid }
   const feed = blacklist?.state()
-  if (feed === undefined) return [{ name: `keys of ${issuer}`, ok: set.loaded || !required, ...keys }]
+  if (feed === undefined) return { keys, list: undefined }
   const ago = formatSpan(Math.floor((feed.ageMs ?? 0) / 1000) * 1000)
-  const list = sourceCheck(feed, `${feed.entries} entries`, {
+  const listSaid = sourceCheck(feed, `${feed.entries} entries`, {
     stale: `last good poll ${timeOf(feed.lastSuccessWallMs)} (${ago} ago, max_staleness ${formatSpan(max_staleness)})`,
     // Without a first list there is nothing that `on_stale` could replace.
     ...staleLists[feed.loaded ? on_stale : 'deny'],
   })
-  return [
-    { name: `keys of ${issuer}`, ok: set.loaded || !required, ...keys },
-    { name: `blacklist of ${issuer}`, ok: feed.loaded || !required, ...list },
-  ]
+  return { keys, list: { name: `blacklist of ${issuer}`, ok: feed.loaded || !required, ...listSaid } }
 }
 
 const staleLists = {
@@ -126,7 +127,7 @@ const staleLists = {
 } as const
 
 function sourceCheck(
-  { loaded, stale, failure }: SourceState,
+  { loaded, stale, failure }: Pick<FeedState, 'loaded' | 'stale' | 'failure'>,
   amount: string,
   unusable: { readonly stale: string; readonly outcome: string; readonly mark: '!' | '-' },
 ): Pick<Check, 'said' | 'mark'> {
@@ -138,12 +139,4 @@ function sourceCheck(
 
 function timeOf(wallMs = 0): string {
   return `${new Date(wallMs).toISOString().slice(0, 19)}Z`
-}
-
-type SourceState = Pick<FeedState, 'loaded' | 'stale' | 'failure'>
-
-/** What a source holds, in a clause, and why it could not get it anew. */
-export function sourceSaid({ loaded, stale, failure }: SourceState, amount: string): string {
-  const held = loaded ? (stale ? `${amount}, too old` : amount) : 'not loaded yet'
-  return failure === undefined ? held : `${held}; ${failure}`
 }

@@ -25,8 +25,11 @@ export const secretSource = z.union([
 /** A secret's place as read: `{ file }` or `{ env }`. */
 export type SecretSource = z.output<typeof secretSource>
 
-/** An absolute URL with scheme http or https, as written; whether plain http is allowed depends on where it stands. */
-export const httpUrl = z.string().regex(/^https?:\/\/[^\s/?#@]+(?:[/?][^\s#]*)?$/, {
+/** An absolute URL with scheme http or https, without user and fragment. */
+export const httpUrlPattern = /^https?:\/\/[^\s/?#@]+(?:[/?][^\s#]*)?$/
+
+/** A URL as written; whether plain http is allowed depends on where it stands. */
+export const httpUrl = z.string().regex(httpUrlPattern, {
   error: 'expected an http or https URL without user and fragment',
 })
 

@@ -21,8 +21,9 @@ export type Expanded = {
   readonly complete: boolean
 }
 
-// security.md §4.1. An alias is counted as often as it is followed, so that ten lines cannot become a billion.
-const maxDepth = 20
+/** How deep a document may be nested (security.md §4.1). */
+export const maxDepth = 20
+// An alias is counted as often as it is followed, so that ten lines cannot become a billion.
 const maxAliases = 50
 // As many as 1 MiB could hold without aliases.
 const maxValues = 524_288

@@ -5,7 +5,7 @@ import type * as z from 'zod'
 import { codeOf } from '../base/errors.ts'
 import type { SecretDeps } from '../io/files.ts'
 import { readSecret, SecretRefused } from '../io/files.ts'
-import { cannotRead, expandWritten } from './expand.ts'
+import { cannotRead, expandWritten, maxDepth } from './expand.ts'
 import type { Mended } from './mend.ts'
 import { mend } from './mend.ts'
 import type { Finding, Path, Place, Problem } from './problems.ts'
@@ -60,7 +60,6 @@ export const nothingLeftOut: Whole = { original: (path) => path, isWhole: () => 
 
 // security.md §4.1.
 const maxBytes = 1_048_576
-const maxDepth = 20
 
 /**
  * Reads one YAML document against a schema, and reports every problem in one run, with its place.

@@ -3,11 +3,11 @@ import { nearest } from '../base/nearest.ts'
 import { durationBetween, httpUrl, isLoopbackUrl, secretSource } from '../base/options.ts'
 import { formatDuration } from '../base/time.ts'
 import { corsOptions, findCorsConflicts } from '../decision/cors.ts'
-import { identityHeadersOptions, keepHeadersOptions, trustedProxiesOptions } from '../decision/headers.ts'
+import { identityHeadersOptions, keepHeadersOptions, trustedProxiesOptions, unixAddress } from '../decision/headers.ts'
 import { findRuleConflicts } from '../decision/rule-lint.ts'
 import { hostName, rulesOptions } from '../decision/rules.ts'
 import { trustOptions } from '../decision/verify.ts'
-import { limitsOptions, listenTlsOptions, upstreamOptions } from '../gates/options.ts'
+import { limitsOptions, listenTlsOptions, maxSocketPath, upstreamOptions } from '../gates/options.ts'
 import { blacklistOptions } from '../sources/blacklist.ts'
 import { introspectionOptions } from '../sources/introspection.ts'
 import { jwksOptions } from '../sources/jwks.ts'
@@ -22,8 +22,9 @@ const address = z
 const unixPath = z
   .string()
   .regex(/^unix:\/[^\s?#]+$/, { error: 'expected an address like 127.0.0.1:8080, or unix:/run/postern.sock' })
-  // As long as the system takes them (sun_path), or it would cut the name off.
-  .refine((text) => Buffer.byteLength(text) <= 5 + 107, { error: 'expected a path of at most 107 bytes' })
+  .refine((text) => Buffer.byteLength(text.slice(unixAddress.length)) <= maxSocketPath, {
+    error: `expected a path of at most ${maxSocketPath} bytes`,
+  })
 
 const issuer = trustOptions.extend({
   metadata_url: httpUrl.optional().describe('Where the metadata is (RFC 8414), if not under the issuer.'),

@@ -1,7 +1,7 @@
 import type * as z from 'zod'
 import type { Path } from './problems.ts'
 
-/** A schema of any kind, as zod's own inspection sees it. */
+/** A schema of the kinds that our documents are made of, as zod's own inspection sees it; a test counts them. */
 export type Schema = z.core.$ZodType
 
 /** The schemas that judge what stands at a path below these: more than one where the path leads through unions. */
@@ -51,17 +51,8 @@ function unwrap(schema: Schema): Schema {
   const def = defOf(schema)
   switch (def.type) {
     case 'optional':
-    case 'nullable':
-    case 'default':
     case 'prefault':
-    case 'nonoptional':
-    case 'catch':
-    case 'readonly':
-    case 'success':
-    case 'promise':
       return unwrap(def.innerType)
-    case 'lazy':
-      return unwrap(def.getter())
     case 'pipe':
       // A preprocess has its transform in front; what the input should be is then said by what follows.
       return unwrap(defOf(def.in).type === 'transform' ? def.out : def.in)
@@ -95,12 +86,6 @@ function children(schema: Schema, step: string | number): readonly Schema[] {
       return [def.valueType]
     case 'array':
       return [def.element]
-    case 'tuple': {
-      const item = def.items[Number(step)] ?? def.rest
-      return item ? [item] : []
-    }
-    case 'intersection':
-      return [def.left, def.right].flatMap(openUnion).flatMap((side) => children(side, step))
     default:
       return []
   }
@@ -114,8 +99,6 @@ function describe(def: Def): string {
       return formatsOf(def).length === 0 ? 'a number' : 'a whole number'
     case 'boolean':
       return 'true or false'
-    case 'null':
-      return 'nothing'
     case 'literal':
       return def.values.map(String).join(' or ')
     case 'enum': {
@@ -124,16 +107,12 @@ function describe(def: Def): string {
     }
     case 'array':
       return describeList(def.element)
-    case 'tuple':
-      return 'a list'
     case 'object': {
       const keys = Object.keys(def.shape)
       // `{ file: … } or { env: … }` says more than "a map or a map".
       return keys.length === 1 ? `{ ${keys[0]}: … }` : 'a map'
     }
     case 'record':
-    case 'map':
-    case 'intersection':
       return 'a map'
     default:
       return 'another value'
@@ -141,8 +120,6 @@ function describe(def: Def): string {
 }
 
 function describeString(formats: readonly string[]): string {
-  if (formats.includes('url')) return 'a URL'
-  if (formats.includes('email')) return 'an e-mail address'
   const [format] = formats
   return format === undefined || format === 'regex' ? 'a string' : `a string (${format.replaceAll('_', ' ')})`
 }

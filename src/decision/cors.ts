@@ -3,6 +3,7 @@
 import * as z from 'zod'
 import { duration } from '../base/options.ts'
 import type { Allow } from './decision.ts'
+import { methodName } from './request.ts'
 
 const origin = z
   .string()
@@ -11,7 +12,7 @@ const origin = z
     error: 'expected an origin as browsers write it, like https://app.example.com, or *',
   })
 const name = z.string().regex(/^[!#$%&'+.^_`|~0-9A-Za-z-]{1,64}$/, { error: 'expected the name of a header' })
-const method = z.string().regex(/^[A-Z][A-Z0-9_-]{0,31}$/, { error: 'expected a method in upper case, such as GET' })
+const method = z.string().regex(methodName, { error: 'expected a method in upper case, such as GET' })
 
 /** Which scripts of other origins may ask, and read the answers. */
 export const corsOptions = z.strictObject({

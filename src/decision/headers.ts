@@ -1,5 +1,8 @@
 // Header lines travel as names and values alternating, every line as received.
+
 import * as z from 'zod'
+import { copyOf } from '../base/copy-of.ts'
+import { fieldName } from '../base/field-name.ts'
 import { claimOf } from './authorize.ts'
 import type { Principal } from './decision.ts'
 import type { AccessRequest } from './request.ts'
@@ -77,7 +80,7 @@ export const keepHeadersOptions = z
   .prefault([])
   .describe('Headers that may tell the upstream another path or method than the one judged, and pass all the same.')
 
-/** What stands for the address of a client that came on a Unix socket. */
+/** What stands for the address of a client that came on a Unix socket, and before the path of one to listen on or connect to. */
 export const unixAddress = 'unix:'
 
 const address = z.union([z.ipv4(), z.ipv6(), z.cidrv4(), z.cidrv6()])
@@ -160,7 +163,6 @@ const neverTrailing =
   /^(?:age|authorization|cache-control|content-(?:encoding|length|range|type)|cookie|date|expires|host|if-.*|location|max-forwards|pragma|range|retry-after|set-cookie|vary|www-authenticate)$/
 const maxKnownNames = 1000
 const maxKnownLength = 64
-const token = /^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/
 // Visible ASCII, spaces only inside: nothing else survives every server and every log.
 const sendable = /^[!-~](?:[ -~]*[!-~])?$/
 
@@ -258,8 +260,7 @@ export function createHeaderFilter(options: HeaderOptions, { isTrustedProxy }: H
   function nameOf(raw: string): Name {
     const known = names.get(raw)
     if (known !== undefined) return known
-    // Copied: a slice would keep the whole head it was cut from.
-    const own = Buffer.from(raw, 'latin1').toString('latin1')
+    const own = copyOf(raw)
     const lower = own.toLowerCase()
     const name = { lower, fate: fateOf(lower) }
     if (raw.length > maxKnownLength) return name
@@ -270,7 +271,7 @@ export function createHeaderFilter(options: HeaderOptions, { isTrustedProxy }: H
   }
 
   function fateOf(lower: string): Fate {
-    if (!token.test(lower)) return 'drop'
+    if (!fieldName.test(lower)) return 'drop'
     // Under every alias: CGI, WSGI and others turn `x-user`, `x_user` and `x.user` into one name.
     const folded = fold(lower)
     if (identityNames.has(folded)) return 'drop'
@@ -293,7 +294,7 @@ export function createHeaderFilter(options: HeaderOptions, { isTrustedProxy }: H
       lines.push(header, value)
       text += `${header}: ${value}\r\n`
     }
-    const made = { lines, text: Buffer.from(text, 'latin1').toString('latin1') }
+    const made = { lines, text: copyOf(text) }
     rendered.set(principal, made)
     return made
   }

@@ -1,34 +1,9 @@
-import type { Json } from '../base/json.ts'
-import type { IntrospectionAnswer } from '../spec/introspection.ts'
-import type { VerificationKey } from '../spec/jwk.ts'
-import type { SignatureAlgorithm } from '../spec/jws.ts'
+import type { AskedAnswer } from '../spec/introspection.ts'
+import type { KeyAnswer, KeyWanted } from '../spec/jwk.ts'
 import type { RevocationHit } from '../spec/revocation.ts'
 import type { Deny, Principal, Trail } from './decision.ts'
 import { deny } from './decision.ts'
 import type { TrustedIssuer } from './verify.ts'
-
-/** A key that a token needs, and what decides whether a missing one may be new (product.md §1, "unknown key"). */
-export type KeyWanted = {
-  readonly kid: string | undefined
-  readonly algorithm: SignatureAlgorithm
-  /** The token's unverified `iat`. */
-  readonly iat: Json | undefined
-  /** When the request arrived (monotonic). */
-  readonly arrivedMs: number
-  /** Whether a key made the signature; only asked for a token without `kid`. */
-  readonly verifies: (key: VerificationKey) => boolean
-}
-
-/** A key, a verdict that there is none, or no verdict. */
-export type KeyAnswer =
-  | { readonly kind: 'key'; readonly key: VerificationKey }
-  | { readonly kind: 'unknown' }
-  | { readonly kind: 'unavailable'; readonly retryAfterS: number }
-
-/** An issuer's word on a token, or why there is none. */
-export type AskedAnswer =
-  | { readonly kind: 'answer'; readonly answer: IntrospectionAnswer; readonly askedMs: number }
-  | { readonly kind: 'unavailable' | 'invalid' | 'overloaded'; readonly retryAfterS: number }
 
 /**
  * Whether a token is on a list, and what it was found by; `stale`: nobody can tell. A number (`on_stale: introspect`):

@@ -1,4 +1,5 @@
 // The one path canonicaliser: rules, logs, cache keys and the upstream see the bytes it returns, and no others.
+import { copyOf } from '../base/copy-of.ts'
 import type { Deny } from './decision.ts'
 import { deny } from './decision.ts'
 
@@ -61,8 +62,11 @@ const maxLayers = 4
 const malformed = deny('request_malformed')
 const rejected = deny('path_rejected')
 
-// As rules spell them: to an upstream that folds case, `post` would be a POST that no rule for POST has judged.
-const methodName = /^[A-Z][A-Z0-9_-]{0,31}$/
+/**
+ * The methods there are, in requests and in the configuration alike: to an upstream that folds case, `post` would be a
+ * POST that no rule for POST has judged.
+ */
+export const methodName = /^[A-Z][A-Z0-9_-]{0,31}$/
 const plainMethods: ReadonlySet<string> = new Set(['GET', 'POST', 'PUT', 'PATCH', 'DELETE', 'HEAD', 'OPTIONS'])
 const refusedMethods: ReadonlySet<string> = new Set(['CONNECT', 'TRACE'])
 const controlOrSpace = /[^!-\xff]|\x7f/
@@ -185,8 +189,7 @@ function parseAuthority(text: string): Authority | undefined {
   if (authority === undefined || text.length > 64) return authority
   // Whoever sends a thousand names makes us forget, not grow.
   if (knownAuthorities.size >= maxKnownAuthorities) knownAuthorities.clear()
-  // Copied: a slice would keep the whole head it was cut from.
-  knownAuthorities.set(Buffer.from(text, 'latin1').toString('latin1'), authority)
+  knownAuthorities.set(copyOf(text), authority)
   return authority
 }
 
@@ -197,7 +200,7 @@ function readAuthority(text: string): Authority | undefined {
   const [, host = '', port] = match
   if (port !== undefined && Number(port) > 65_535) return undefined
   if (host.startsWith('[') && !isIpv6(host.slice(1, -1))) return undefined
-  return { host: Buffer.from(host.toLowerCase(), 'latin1').toString('latin1'), port }
+  return { host: copyOf(host.toLowerCase()), port }
 }
 
 function isIpv6(text: string): boolean {

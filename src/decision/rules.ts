@@ -3,7 +3,7 @@ import { duration } from '../base/options.ts'
 import type { Deny, Trail } from './decision.ts'
 import { deny } from './decision.ts'
 import type { AccessRequest } from './request.ts'
-import { encodedBits, judgeEncoded, withoutNeedlessEscapes } from './request.ts'
+import { encodedBits, judgeEncoded, methodName, withoutNeedlessEscapes } from './request.ts'
 import type { PathTemplate } from './rule-table.ts'
 import { createPatternTable, parsePathTemplate } from './rule-table.ts'
 
@@ -16,7 +16,7 @@ const number = z.number().refine((value) => !Number.isInteger(value) || Number.i
 const scalar = z.union([text, number, z.boolean()])
 const method = z
   .string()
-  .regex(/^[A-Z][A-Z0-9_-]{0,31}$/, { error: 'expected a method in upper case, such as GET' })
+  .regex(methodName, { error: 'expected a method in upper case, such as GET' })
   .refine((name) => name !== 'CONNECT' && name !== 'TRACE', { error: 'expected neither CONNECT nor TRACE' })
 /** A name as `Host` is compared with it: lower-case, without port. */
 export const hostName = z.string().regex(/^[a-z0-9_-]+(?:\.[a-z0-9_-]+)*$|^\[[0-9a-f:.]{2,45}\]$/, {

@@ -1,6 +1,7 @@
 // What the configuration says of front door and upstream, and the numbers of security.md §4.1 as defaults.
 import * as z from 'zod'
 import { durationBetween } from '../base/options.ts'
+import { unixAddress } from '../decision/headers.ts'
 import type { PoolLimits, ServerLimits } from '../http1/limits.ts'
 
 const file = z.strictObject({ file: z.string().min(1) })
@@ -37,8 +38,8 @@ export const limitsOptions = z.strictObject({
 export type LimitsOptions = z.output<typeof limitsOptions>
 
 const originPattern = /^(?:https?:\/\/(?:\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(?::[1-9]\d{0,4})?\/?|unix:\/[^\s?#]+)$/
-// What fits into a sockaddr_un, with the zero at its end.
-const maxSocketPath = 107
+/** Longest path of a socket, in bytes: what fits into a sockaddr_un with the zero at its end; the system would cut off more. */
+export const maxSocketPath = 107
 /** How the front door speaks TLS. */
 export const listenTlsOptions = z.strictObject({
   cert: file.describe('Our certificate and those between it and its CA, PEM; re-read on change.'),
@@ -55,12 +56,15 @@ export type ListenTlsOptions = z.output<typeof listenTlsOptions>
 
 const origin = z
   .string()
-  .refine((text) => originPattern.test(text) && (text.startsWith('unix:') || URL.parse(text) !== null), {
+  .refine((text) => originPattern.test(text) && (text.startsWith(unixAddress) || URL.parse(text) !== null), {
     error: 'expected an origin like http://127.0.0.1:3000 without a path, or unix:/run/app.sock',
   })
-  .refine((text) => !text.startsWith('unix:') || Buffer.byteLength(text.slice('unix:'.length)) <= maxSocketPath, {
-    error: `expected a socket's path of at most ${maxSocketPath} bytes`,
-  })
+  .refine(
+    (text) => !text.startsWith(unixAddress) || Buffer.byteLength(text.slice(unixAddress.length)) <= maxSocketPath,
+    {
+      error: `expected a socket's path of at most ${maxSocketPath} bytes`,
+    },
+  )
 
 /** Where allowed requests go. */
 export const upstreamOptions = z.strictObject({

@@ -3,7 +3,7 @@ import { constants, X509Certificate } from 'node:crypto'
 import type { Socket } from 'node:net'
 import type { TLSSocket } from 'node:tls'
 import { codeOf } from '../base/errors.ts'
-import { findCertificateProblem } from '../http1/certificates.ts'
+import { findCertificateProblem } from '../spec/pem.ts'
 import type { ListenTlsOptions } from './options.ts'
 
 /** What is shown to clients, and whose certificates are taken of them: PEM. */

@@ -1,11 +1,12 @@
 // RFC 9110 §5 and RFC 9112 §5, read strictly: what two readers could take for two things is refused.
+import { copyOf } from '../base/copy-of.ts'
+import { fieldName } from '../base/field-name.ts'
 import type { FieldLimits } from './limits.ts'
 import { arePlain } from './plain-bytes.ts'
 
 /** Why field lines are not taken. */
 export type FieldProblem = 'malformed' | 'too_large'
 
-const token = /^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/
 // Visible characters, spaces and tabs, and obs-text (§5.5); one character stands for one byte.
 const outsideValue = /[^\t -~\x80-\xff]/
 // No more digits than numbers hold exactly, and one spelling: whatever reads on behind us must count the same bytes.
@@ -250,11 +251,6 @@ function createGuess(): Guess {
   return { line: undefined, name: undefined, misses: 0 }
 }
 
-/** The same text (Latin-1), copied: a slice would keep the whole head it was cut from. */
-export function copyOf(text: string): string {
-  return Buffer.from(text, 'latin1').toString('latin1')
-}
-
 /** The name of a field in lower case (§5.1), or undefined where it is none. */
 export function readName(name: string): string | undefined {
   return (memories.request.names.get(name) ?? learnName(name, memories.request))?.lower
@@ -267,7 +263,7 @@ function internOf(text: string): string {
 
 function learnName(name: string, memory: Memory): KnownName | undefined {
   const { names } = memory
-  if (!token.test(name)) return undefined
+  if (!fieldName.test(name)) return undefined
   if (name.length > maxKnownLength) return nameOf(name, name.toLowerCase())
   // Whoever sends a thousand names makes us forget, not grow.
   if (names.size >= maxKnownNames) forget(memory)

@@ -1,8 +1,9 @@
 // RFC 9112 §6 and §7.1, the writing half: a head and its body to a socket, in as few writes as there are.
 import type { Socket } from 'node:net'
+import { copyOf } from '../base/copy-of.ts'
 import { createDirectWrite, surviveFailedWrites } from './direct-write.ts'
 import { copiedBytes } from './exchange.ts'
-import { copyOf, createLineFormatter } from './field-lines.ts'
+import { createLineFormatter } from './field-lines.ts'
 import { giveBack, giveBackLater, keep } from './lent-reads.ts'
 import { atTurnsEnd } from './turn.ts'
 

@@ -1,7 +1,8 @@
 // RFC 9112 §4 and §6.3, read strictly: an answer we are not sure of is no answer.
+
+import { copyOf } from '../base/copy-of.ts'
 import type { AnswerHead } from './exchange.ts'
 import {
-  copyOf,
   isContentLength,
   isHopeless,
   mayBeRemembered,

@@ -2,10 +2,10 @@ import type { Clock } from '../base/time.ts'
 
 /** When to stop calling, and for how long. */
 export type BreakerOptions = {
-  /** Failures in a row that open it; default 5. */
-  readonly failures?: number
-  /** Milliseconds it stays open before one call may try again; default 5000. */
-  readonly openMs?: number
+  /** Failures in a row that open it. */
+  readonly failures: number
+  /** Milliseconds it stays open before one call may try again. */
+  readonly openMs: number
 }
 
 /** What a breaker does at the moment; the value of a metric. */
@@ -33,8 +33,7 @@ export type Breaker = {
  *
  * `openMs` should be longer than a call's deadline: an answer to a call from before it opened counts as the try's.
  */
-export function createBreaker(options: BreakerOptions, { clock }: { readonly clock: Clock }): Breaker {
-  const { failures = 5, openMs = 5000 } = options
+export function createBreaker({ failures, openMs }: BreakerOptions, { clock }: { readonly clock: Clock }): Breaker {
   let inARow = 0
   let trying = false
   let openUntilMs = 0
@@ -73,12 +72,12 @@ export function createBreaker(options: BreakerOptions, { clock }: { readonly clo
 
 /** Bounds of a queue. */
 export type QueueOptions = {
-  /** Pieces of work at a time; default 64. */
-  readonly maxInFlight?: number
-  /** Pieces of work waiting; default 256. */
-  readonly maxQueued?: number
-  /** Longest wait in milliseconds; default 500. */
-  readonly maxWaitMs?: number
+  /** Pieces of work at a time. */
+  readonly maxInFlight: number
+  /** Pieces of work waiting. */
+  readonly maxQueued: number
+  /** Longest wait in milliseconds. */
+  readonly maxWaitMs: number
 }
 
 /** Runs a bounded number of pieces of work at a time, in the order asked for. */
@@ -103,7 +102,7 @@ type Waiter = { readonly sinceMs: number; readonly begin: () => void; readonly r
 
 /** A bounded queue: under overload it refuses early instead of letting everybody wait for too long. */
 export function createBoundedQueue(options: QueueOptions, { clock }: { readonly clock: Clock }): BoundedQueue {
-  const { maxInFlight = 64, maxQueued = 256, maxWaitMs = 500 } = options
+  const { maxInFlight, maxQueued, maxWaitMs } = options
   // A set keeps the order of arrival and forgets any member at once.
   const waiting = new Set<Waiter>()
   let inFlight = 0

@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto'
 import { decodeBase64url, encodeBase64url } from '../base/base64url.ts'
+import { unreachable } from '../base/errors.ts'
 import type { Json, JsonObject } from '../base/json.ts'
 import { parseJsonObject } from '../base/json.ts'
 import type { Clock } from '../base/time.ts'
@@ -188,8 +189,4 @@ function opaqueId(token: string): string {
 
 function wrappedId(jti: Json | undefined): string {
   return `wrapped:${typeof jti === 'string' ? jti : ''}`
-}
-
-function unreachable(format: never): never {
-  throw new TypeError(`Cannot issue a token: its format is ${String(format)}, wanted one of the schema's`)
 }

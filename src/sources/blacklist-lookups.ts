@@ -3,11 +3,12 @@ import { createBoundedCache, createSingleFlight } from '../base/lookup-cache.ts'
 import type { Clock } from '../base/time.ts'
 import { createBoundedQueue, QueueFull } from '../io/resilience.ts'
 import { FeedFailed } from './blacklist-pages.ts'
+import { issuerQueue } from './issuer-queue.ts'
 
 /** Whether a token is revoked; `stale`: it could not be asked. */
 export type LookupAnswer = boolean | 'stale'
 
-/** Look-ups of one feed: one at a time per token, 64 in all, 256 waiting. Answers are kept until forgotten. */
+/** Look-ups of one feed: one at a time per token, as many as the issuer gets at all. Answers are kept until forgotten. */
 export type BlacklistLookups = {
   /** Synchronous when the answer is kept. */
   readonly ask: (jti: string) => boolean | Promise<LookupAnswer>
@@ -32,7 +33,7 @@ const answerBounds = { maxEntries: 50_000, maxBytes: 16 * 1024 * 1024 }
 export function createBlacklistLookups({ clock, lookup, onFailure }: BlacklistLookupsDeps): BlacklistLookups {
   const answers = createBoundedCache<boolean>(answerBounds)
   const flights = createSingleFlight<LookupAnswer>(clock.monotonicMs)
-  const queue = createBoundedQueue({ maxInFlight: 64, maxQueued: 256, maxWaitMs: 500 }, { clock })
+  const queue = createBoundedQueue(issuerQueue, { clock })
   let generation = 0
   let generationMs = 0
   let failure: string | undefined

@@ -1,4 +1,5 @@
 // The wire of one issuer's blacklist feed (product specification §6): pages of the list, and look-ups of one token.
+import { copyOf } from '../base/copy-of.ts'
 import type { Json, JsonObject } from '../base/json.ts'
 import { isJsonObject, JsonRefused, parseJson } from '../base/json.ts'
 import type { Clock } from '../base/time.ts'
@@ -17,10 +18,11 @@ import { describeRefusal } from '../spec/token-error.ts'
 export type FeedOptions = {
   /** May have a query. */
   readonly url: string
-  readonly clientId: string
+  readonly client_id: string
   /** Entries held at most; see `createRevocationIndex`. */
-  readonly cacheSize: number
-  readonly purgeDelayMs: number
+  readonly cache_size: number
+  /** Milliseconds. */
+  readonly purge_delay: number
 }
 
 /** What reading a feed needs. */
@@ -105,8 +107,8 @@ const deadlineMs = 2000
 
 /** Makes the reader of one feed; nothing is fetched before the first read. */
 export function createFeed(options: FeedOptions, { clock, send, secret }: FeedDeps): Feed {
-  const { url, clientId, cacheSize } = options
-  const purgeDelayS = options.purgeDelayMs / 1000
+  const { url, client_id, cache_size } = options
+  const purgeDelayS = options.purge_delay / 1000
   const mark = url.indexOf('?')
   const lookupUrl = mark === -1 ? `${url}/lookup` : `${url.slice(0, mark)}/lookup${url.slice(mark)}`
   let closed = false
@@ -128,7 +130,7 @@ export function createFeed(options: FeedOptions, { clock, send, secret }: FeedDe
     etag: string | undefined,
     heldEpoch: string | undefined,
   ): Promise<FeedRead | FeedUnchanged | { readonly kind: 'restarted' }> {
-    const index = createRevocationIndex({ capacity: cacheSize })
+    const index = createRevocationIndex({ capacity: cache_size })
     let cursor = from
     let first: BlacklistPage | undefined
     let listed = 0
@@ -186,7 +188,7 @@ export function createFeed(options: FeedOptions, { clock, send, secret }: FeedDe
     const reply = await call({ method: 'GET', url: target, headers: condition }, maxPageBytes)
     const told = { toldMs: clock.monotonicMs(), toldWallMs: clock.wallMs() }
     if (reply.status === 304 && etag !== undefined) return { kind: 'unchanged', skewS: skewOf(reply, told.toldWallMs) }
-    const page = parseBlacklistPage(readBody(reply, clientId, maxPageBytes, pageJson))
+    const page = parseBlacklistPage(readBody(reply, client_id, maxPageBytes, pageJson))
     return typeof page === 'string' ? refuse(page) : { ...told, page, etag: readEtag(reply) }
   }
 
@@ -194,14 +196,14 @@ export function createFeed(options: FeedOptions, { clock, send, secret }: FeedDe
     const headers = { 'content-type': 'application/json' }
     const body = JSON.stringify({ jti })
     const reply = await call({ method: 'POST', url: lookupUrl, headers, body }, maxLookupBytes)
-    const answer = readBody(reply, clientId, maxLookupBytes)
+    const answer = readBody(reply, client_id, maxLookupBytes)
     const revoked = isJsonObject(answer) ? answer['revoked'] : undefined
     return typeof revoked === 'boolean' ? revoked : refuse('its look-up says neither true nor false')
   }
 
   async function call(request: Parameters<HttpClient['send']>[0], maxBodyBytes: number): Promise<HttpReply> {
     try {
-      const authorization = formatBasic(clientId, secret())
+      const authorization = formatBasic(client_id, secret())
       const headers = { accept: 'application/json', ...request.headers, authorization }
       return await send({ ...request, headers }, { maxBodyBytes, deadlineMs })
     } catch (cause) {
@@ -251,9 +253,4 @@ function readEtag(reply: HttpReply): string | undefined {
   const etag = reply.header('etag')
   // RFC 9110 §8.8.3, without the bytes beyond ASCII: it is sent back as it came.
   return etag !== undefined && etag.length <= 1024 && /^(?:W\/)?"[!#-~]*"$/.test(etag) ? etag : undefined
-}
-
-/** A string of its own: as a slice it would keep its whole page in memory. */
-function copyOf(value: string): string {
-  return Buffer.from(value, 'utf8').toString('utf8')
 }

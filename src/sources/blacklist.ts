@@ -6,11 +6,10 @@ import type { HttpClient } from '../io/http-client.ts'
 import type { Log } from '../io/log.ts'
 import type { RevocableToken, Revocation } from '../spec/revocation.ts'
 import { createRevocationIndex } from '../spec/revocation.ts'
-import { createBlacklistLookups } from './blacklist-lookups.ts'
 import type { FeedRead, FeedUnchanged } from './blacklist-pages.ts'
-import { createFeed, FeedFailed } from './blacklist-pages.ts'
+import { FeedFailed } from './blacklist-pages.ts'
 import type { BlacklistAnswer, FeedState, Held, Holding } from './held-list.ts'
-import { createHeldList, inSlices, nowS, shareCapacity } from './held-list.ts'
+import { inSlices, nowS, openList, shareCapacity } from './held-list.ts'
 import { createStaleAlarm } from './stale-alarm.ts'
 
 /** The top-level `blacklist:` section, for all issuers of a process together. */
@@ -47,15 +46,11 @@ export const pollResults = ['updated', 'unchanged', 'unavailable', 'refused'] as
 /** How one poll ended. */
 export type PollResult = (typeof pollResults)[number]
 
-/** One issuer's feed. Durations are milliseconds. */
-export type BlacklistOptions = {
+/** One issuer's feed, and who we are to it. */
+export type BlacklistOptions = Omit<BlacklistSection, 'on_stale' | 'local'> & {
   readonly issuer: string
   readonly url: string
-  readonly clientId: string
-  readonly pollIntervalMs: number
-  readonly cacheSize: number
-  readonly purgeDelayMs: number
-  readonly maxStalenessMs: number
+  readonly client_id: string
 }
 
 /** What one list needs from outside. */
@@ -78,8 +73,8 @@ export type Blacklist = {
   /** Polls now, or joins the poll under way. A poll that brings nothing resolves too: the list ages. */
   readonly poll: () => Promise<void>
   readonly state: () => FeedState
-  /** What is held, for the list that takes this one's place at a reload. */
-  readonly handOver: () => BlacklistLegacy | undefined
+  /** What is held: for workers, and for the list that takes this one's place at a reload. */
+  readonly snapshot: () => BlacklistSnapshot | undefined
   /** Has somebody told after every good poll what it brought. */
   readonly watch: (polled: (change: ListChange) => void) => void
   readonly close: () => void
@@ -90,8 +85,8 @@ export type ListChange =
   | { readonly kind: 'replaced' | 'unchanged' }
   | { readonly kind: 'extended'; readonly entries: Iterable<Revocation> }
 
-/** What one list leaves to the next: a reload must not bring revoked tokens back. */
-export type BlacklistLegacy = Readonly<Holding<Polled>> & { readonly held: Polled }
+/** What a list holds at one time. It is left to the next at a reload, which must not bring revoked tokens back. */
+export type BlacklistSnapshot = Readonly<Holding<Polled>> & { readonly held: Polled }
 
 /** What is held, with where the feed is read on. */
 type Polled = Held & { readonly epoch: string; readonly cursor: number; readonly etag: string | undefined }
@@ -100,23 +95,21 @@ type Polled = Held & { readonly epoch: string; readonly cursor: number; readonly
 const resyncEveryMs = 600_000
 
 /** Makes the list of one issuer; nothing is fetched before `start` or `poll`. */
-export function createBlacklist(options: BlacklistOptions, deps: BlacklistDeps, legacy?: BlacklistLegacy): Blacklist {
-  const { issuer, cacheSize, purgeDelayMs } = options
+export function createBlacklist(
+  options: BlacklistOptions,
+  deps: BlacklistDeps,
+  previous?: BlacklistSnapshot,
+): Blacklist {
+  const { issuer, cache_size } = options
   const { clock, log } = deps
-  const feed = createFeed(options, deps)
-  const lookups = createBlacklistLookups({
-    clock,
-    lookup: feed.lookup,
-    onFailure: (why) => log.warn('blacklist_lookup_failed', { issuer, why }),
-  })
   const holding: Holding<Polled> = {
-    // From the start of the feed again: what is inherited is then merged with it, and sized anew.
-    held: legacy && { ...legacy.held, cursor: 0, etag: undefined },
-    good: legacy?.good,
-    unlisted: legacy?.unlisted ?? 0,
+    // From the start of the feed again: what was held before is then merged with it, and sized anew.
+    held: previous && { ...previous.held, cursor: 0, etag: undefined },
+    good: previous?.good,
+    unlisted: previous?.unlisted ?? 0,
   }
-  const list = createHeldList(options, holding, { clock, lookups })
-  const usableUntilMs = () => holding.good && holding.good.startedMs + options.maxStalenessMs
+  const { feed, lookups, list } = openList(options, holding, deps)
+  const usableUntilMs = () => holding.good && holding.good.startedMs + options.max_staleness
   const alarm = createStaleAlarm({ clock, usableUntilMs, tell: tellStale })
   let polled: (change: ListChange) => void = () => {}
   let resyncFromMs = 0
@@ -138,7 +131,7 @@ export function createBlacklist(options: BlacklistOptions, deps: BlacklistDeps, 
     check: list.check,
     poll,
     state: () => ({ ...list.state(), failure, lagSeconds, skewSeconds }),
-    handOver: () => holding.held && { ...holding, held: holding.held },
+    snapshot: () => holding.held && { ...holding, held: holding.held },
     watch(listener) {
       polled = listener
     },
@@ -154,7 +147,7 @@ export function createBlacklist(options: BlacklistOptions, deps: BlacklistDeps, 
     const startedMs = clock.monotonicMs()
     void poll().then(() => {
       if (closed) return
-      const dueMs = startedMs + nextPollAfterMs(options.pollIntervalMs, failures, deps.random)
+      const dueMs = startedMs + nextPollAfterMs(options.poll_interval, failures, deps.random)
       timer = setTimeout(run, Math.max(0, dueMs - clock.monotonicMs())).unref()
     })
   }
@@ -233,10 +226,10 @@ export function createBlacklist(options: BlacklistOptions, deps: BlacklistDeps, 
 
   /** Takes a complete list, and keeps what was held and is not on it: a restored issuer must not revive a token. */
   async function replace(before: Polled | undefined, all: FeedRead, restarted: boolean): Promise<void> {
-    const purgeDelayS = purgeDelayMs / 1000
+    const purgeDelayS = options.purge_delay / 1000
     if (before !== undefined && !restarted && all.live < before.index.countLive(all.serverTimeS + purgeDelayS))
       throw new FeedFailed('refused', 'Cannot use the blacklist: it lists fewer live entries than it did')
-    const inherited = createRevocationIndex({ capacity: cacheSize })
+    const inherited = createRevocationIndex({ capacity: cache_size })
     if (before !== undefined) {
       const now = nowS(before, clock)
       for (const index of [before.inherited, before.index])
@@ -257,7 +250,7 @@ export function createBlacklist(options: BlacklistOptions, deps: BlacklistDeps, 
     const last = cursor === read.cursor ? etag : undefined
     holding.held = { ...lists, epoch, cursor, totalLive, serverTimeS, toldMs, etag: last }
     skewSeconds = read.toldWallMs / 1000 - serverTimeS
-    shareCapacity(holding.held, cacheSize)
+    shareCapacity(holding.held, cache_size)
   }
 
   function noteUnlisted(now: number): void {

@@ -1,33 +1,16 @@
 // The key set that is held of one issuer, and what it says of a key: the same in the process that fetched it and in one
 // that was sent a copy (product.md §1, "unknown key").
-import type { Json } from '../base/json.ts'
 import { parseJsonObject } from '../base/json.ts'
 import type { Clock } from '../base/time.ts'
-import type { KeySet, VerificationKey } from '../spec/jwk.ts'
+import type { KeyAnswer, KeySet, KeyWanted, VerificationKey } from '../spec/jwk.ts'
 import { parseKeySet } from '../spec/jwk.ts'
-import type { SignatureAlgorithm } from '../spec/jws.ts'
 import { SourceFailed } from './source-failed.ts'
 
 /** How long a set is used, and how far clocks may differ; milliseconds. */
-export type HeldKeysOptions = { readonly staleMaxMs: number; readonly leewayMs: number }
-
-/** The key a token needs; see `KeyWanted` of the decision. */
-export type Wanted = {
-  readonly kid: string | undefined
-  readonly algorithm: SignatureAlgorithm
-  readonly iat: Json | undefined
-  readonly arrivedMs: number
-  readonly verifies: (key: VerificationKey) => boolean
-}
-
-/** A key, a verdict that there is none, or no verdict. */
-export type KeyAnswer =
-  | { readonly kind: 'key'; readonly key: VerificationKey }
-  | { readonly kind: 'unknown' }
-  | { readonly kind: 'unavailable'; readonly retryAfterS: number }
+export type HeldKeysOptions = { readonly stale_max: number; readonly leeway: number }
 
 /** A fetched set with the document it was read from, and the times its fetch began. */
-export type KeysLegacy = {
+export type KeysSnapshot = {
   readonly set: KeySet
   readonly document: Buffer
   readonly startedMs: number
@@ -37,7 +20,7 @@ export type KeysLegacy = {
 /** One issuer's key set as it is held. */
 export type HeldKeys = {
   /** What it says; undefined when it cannot tell: none is held, it is too old, or the key may be newer than it. */
-  readonly find: (wanted: Wanted) => KeyAnswer | undefined
+  readonly find: (wanted: KeyWanted) => KeyAnswer | undefined
   /** Whether there is a set, and it is not too old. */
   readonly isUsable: () => boolean
   /** Whether a key is still in the set, and the set is not too old. */
@@ -50,7 +33,7 @@ export type HeldKeys = {
   readonly take: (document: Buffer, startedMs: number, startedWallMs: number) => KeySet['dropped']
   /** What is held was found unchanged by a fetch that began then. */
   readonly confirm: (startedMs: number, startedWallMs: number) => void
-  readonly held: () => KeysLegacy | undefined
+  readonly held: () => KeysSnapshot | undefined
   readonly state: () => HeldKeysState
 }
 
@@ -69,16 +52,16 @@ const jsonLimits = { maxMembers: 4096 } as const
 // security.md, "Settled": what one token without kid may cost.
 const maxTried = 16
 
-/** Makes a holder of keys; of `legacy`, or of nothing yet. */
+/** Makes a holder of keys; of `previous`, or of nothing yet. */
 export function createHeldKeys(
   options: HeldKeysOptions,
   { clock }: { readonly clock: Clock },
-  legacy?: KeysLegacy,
+  previous?: KeysSnapshot,
 ): HeldKeys {
-  let held = legacy
+  let held = previous
   return { find, isUsable, holds, take, confirm, held: () => held, state }
 
-  function find(wanted: Wanted): KeyAnswer | undefined {
+  function find(wanted: KeyWanted): KeyAnswer | undefined {
     if (held === undefined || isStale(held)) return undefined
     const { set } = held
     const { kid } = wanted
@@ -90,23 +73,23 @@ export function createHeldKeys(
   }
 
   /** A key that were newer than our set would have signed later than the set was fetched, or the request come later. */
-  function isOlderThanSet({ iat, arrivedMs }: Wanted, { startedMs, startedWallMs }: KeysLegacy): boolean {
+  function isOlderThanSet({ iat, arrivedMs }: KeyWanted, { startedMs, startedWallMs }: KeysSnapshot): boolean {
     if (startedMs >= arrivedMs) return true
     // By the clock of now, too: if it was wrong at the fetch and is right again, the token's time is of the right one.
     const fetchedMs = Math.min(startedWallMs, clock.wallMs() - (clock.monotonicMs() - startedMs))
     // 1 s: `iat` is in whole seconds.
-    return typeof iat === 'number' && fetchedMs > iat * 1000 + 1000 + options.leewayMs
+    return typeof iat === 'number' && fetchedMs > iat * 1000 + 1000 + options.leeway
   }
 
-  function findUnnamed(set: KeySet, { algorithm, verifies }: Wanted): VerificationKey | undefined {
+  function findUnnamed(set: KeySet, { algorithm, verifies }: KeyWanted): VerificationKey | undefined {
     const fitting = [...set.withoutKid, ...set.byKid.values()].filter(({ algorithms }) =>
       algorithms.includes(algorithm),
     )
     return fitting.slice(0, maxTried).find(verifies)
   }
 
-  function isStale({ startedMs }: KeysLegacy): boolean {
-    return clock.monotonicMs() - startedMs > options.staleMaxMs
+  function isStale({ startedMs }: KeysSnapshot): boolean {
+    return clock.monotonicMs() - startedMs > options.stale_max
   }
 
   function isUsable(): boolean {
@@ -155,6 +138,42 @@ export function readKeySet(document: Buffer): KeySet {
 /** The answer of who cannot tell before `untilMs` (monotonic). */
 export function unavailable(untilMs: number, { clock }: { readonly clock: Clock }): KeyAnswer {
   return { kind: 'unavailable', retryAfterS: Math.max(1, Math.ceil((untilMs - clock.monotonicMs()) / 1000)) }
+}
+
+/** Whom to ask once more about a key that is not held, and when. */
+export type AskAgainDeps = {
+  readonly clock: Clock
+  /** What is held says; undefined when asking may tell. */
+  readonly find: (wanted: KeyWanted) => KeyAnswer | undefined
+  /** The question under way; undefined where there is none. */
+  readonly pending: () => Promise<void> | undefined
+  /** Asks. Never rejects; the answer is held before it resolves. */
+  readonly begin: (wanted: KeyWanted) => Promise<void>
+  /** Until when (monotonic) nobody is asked. */
+  readonly quietUntilMs: () => number
+  /** Told of every request that the cool-down answers. */
+  readonly suppressed: () => void
+}
+
+/** Asks once more about a key that is not held, as far as the cool-down allows: one question at a time (product.md §1). */
+export async function askAgain(wanted: KeyWanted, deps: AskAgainDeps): Promise<KeyAnswer> {
+  const { clock, find, pending, begin, quietUntilMs, suppressed } = deps
+  for (let attempted = false; ; ) {
+    let asked = pending()
+    if (asked === undefined) {
+      // One attempt of its own: with no cool-down, whoever fails would be asked for as long as that lasts.
+      if (attempted) return unavailable(quietUntilMs(), deps)
+      if (clock.monotonicMs() < quietUntilMs()) {
+        suppressed()
+        return unavailable(quietUntilMs(), deps)
+      }
+      attempted = true
+      asked = begin(wanted)
+    }
+    await asked
+    const answer = find(wanted)
+    if (answer !== undefined) return answer
+  }
 }
 
 /** The same keys as the same objects, so that "is this key still in the set" is one comparison on every request. */

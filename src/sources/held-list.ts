@@ -2,8 +2,12 @@
 // that was sent a copy (product specification §6).
 import type { Clock } from '../base/time.ts'
 import { nextTurn } from '../base/time.ts'
+import type { Log } from '../io/log.ts'
 import type { RevocableToken, RevocationHit, RevocationIndex } from '../spec/revocation.ts'
 import type { BlacklistLookups, LookupAnswer } from './blacklist-lookups.ts'
+import { createBlacklistLookups } from './blacklist-lookups.ts'
+import type { Feed, FeedDeps, FeedOptions } from './blacklist-pages.ts'
+import { createFeed } from './blacklist-pages.ts'
 
 /** Undefined: not revoked. `stale`: nobody can tell now. */
 export type BlacklistAnswer = RevocationHit | 'stale' | undefined
@@ -67,9 +71,28 @@ export const listSlice = 5000
 // A look-up is not told the cause.
 const foundByLookup: RevocationHit = { kind: 'jti', cause: 'admin' }
 
-/** Makes the reader of what its owner puts into `holding`. */
-export function createHeldList(
-  options: { readonly maxStalenessMs: number; readonly cacheSize: number },
+/** A list that is held, and the ways to its issuer. */
+export type OpenList = { readonly feed: Feed; readonly lookups: BlacklistLookups; readonly list: HeldList }
+
+/** Makes the reader of what its owner puts into `holding`, and of single tokens at the issuer; nothing is fetched yet. */
+export function openList(
+  options: FeedOptions & { readonly issuer: string; readonly max_staleness: number },
+  holding: Holding,
+  deps: FeedDeps & { readonly log: Pick<Log, 'warn'> },
+): OpenList {
+  const { issuer } = options
+  const { clock, log } = deps
+  const feed = createFeed(options, deps)
+  const lookups = createBlacklistLookups({
+    clock,
+    lookup: feed.lookup,
+    onFailure: (why) => log.warn('blacklist_lookup_failed', { issuer, why }),
+  })
+  return { feed, lookups, list: createHeldList(options, holding, { clock, lookups }) }
+}
+
+function createHeldList(
+  options: { readonly max_staleness: number; readonly cache_size: number },
   holding: Holding,
   { clock, lookups }: { readonly clock: Clock; readonly lookups: Pick<BlacklistLookups, 'ask' | 'failure'> },
 ): HeldList {
@@ -100,7 +123,7 @@ export function createHeldList(
   }
 
   function isStale(): boolean {
-    return holding.good === undefined || clock.monotonicMs() - holding.good.startedMs > options.maxStalenessMs
+    return holding.good === undefined || clock.monotonicMs() - holding.good.startedMs > options.max_staleness
   }
 
   /** Whether a live entry may be missing from memory. */
@@ -132,7 +155,7 @@ export function createHeldList(
     // Swapped meanwhile: then the next purge has it.
     if (holding.held !== held) return
     if (inherited?.size() === 0) holding.held = { ...held, inherited: undefined }
-    shareCapacity(held, options.cacheSize)
+    shareCapacity(held, options.cache_size)
   }
 }
 

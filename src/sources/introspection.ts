@@ -9,9 +9,10 @@ import { HttpCallFailed } from '../io/http-client.ts'
 import type { Log } from '../io/log.ts'
 import { createBoundedQueue, createBreaker, QueueFull } from '../io/resilience.ts'
 import { formatBasic } from '../spec/authorization.ts'
-import type { IntrospectionAnswer } from '../spec/introspection.ts'
+import type { AskedAnswer, IntrospectionAnswer } from '../spec/introspection.ts'
 import { formatIntrospectionRequest, parseIntrospectionAnswer } from '../spec/introspection.ts'
 import { describeRefusal } from '../spec/token-error.ts'
+import { issuerQueue } from './issuer-queue.ts'
 import { SourceFailed } from './source-failed.ts'
 
 /** How one issuer is asked about tokens. */
@@ -48,20 +49,17 @@ export const introspectionResults = [
 /** How one question ended. */
 export type IntrospectionResult = (typeof introspectionResults)[number]
 
-/** The issuer's word on a token, or why there is none. */
-type Answer =
-  | { readonly kind: 'answer'; readonly answer: IntrospectionAnswer; readonly askedMs: number }
-  | { readonly kind: 'unavailable' | 'invalid' | 'overloaded'; readonly retryAfterS: number }
-
 /** One issuer's introspection endpoint (RFC 7662). Active answers are kept by the caller, as facts; inactive ones here. */
 export type Introspection = {
   /** An answer to a question sent after `afterMs` (monotonic): one kept, one under way, or a new one. */
-  readonly ask: (token: string, afterMs: number) => Answer | Promise<Answer>
+  readonly ask: (token: string, afterMs: number) => AskedAnswer | Promise<AskedAnswer>
   readonly state: () => {
     readonly circuit: 'closed' | 'open' | 'half_open'
     readonly inFlight: number
     /** Why the last question was not answered; undefined where it was. */
     readonly failure: string | undefined
+    /** The HTTP status of the endpoint's answer, where that is what failed; undefined where there was no such answer. */
+    readonly status: number | undefined
   }
 }
 
@@ -69,7 +67,6 @@ const limits = { maxBodyBytes: 65_536, deadlineMs: 2000 } as const
 const inactiveBounds = { maxEntries: 10_000, maxBytes: 8 * 1024 * 1024 } as const
 // Briefly: a token that was just activated, or a replica that lagged, is not refused for long.
 const inactiveMaxAgeMs = 5000
-const queueLimits = { maxInFlight: 64, maxQueued: 256, maxWaitMs: 500 } as const
 const unusable: ReadonlySet<string> = new Set(['too_large', 'encoded', 'protocol'])
 // Moved, not there, not for this, gone: what an address answers that the issuer has left behind.
 const elsewhere: ReadonlySet<number> = new Set([301, 302, 303, 307, 308, 404, 405, 410])
@@ -77,19 +74,24 @@ const breakerLimits = { failures: 5, openMs: 5000 } as const
 
 /** Makes the source; nothing is sent before a token is asked about. */
 export function createIntrospection(
-  options: { readonly issuer: string; readonly clientId: string },
+  options: { readonly issuer: string; readonly client_id: string },
   deps: IntrospectionDeps,
 ): Introspection {
   const { clock, log, observe } = deps
-  const inactive = createBoundedCache<Answer & { kind: 'answer' }>(inactiveBounds)
-  const flights = createSingleFlight<Answer>(clock.monotonicMs)
-  const queue = createBoundedQueue(queueLimits, { clock })
+  const inactive = createBoundedCache<AskedAnswer & { kind: 'answer' }>(inactiveBounds)
+  const flights = createSingleFlight<AskedAnswer>(clock.monotonicMs)
+  const queue = createBoundedQueue(issuerQueue, { clock })
   const breaker = createBreaker(breakerLimits, { clock })
-  let lastTrouble: string | undefined
+  let lastTrouble: { readonly said: string; readonly status: number | undefined } | undefined
   let pausedUntilMs = Number.NEGATIVE_INFINITY
-  return { ask, state: () => ({ circuit: breaker.state(), inFlight: queue.inFlight(), failure: lastTrouble }) }
+  return { ask, state }
 
-  function ask(token: string, afterMs: number): Answer | Promise<Answer> {
+  function state(): ReturnType<Introspection['state']> {
+    const { said, status } = lastTrouble ?? {}
+    return { circuit: breaker.state(), inFlight: queue.inFlight(), failure: said, status }
+  }
+
+  function ask(token: string, afterMs: number): AskedAnswer | Promise<AskedAnswer> {
     const kept = inactive.get(token, clock.monotonicMs())
     if (kept !== undefined && kept.askedMs > afterMs) return kept
     return flights.run(
@@ -100,7 +102,7 @@ export function createIntrospection(
   }
 
   /** One question, from start to end. It belongs to nobody who waits for it: who leaves cancels nothing. */
-  async function question(token: string): Promise<Answer> {
+  async function question(token: string): Promise<AskedAnswer> {
     const askedMs = clock.monotonicMs()
     const { answer, result } = await outcome(token, askedMs)
     observe(result, (clock.monotonicMs() - askedMs) / 1000)
@@ -112,7 +114,7 @@ export function createIntrospection(
     return answer
   }
 
-  type Outcome = { readonly answer: Answer; readonly result: IntrospectionResult }
+  type Outcome = { readonly answer: AskedAnswer; readonly result: IntrospectionResult }
 
   async function outcome(token: string, askedMs: number): Promise<Outcome> {
     if (askedMs < pausedUntilMs) return { answer: none('unavailable', pausedUntilMs - askedMs), result: 'circuit_open' }
@@ -149,7 +151,7 @@ export function createIntrospection(
     const headers = {
       accept: 'application/json',
       'content-type': 'application/x-www-form-urlencoded',
-      authorization: formatBasic(options.clientId, deps.secret()),
+      authorization: formatBasic(options.client_id, deps.secret()),
     }
     return await deps.send({ method: 'POST', url, headers, body: formatIntrospectionRequest(token) }, limits)
   }
@@ -158,7 +160,7 @@ export function createIntrospection(
     const { status, from } = reply
     if (status >= 500 || status === 408 || status === 429) {
       breaker.failed()
-      trouble(`Cannot introspect at ${from}: status is ${status}, wanted 200`)
+      trouble(`Cannot introspect at ${from}: status is ${status}, wanted 200`, status)
       const waitMs = retryAfterMs(reply)
       // RFC 6585 §4: who asks for less gets less.
       if (status === 429) pausedUntilMs = clock.monotonicMs() + waitMs
@@ -169,7 +171,7 @@ export function createIntrospection(
     if (elsewhere.has(status)) deps.doubt()
     const read = status === 200 ? readAnswer(reply) : describeRefusal(reply)
     if (typeof read === 'string') {
-      trouble(`Cannot use introspection answer of ${from}: ${read}`)
+      trouble(`Cannot use introspection answer of ${from}: ${read}`, status)
       return { answer: none('invalid', 1000), result: 'invalid' }
     }
     if (lastTrouble !== undefined) log.info('introspection_recovered', { issuer: options.issuer })
@@ -178,9 +180,9 @@ export function createIntrospection(
   }
 
   /** Says what is wrong once, not once per request. */
-  function trouble(error: string): void {
-    if (error !== lastTrouble) log.warn('introspection_failed', { issuer: options.issuer, error })
-    lastTrouble = error
+  function trouble(said: string, status?: number): void {
+    if (said !== lastTrouble?.said) log.warn('introspection_failed', { issuer: options.issuer, error: said })
+    lastTrouble = { said, status }
   }
 }
 
@@ -201,7 +203,7 @@ function readAnswer({ header, body }: HttpReply): IntrospectionAnswer | string {
   }
 }
 
-function none(kind: 'unavailable' | 'invalid' | 'overloaded', retryAfterMs: number): Answer {
+function none(kind: 'unavailable' | 'invalid' | 'overloaded', retryAfterMs: number): AskedAnswer {
   return { kind, retryAfterS: Math.max(1, Math.ceil(retryAfterMs / 1000)) }
 }
 

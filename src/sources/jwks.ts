@@ -4,14 +4,14 @@ import { durationBetween } from '../base/options.ts'
 import type { Clock } from '../base/time.ts'
 import type { HttpClient } from '../io/http-client.ts'
 import type { Log } from '../io/log.ts'
-import type { KeySet, VerificationKey } from '../spec/jwk.ts'
+import type { KeyAnswer, KeySet, KeyWanted, VerificationKey } from '../spec/jwk.ts'
 import { KeySetRefused } from '../spec/jwk.ts'
-import type { HeldKeysState, KeyAnswer, KeysLegacy, Wanted } from './held-keys.ts'
-import { createHeldKeys, maxKeySetBytes, unavailable } from './held-keys.ts'
+import type { HeldKeysState, KeysSnapshot } from './held-keys.ts'
+import { askAgain, createHeldKeys, maxKeySetBytes, unavailable } from './held-keys.ts'
 import { SourceFailed } from './source-failed.ts'
 import { createStaleAlarm } from './stale-alarm.ts'
 
-/** How one issuer's keys are kept. */
+/** The `jwks:` section of one issuer. */
 export const jwksOptions = z.strictObject({
   refresh: durationBetween('10ms', '1d').prefault('5m').describe('How often the set is fetched, in the background.'),
   cool_down: durationBetween('0s', '1d')
@@ -23,14 +23,8 @@ export const jwksOptions = z.strictObject({
   file: z.string().min(1).optional().describe('A file with the set instead of an address; re-read on change.'),
 })
 
-/** How one key set is kept; durations are milliseconds. */
-export type JwksOptions = {
-  readonly issuer: string
-  readonly refreshMs: number
-  readonly coolDownMs: number
-  readonly staleMaxMs: number
-  readonly leewayMs: number
-}
+/** How one issuer's keys are kept; durations are milliseconds. */
+export type JwksOptions = z.output<typeof jwksOptions> & { readonly issuer: string; readonly leeway: number }
 
 /** Where the document comes from: an address, found when it is needed, or a file. */
 export type JwksOrigin =
@@ -57,7 +51,7 @@ export type JwksDeps = {
 export type Jwks = {
   /** Fetches now, and from then on. */
   readonly start: () => void
-  readonly key: (wanted: Wanted) => KeyAnswer | Promise<KeyAnswer>
+  readonly key: (wanted: KeyWanted) => KeyAnswer | Promise<KeyAnswer>
   /** Whether a key is still in the set, and the set is not too old. */
   readonly holds: (key: VerificationKey) => boolean
   /** Fetches outside the schedule: the file changed. Never rejects. */
@@ -65,8 +59,8 @@ export type Jwks = {
   readonly state: () => HeldKeysState & { readonly failure: string | undefined }
   /** Until when (monotonic) a key that is not found causes no fetch. */
   readonly quietUntilMs: () => number
-  /** The set that is held, for who takes this one's place at a reload and asks at the same place. */
-  readonly handOver: () => KeysLegacy | undefined
+  /** The set that is held: for workers, and for who takes this one's place at a reload and asks at the same place. */
+  readonly snapshot: () => KeysSnapshot | undefined
   /** Has somebody told whenever a fetch brought or confirmed the set. */
   readonly watch: (fetched: () => void) => void
   readonly close: () => void
@@ -82,9 +76,9 @@ const retryMs = 1000
 const maxRetryMs = 30_000
 
 /** Makes the keys of one issuer; nothing is fetched before `start`. */
-export function createJwks(options: JwksOptions, deps: JwksDeps, legacy?: KeysLegacy): Jwks {
+export function createJwks(options: JwksOptions, deps: JwksDeps, previous?: KeysSnapshot): Jwks {
   const { clock, random, origin, log, count } = deps
-  const keys = createHeldKeys(options, deps, legacy)
+  const keys = createHeldKeys(options, deps, previous)
   const alarm = createStaleAlarm({ clock, usableUntilMs, tell: tellStale })
   let fetched = () => {}
   let validator: Validator | undefined
@@ -95,17 +89,25 @@ export function createJwks(options: JwksOptions, deps: JwksDeps, legacy?: KeysLe
   let nextDueMs = 0
   let timer: NodeJS.Timeout | undefined
   let closed = false
+  const again = {
+    clock,
+    find: findAfresh,
+    pending: () => pending,
+    begin,
+    quietUntilMs: coolUntilMs,
+    suppressed: () => count('suppressed'),
+  }
   return {
     start() {
       alarm.set()
       schedule()
     },
-    key: (wanted) => find(wanted) ?? lookAgain(wanted),
+    key: (wanted) => find(wanted) ?? askAgain(wanted, again),
     holds: keys.holds,
     refresh: fetchOnce,
     state: () => ({ ...keys.state(), failure }),
     quietUntilMs: () => (keys.isUsable() ? coolUntilMs() : nextDueMs),
-    handOver: keys.held,
+    snapshot: keys.held,
     watch(listener) {
       fetched = listener
     },
@@ -113,36 +115,27 @@ export function createJwks(options: JwksOptions, deps: JwksDeps, legacy?: KeysLe
   }
 
   /** What the set we hold says; undefined when a fetch may tell. */
-  function find(wanted: Wanted): KeyAnswer | undefined {
+  function find(wanted: KeyWanted): KeyAnswer | undefined {
     if (!keys.isUsable() && pending === undefined) return unavailable(nextDueMs, deps)
     return keys.find(wanted)
   }
 
-  /** Asks the issuer once more about a key we do not know, as far as the cool-down allows (product.md §1). */
-  async function lookAgain(wanted: Wanted): Promise<KeyAnswer> {
-    for (let attempted = false; ; ) {
-      if (pending === undefined) {
-        // One attempt of its own: with no cool-down, an endpoint that fails would be asked for as long as it does.
-        if (attempted) return unavailable(coolUntilMs(), deps)
-        if (clock.monotonicMs() < coolUntilMs()) {
-          count('suppressed')
-          return unavailable(coolUntilMs(), deps)
-        }
-        // Stamped by attempt: an endpoint that fails must not be asked by every token that comes along.
-        lastDemandMs = clock.monotonicMs()
-        attempted = true
-      }
-      await fetchOnce()
-      const answer = find(wanted)
-      // The issuer may publish its keys elsewhere by now, and this set be one it has left behind.
-      if (answer?.kind === 'unknown' && failure === undefined) doubt()
-      if (answer !== undefined) return answer
-    }
+  /** The same once the issuer was asked: it may publish its keys elsewhere by now, and this set be one it has left behind. */
+  function findAfresh(wanted: KeyWanted): KeyAnswer | undefined {
+    const answer = find(wanted)
+    if (answer?.kind === 'unknown' && failure === undefined) doubt()
+    return answer
+  }
+
+  function begin(): Promise<void> {
+    // Stamped by attempt: an endpoint that fails must not be asked by every token that comes along.
+    lastDemandMs = clock.monotonicMs()
+    return fetchOnce()
   }
 
   function usableUntilMs(): number | undefined {
     const held = keys.held()
-    return held && held.startedMs + options.staleMaxMs
+    return held && held.startedMs + options.stale_max
   }
 
   /** Every JWT of the issuer is 503 now, which the one line of the first failure did not say. */
@@ -154,23 +147,23 @@ export function createJwks(options: JwksOptions, deps: JwksDeps, legacy?: KeysLe
   }
 
   function coolUntilMs(): number {
-    return lastDemandMs + options.coolDownMs
+    return lastDemandMs + options.cool_down
   }
 
   function schedule(): void {
     clearTimeout(timer)
     if (closed) return
-    fetchOnce().then(() => {
+    void fetchOnce().then(() => {
       if (closed) return
       // Jitter only shortens: many gateways started at once do not stay in step, and no set gets older than asked for.
       const dueMs =
         (failures === 0
-          ? options.refreshMs
-          : Math.min(retryMs * 2 ** Math.min(failures - 1, 10), maxRetryMs, options.refreshMs)) *
+          ? options.refresh
+          : Math.min(retryMs * 2 ** Math.min(failures - 1, 10), maxRetryMs, options.refresh)) *
         (1 - random() / 10)
       nextDueMs = clock.monotonicMs() + dueMs
       timer = setTimeout(schedule, dueMs).unref()
-    }, unreachable)
+    })
   }
 
   function fetchOnce(): Promise<void> {
@@ -244,8 +237,4 @@ export function createJwks(options: JwksOptions, deps: JwksDeps, legacy?: KeysLe
     clearTimeout(timer)
     alarm.close()
   }
-}
-
-function unreachable(error: unknown): never {
-  throw error
 }

@@ -1,3 +1,4 @@
+import { copyOf } from '../base/copy-of.ts'
 import type { Json, JsonObject } from '../base/json.ts'
 import type { BoundedCache, CacheBounds } from '../base/lookup-cache.ts'
 import { createBoundedCache } from '../base/lookup-cache.ts'
@@ -53,13 +54,7 @@ export function createKnownTokens<F extends Facts>(monotonicMs: () => number): K
   }
 
   function keep(cache: BoundedCache<F>, key: string, facts: F, keepMs: number): void {
-    // Copied: a token is a part of the head it came in, and would keep all of that.
-    cache.set(
-      Buffer.from(key, 'latin1').toString('latin1'),
-      facts,
-      monotonicMs() + keepMs,
-      factsBytes + sizeOf(facts.claims.all),
-    )
+    cache.set(copyOf(key), facts, monotonicMs() + keepMs, factsBytes + sizeOf(facts.claims.all))
   }
 }
 

@@ -10,11 +10,11 @@ import { SourceFailed } from './source-failed.ts'
 export type MetadataOptions = {
   readonly issuer: string
   /** Where the document is, if not at the issuer's own well-known places. */
-  readonly metadataUrl?: string | undefined
+  readonly metadata_url?: string | undefined
   /** Whether endpoints may be plain http to other machines. */
-  readonly insecureHttp: boolean
-  /** Least time between two fetches of a document that is doubted. */
-  readonly coolDownMs: number
+  readonly insecure_http: boolean
+  /** Least time between two fetches of a document that is doubted; milliseconds. */
+  readonly cool_down: number
 }
 
 /** What discovery needs from outside. */
@@ -58,7 +58,7 @@ export function createMetadata(options: MetadataOptions, { clock, send }: Metada
       const found = document[name]
       if ('why' in found) throw new SourceFailed('metadata', `Cannot use metadata from ${from}: ${found.why}`)
       const { url } = found
-      if (url.startsWith('http:') && !isLoopbackUrl(url) && !options.insecureHttp)
+      if (url.startsWith('http:') && !isLoopbackUrl(url) && !options.insecure_http)
         throw new SourceFailed('metadata', `Cannot use metadata from ${from}: its ${name} is plain http, https wanted`)
       return url
     },
@@ -80,7 +80,7 @@ export function createMetadata(options: MetadataOptions, { clock, send }: Metada
     const nowMs = clock.monotonicMs()
     if (held === undefined || nowMs < held.untilMs || nowMs < againMs) return
     // Stamped by attempt, whatever is answered: garbage tokens raise doubts, too.
-    againMs = nowMs + Math.max(options.coolDownMs, minCoolDownMs)
+    againMs = nowMs + Math.max(options.cool_down, minCoolDownMs)
     discoverOnce().catch(() => {})
   }
 
@@ -92,7 +92,7 @@ export function createMetadata(options: MetadataOptions, { clock, send }: Metada
   }
 
   async function discover(): Promise<Found> {
-    const urls = options.metadataUrl === undefined ? metadataUrls(options.issuer) : [options.metadataUrl]
+    const urls = options.metadata_url === undefined ? metadataUrls(options.issuer) : [options.metadata_url]
     const untilMs = clock.monotonicMs() + deadlineMs
     let failure: unknown
     // What is silent takes all of the time: the next attempt begins behind it.

@@ -8,6 +8,11 @@ import { readClaims } from './claims.ts'
 /** What an introspection endpoint said of one token. */
 export type IntrospectionAnswer = { readonly active: false } | { readonly active: true; readonly claims: Claims }
 
+/** An issuer's word on a token, or why there is none: what the decisions are told, and the sources tell them. `askedMs` is monotonic. */
+export type AskedAnswer =
+  | { readonly kind: 'answer'; readonly answer: IntrospectionAnswer; readonly askedMs: number }
+  | { readonly kind: 'unavailable' | 'invalid' | 'overloaded'; readonly retryAfterS: number }
+
 /** The body of an introspection request (RFC 7662 §2.1), form-encoded. */
 export function formatIntrospectionRequest(token: string): string {
   return `token=${formEncode(token)}&token_type_hint=access_token`

@@ -28,6 +28,25 @@ export type KeySet = {
   readonly dropped: readonly { readonly kid: string | undefined; readonly why: string }[]
 }
 
+// These two stand here, and not with the decisions, because the sources answer in them.
+/** A key that a token needs, and what decides whether a missing one may be new (product.md §1, "unknown key"). */
+export type KeyWanted = {
+  readonly kid: string | undefined
+  readonly algorithm: SignatureAlgorithm
+  /** The token's unverified `iat`. */
+  readonly iat: Json | undefined
+  /** When the request arrived (monotonic). */
+  readonly arrivedMs: number
+  /** Whether a key made the signature; only asked for a token without `kid`. */
+  readonly verifies: (key: VerificationKey) => boolean
+}
+
+/** A key, a verdict that there is none, or no verdict. */
+export type KeyAnswer =
+  | { readonly kind: 'key'; readonly key: VerificationKey }
+  | { readonly kind: 'unknown' }
+  | { readonly kind: 'unavailable'; readonly retryAfterS: number }
+
 /** Most members a set may have. */
 export const maxKeys = 100
 const maxKidBytes = 256

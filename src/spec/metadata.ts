@@ -1,5 +1,6 @@
 // RFC 8414 (Authorization Server Metadata) and OpenID Connect Discovery 1.0.
 import type { JsonObject } from '../base/json.ts'
+import { httpUrlPattern } from '../base/options.ts'
 
 /** The endpoints we use of an issuer's metadata. */
 export type EndpointName = 'jwks_uri' | 'introspection_endpoint'
@@ -51,8 +52,7 @@ export function parseMetadata(document: JsonObject, issuer: string): IssuerMetad
 function readEndpoint(name: EndpointName, document: JsonObject): IssuerMetadata[EndpointName] {
   const url = document[name]
   if (url === undefined) return { why: `it has no ${name}` }
-  const isUrl =
-    typeof url === 'string' && url.length <= maxUrlLength && /^https?:\/\/[^\s/?#@]+(?:[/?][^\s#]*)?$/.test(url)
+  const isUrl = typeof url === 'string' && url.length <= maxUrlLength && httpUrlPattern.test(url)
   return isUrl ? { url } : { why: `its ${name} is not a URL` }
 }
 

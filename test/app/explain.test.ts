@@ -171,7 +171,20 @@ test('explain() names the issuers that answer 400 about their own JWTs, for a JW
   )
 })
 
-test('explain() says of keys whether they are missing, too old, or perhaps older than the one wanted', async () => {
+test('explain() takes a 400 of the metadata for none about a JWT: giving up revocation would mend no wrong address', async () => {
+  await using world = await openWorld({
+    a: { revocation: 'introspect', jwks_uri: 'ISS_A/jwks', metadata_url: 'ISS_A/nowhere' },
+    before: (a) => scripted(a, '/nowhere', { status: 400, json: {} }),
+  })
+
+  const { reason, hint } = await explained(world, world.mint())
+
+  assert.equal(reason, 'introspection_unavailable')
+  assert.match(hint ?? '', /Its last failure: Cannot load metadata from \S+: status is 400, wanted 200\./)
+  assert.doesNotMatch(hint ?? '', /revocation: blacklist/)
+})
+
+test('explain() says of keys whether they are missing, too old, or perhaps older than the one wanted, as readyz does', async () => {
   await using world = await openWorld({ a: { jwks: { cool_down: '1h' } } })
   const other = () => world.mint({ key: keys.attacker, kid: 'other' })
   // The one look that the cool-down allows.
@@ -188,8 +201,14 @@ test('explain() says of keys whether they are missing, too old, or perhaps older
 
   for (const { reason } of [newer, old, missing]) assert.equal(reason, 'keys_unavailable')
   assert.match(newer.hint ?? '', /3 keys, and the one of this token may be newer/)
-  assert.match(old.hint ?? '', /3 keys, too old/)
-  assert.match(missing.hint ?? '', /not loaded yet; Cannot load keys from http:\S+\/jwks: status is 502, wanted 200/)
+  assert.match(
+    old.hint ?? '',
+    /Keys: too old, last good fetch 20\S+Z \(jwks\.stale_max 1h\): its JWTs get 503 keys_unavailable\./,
+  )
+  assert.match(
+    missing.hint ?? '',
+    /Keys: not loaded yet: its JWTs get 503 keys_unavailable; Cannot load keys from http:\S+\/jwks: status is 502, wanted 200/,
+  )
 })
 
 test('explain() tells a list that is missing from one too old, and from a token that could not be asked for', async () => {
@@ -215,12 +234,18 @@ test('explain() tells a list that is missing from one too old, and from a token 
   const old = await explained(crowded, crowded.mint())
 
   for (const { reason } of [missing, unasked, old]) assert.equal(reason, 'blacklist_stale')
-  assert.match(missing.hint ?? '', /not loaded yet; Cannot read the blacklist at http:\S+\/blacklist: status is 401/)
+  assert.match(
+    missing.hint ?? '',
+    /Blacklist: not loaded yet: its tokens get 503 blacklist_stale; Cannot read the blacklist at http:\S+\/blacklist: status is 401/,
+  )
   assert.match(
     unasked.hint ?? '',
     /1 entries; of a token: Cannot read the blacklist at http:\S+\/blacklist\/lookup: status is 500/,
   )
-  assert.match(old.hint ?? '', /1 entries, too old/)
+  assert.match(
+    old.hint ?? '',
+    /Blacklist: too old, last good poll 20\S+Z \(5m(?:\ds)? ago, max_staleness 5m\): its tokens get 503 blacklist_stale;/,
+  )
 })
 
 /** Has an issuer answer one of its paths like this. */

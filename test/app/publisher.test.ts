@@ -62,14 +62,14 @@ function connect(jwks: IssuerSources['jwks'], blacklist: IssuerSources['blacklis
   }
 
   function keys() {
-    return store.replicas.keys(number?.keys ?? 0, { staleMaxMs: 3_600_000, leewayMs: 30_000 }, () => {})
+    return store.replicas.keys(number?.keys ?? 0, { stale_max: 3_600_000, leeway: 30_000 }, () => {})
   }
 
-  function list(maxStalenessMs = 300_000) {
-    const options = { issuer, url: `${issuer}/blacklist`, clientId: 'gateway', pollIntervalMs: 60_000 }
+  function list(max_staleness = 300_000) {
+    const options = { issuer, url: `${issuer}/blacklist`, client_id: 'gateway', poll_interval: 60_000 }
     const made = store.replicas.list(
       number?.list ?? 0,
-      { ...options, cacheSize: 10_000, purgeDelayMs: 60_000, maxStalenessMs },
+      { ...options, cache_size: 10_000, purge_delay: 60_000, max_staleness },
       { clock, send: () => Promise.reject(new Error('nothing is asked')), secret: () => '', log: createTestLog() },
     )
     made.start()
@@ -204,7 +204,7 @@ test('a publisher keeps nothing of a list that a reload has put another one in t
     await using it = setup()
     it.revoke('t')
     await it.blacklist.poll()
-    followed.push(new WeakRef(it.blacklist.handOver()?.held.index ?? assert.fail('nothing was polled')))
+    followed.push(new WeakRef(it.blacklist.snapshot()?.held.index ?? assert.fail('nothing was polled')))
     const sources = [{ trusted: { issuer }, jwks: jwks.jwks, blacklist: it.blacklist } as IssuerSources] // all that it looks at
     publisher.follow(sources, 10_000)
     await new Promise<void>((resolve) => outbox.queue(() => resolve()))

@@ -3,7 +3,8 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
-import { createUpstreamFiles } from '../../src/app/upstream/upstream-files.ts'
+import type { UpstreamMaterial } from '../../src/app/upstream/upstream-files.ts'
+import { createUpstreamContext, createUpstreamFiles, MaterialRefused } from '../../src/app/upstream/upstream-files.ts'
 import { until } from '../acceptance/harness.ts'
 import { createAuthority, skipWithoutOpenssl as skip } from '../support/certificates.ts'
 
@@ -46,3 +47,29 @@ for (const part of ['ca', 'cert', 'key'] as const) {
     }
   })
 }
+
+test('createUpstreamContext() refuses what is no certificate, or a key of another one, and says which', {
+  skip,
+}, () => {
+  using good = createAuthority()
+  using other = createAuthority()
+  const [app, us] = [good.issue('app'), good.issue('us')]
+  const refusal = (material: Partial<UpstreamMaterial>) => {
+    try {
+      createUpstreamContext({ ca: undefined, cert: undefined, key: undefined, ...material })
+      return 'taken'
+    } catch (error) {
+      assert.ok(error instanceof MaterialRefused)
+      return error.part
+    }
+  }
+  const cut = (pem: string) => `${pem.slice(0, 200)}\n-----END CERTIFICATE-----\n`
+
+  assert.equal(refusal({ ca: good.ca + other.ca, cert: us.cert + good.ca, key: us.key }), 'taken')
+  assert.equal(refusal({ ca: 'not a certificate' }), 'ca')
+  assert.equal(refusal({ ca: cut(good.ca) }), 'ca')
+  assert.equal(refusal({ ca: good.ca + cut(other.ca) }), 'ca')
+  assert.equal(refusal({ cert: us.key, key: us.key }), 'cert')
+  assert.equal(refusal({ cert: us.cert, key: app.key }), 'key')
+  assert.equal(refusal({ cert: us.cert, key: us.cert }), 'key')
+})

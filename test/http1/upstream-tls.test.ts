@@ -7,10 +7,10 @@ import { createServer as createTcpServer } from 'node:net'
 import { after, test } from 'node:test'
 import type { TLSSocket, TlsOptions } from 'node:tls'
 import { createServer } from 'node:tls'
+import type { UpstreamMaterial } from '../../src/app/upstream/upstream-files.ts'
+import { createUpstreamContext } from '../../src/app/upstream/upstream-files.ts'
 import type { Endpoint } from '../../src/http1/places.ts'
 import { createSocketOpener } from '../../src/http1/upstream-socket.ts'
-import type { UpstreamMaterial } from '../../src/http1/upstream-tls.ts'
-import { createUpstreamContext, MaterialRefused } from '../../src/http1/upstream-tls.ts'
 import type { Authority, Certificate } from './certificates.ts'
 import { createAuthority, skip } from './certificates.ts'
 import { ask, ok, openPool, until } from './upstream-peer.ts'
@@ -249,28 +249,4 @@ test('createUpstreamConnection() counts the handshake to the time for a connecti
 
   assert.equal(await asked.outcome, 'connect')
   silent.close()
-})
-
-test('createUpstreamContext() refuses what is no certificate, or a key of another one, and says which', {
-  skip,
-}, () => {
-  const { good, other, app, us } = world()
-  const refusal = (material: Partial<UpstreamMaterial>) => {
-    try {
-      createUpstreamContext({ ca: undefined, cert: undefined, key: undefined, ...material })
-      return 'taken'
-    } catch (error) {
-      assert.ok(error instanceof MaterialRefused)
-      return error.part
-    }
-  }
-  const cut = (pem: string) => `${pem.slice(0, 200)}\n-----END CERTIFICATE-----\n`
-
-  assert.equal(refusal({ ca: good.ca + other.ca, cert: us.cert + good.ca, key: us.key }), 'taken')
-  assert.equal(refusal({ ca: 'not a certificate' }), 'ca')
-  assert.equal(refusal({ ca: cut(good.ca) }), 'ca')
-  assert.equal(refusal({ ca: good.ca + cut(other.ca) }), 'ca')
-  assert.equal(refusal({ cert: us.key, key: us.key }), 'cert')
-  assert.equal(refusal({ cert: us.cert, key: app.key }), 'key')
-  assert.equal(refusal({ cert: us.cert, key: us.cert }), 'key')
 })

@@ -351,7 +351,3 @@ test('createHttpClient() asks a proxy for a plain http URL, and connects to nobo
   egress.close()
   egress.closeAllConnections()
 })
-
-test('createHttpClient() refuses a ca that holds no certificate', () => {
-  assert.throws(() => createHttpClient({ ca: 'not a certificate' }), TypeError)
-})

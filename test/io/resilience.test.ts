@@ -18,7 +18,7 @@ function handClock() {
 
 test('createBreaker() opens after five failures in a row, and says for how long', () => {
   const { clock, advance } = handClock()
-  const breaker = createBreaker({}, { clock })
+  const breaker = createBreaker({ failures: 5, openMs: 5000 }, { clock })
 
   for (let call = 0; call < 4; call += 1) breaker.failed()
   assert.equal(breaker.admit(), undefined)
@@ -32,7 +32,7 @@ test('createBreaker() opens after five failures in a row, and says for how long'
 })
 
 test('createBreaker() counts failures in a row: one success starts the count anew', () => {
-  const breaker = createBreaker({ failures: 2 }, handClock())
+  const breaker = createBreaker({ failures: 2, openMs: 5000 }, handClock())
 
   breaker.failed()
   breaker.succeeded()
@@ -127,7 +127,7 @@ function gatedWork() {
 }
 
 test('createBoundedQueue() runs as many as allowed, the others in the order they came', async () => {
-  const queue = createBoundedQueue({ maxInFlight: 2, maxQueued: 2 }, handClock())
+  const queue = createBoundedQueue({ maxInFlight: 2, maxQueued: 2, maxWaitMs: 500 }, handClock())
   const { begun, work, end, fail } = gatedWork()
 
   const runs = ['a', 'b', 'c', 'd'].map((name) => queue.run(work(name)))
@@ -148,7 +148,7 @@ test('createBoundedQueue() runs as many as allowed, the others in the order they
 })
 
 test('createBoundedQueue() refuses at once what finds the queue full', async () => {
-  const queue = createBoundedQueue({ maxInFlight: 1, maxQueued: 1 }, handClock())
+  const queue = createBoundedQueue({ maxInFlight: 1, maxQueued: 1, maxWaitMs: 500 }, handClock())
   const { begun, work, end } = gatedWork()
   const first = queue.run(work('a'))
   const second = queue.run(work('b'))
@@ -163,7 +163,7 @@ test('createBoundedQueue() refuses at once what finds the queue full', async () 
 })
 
 test('createBoundedQueue() refuses what has waited too long, and forgets it', async () => {
-  const queue = createBoundedQueue({ maxInFlight: 1, maxWaitMs: 20 }, handClock())
+  const queue = createBoundedQueue({ maxInFlight: 1, maxQueued: 1, maxWaitMs: 20 }, handClock())
   const { begun, work, end } = gatedWork()
   const first = queue.run(work('a'))
 
@@ -178,7 +178,7 @@ test('createBoundedQueue() refuses what has waited too long, and forgets it', as
 
 test('createBoundedQueue() judges the wait by the clock when a stalled process runs its timers late', async () => {
   const { clock, advance } = handClock()
-  const queue = createBoundedQueue({ maxInFlight: 1 }, { clock })
+  const queue = createBoundedQueue({ maxInFlight: 1, maxQueued: 2, maxWaitMs: 500 }, { clock })
   const { begun, work, end } = gatedWork()
   const first = queue.run(work('a'))
   const early = assert.rejects(queue.run(work('early')), QueueFull)
@@ -195,7 +195,7 @@ test('createBoundedQueue() judges the wait by the clock when a stalled process r
 })
 
 test('createBoundedQueue() gives the place back when the work throws before it returns a promise', async () => {
-  const queue = createBoundedQueue({ maxInFlight: 1 }, handClock())
+  const queue = createBoundedQueue({ maxInFlight: 1, maxQueued: 2, maxWaitMs: 500 }, handClock())
 
   await assert.rejects(
     queue.run(() => {

@@ -11,18 +11,18 @@ import { createTestLog } from '../support/log.ts'
 import { token } from './feed-server.ts'
 
 /** The gateway's end of the bundled issuer's feed; the issuer may be replaced by another on another port. */
-function gatewayOf(current: () => World, cacheSize = 10) {
+function gatewayOf(current: () => World, cache_size = 10) {
   const client = createHttpClient({})
   const results: string[] = []
   const blacklist = createBlacklist(
     {
       issuer: 'https://issuer.test',
       url: `${current().a.url}/blacklist`,
-      clientId: 'orders',
-      pollIntervalMs: 60_000,
-      cacheSize,
-      purgeDelayMs: 60_000,
-      maxStalenessMs: 300_000,
+      client_id: 'orders',
+      poll_interval: 60_000,
+      cache_size,
+      purge_delay: 60_000,
+      max_staleness: 300_000,
     },
     {
       clock: { wallMs: () => current().time.now * 1000, monotonicMs: () => performance.now() },

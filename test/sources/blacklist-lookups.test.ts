@@ -22,7 +22,7 @@ test('check() asks for a token that may be beyond cache_size, once, until the ne
 })
 
 test('check() asks for what a poll brought beyond cache_size at once', async () => {
-  await using it = setup({ cacheSize: 2 })
+  await using it = setup({ cache_size: 2 })
   it.revoke('old', { expires_at: t0 + 10 })
   await it.blacklist.poll()
   it.pass(80_000)
@@ -36,7 +36,7 @@ test('check() asks for what a poll brought beyond cache_size at once', async () 
 })
 
 test("check() asks for a restored issuer's own tokens rather than give up those it no longer knows", async () => {
-  await using it = setup({ cacheSize: 3 })
+  await using it = setup({ cache_size: 3 })
   for (const value of ['a', 'b']) it.revoke(value)
   await it.blacklist.poll()
   Object.assign(it.feed, { epoch: 'e2', entries: [], lastSeq: 0 })
@@ -129,7 +129,7 @@ test('check() has 64 look-ups under way and 256 waiting; one more is stale at on
 })
 
 test('poll() puts every entry of a list into reach: in memory, or by look-up, whatever the size', async () => {
-  await using it = setup({ cacheSize: 500 })
+  await using it = setup({ cache_size: 500 })
   for (let at = 0; at < 2500; at += 1) it.revoke(`t${at}`)
   it.revoke('alice', { kind: 'sub' })
   for (let at = 2500; at < 3500; at += 1) it.revoke(`t${at}`)

@@ -128,7 +128,7 @@ test('poll() keeps the values of entries, not the pages they stood in', async ()
 })
 
 test('poll() lets others run between pages of a hundred thousand entries', async () => {
-  await using it = setup({ cacheSize: 200_000 })
+  await using it = setup({ cache_size: 200_000 })
   for (let at = 0; at < 100_000; at += 1) it.revoke(`t${at}`)
   const { entries } = it.feed
   // Cheap pages: what is timed is the reader.

@@ -21,7 +21,7 @@ test('check() is stale before the first load, and says what is revoked after it'
 })
 
 test('poll() authenticates, asks from its cursor on, and enforces what is new', async () => {
-  await using it = await loaded({ clientId: 'gate way' })
+  await using it = await loaded({ client_id: 'gate way' })
   it.revoke('alice', { kind: 'sub', issued_before: t0 - 1 })
   await it.blacklist.poll()
 
@@ -36,7 +36,7 @@ test('poll() authenticates, asks from its cursor on, and enforces what is new', 
 })
 
 test('poll() keeps the query of a feed URL, for look-ups too', async () => {
-  await using it = setup({ url: 'https://issuer.test/list?realm=x', cacheSize: 1 })
+  await using it = setup({ url: 'https://issuer.test/list?realm=x', cache_size: 1 })
   it.revoke('a')
   it.revoke('b')
   await it.blacklist.poll()
@@ -246,11 +246,11 @@ test('start() polls over sockets until closed, through failures, and a revocatio
     {
       issuer: 'https://issuer.test',
       url: `http://127.0.0.1:${server.port}/blacklist`,
-      clientId: 'gateway',
-      pollIntervalMs: 100,
-      cacheSize: 10,
-      purgeDelayMs: 0,
-      maxStalenessMs: 5000,
+      client_id: 'gateway',
+      poll_interval: 100,
+      cache_size: 10,
+      purge_delay: 0,
+      max_staleness: 5000,
     },
     {
       clock: { wallMs: () => t0 * 1000, monotonicMs: () => performance.now() },

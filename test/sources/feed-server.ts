@@ -114,11 +114,11 @@ export function setup(options: Partial<BlacklistOptions> = {}): Setup {
     {
       issuer: 'https://issuer.test',
       url: 'https://issuer.test/blacklist',
-      clientId: 'gateway',
-      pollIntervalMs: 60_000,
-      cacheSize: 10_000,
-      purgeDelayMs: 60_000,
-      maxStalenessMs: 300_000,
+      client_id: 'gateway',
+      poll_interval: 60_000,
+      cache_size: 10_000,
+      purge_delay: 60_000,
+      max_staleness: 300_000,
       ...options,
     },
     {
@@ -186,7 +186,7 @@ export function query(call: HttpCall | undefined, name: string): string | null {
 
 /** A gateway with room for two of three entries: `a` is not in memory. */
 export async function crowded(): Promise<Setup> {
-  const it = setup({ cacheSize: 2 })
+  const it = setup({ cache_size: 2 })
   for (const value of ['a', 'b', 'c']) it.revoke(value)
   await it.blacklist.poll()
   it.calls.length = 0

@@ -54,7 +54,7 @@ function setup(): Setup {
     secret: () => 's3cret:%',
     endpoint: async () => 'https://issuer.test/introspect',
     introspection: createIntrospection(
-      { issuer: 'https://issuer.test', clientId: 'gate way' },
+      { issuer: 'https://issuer.test', client_id: 'gate way' },
       {
         clock,
         async send(call, limits) {

@@ -189,7 +189,7 @@ test('jwks.holds() lets go of a key whose algorithms changed, and of nameless on
 })
 
 test('jwks.key() uses the last good set up to stale_max, then says 503; a good fetch makes it young again', async () => {
-  using it = await loadedEndpoint({ staleMaxMs: 600_000 })
+  using it = await loadedEndpoint({ stale_max: 600_000 })
   const good = keyOf(it.key('a'))
   it.answer = () => callFailed('connect')
   it.clock.pass(599_000)
@@ -210,7 +210,7 @@ test('jwks.key() uses the last good set up to stale_max, then says 503; a good f
 })
 
 test('jwks.refresh() sends the ETag of the set it holds, and 304 makes that set young', async () => {
-  using it = endpoint({ staleMaxMs: 600_000 })
+  using it = endpoint({ stale_max: 600_000 })
   it.answer = () => reply(200, setOf(signerA), { etag: '"one"' })
   await it.jwks.refresh()
   it.clock.pass(500_000)
@@ -264,7 +264,7 @@ test('jwks.refresh() forgets the ETag of a document it refused, which would conf
 
 test('jwks.start() fetches at once and again before the set gets old; jitter only shortens; close() ends it', async (t) => {
   t.mock.timers.enable({ apis: ['setTimeout'] })
-  using it = endpoint({ refreshMs: 300_000 })
+  using it = endpoint({ refresh: 300_000 })
   it.jwks.start()
   await nextTick()
   assert.equal(it.calls.length, 1)
@@ -310,7 +310,7 @@ test('jwks.start() retries an issuer that is down after 1, 2, 4 … 30 s, and he
 
 test('createJwks() reads a file, and again when told that it changed; an unreadable one replaces nothing', async () => {
   let content: () => Buffer = () => Buffer.from(setOf(signerA))
-  const options = { issuer: 'https://issuer.test', refreshMs: 1000, coolDownMs: 0, staleMaxMs: 1000, leewayMs: 0 }
+  const options = { issuer: 'https://issuer.test', refresh: 1000, cool_down: 0, stale_max: 1000, leeway: 0 }
   const jwks = createJwks(options, {
     clock: createTestClock(),
     random: () => 0,
@@ -344,10 +344,10 @@ async function overSockets(routes: Record<string, (response: ServerResponse) => 
   const issuer = `http://127.0.0.1:${(server.address() as AddressInfo).port}` // it listens on a port
   const client = createHttpClient({})
   const clock = { wallMs: Date.now, monotonicMs: () => performance.now() }
-  const metadata = createMetadata({ issuer, insecureHttp: false, coolDownMs: 0 }, { clock, send: client.send })
+  const metadata = createMetadata({ issuer, insecure_http: false, cool_down: 0 }, { clock, send: client.send })
   const failures: string[] = []
   const jwks = createJwks(
-    { issuer, refreshMs: 60_000, coolDownMs: 0, staleMaxMs: 60_000, leewayMs: 0 },
+    { issuer, refresh: 60_000, cool_down: 0, stale_max: 60_000, leeway: 0 },
     {
       clock,
       random: () => 0,

@@ -183,7 +183,7 @@ test('jwks.key() lets all wait for one fetch that hangs, and none of them starts
 })
 
 test('jwks.key() attempts once per request even without a cool-down, so a dead endpoint is not asked for ever', async () => {
-  using it = await loadedEndpoint({ coolDownMs: 0 })
+  using it = await loadedEndpoint({ cool_down: 0 })
   it.answer = () => reply(500, '')
 
   assert.deepEqual(await it.key('b'), unavailable(1))

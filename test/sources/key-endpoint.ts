@@ -72,10 +72,10 @@ export function endpoint(options: Partial<JwksOptions> = {}): Endpoint {
   const jwks = createJwks(
     {
       issuer: 'https://issuer.test',
-      refreshMs: 300_000,
-      coolDownMs: 30_000,
-      staleMaxMs: 3_600_000,
-      leewayMs: 30_000,
+      refresh: 300_000,
+      cool_down: 30_000,
+      stale_max: 3_600_000,
+      leeway: 30_000,
       ...options,
     },
     {

@@ -26,7 +26,7 @@ function metadataOf(
     asked,
     deadlines,
     clock,
-    metadata: createMetadata({ issuer, insecureHttp: false, coolDownMs: 30_000, ...options }, { clock, send }),
+    metadata: createMetadata({ issuer, insecure_http: false, cool_down: 30_000, ...options }, { clock, send }),
   }
 }
 
@@ -62,7 +62,7 @@ test('metadata.endpoint() asks an issuer without path at two places, and one wit
 })
 
 test('metadata.endpoint() asks only where it is told to', async () => {
-  const { metadata, asked } = metadataOf({ [places[0]]: document() }, { metadataUrl: 'https://other.test/doc' })
+  const { metadata, asked } = metadataOf({ [places[0]]: document() }, { metadata_url: 'https://other.test/doc' })
 
   await assert.rejects(metadata.endpoint('jwks_uri'), { code: 'ERR_SOURCE_FAILED', source: 'metadata' })
   assert.deepEqual(asked, ['https://other.test/doc'])
@@ -117,7 +117,7 @@ test('metadata.endpoint() takes plain http on loopback, and elsewhere only with 
 
   const insecure = metadataOf(
     { [places[0]]: document({ jwks_uri: 'http://issuer.test/keys' }) },
-    { insecureHttp: true },
+    { insecure_http: true },
   )
   assert.equal(await insecure.metadata.endpoint('jwks_uri'), 'http://issuer.test/keys')
 })
@@ -163,13 +163,13 @@ test('metadata.doubt() has the document fetched at once, and what fails then cha
   assert.equal(asked.length, failed + 1)
 })
 
-for (const [coolDownMs, leastMs] of [
+for (const [cool_down, leastMs] of [
   [30_000, 30_000],
   [0, 500],
 ] as const) {
-  test(`metadata.doubt() causes one fetch in ${leastMs} ms with a cool-down of ${coolDownMs} ms, whatever is answered`, async () => {
+  test(`metadata.doubt() causes one fetch in ${leastMs} ms with a cool-down of ${cool_down} ms, whatever is answered`, async () => {
     let answer = document()
-    const { metadata, asked, clock } = metadataOf({ [places[0]]: () => answer() }, { coolDownMs })
+    const { metadata, asked, clock } = metadataOf({ [places[0]]: () => answer() }, { cool_down })
     await metadata.endpoint('jwks_uri')
     const doubts = async () => {
       asked.length = 0

@@ -20,7 +20,7 @@ const starting = (events: readonly string[], name: string) => events.filter((eve
 
 test('jwks says jwks_stale when stale_max has passed, not before, once a minute while it lasts, and that it is over', async (t) => {
   t.mock.timers.enable({ apis: ['setTimeout'] })
-  using it = endpoint({ staleMaxMs: 600_000, refreshMs: 300_000 })
+  using it = endpoint({ stale_max: 600_000, refresh: 300_000 })
   it.jwks.start()
   await nextTick()
   const good = it.answer
@@ -47,7 +47,7 @@ test('jwks says jwks_stale when stale_max has passed, not before, once a minute 
 
 test('blacklist says blacklist_stale when max_staleness has passed, not before, once a minute while it lasts, and that it is over', async (t) => {
   t.mock.timers.enable({ apis: ['setTimeout'] })
-  await using it = setup({ maxStalenessMs: 300_000, pollIntervalMs: 30_000 })
+  await using it = setup({ max_staleness: 300_000, poll_interval: 30_000 })
   it.blacklist.start()
   await nextTick()
   it.answer = () => raw(500, '')

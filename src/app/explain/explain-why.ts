@@ -1,33 +1,35 @@
 // What `explain` says beyond the comparison that failed: how the issuer's sources are, and the traps of real issuers.
+import type { GatewayOptions } from '../../config/schema.ts'
 import type { Decision, Deny, TrailStep } from '../../decision/decision.ts'
 import type { IssuerSources } from '../issuer-sources.ts'
-import { sourceSaid } from '../probes.ts'
+import { readiness } from '../probes.ts'
 
 /**
  * Why a denial is one, as far as its issuer's sources or habits are the cause: sentences, or nothing.
  *
  * @param failed The comparison that failed.
  * @param sources Those of the issuer that the token is of; undefined where that is not known.
+ * @param section The `blacklist:` section.
  */
 export function whyDenied(
   { reason, form }: Deny,
   failed: TrailStep | undefined,
   sources: IssuerSources | undefined,
+  section: GatewayOptions['blacklist'],
 ): readonly string[] {
   if (sources === undefined) return []
   switch (reason) {
     case 'keys_unavailable':
-      return [keysSaid(sources)]
+      return [keysSaid(sources, section)]
     case 'introspection_unavailable':
     case 'introspection_invalid': {
-      const failure = sources.introspection?.state().failure
+      const { failure, status } = sources.introspection?.state() ?? {}
       if (failure === undefined) return []
-      const isRefused = form === 'jwt' && failure.includes('status is 400')
-      const said = `The last call: ${failure}.`
-      return isRefused ? [said, refusesJwts] : [said]
+      const said = `Its last failure: ${failure}.`
+      return form === 'jwt' && status === 400 ? [said, refusesJwts] : [said]
     }
     case 'blacklist_stale':
-      return [listSaid(sources)]
+      return [listSaid(sources, section)]
     case 'token_inactive':
       return failed?.stage === 'introspect.active' ? [inactive] : []
     case 'audience_mismatch':
@@ -52,16 +54,15 @@ export function unseenStep(decision: Decision): TrailStep | undefined {
   return { stage: 'introspect', passed: true, is, wanted: 'nothing' }
 }
 
-function keysSaid({ jwks }: IssuerSources): string {
-  const set = jwks.state()
-  const said = sourceSaid(set, `${set.keys} keys`)
-  const isGood = set.loaded && !set.stale && set.failure === undefined
+function keysSaid(sources: IssuerSources, section: GatewayOptions['blacklist']): string {
+  const { said } = readiness(sources, section).keys
+  const { loaded, stale, failure } = sources.jwks.state()
+  const isGood = loaded && !stale && failure === undefined
   return `Keys: ${said}${isGood ? ', and the one of this token may be newer (jwks.cool_down)' : ''}.`
 }
 
-function listSaid({ blacklist }: IssuerSources): string {
-  const feed = blacklist?.state()
-  if (feed === undefined) return 'Blacklist: none.'
-  const said = sourceSaid(feed, `${feed.entries} entries`)
-  return `Blacklist: ${said}${feed.lookupFailure === undefined ? '' : `; of a token: ${feed.lookupFailure}`}.`
+function listSaid(sources: IssuerSources, section: GatewayOptions['blacklist']): string {
+  const { list } = readiness(sources, section)
+  const lookupFailure = sources.blacklist?.state().lookupFailure
+  return `Blacklist: ${list?.said ?? 'none'}${lookupFailure === undefined ? '' : `; of a token: ${lookupFailure}`}.`
 }

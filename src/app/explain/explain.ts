@@ -4,7 +4,6 @@ import { deny, denyReasons } from '../../decision/decision.ts'
 import type { RawRequest } from '../../decision/request.ts'
 import { readAccessRequest } from '../../decision/request.ts'
 import type { Running } from '../configuration.ts'
-import type { IssuerSources } from '../issuer-sources.ts'
 import { unseenStep, whyDenied } from './explain-why.ts'
 import { findNearMiss } from './near-miss.ts'
 
@@ -50,10 +49,11 @@ const urlForm = /^(?:(https?):\/\/([^/?#\s]+))?(\/[^\s]*)?$/
  */
 export async function explain(
   question: Question,
-  { configuration, serving, sources }: Running,
+  running: Running,
   clock: Clock,
   maxTargetBytes: number,
 ): Promise<Explanation> {
+  const { configuration, serving } = running
   const [matched, scheme, authority, path] = urlForm.exec(question.url) ?? []
   if (matched === undefined || matched === '')
     throw new QuestionRefused(
@@ -72,20 +72,20 @@ export async function explain(
     const is = `${raw.target.length} bytes`
     const wanted = `at most ${maxTargetBytes}, as limits.target says`
     const step = { stage: 'request.target', passed: false, is, wanted }
-    return describe({ ...deny('too_large'), status: 414 }, [step], sources)
+    return describe({ ...deny('too_large'), status: 414 }, [step], running)
   }
   const request = readAccessRequest(raw, serving)
-  if (request.kind === 'deny') return describe(request, [wrongPart(raw, serving.hosts)], sources)
+  if (request.kind === 'deny') return describe(request, [wrongPart(raw, serving.hosts)], running)
   const is = `${request.method} ${request.host} ${request.path}`
   const steps: TrailStep[] = [{ stage: 'request', passed: true, is, wanted: 'a request that we take' }]
   if (serving.requireHttps && scheme === 'http') {
     steps.push({ stage: 'transport', passed: false, is: 'plain HTTP', wanted: 'https, since require_https is set' })
-    return describe(deny('transport_insecure'), steps, sources)
+    return describe(deny('transport_insecure'), steps, running)
   }
   const decision = await serving.gateway.decide(request, (step) => steps.push(step))
   const unseen = unseenStep(decision)
   const near = decision.reason === 'no_rule' ? findNearMiss(request, configuration.options.rules) : undefined
-  return describe(decision, unseen === undefined ? steps : [...steps, unseen], sources, near)
+  return describe(decision, unseen === undefined ? steps : [...steps, unseen], running, near)
 }
 
 /** The part of a refused request that is wrong: each is read beside others that are right, and the path after all of them. */
@@ -115,7 +115,7 @@ const plainPaths =
 function describe(
   decision: Decision,
   steps: readonly TrailStep[],
-  sources: readonly IssuerSources[],
+  { configuration, sources }: Running,
   near?: string,
 ): Explanation {
   const about = { reason: decision.reason, rule: decision.rule?.id, steps }
@@ -130,6 +130,7 @@ function describe(
     decision,
     failed,
     sources.find(({ trusted }) => trusted === issuer),
+    configuration.options.blacklist,
   )
   const hint = [help, ...compared, ...why, ...(near === undefined ? [] : [near])].join(' ')
   return { ...about, decision: 'deny', status: decision.status ?? status, issuer: issuer?.issuer, hint }

@@ -1,12 +1,12 @@
 // The files of `upstream.tls`: read at the start, and again when they change.
-import { messageOf } from '../../base/errors.ts'
+import type { SecureContext } from 'node:tls'
+import { codeOf, messageOf } from '../../base/errors.ts'
 import type { Clock } from '../../base/time.ts'
 import type { CrossFinding } from '../../config/load.ts'
 import type { UpstreamOptions } from '../../gates/options.ts'
-import type { UpstreamContext } from '../../http1/upstream-tls.ts'
-import { createUpstreamContext, MaterialRefused } from '../../http1/upstream-tls.ts'
 import { watchFiles } from '../../io/files.ts'
 import type { Log } from '../../io/log.ts'
+import { findCertificateProblem } from '../../spec/pem.ts'
 
 type TlsOptions = NonNullable<UpstreamOptions['tls']>
 
@@ -21,8 +21,28 @@ export type UpstreamFilesDeps = {
 /** What the files hold, under watch until closed. */
 export type UpstreamFiles = {
   /** For new connections; of the last files that were good. */
-  readonly context: () => UpstreamContext
+  readonly context: () => SecureContext
   readonly close: () => void
+}
+
+/** PEM texts; undefined where there are none. */
+export type UpstreamMaterial = {
+  /** Certificates trusted instead of the usual ones. */
+  readonly ca: string | undefined
+  /** Our certificate, with what stands between it and its CA. */
+  readonly cert: string | undefined
+  readonly key: string | undefined
+}
+
+/** What cannot be used, and a clause that says why; it holds nothing of the texts. */
+export class MaterialRefused extends Error {
+  override readonly name = 'MaterialRefused'
+  readonly code = 'ERR_MATERIAL_REFUSED'
+  readonly part: keyof UpstreamMaterial
+  constructor(part: keyof UpstreamMaterial, message: string, options?: ErrorOptions) {
+    super(message, options)
+    this.part = part
+  }
 }
 
 /**
@@ -34,7 +54,7 @@ export function createUpstreamFiles(options: TlsOptions, { clock, readFile, log 
   const paths = [options.ca, options.cert, options.key].flatMap((each) => (each === undefined ? [] : [each.file]))
   // Before they are read: what changes in between is seen.
   const watched = paths.length === 0 ? undefined : watchFiles(() => paths, { clock, onChange })
-  let context: UpstreamContext
+  let context: SecureContext
   try {
     context = read()
   } catch (error) {
@@ -43,7 +63,7 @@ export function createUpstreamFiles(options: TlsOptions, { clock, readFile, log 
   }
   return { context: () => context, close: () => watched?.close() }
 
-  function read(): UpstreamContext {
+  function read(): SecureContext {
     try {
       return readContext(options, readFile)
     } catch (error) {
@@ -91,8 +111,29 @@ function readContext(
   { ca, cert, key }: TlsOptions,
   readFile: (path: string) => Buffer,
   readSecret = readFile,
-): UpstreamContext {
+): SecureContext {
   const text = (source: TlsOptions['ca'], read: (path: string) => Buffer) =>
     source && read(source.file).toString('utf8')
   return createUpstreamContext({ ca: text(ca, readFile), cert: text(cert, readFile), key: text(key, readSecret) })
+}
+
+/**
+ * Makes what connections share: TLS 1.2 or newer, and no certificate goes unverified.
+ *
+ * @throws MaterialRefused
+ */
+export function createUpstreamContext({ ca, cert, key }: UpstreamMaterial): SecureContext {
+  for (const [part, pem] of [['ca', ca] as const, ['cert', cert] as const]) {
+    const wrong = pem === undefined ? undefined : findCertificateProblem(pem)
+    if (wrong !== undefined) throw new MaterialRefused(part, wrong)
+  }
+  try {
+    return process.getBuiltinModule('node:tls').createSecureContext({
+      minVersion: 'TLSv1.2',
+      ...(ca === undefined ? {} : { ca }),
+      ...(cert === undefined || key === undefined ? {} : { cert, key }),
+    })
+  } catch (cause) {
+    throw new MaterialRefused('key', `the file holds no key for the certificate (${codeOf(cause)})`, { cause })
+  }
 }

@@ -1,6 +1,7 @@
 // From `upstream:` of the configuration to connections.
 import { isIP } from 'node:net'
 import type { Clock } from '../../base/time.ts'
+import { unixAddress } from '../../decision/headers.ts'
 import type { UpstreamOptions } from '../../gates/options.ts'
 import { poolLimits } from '../../gates/options.ts'
 import type { Deadlines } from '../../http1/deadlines.ts'
@@ -60,13 +61,13 @@ export function createUpstream(options: UpstreamOptions, deps: UpstreamDeps): Up
 /** The places of an upstream, as written, without a closing slash. */
 export function placesOf({ url, urls = [] }: UpstreamOptions): readonly string[] {
   return [...urls, ...(url === undefined ? [] : [url])].map((each) =>
-    each.startsWith('unix:') ? each : each.replace(/\/$/, ''),
+    each.startsWith(unixAddress) ? each : each.replace(/\/$/, ''),
   )
 }
 
 /** What a request of our own says in `Host`. */
 export function authorityOf(place: string): string {
-  return place.startsWith('unix:') ? 'localhost' : place.slice(place.indexOf('//') + 2)
+  return place.startsWith(unixAddress) ? 'localhost' : place.slice(place.indexOf('//') + 2)
 }
 
 function createEndpoints(
@@ -115,8 +116,8 @@ function createTarget(
   { deadlines, resolve, log }: UpstreamDeps,
   changed: () => void,
 ): Target {
-  if (place.startsWith('unix:')) {
-    const path = place.slice('unix:'.length)
+  if (place.startsWith(unixAddress)) {
+    const path = place.slice(unixAddress.length)
     return fixed({ name: place, open: createSocketOpener({ path }, undefined, protocol) })
   }
   const url = URL.parse(place)

@@ -24,7 +24,7 @@ type List = {
   readonly of: NonNullable<IssuerSources['blacklist']>
   readonly cacheSize: number
 }
-type Snapshot = NonNullable<ReturnType<List['of']['handOver']>>
+type Snapshot = NonNullable<ReturnType<List['of']['snapshot']>>
 
 /** Makes one that follows nothing yet. */
 export function createPublisher(): Publisher {
@@ -80,7 +80,7 @@ export function createPublisher(): Publisher {
   }
 
   function sendKeys(outbox: Outbox, each: Keys): void {
-    const held = each.of.handOver()
+    const held = each.of.snapshot()
     // No longer followed: its last fetch ends after the reload that did without it.
     if (held === undefined || !keys.includes(each)) return
     const { number: source } = each
@@ -89,7 +89,7 @@ export function createPublisher(): Publisher {
   }
 
   function publish(list: List, change: ListChange): void {
-    const snapshot = list.of.handOver()
+    const snapshot = list.of.snapshot()
     if (snapshot === undefined || !lists.includes(list)) return
     const { number: source, cacheSize } = list
     const state = stateOf(snapshot, snapshot, cacheSize)
@@ -116,7 +116,7 @@ export function createPublisher(): Publisher {
 
   function queueList(outbox: Outbox, { number: source, of, cacheSize }: List): void {
     outbox.queue(async (deliver) => {
-      const start = of.handOver()
+      const start = of.snapshot()
       const sent = outboxes.get(outbox)
       if (start === undefined || sent === undefined || sent.get(of) === start.held.index) return
       const { index, inherited } = start.held
@@ -125,7 +125,7 @@ export function createPublisher(): Publisher {
       // What comes meanwhile is met on the way, or was sent by itself: the walk of a Map sees what is added to it.
       for (const [part, some] of [['index', index] as const, ['inherited', inherited] as const])
         for (const entries of slices(some?.entries() ?? [])) await deliver(slice(source, part, entries))
-      outbox.send({ kind: 'list_end', source, state: stateOf(start, of.handOver() ?? start, cacheSize) })
+      outbox.send({ kind: 'list_end', source, state: stateOf(start, of.snapshot() ?? start, cacheSize) })
     })
   }
 

@@ -1,8 +1,9 @@
 // A worker's copy of one key set. The primary alone fetches: one cool-down for all of them.
 import type { Clock } from '../../base/time.ts'
-import type { HeldKeysOptions, KeyAnswer, KeysLegacy, Wanted } from '../../sources/held-keys.ts'
-import { createHeldKeys, unavailable } from '../../sources/held-keys.ts'
+import type { HeldKeysOptions, KeysSnapshot } from '../../sources/held-keys.ts'
+import { askAgain, createHeldKeys } from '../../sources/held-keys.ts'
 import type { Jwks } from '../../sources/jwks.ts'
+import type { KeyWanted } from '../../spec/jwk.ts'
 
 /** What a copy needs from outside. */
 export type ReplicaKeysDeps = {
@@ -11,7 +12,7 @@ export type ReplicaKeysDeps = {
    * Has the primary look for a key, as far as its cool-down allows; what it finds is taken before this resolves. Resolves
    * with the time (monotonic) before which asking again is no use. Never rejects.
    */
-  readonly look: (wanted: Wanted) => Promise<number>
+  readonly look: (wanted: KeyWanted) => Promise<number>
   /** Told of every request that the cool-down answered here. */
   readonly suppressed: () => void
 }
@@ -23,43 +24,34 @@ export type ReplicaKeys = Jwks & {
 }
 
 /** Makes a copy: of nothing before the first `take`, so that every answer is "unavailable". */
-export function createReplicaKeys(options: HeldKeysOptions, deps: ReplicaKeysDeps, legacy?: KeysLegacy): ReplicaKeys {
-  const { clock, look, suppressed } = deps
-  const keys = createHeldKeys(options, deps, legacy)
+export function createReplicaKeys(
+  options: HeldKeysOptions,
+  deps: ReplicaKeysDeps,
+  previous?: KeysSnapshot,
+): ReplicaKeys {
+  const keys = createHeldKeys(options, deps, previous)
   let pending: Promise<void> | undefined
   let quietUntilMs = Number.NEGATIVE_INFINITY
+  // As in the primary, which stands in the issuer's place.
+  const again = { ...deps, find: keys.find, pending: () => pending, begin, quietUntilMs: () => quietUntilMs }
   return {
     start() {},
-    key: (wanted) => keys.find(wanted) ?? lookAgain(wanted),
+    key: (wanted) => keys.find(wanted) ?? askAgain(wanted, again),
     holds: keys.holds,
     refresh: async () => {},
     state: () => ({ ...keys.state(), failure: undefined }),
     quietUntilMs: () => quietUntilMs,
-    handOver: keys.held,
+    snapshot: keys.held,
     watch() {},
     close() {},
     take: (document, startedMs, startedWallMs) => void keys.take(document, startedMs, startedWallMs),
   }
 
-  /** As `jwks.key()` does it, with the primary in the issuer's place: one question at a time, and one of its own for each. */
-  async function lookAgain(wanted: Wanted): Promise<KeyAnswer> {
-    for (let attempted = false; ; ) {
-      if (pending === undefined) {
-        if (attempted) return unavailable(quietUntilMs, deps)
-        if (clock.monotonicMs() < quietUntilMs) {
-          suppressed()
-          return unavailable(quietUntilMs, deps)
-        }
-        attempted = true
-        pending = look(wanted).then((untilMs) => {
-          quietUntilMs = untilMs
-          pending = undefined
-        })
-      }
-      await pending
-      // The set that was sent meanwhile has the time of its fetch, so this is the verdict the primary would give.
-      const answer = keys.find(wanted)
-      if (answer !== undefined) return answer
-    }
+  function begin(wanted: KeyWanted): Promise<void> {
+    pending = deps.look(wanted).then((untilMs) => {
+      quietUntilMs = untilMs
+      pending = undefined
+    })
+    return pending
   }
 }

@@ -1,12 +1,10 @@
 // A worker's copy of one blacklist. The primary alone polls; the copy ages here, by the time of the poll it came from.
-import type { Clock } from '../../base/time.ts'
+import { unreachable } from '../../base/errors.ts'
 import type { Log } from '../../io/log.ts'
 import type { Blacklist, BlacklistOptions } from '../../sources/blacklist.ts'
-import { createBlacklistLookups } from '../../sources/blacklist-lookups.ts'
 import type { FeedDeps } from '../../sources/blacklist-pages.ts'
-import { createFeed } from '../../sources/blacklist-pages.ts'
 import type { Holding } from '../../sources/held-list.ts'
-import { createHeldList, shareCapacity } from '../../sources/held-list.ts'
+import { openList, shareCapacity } from '../../sources/held-list.ts'
 import type { RevocationIndex } from '../../spec/revocation.ts'
 import { createRevocationIndex } from '../../spec/revocation.ts'
 import type { ListState, ToWorker } from './worker-messages.ts'
@@ -71,10 +69,7 @@ export function createListCopy(): ListCopy {
 }
 
 /** What a list that is sent here needs beside its copy. */
-export type ReplicaListDeps = FeedDeps & {
-  readonly clock: Clock
-  readonly log: Pick<Log, 'warn'>
-}
+export type ReplicaListDeps = FeedDeps & { readonly log: Pick<Log, 'warn'> }
 
 /**
  * Makes a blacklist of a copy.
@@ -83,15 +78,7 @@ export type ReplicaListDeps = FeedDeps & {
  * work grows with the requests, and must not keep the one process that polls from polling.
  */
 export function createReplicaList(options: BlacklistOptions, copy: ListCopy, deps: ReplicaListDeps): Blacklist {
-  const { issuer } = options
-  const { clock, log } = deps
-  const feed = createFeed(options, deps)
-  const lookups = createBlacklistLookups({
-    clock,
-    lookup: feed.lookup,
-    onFailure: (why) => log.warn('blacklist_lookup_failed', { issuer, why }),
-  })
-  const list = createHeldList(options, copy.holding, { clock, lookups })
+  const { feed, lookups, list } = openList(options, copy.holding, deps)
   let purging = false
   return {
     start() {
@@ -103,7 +90,7 @@ export function createReplicaList(options: BlacklistOptions, copy: ListCopy, dep
     check: list.check,
     poll: async () => {},
     state: () => ({ ...list.state(), failure: undefined, lagSeconds: 0, skewSeconds: 0 }),
-    handOver: () => undefined,
+    snapshot: () => undefined,
     watch() {},
     close: feed.close,
   }
@@ -117,8 +104,4 @@ export function createReplicaList(options: BlacklistOptions, copy: ListCopy, dep
       purging = false
     }
   }
-}
-
-function unreachable(message: never): never {
-  throw new TypeError(`Cannot use message: ${JSON.stringify(message)}`)
 }

@@ -1,8 +1,9 @@
 // What a worker has been sent of the primary's sources, and the copies that its configuration makes of it.
 import type { Clock } from '../../base/time.ts'
 import type { Blacklist, BlacklistOptions } from '../../sources/blacklist.ts'
-import type { HeldKeysOptions, KeysLegacy, Wanted } from '../../sources/held-keys.ts'
+import type { HeldKeysOptions, KeysSnapshot } from '../../sources/held-keys.ts'
 import type { Jwks } from '../../sources/jwks.ts'
+import type { KeyWanted } from '../../spec/jwk.ts'
 import type { ReplicaKeys } from './replica-keys.ts'
 import { createReplicaKeys } from './replica-keys.ts'
 import type { ListCopy, ListMessage, ReplicaListDeps } from './replica-list.ts'
@@ -13,7 +14,7 @@ import type { SourceNumbers, ToPrimary, ToWorker } from './worker-messages.ts'
 export type Replicas = {
   /** The numbers of an issuer's sources, in the configuration that is being loaded. */
   readonly numbersOf: (issuer: string) => SourceNumbers
-  readonly keys: (number: number, options: HeldKeysOptions, suppressed: () => void, legacy?: KeysLegacy) => Jwks
+  readonly keys: (number: number, options: HeldKeysOptions, suppressed: () => void, previous?: KeysSnapshot) => Jwks
   readonly list: (number: number, options: BlacklistOptions, deps: ReplicaListDeps) => Blacklist
 }
 
@@ -82,10 +83,10 @@ export function createReplicaStore({
     return found
   }
 
-  function makeKeys(number: number, options: HeldKeysOptions, suppressed: () => void, legacy?: KeysLegacy): Jwks {
+  function makeKeys(number: number, options: HeldKeysOptions, suppressed: () => void, previous?: KeysSnapshot): Jwks {
     const held = keysOf(number)
-    const look = (wanted: Wanted) => lookFor(number, wanted)
-    const made = createReplicaKeys(options, { clock, look, suppressed }, legacy)
+    const look = (wanted: KeyWanted) => lookFor(number, wanted)
+    const made = createReplicaKeys(options, { clock, look, suppressed }, previous)
     held.copies.add(made)
     if (held.message !== undefined) give(made, held.message)
     return { ...made, close: () => void held.copies.delete(made) }
@@ -95,7 +96,7 @@ export function createReplicaStore({
     copy.take(Buffer.from(document), startedMs, startedWallMs)
   }
 
-  function lookFor(number: number, { kid, algorithm, iat, arrivedMs }: Wanted): Promise<number> {
+  function lookFor(number: number, { kid, algorithm, iat, arrivedMs }: KeyWanted): Promise<number> {
     const ask = asked
     asked += 1
     return new Promise((resolve) => {

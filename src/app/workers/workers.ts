@@ -1,5 +1,6 @@
 // The primary's side of `workers:`: processes that serve, started anew when they end (architecture.md §5).
 import type { Check } from '../../admin/health.ts'
+import { unreachable } from '../../base/errors.ts'
 import type { Clock } from '../../base/time.ts'
 import { formatDuration, sleep } from '../../base/time.ts'
 import type { TlsMaterial } from '../../gates/tls.ts'
@@ -391,8 +392,4 @@ function vacant(): Occupant {
     reporting: new Map(),
     unanswered: 0,
   }
-}
-
-function unreachable(message: never): never {
-  throw new TypeError(`Cannot use message: ${JSON.stringify(message)}`)
 }

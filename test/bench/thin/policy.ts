@@ -32,12 +32,12 @@ export async function createJudge(settings: NodeSettings, clock: Clock): Promise
   const ignore = () => {}
   const log = { info: ignore, warn: ignore }
   const jwks = createJwks(
-    { issuer, refreshMs: hourMs, coolDownMs: 30_000, staleMaxMs: 2 * hourMs, leewayMs: 30_000 },
+    { issuer, refresh: hourMs, cool_down: 30_000, stale_max: 2 * hourMs, leeway: 30_000 },
     { clock, random: Math.random, log, count: ignore, origin: { kind: 'file', read: () => readFileSync(jwksFile) } },
   )
   await jwks.refresh()
   const introspection = createIntrospection(
-    { issuer, clientId: 'bench' },
+    { issuer, client_id: 'bench' },
     {
       clock,
       log,

@@ -1,5 +1,5 @@
-// Certificates in PEM (RFC 7468), looked at before node:tls has them: of what it is to trust it passes over without a word
-// what is no certificate, and takes an empty text for none, which is to trust every public CA.
+// RFC 7468 (PEM): certificates, looked at before node:tls has them. Of what it is to trust it passes over without a word
+// what is none, and takes an empty text for none, which is to trust every public CA.
 import { X509Certificate } from 'node:crypto'
 import { codeOf } from '../base/errors.ts'
 
