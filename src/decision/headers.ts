@@ -40,6 +40,8 @@ const connectionNames: ReadonlySet<string> = new Set([
   'transfer-encoding',
   'upgrade',
 ])
+// Of these an answer keeps what tells of the message: its length, and which trailers follow (RFC 9110 §6.6.2).
+const answered: ReadonlySet<string> = new Set(['content-length', 'trailer'])
 const overrides: ReadonlySet<string> = new Set(overrideNames)
 // RFC 9440 §2.4: who ends TLS lets no word about a certificate pass but his own, and ours is in the token.
 const originNames: ReadonlySet<string> = new Set(['client-cert', 'client-cert-chain', 'forwarded', 'via', 'x-real-ip'])
@@ -241,7 +243,7 @@ export function createHeaderFilter(options: HeaderOptions, { isTrustedProxy }: H
     for (let at = 0; at + 1 < rawHeaders.length; at += 2) {
       const raw = rawHeaders[at] ?? ''
       const { lower, fate } = nameOf(raw)
-      if (fate === 'connection' && lower !== 'content-length') continue
+      if (fate === 'connection' && !answered.has(lower)) continue
       if (!listed?.has(lower)) lines.push(raw, rawHeaders[at + 1] ?? '')
     }
     if (isKnown) lastAnswer = { given: rawHeaders, passed: Object.freeze(lines) }

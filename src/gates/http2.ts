@@ -8,6 +8,7 @@ import { probeMs } from '../http1/tunnel.ts'
 import { http2Codes } from '../http2/codes.ts'
 import { maxHeadBytes, outliveStreamErrors } from '../http2/errors.ts'
 import { neverIndexed, readRequestFields } from '../http2/fields.ts'
+import { noLimit, sessionWindow } from '../http2/session-limits.ts'
 import { serveStream } from '../http2/stream.ts'
 import type { Peer } from './gate.ts'
 import type { Handler, HandlerDeps } from './handler.ts'
@@ -38,15 +39,15 @@ export type Served = {
 }
 
 const maxStreams = 100
-// Requests that a client may take back, or break, in a second. More is no change of mind (CVE-2023-44487, CVE-2025-8671).
+// Requests that a client may take back, or break, in a second. More is no change of mind (CVE-2023-44487, CVE-2025-8671),
+// unless as many others are left alone: behind a load balancer a session is that of many clients.
 const maxSpoiledPerS = 100
+// nghttp2 counts every stream that the client resets: also those whose answer is out, as who is refused while it uploads
+// does, and ends the session with all that is under way. What is to be counted is counted here.
+const resetsUncounted = 1_000_000
 // Frames that may wait to be sent; 100 streams have a few each. Looked at with every 64th request: it is not for nothing.
 const maxWaitingFrames = 500
 const backlogEvery = 64
-// In MB. Node never takes off what was still to be sent on a stream that was reset, and would refuse every stream of the
-// session in the end. What a session holds is bounded by its streams, by what each of them may have to send, and by
-// `maxWaitingFrames`.
-const noLimit = 1_000_000
 // Time for the last frames to leave, and for another request to come.
 const lingerMs = 1000
 
@@ -62,10 +63,13 @@ export function serveHttp2(socket: Socket, { limits, peer, acceptedMs, late }: H
   // In HTTP/2 nobody closes one side to go on listening.
   socket.allowHalfOpen = false
   const session = performServerHandshake(socket, sessionOptions(limits))
+  session.setLocalWindowSize(sessionWindow)
   const outlive = outliveStreamErrors(session, socket)
   const handlers = createBag<Handler>()
   const deadline: Deadline = { atMs: Number.POSITIVE_INFINITY, expire }
   let requests = 0
+  // In the second that began then.
+  let asked = 0
   let spoiled = 0
   let spoiledSinceMs = 0
   let isToLeave = false
@@ -96,6 +100,7 @@ export function serveHttp2(socket: Socket, { limits, peer, acceptedMs, late }: H
     stream.on('error', () => {}) // told by its closing
     outlive(stream)
     if (isDoomed) return
+    asked += 1
     if (stream.closed || stream.destroyed) {
       // Taken back before it was read.
       spoil()
@@ -142,9 +147,10 @@ export function serveHttp2(socket: Socket, { limits, peer, acceptedMs, late }: H
     if (nowMs - spoiledSinceMs >= 1000) {
       spoiledSinceMs = nowMs
       spoiled = 0
+      asked = 0
     }
     spoiled += 1
-    if (spoiled <= maxSpoiledPerS || isDoomed) return
+    if (spoiled <= maxSpoiledPerS || spoiled * 2 < asked || isDoomed) return
     isDoomed = true
     // Later: node may be in the middle of reading, and would go on with a session that is freed.
     setImmediate(() => {
@@ -224,8 +230,7 @@ function sessionOptions({ request }: ServerLimits): ServerOptions {
     strictFieldWhitespaceValidation: false,
     // What an upstream says twice is passed on twice.
     strictSingleValueFields: false,
-    // Ours is counted first.
-    streamResetBurst: 2 * maxSpoiledPerS,
-    streamResetRate: 2 * maxSpoiledPerS,
+    streamResetBurst: resetsUncounted,
+    streamResetRate: resetsUncounted,
   }
 }

@@ -7,6 +7,7 @@ import type { UpstreamLimits } from '../http1/limits.ts'
 import type { LostRequest, OpenSocket } from '../http1/upstream-connection.ts'
 import { http2Codes } from './codes.ts'
 import { maxHeadBytes, outliveStreamErrors } from './errors.ts'
+import { noLimit, sessionWindow } from './session-limits.ts'
 import { openExchange } from './upstream-exchange.ts'
 
 /** What a session tells its pool. */
@@ -55,8 +56,6 @@ const lastStreamId = 2 ** 31 - 1000
 // After so many streams that we called off a session is spent: upstreams count them, and close it to all who share it
 // (nghttp2 from a thousand on, Envoy from five hundred), since to them it is one client that takes its requests back.
 const mostCancelled = 200
-// In MB, as at the front door (`http2.ts`), and why.
-const noLimit = 1_000_000
 
 /** Opens a session; `room` or `closed` tells what became of it. */
 export function createUpstreamSession(
@@ -119,6 +118,7 @@ export function createUpstreamSession(
     const { connect } = process.getBuiltinModule('node:http2')
     const opened = connect(`${scheme}://upstream`, { ...sessionOptions(limits), createConnection: () => socket })
     session = opened
+    opened.once('connect', () => opened.setLocalWindowSize(sessionWindow))
     outlive = outliveStreamErrors(opened, socket)
     opened.on('remoteSettings', ({ maxConcurrentStreams }) => {
       allowed = Math.min(maxConcurrentStreams ?? mostStreams, mostStreams)

@@ -454,6 +454,7 @@ test("backward() removes the headers of the upstream's connection, and keeps its
   ]
 
   assert.deepEqual(pairs(filter.backward(sent)), [
+    'Trailer: x',
     'Content-Length: 5',
     'Set-Cookie: a',
     'set-cookie: b',

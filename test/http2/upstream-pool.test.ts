@@ -458,6 +458,23 @@ test('createHttp2Upstream() does not go on for ever where each session says GOAW
   assert.ok(sessions <= 3)
 })
 
+test('createHttp2Upstream() lets a session answer with a mebibyte before it has to wait, whatever its streams', async () => {
+  const received: Buffer[] = []
+  await using upstream = await openRawUpstream((socket) => {
+    socket.on('data', (chunk: Buffer) => received.push(chunk))
+    socket.write(frame('settings', 0, 0, ''))
+  })
+  await using door = await openDoorTo(upstream.port)
+  const asked = ask(door, 'GET', '/a').catch(() => {})
+  const more = Buffer.alloc(4)
+  more.writeUInt32BE(1_048_576 - 65_535)
+
+  await until(() => Buffer.concat(received).includes(frame('window_update', 0, 0, more)), 'the window')
+
+  await upstream[Symbol.asyncDispose]()
+  await asked
+})
+
 test('createHttp2Upstream() does not repeat a POST whose head waits for room and never leaves, once its body is taken', async () => {
   const sockets: Socket[] = []
   const window = Buffer.from('00047fffffff', 'hex')
