@@ -74,6 +74,8 @@ export function createStreams(deps: StreamsDeps): Streams {
     shutDown() {
       const { promise, resolve } = Promise.withResolvers<void>()
       emptied = resolve
+      // Time for a last word, also where it was about to be looked.
+      deadline.atMs = deadlines.nowMs() + everyMs
       for (const each of open) cut(each, 'shutdown')
       if (open.size === 0) resolve()
       return promise

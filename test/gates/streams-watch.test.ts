@@ -158,3 +158,12 @@ test('createStreams().shutDown() cuts all, and resolves when they have ended', a
 
   assert.deepEqual(it.told.slice(1), ['cut shutdown at 0', 'ended event_stream shutdown'])
 })
+
+test('createStreams().shutDown() leaves what is cut a second for its last words, whenever it was looked at last', async () => {
+  const it = watchOne(0, () => undefined)
+  await it.pass(0.5)
+  void it.streams.shutDown()
+  await it.pass(1.5)
+
+  assert.deepEqual(it.told.slice(1), ['cut shutdown at 0.5', 'abort at 1.5'])
+})
