@@ -71,6 +71,9 @@ export type IssuerStore = {
   readonly close: () => void
 }
 
+/** The name of the number that no `exp` a realm ever issued is above. */
+export const latestExp = 'latest_exp'
+
 const migrations = [
   `CREATE TABLE signing_key (kid TEXT NOT NULL, realm TEXT NOT NULL, alg TEXT NOT NULL, public_key BLOB NOT NULL,
      private_key BLOB, signs_from INTEGER NOT NULL, needed_until INTEGER NOT NULL, revoked_at INTEGER,
