@@ -40,17 +40,17 @@ export type Blacklist = {
 /** How long an entry outlives what it names. */
 export type BlacklistOptions = { readonly purgeDelayMs: number }
 /** What a blacklist needs. */
-export type BlacklistDeps = { readonly store: IssuerStore; readonly tables: RealmStore; readonly clock: Clock }
+export type BlacklistDeps = { readonly store: IssuerStore; readonly tables: RealmStore }
 
 /** Makes one realm's blacklist on its tables; a changed purge delay is applied to what is listed already. */
-export function createBlacklist(options: BlacklistOptions, { store, tables, clock }: BlacklistDeps): Blacklist {
+export function createBlacklist(options: BlacklistOptions, { store, tables }: BlacklistDeps): Blacklist {
   const purgeDelay = Math.ceil(options.purgeDelayMs / 1000)
   let next = Promise.withResolvers<void>()
   store.transaction(() => tables.keepEntriesFor(purgeDelay))
   return { put, add, covers, mayHaveForgotten, isForgotten, nextEntry: () => next.promise, wake }
 
   function put(entry: NewEntry): number {
-    const revoked_at = nowSeconds(clock)
+    const revoked_at = nowSeconds(store.clock)
     const held = tables.entry(entry.kind, entry.value, revoked_at)
     if (held !== undefined && covered(held, entry)) return held.seq
     const expires_at = Math.max(entry.expires_at, held?.expires_at ?? 0)
@@ -70,7 +70,7 @@ export function createBlacklist(options: BlacklistOptions, { store, tables, cloc
   }
 
   function covers(claims: ReadonlyMap<string, Json>, kid: string | undefined): boolean {
-    const now = nowSeconds(clock)
+    const now = nowSeconds(store.clock)
     const issuedAt = claims.get('iat')
     const names: readonly (readonly [BlacklistKind, Json | undefined])[] = [
       ['jti', claims.get('jti')],
@@ -89,12 +89,13 @@ export function createBlacklist(options: BlacklistOptions, { store, tables, cloc
   }
 
   function mayHaveForgotten(exp: number): boolean {
-    return exp + purgeDelay <= store.horizon()
+    // Whatever the purge delay was then.
+    return exp <= store.horizon()
   }
 
   // Whatever was forgotten while the clock was ahead: a token that is taken now can be revoked.
   function isForgotten(exp: number): boolean {
-    return exp + purgeDelay <= nowSeconds(clock)
+    return exp + purgeDelay <= nowSeconds(store.clock)
   }
 }
 

@@ -9,6 +9,7 @@ import {
   mint,
   page,
   postJson,
+  revoke,
   setAhead,
   startWorld,
   temporaryDirectory,
@@ -105,4 +106,121 @@ test('clocks: what was issued while the clock was ahead is named after a restart
   )
   await pass(world, 3 * hour - 120)
   await assertRevoked(world, token, 'for as long as the token lives')
+})
+
+/** Revokes a token, and closes the issuer; returns the token. */
+async function revokeAndClose(starting: Promise<World>): Promise<string> {
+  await using world = await starting
+  const token = await grant(world.a)
+  assert.equal(await revoke(world.a, token), 200)
+  return token
+}
+
+test('clocks: a restart with a shorter lifetime forgets nothing of before while the clock is ahead', async () => {
+  const time: WorldTime = { now: epochStart }
+  using issuer = starter(time)
+  const token = await revokeAndClose(issuer.start({ access_token: { lifetime: '23h' } }))
+
+  await using world = await issuer.start({ access_token: { lifetime: '1m' }, purge_delay: '0s' })
+  setAhead(world, 25 * hour)
+  await pass(world, hour)
+  await assertRevoked(world, token, 'an hour later')
+  setAhead(world, 0)
+
+  await assertRevoked(world, token, 'when the clock is right again')
+})
+
+test('clocks: a restart while the clock is ahead forgets nothing, whichever way it is set right', async () => {
+  for (const setRight of ['running', 'stopped']) {
+    const time: WorldTime = { now: epochStart }
+    using issuer = starter(time)
+    const token = await revokeAndClose(issuer.start())
+    Object.assign(time, { now: time.now + 30 * day, ahead: 30 * day })
+    {
+      await using world = await issuer.start()
+      await assertRevoked(world, token, 'while the clock is ahead')
+      await pass(world, hour / 2)
+      await assertRevoked(world, token, 'a while later')
+      if (setRight === 'running') setAhead(world, 0)
+    }
+    Object.assign(time, { now: time.now - (time.ahead ?? 0), ahead: 0 })
+
+    await using world = await issuer.start()
+
+    await assertRevoked(world, token, `set right while ${setRight}`)
+  }
+})
+
+test('clocks: two leaps, and restarts between them, forget nothing', async () => {
+  const time: WorldTime = { now: epochStart }
+  using issuer = starter(time)
+  const token = await revokeAndClose(issuer.start({ access_token: { lifetime: '2d' } }))
+  for (const ahead of [3, 0, 4, 8]) {
+    await using world = await issuer.start()
+    setAhead(world, ahead * day)
+    await pass(world, 11 * hour)
+    await assertRevoked(world, token, `at ${ahead} days ahead`)
+  }
+
+  await using world = await issuer.start()
+  setAhead(world, 0)
+
+  await assertRevoked(world, token, 'when the clock is right again')
+})
+
+test('clocks: a token minted to live longer than any holds up the forgetting', async () => {
+  await using world = await startWorld()
+  const token = await mint(world.a, { lifetime: 10 * day })
+  assert.equal(await revoke(world.a, token), 200)
+
+  setAhead(world, 20 * day)
+  await pass(world, 5 * day)
+  await assertRevoked(world, token, 'five days ahead')
+  setAhead(world, 0)
+
+  await assertRevoked(world, token, 'when the clock is right again')
+})
+
+test('clocks: what is revoked and runs out while the clock is ahead is there when that is set right within a day', async () => {
+  await using world = await startWorld()
+  setAhead(world, 20 * day)
+  const token = await made(world)
+  assert.equal(await revoke(world.a, token), 200)
+
+  await pass(world, 23 * hour)
+  await assertRevoked(world, token, 'while ahead')
+  setAhead(world, 0)
+
+  await assertRevoked(world, token, 'when the clock is right again')
+})
+
+test('clocks: a clock set back after a longer purge delay was configured revives nothing', async () => {
+  const time: WorldTime = { now: epochStart }
+  using issuer = starter(time)
+  const token = await revokeAndClose(issuer.start({ purge_delay: '0s' }))
+  {
+    await using world = await issuer.start()
+    await pass(world, 2 * hour)
+    await mint(world.a, { format: 'opaque' }) // any write purges
+  }
+  await using world = await issuer.start({ purge_delay: '1d' })
+
+  time.now = epochStart + hour / 2
+
+  assert.deepEqual(await introspect(world.a, token), { active: false })
+})
+
+test('clocks: an issuer that was down for a week forgets a day later, not never', async () => {
+  const time: WorldTime = { now: epochStart }
+  using issuer = starter(time)
+  await revokeAndClose(issuer.start())
+  Object.assign(time, { now: epochStart + 7 * day, ahead: 7 * day })
+
+  await using world = await issuer.start()
+
+  assert.equal((await page(world.a)).total_live, 1)
+  await pass(world, hour + 60)
+  assert.equal((await page(world.a)).total_live, 0)
+  await pass(world, day)
+  assert.equal((await page(world.a)).server_time, time.now)
 })
