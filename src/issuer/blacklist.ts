@@ -40,21 +40,26 @@ export type Blacklist = {
 /** How long an entry outlives what it names. */
 export type BlacklistOptions = { readonly purgeDelayMs: number }
 /** What a blacklist needs. */
-export type BlacklistDeps = { readonly store: IssuerStore; readonly tables: RealmStore }
+export type BlacklistDeps = {
+  readonly store: IssuerStore
+  readonly tables: RealmStore
+  /** By this things are revoked; they are forgotten by the store's. */
+  readonly clock: Clock
+}
 
 /** Makes one realm's blacklist on its tables; a changed purge delay is applied to what is listed already. */
-export function createBlacklist(options: BlacklistOptions, { store, tables }: BlacklistDeps): Blacklist {
+export function createBlacklist(options: BlacklistOptions, { store, tables, clock }: BlacklistDeps): Blacklist {
   const purgeDelay = Math.ceil(options.purgeDelayMs / 1000)
   let next = Promise.withResolvers<void>()
   store.transaction(() => tables.keepEntriesFor(purgeDelay))
   return { put, add, covers, mayHaveForgotten, isForgotten, nextEntry: () => next.promise, wake }
 
   function put(entry: NewEntry): number {
-    const revoked_at = nowSeconds(store.clock)
-    const held = tables.entry(entry.kind, entry.value, revoked_at)
+    const held = tables.entry(entry.kind, entry.value, nowSeconds(store.clock))
     if (held !== undefined && covered(held, entry)) return held.seq
     const expires_at = Math.max(entry.expires_at, held?.expires_at ?? 0)
     const issued_before = held === undefined ? entry.issued_before : widest(held.issued_before, entry.issued_before)
+    const revoked_at = nowSeconds(clock)
     return tables.putEntry({ ...entry, issued_before, expires_at, revoked_at }, expires_at + purgeDelay)
   }
 

@@ -64,7 +64,7 @@ export async function createRealm(options: RealmOptions, issuer: string, deps: R
     { store, tables, clock, random },
   )
   const tokens = createTokens({ issuer, lifetime }, { store, tables, keys, clock, random })
-  const blacklist = createBlacklist({ purgeDelayMs: options.purge_delay }, { store, tables })
+  const blacklist = createBlacklist({ purgeDelayMs: options.purge_delay }, { store, tables, clock })
   const clients = await createAuthenticator(options.clients, { random })
   const resourceServers = await createAuthenticator(options.resource_servers, { random })
   const feed = createFeed({ epoch }, { resourceServers, blacklist, store, tables, closing })

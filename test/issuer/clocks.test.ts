@@ -224,3 +224,13 @@ test('clocks: an issuer that was down for a week forgets a day later, not never'
   await pass(world, day)
   assert.equal((await page(world.a)).server_time, time.now)
 })
+
+test('clocks: revoked_at is by the wall clock, and only server_time by the one that forgets', async () => {
+  await using world = await startWorld()
+  setAhead(world, hour)
+
+  await postJson(`${world.a.url}/admin/revoke`, { kind: 'sub', value: 'alice' })
+
+  const { server_time, entries } = await page(world.a)
+  assert.deepEqual([server_time, entries[0]?.revoked_at], [epochStart, epochStart + hour])
+})
