@@ -24,6 +24,8 @@ export type Blacklist = {
   readonly add: (entry: NewEntry) => Promise<number>
   /** Whether a token with these claims, signed with this key, is revoked. */
   readonly covers: (claims: ReadonlyMap<string, Json>, kid: string | undefined) => boolean
+  /** Whether a token with these claims is revoked now, and would not be all the time until this `exp`. */
+  readonly outlives: (claims: ReadonlyMap<string, Json>, exp: number) => boolean
   /** Whether what was listed of a token with this `exp` may be forgotten, by a clock that has been set back since. */
   readonly mayHaveForgotten: (exp: number) => boolean
   /**
@@ -52,7 +54,7 @@ export function createBlacklist(options: BlacklistOptions, { store, tables, cloc
   const purgeDelay = Math.ceil(options.purgeDelayMs / 1000)
   let next = Promise.withResolvers<void>()
   store.transaction(() => tables.keepEntriesFor(purgeDelay))
-  return { put, add, covers, mayHaveForgotten, isForgotten, nextEntry: () => next.promise, wake }
+  return { put, add, covers, outlives, mayHaveForgotten, isForgotten, nextEntry: () => next.promise, wake }
 
   function put(entry: NewEntry): number {
     const held = tables.entry(entry.kind, entry.value, nowSeconds(store.clock))
@@ -75,6 +77,15 @@ export function createBlacklist(options: BlacklistOptions, { store, tables, cloc
   }
 
   function covers(claims: ReadonlyMap<string, Json>, kid: string | undefined): boolean {
+    return naming(claims, kid).length > 0
+  }
+
+  function outlives(claims: ReadonlyMap<string, Json>, exp: number): boolean {
+    const entries = naming(claims, undefined)
+    return entries.length > 0 && entries.every(({ expires_at }) => expires_at < exp)
+  }
+
+  function naming(claims: ReadonlyMap<string, Json>, kid: string | undefined): readonly EntryRow[] {
     const now = nowSeconds(store.clock)
     const issuedAt = claims.get('iat')
     const names: readonly (readonly [BlacklistKind, Json | undefined])[] = [
@@ -85,12 +96,13 @@ export function createBlacklist(options: BlacklistOptions, { store, tables, cloc
       ['kid', kid],
       ['issued_before', '*'],
     ]
-    return names.some(([kind, value]) => {
-      const entry = typeof value === 'string' ? tables.entry(kind, value, now) : undefined
-      if (entry === undefined) return false
-      // Same second included; a token that does not say when it was issued may have been before.
-      return entry.issued_before === null || typeof issuedAt !== 'number' || Math.floor(issuedAt) <= entry.issued_before
-    })
+    return names
+      .map(([kind, value]) => (typeof value === 'string' ? tables.entry(kind, value, now) : undefined))
+      .filter((entry) => entry !== undefined)
+      .filter(({ issued_before }) => {
+        // Same second included; a token that does not say when it was issued may have been before.
+        return issued_before === null || typeof issuedAt !== 'number' || Math.floor(issuedAt) <= issued_before
+      })
   }
 
   function mayHaveForgotten(exp: number): boolean {

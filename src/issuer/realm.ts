@@ -82,7 +82,7 @@ export async function createRealm(options: RealmOptions, issuer: string, deps: R
   routes.set(`/.well-known/oauth-authorization-server${path}`, describe)
   routes.set(`/.well-known/openid-configuration${path}`, describe)
   routes.set(`${path}/jwks`, get(jwks.answer))
-  routes.set(`${path}/token`, oauth(createTokenEndpoint(options, { clients, tokens })))
+  routes.set(`${path}/token`, oauth(createTokenEndpoint(options, { clients, tokens, blacklist, clock })))
   routes.set(
     `${path}/introspect`,
     oauth((request) => {
