@@ -159,7 +159,6 @@ export function openIssuerStore(
       runOutMs: () => (numberOf(sql.latestExp.get(latestExp), 'exp') ?? 0) * 1000 + options.purgeDelayMs,
     })
     let horizon = ownNumber('horizon') ?? 0
-    let kept = 0
     return {
       clock,
       realm,
@@ -187,19 +186,17 @@ export function openIssuerStore(
       return { atMs, doubtMs, believedAtMs }
     }
 
-    /** Once a second at most. Rounded so that a restart makes nothing run out earlier. */
-    function keepState(now: number): void {
-      if (now === kept) return
+    /** Rounded so that a restart makes nothing run out earlier. */
+    function keepState(): void {
       const { atMs, doubtMs, believedAtMs } = clock.state()
       sql.putNumber.run('', 'at_ms', Math.floor(atMs))
       sql.putNumber.run('', 'doubt_ms', Math.floor(doubtMs))
       sql.putNumber.run('', 'believed_at_ms', Math.ceil(believedAtMs))
-      kept = now
     }
 
     function purge(limit: number): void {
       const now = Math.floor(clock.wallMs() / 1000)
-      keepState(now)
+      keepState()
       sql.purgeTokens.run(now, limit)
       // Without this a clock set back would revive tokens whose entries are gone.
       if (Number(sql.purgeEntries.run(now, limit).changes) === 0 || now <= horizon) return

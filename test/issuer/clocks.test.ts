@@ -10,6 +10,7 @@ import {
   page,
   postJson,
   revoke,
+  segment,
   setAhead,
   startWorld,
   temporaryDirectory,
@@ -233,4 +234,27 @@ test('clocks: revoked_at is by the wall clock, and only server_time by the one t
 
   const { server_time, entries } = await page(world.a)
   assert.deepEqual([server_time, entries[0]?.revoked_at], [epochStart, epochStart + hour])
+})
+
+test('clocks: what was set right again before a restart, in the same second, is no leap of before it', async () => {
+  const time: WorldTime = { now: epochStart }
+  using issuer = starter(time)
+  let token = ''
+  {
+    await using world = await issuer.start({ access_token: { lifetime: '5d' } })
+    setAhead(world, 20 * day)
+    await postJson(`${world.a.url}/admin/revoke`, { kind: 'jti', value: 'x' }) // any write keeps the clock
+    setAhead(world, 0)
+    token = await grant(world.a)
+    assert.equal(await revoke(world.a, token), 200)
+  }
+  await using world = await issuer.start({ access_token: { lifetime: '5d' } })
+
+  setAhead(world, 20 * day)
+  await pass(world, 2 * day)
+
+  await mint(world.a, { format: 'opaque' }) // any write purges
+  setAhead(world, 0)
+  const { jti } = segment(token, 1)
+  assert.ok((await page(world.a)).entries.some(({ value }) => value === jti))
 })
