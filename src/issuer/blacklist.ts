@@ -24,6 +24,8 @@ export type Blacklist = {
   readonly add: (entry: NewEntry) => Promise<number>
   /** Whether a token with these claims, signed with this key, is revoked. */
   readonly covers: (claims: ReadonlyMap<string, Json>, kid: string | undefined) => boolean
+  /** Whether a token with these claims is revoked now, and would not be all the time until this `exp`. */
+  readonly outlives: (claims: ReadonlyMap<string, Json>, exp: number) => boolean
   /** Whether what was listed of a token with this `exp` may be forgotten, by a clock that has been set back since. */
   readonly mayHaveForgotten: (exp: number) => boolean
   /**
@@ -40,21 +42,26 @@ export type Blacklist = {
 /** How long an entry outlives what it names. */
 export type BlacklistOptions = { readonly purgeDelayMs: number }
 /** What a blacklist needs. */
-export type BlacklistDeps = { readonly store: IssuerStore; readonly tables: RealmStore; readonly clock: Clock }
+export type BlacklistDeps = {
+  readonly store: IssuerStore
+  readonly tables: RealmStore
+  /** By this things are revoked; they are forgotten by the store's. */
+  readonly clock: Clock
+}
 
 /** Makes one realm's blacklist on its tables; a changed purge delay is applied to what is listed already. */
 export function createBlacklist(options: BlacklistOptions, { store, tables, clock }: BlacklistDeps): Blacklist {
   const purgeDelay = Math.ceil(options.purgeDelayMs / 1000)
   let next = Promise.withResolvers<void>()
   store.transaction(() => tables.keepEntriesFor(purgeDelay))
-  return { put, add, covers, mayHaveForgotten, isForgotten, nextEntry: () => next.promise, wake }
+  return { put, add, covers, outlives, mayHaveForgotten, isForgotten, nextEntry: () => next.promise, wake }
 
   function put(entry: NewEntry): number {
-    const revoked_at = nowSeconds(clock)
-    const held = tables.entry(entry.kind, entry.value, revoked_at)
+    const held = tables.entry(entry.kind, entry.value, nowSeconds(store.clock))
     if (held !== undefined && covered(held, entry)) return held.seq
     const expires_at = Math.max(entry.expires_at, held?.expires_at ?? 0)
     const issued_before = held === undefined ? entry.issued_before : widest(held.issued_before, entry.issued_before)
+    const revoked_at = nowSeconds(clock)
     return tables.putEntry({ ...entry, issued_before, expires_at, revoked_at }, expires_at + purgeDelay)
   }
 
@@ -70,7 +77,16 @@ export function createBlacklist(options: BlacklistOptions, { store, tables, cloc
   }
 
   function covers(claims: ReadonlyMap<string, Json>, kid: string | undefined): boolean {
-    const now = nowSeconds(clock)
+    return naming(claims, kid).length > 0
+  }
+
+  function outlives(claims: ReadonlyMap<string, Json>, exp: number): boolean {
+    const entries = naming(claims, undefined)
+    return entries.length > 0 && entries.every(({ expires_at }) => expires_at < exp)
+  }
+
+  function naming(claims: ReadonlyMap<string, Json>, kid: string | undefined): readonly EntryRow[] {
+    const now = nowSeconds(store.clock)
     const issuedAt = claims.get('iat')
     const names: readonly (readonly [BlacklistKind, Json | undefined])[] = [
       ['jti', claims.get('jti')],
@@ -80,21 +96,23 @@ export function createBlacklist(options: BlacklistOptions, { store, tables, cloc
       ['kid', kid],
       ['issued_before', '*'],
     ]
-    return names.some(([kind, value]) => {
-      const entry = typeof value === 'string' ? tables.entry(kind, value, now) : undefined
-      if (entry === undefined) return false
-      // Same second included; a token that does not say when it was issued may have been before.
-      return entry.issued_before === null || typeof issuedAt !== 'number' || Math.floor(issuedAt) <= entry.issued_before
-    })
+    return names
+      .map(([kind, value]) => (typeof value === 'string' ? tables.entry(kind, value, now) : undefined))
+      .filter((entry) => entry !== undefined)
+      .filter(({ issued_before }) => {
+        // Same second included; a token that does not say when it was issued may have been before.
+        return issued_before === null || typeof issuedAt !== 'number' || Math.floor(issuedAt) <= issued_before
+      })
   }
 
   function mayHaveForgotten(exp: number): boolean {
-    return exp + purgeDelay <= store.horizon()
+    // Whatever the purge delay was then.
+    return exp <= store.horizon()
   }
 
   // Whatever was forgotten while the clock was ahead: a token that is taken now can be revoked.
   function isForgotten(exp: number): boolean {
-    return exp + purgeDelay <= nowSeconds(clock)
+    return exp + purgeDelay <= nowSeconds(store.clock)
   }
 }
 

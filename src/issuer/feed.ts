@@ -1,5 +1,4 @@
 // The blacklist feed and its look-up: product specification §6.
-import type { Clock } from '../base/time.ts'
 import type { HttpAnswer, HttpRequest } from '../io/http-server.ts'
 import { problem } from '../io/http-server.ts'
 import { isStorageError } from '../io/sqlite.ts'
@@ -16,7 +15,6 @@ export type FeedDeps = {
   readonly blacklist: Blacklist
   readonly store: IssuerStore
   readonly tables: RealmStore
-  readonly clock: Clock
   /** Resolves when the issuer closes: nobody is kept waiting then. */
   readonly closing: Promise<void>
 }
@@ -39,7 +37,7 @@ const maxWaiting = 1000
  * @param epoch New at every start: a restored copy of a store cannot tell that it is one.
  */
 export function createFeed({ epoch }: { readonly epoch: string }, deps: FeedDeps): Feed {
-  const { resourceServers, blacklist, store, tables, clock, closing } = deps
+  const { resourceServers, blacklist, store, tables, closing } = deps
   let waiting = 0
   return { page, lookup }
 
@@ -53,14 +51,14 @@ export function createFeed({ epoch }: { readonly epoch: string }, deps: FeedDeps
     if (cursor === undefined || wait === undefined || limit === undefined || limit < 1)
       return problem(400, 'cursor, limit and wait are whole numbers')
     return await guarded(async () => {
-      if (wait > 0 && cursor <= store.lastSeq() && tables.entriesAfter(cursor, 1, nowSeconds(clock)).length === 0)
+      if (wait > 0 && cursor <= store.lastSeq() && tables.entriesAfter(cursor, 1, nowSeconds(store.clock)).length === 0)
         await nextEntry(Math.min(wait, maxWaitSeconds))
       return readPage(request, cursor, Math.min(limit, maxLimit))
     })
   }
 
   function readPage(request: HttpRequest, asked: number, limit: number): HttpAnswer {
-    const now = nowSeconds(clock)
+    const now = nowSeconds(store.clock)
     const lastSeq = store.lastSeq()
     // A cursor from the future belongs to a store we are an older copy of.
     const reset = asked > lastSeq
@@ -101,7 +99,7 @@ export function createFeed({ epoch }: { readonly epoch: string }, deps: FeedDeps
     const jti = readJson(request)?.['jti']
     if (typeof jti !== 'string' || jti === '') return problem(400, 'The body is not { "jti": … }')
     return await guarded(() => {
-      const entry = tables.entry('jti', jti, nowSeconds(clock))
+      const entry = tables.entry('jti', jti, nowSeconds(store.clock))
       return json(200, { revoked: entry !== undefined, seq: entry?.seq ?? store.lastSeq() })
     })
   }

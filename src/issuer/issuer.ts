@@ -3,7 +3,6 @@ import type { Clock } from '../base/time.ts'
 import type { HttpAnswer, HttpRequest, HttpServer } from '../io/http-server.ts'
 import { problem, startHttpServer } from '../io/http-server.ts'
 import { splitAddress } from '../io/listen.ts'
-import { createCarefulClock } from './careful-clock.ts'
 import type { IssuerOptions } from './options.ts'
 import { findIssuerConflicts, IssuerRefused, realmPath } from './options.ts'
 import type { Route } from './realm.ts'
@@ -42,7 +41,7 @@ export type RunningIssuer = AsyncDisposable & {
 }
 
 const maxBodyBytes = 65_536
-// Expired rows also go with every write; this is for an issuer nobody writes to.
+// Expired rows also go, and the time is kept, with every write; this is for an issuer nobody writes to.
 const purgeMs = 60_000
 const purgeBatch = 1000
 
@@ -55,10 +54,9 @@ const purgeBatch = 1000
 export async function startIssuer(options: IssuerOptions, deps: IssuerDeps): Promise<RunningIssuer> {
   const { clock, random, log, dev } = deps
   refuseUnsafe(options, dev)
-  const longestLife = Math.max(...options.realms.map((realm) => realm.access_token.lifetime + realm.purge_delay))
-  const carefulClock = createCarefulClock(clock, longestLife)
   const path = options.store === 'memory' ? ':memory:' : options.store.sqlite
-  const store = openIssuerStore(path, { clock: carefulClock })
+  const purgeDelayMs = Math.max(...options.realms.map((realm) => realm.purge_delay))
+  const store = openIssuerStore({ path, purgeDelayMs }, { clock })
   const closing = Promise.withResolvers<void>()
   const routes = new Map<string, Route>()
   let ready = false
@@ -77,7 +75,7 @@ export async function startIssuer(options: IssuerOptions, deps: IssuerDeps): Pro
     const origin = `http://${host.includes(':') ? `[${host}]` : host}:${server.port}`
     const realms: RunningRealm[] = []
     const epoch = random(16).toString('hex')
-    const shared = { store, clock, carefulClock, random, log, dev, epoch, closing: closing.promise }
+    const shared = { store, clock, random, log, dev, epoch, closing: closing.promise }
     for (const written of options.realms) {
       const issuer = written.issuer ?? `http://127.0.0.1:${server.port}${realmPath(written)}`
       const realm = await createRealm(written, issuer, shared)

@@ -4,6 +4,7 @@ import type { Clock } from '../base/time.ts'
 import { nowSeconds } from './blacklist.ts'
 import { IssuerRefused } from './options.ts'
 import type { IssuerStore, KeyRow, RealmStore } from './store.ts'
+import { latestExp } from './store.ts'
 
 /** The kinds of key we sign with, by the word the administration uses. */
 export const keyTypes = { ec: 'ES256', rsa: 'RS256' } as const
@@ -106,9 +107,8 @@ export function createKeyRing(options: KeyRingOptions, { store, tables, clock, r
     throw new IssuerRefused(
       'Cannot start issuer: the store holds a demo key, wanted a store that no --dev start has used',
     )
-  // What the last run signed after its last rotation was not noted one by one.
-  const life = Math.max(options.longestLife, tables.number('lifetime') ?? 0)
-  const latest = Math.max(nowSeconds(clock) + life, tables.number('latest_exp') ?? 0)
+  // What the last run signed after its last rotation was not noted key by key.
+  const latest = Math.max(nowSeconds(clock) + options.longestLife, tables.number(latestExp) ?? 0)
   for (const held of ring) if (held.signer !== null) need(held, latest)
   if (live().length === 0) {
     const first = generate(options.type, nowSeconds(clock))

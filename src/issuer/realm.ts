@@ -37,8 +37,6 @@ export type Realm = {
 export type RealmDeps = {
   readonly store: IssuerStore
   readonly clock: Clock
-  /** By this revocations run out. */
-  readonly carefulClock: Clock
   readonly random: (bytes: number) => Buffer
   readonly log: (event: string, fields: Record<string, unknown>) => void
   readonly dev: boolean
@@ -53,7 +51,7 @@ export type RealmDeps = {
  * @throws IssuerRefused when its keys are not to be used.
  */
 export async function createRealm(options: RealmOptions, issuer: string, deps: RealmDeps): Promise<Realm> {
-  const { store, clock, carefulClock, random, log, dev, epoch, closing } = deps
+  const { store, clock, random, log, dev, epoch, closing } = deps
   const lifetime = Math.floor(options.access_token.lifetime / 1000)
   const tables = store.realm(options.issuer ?? options.name ?? '')
   const keys = createKeyRing(
@@ -66,10 +64,10 @@ export async function createRealm(options: RealmOptions, issuer: string, deps: R
     { store, tables, clock, random },
   )
   const tokens = createTokens({ issuer, lifetime }, { store, tables, keys, clock, random })
-  const blacklist = createBlacklist({ purgeDelayMs: options.purge_delay }, { store, tables, clock: carefulClock })
+  const blacklist = createBlacklist({ purgeDelayMs: options.purge_delay }, { store, tables, clock })
   const clients = await createAuthenticator(options.clients, { random })
   const resourceServers = await createAuthenticator(options.resource_servers, { random })
-  const feed = createFeed({ epoch }, { resourceServers, blacklist, store, tables, clock: carefulClock, closing })
+  const feed = createFeed({ epoch }, { resourceServers, blacklist, store, tables, closing })
   const jwks = createJwksEndpoint(keys)
   const metadata = formatMetadata(issuer, options)
   const introspect = createIntrospection({ resourceServers, tokens, blacklist, clock })
@@ -84,7 +82,7 @@ export async function createRealm(options: RealmOptions, issuer: string, deps: R
   routes.set(`/.well-known/oauth-authorization-server${path}`, describe)
   routes.set(`/.well-known/openid-configuration${path}`, describe)
   routes.set(`${path}/jwks`, get(jwks.answer))
-  routes.set(`${path}/token`, oauth(createTokenEndpoint(options, { clients, tokens })))
+  routes.set(`${path}/token`, oauth(createTokenEndpoint(options, { clients, tokens, blacklist, clock })))
   routes.set(
     `${path}/introspect`,
     oauth((request) => {
@@ -99,7 +97,7 @@ export async function createRealm(options: RealmOptions, issuer: string, deps: R
     const { token } = options.admin
     const admin = createAdmin(
       { realm: options, token, dev },
-      { keys, tokens, blacklist, clock, carefulClock, jwksFetches: jwks.fetches, introspections, log },
+      { keys, tokens, blacklist, clock, carefulClock: store.clock, jwksFetches: jwks.fetches, introspections, log },
     )
     routes.set(`${path}/admin/keys`, get(admin.keys))
     routes.set(`${path}/admin/keys/rotate`, post(admin.rotate))

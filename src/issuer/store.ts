@@ -1,6 +1,8 @@
 import type { Clock } from '../base/time.ts'
 import type { StorageFailed } from '../io/sqlite.ts'
 import { openDatabase } from '../io/sqlite.ts'
+import type { CarefulState } from './careful-clock.ts'
+import { createCarefulClock } from './careful-clock.ts'
 
 /** A signing key at rest. Times are seconds. */
 export type KeyRow = {
@@ -56,6 +58,8 @@ export type RealmStore = {
 
 /** The issuer's tables, for all realms of the process. */
 export type IssuerStore = {
+  /** By this it forgets what has run out. */
+  readonly clock: Clock
   readonly realm: (name: string) => RealmStore
   /** Resolves when the work is on disk, in a commit shared with others. Rejects with StorageFailed. */
   readonly write: <T>(work: () => T) => Promise<T>
@@ -70,6 +74,9 @@ export type IssuerStore = {
   readonly failed: Promise<StorageFailed>
   readonly close: () => void
 }
+
+/** The name of the number that no `exp` a realm ever issued is above. */
+export const latestExp = 'latest_exp'
 
 const migrations = [
   `CREATE TABLE signing_key (kid TEXT NOT NULL, realm TEXT NOT NULL, alg TEXT NOT NULL, public_key BLOB NOT NULL,
@@ -95,11 +102,15 @@ const entryColumns = 'seq, kind, value, issued_before, revoked_at, expires_at, c
 /**
  * Opens the store.
  *
- * @param path A file, or `:memory:`.
+ * @param options.path A file, or `:memory:`.
+ * @param options.purgeDelayMs The longest of its realms.
  * @throws DatabaseRefused
  */
-export function openIssuerStore(path: string, { clock }: { readonly clock: Clock }): IssuerStore {
-  const db = openDatabase(path)
+export function openIssuerStore(
+  options: { readonly path: string; readonly purgeDelayMs: number },
+  deps: { readonly clock: Clock },
+): IssuerStore {
+  const db = openDatabase(options.path)
   try {
     db.migrate(migrations)
     return createStore()
@@ -138,10 +149,18 @@ export function openIssuerStore(path: string, { clock }: { readonly clock: Clock
       countEntries: db.prepare('SELECT count(*) AS n FROM blacklist WHERE realm = ? AND kept_until > ?'),
       keepEntriesFor: db.prepare('UPDATE blacklist SET kept_until = expires_at + ? WHERE realm = ?'),
       number: db.prepare('SELECT value FROM number WHERE realm = ? AND name = ?'),
+      latestExp: db.prepare('SELECT max(value) AS exp FROM number WHERE name = ?'),
       putNumber: db.prepare('INSERT OR REPLACE INTO number (realm, name, value) VALUES (?, ?, ?)'),
     }
-    let horizon = numberOf(sql.number.get('', 'horizon'), 'value') ?? 0
+    const clock = createCarefulClock({
+      clock: deps.clock,
+      before: readState(),
+      // Of realms that are not configured now, too: they may be again.
+      runOutMs: () => (numberOf(sql.latestExp.get(latestExp), 'exp') ?? 0) * 1000 + options.purgeDelayMs,
+    })
+    let horizon = ownNumber('horizon') ?? 0
     return {
+      clock,
       realm,
       write: (work) =>
         db.write(() => {
@@ -157,8 +176,27 @@ export function openIssuerStore(path: string, { clock }: { readonly clock: Clock
       close: db.close,
     }
 
+    function ownNumber(name: string): number | undefined {
+      return numberOf(sql.number.get('', name), 'value')
+    }
+
+    function readState(): CarefulState | undefined {
+      const [atMs, doubtMs, believedAtMs] = [ownNumber('at_ms'), ownNumber('doubt_ms'), ownNumber('believed_at_ms')]
+      if (atMs === undefined || doubtMs === undefined || believedAtMs === undefined) return undefined
+      return { atMs, doubtMs, believedAtMs }
+    }
+
+    /** Rounded so that a restart makes nothing run out earlier. */
+    function keepState(): void {
+      const { atMs, doubtMs, believedAtMs } = clock.state()
+      sql.putNumber.run('', 'at_ms', Math.floor(atMs))
+      sql.putNumber.run('', 'doubt_ms', Math.floor(doubtMs))
+      sql.putNumber.run('', 'believed_at_ms', Math.ceil(believedAtMs))
+    }
+
     function purge(limit: number): void {
       const now = Math.floor(clock.wallMs() / 1000)
+      keepState()
       sql.purgeTokens.run(now, limit)
       // Without this a clock set back would revive tokens whose entries are gone.
       if (Number(sql.purgeEntries.run(now, limit).changes) === 0 || now <= horizon) return

@@ -1,13 +1,22 @@
 // The token endpoint: RFC 6749 §3.2, §4.4 (client credentials), RFC 8707 (resource indicators).
+import type { Json } from '../base/json.ts'
+import type { Clock } from '../base/time.ts'
 import type { HttpAnswer, HttpRequest } from '../io/http-server.ts'
 import type { Form, Refused } from './answers.ts'
 import { json, oauthError, readForm, refuse } from './answers.ts'
+import type { Blacklist } from './blacklist.ts'
+import { nowSeconds } from './blacklist.ts'
 import type { Authenticator } from './clients.ts'
 import type { ClientOptions, RealmOptions, TokenFormat } from './options.ts'
 import type { Tokens } from './tokens.ts'
 
 /** What the token endpoint needs. */
-export type TokenEndpointDeps = { readonly clients: Authenticator<ClientOptions>; readonly tokens: Tokens }
+export type TokenEndpointDeps = {
+  readonly clients: Authenticator<ClientOptions>
+  readonly tokens: Tokens
+  readonly blacklist: Blacklist
+  readonly clock: Clock
+}
 
 type Client = Omit<ClientOptions, 'client_secret'>
 
@@ -19,7 +28,7 @@ const formats = { jwt: 'jwt', reference: 'opaque', wrapped: 'wrapped_opaque' } a
 /** Makes the token endpoint of one realm. */
 export function createTokenEndpoint(
   realm: RealmOptions,
-  { clients, tokens }: TokenEndpointDeps,
+  { clients, tokens, blacklist, clock }: TokenEndpointDeps,
 ): (request: HttpRequest) => Promise<HttpAnswer> {
   return async (request) => {
     const form = readForm(request)
@@ -37,10 +46,16 @@ export function createTokenEndpoint(
     if (audience.kind === 'refused') return audience.answer
 
     const lifetime = Math.floor(realm.access_token.lifetime / 1000)
+    const { client_id } = client
+    // RFC 9068 §2.2: where no resource owner takes part, the client is the subject.
+    const subject = client_id
+    const iat = nowSeconds(clock)
+    // Refused at first, it would be good as soon as the revocation has run out.
+    if (blacklist.outlives(new Map<string, Json>(Object.entries({ client_id, sub: subject, iat })), iat + lifetime))
+      return oauthError('unauthorized_client', 'The tokens of this client are revoked')
     const token = await tokens.issue({
-      clientId: client.client_id,
-      // RFC 9068 §2.2: where no resource owner takes part, the client is the subject.
-      subject: client.client_id,
+      clientId: client_id,
+      subject,
       scope: scope.scope,
       audience: audience.audience,
       format: client.access_token_type === undefined ? realm.access_token.format : formats[client.access_token_type],

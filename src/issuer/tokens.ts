@@ -12,6 +12,7 @@ import { nowSeconds } from './blacklist.ts'
 import type { KeyRing } from './keys.ts'
 import type { TokenFormat } from './options.ts'
 import type { IssuerStore, RealmStore } from './store.ts'
+import { latestExp } from './store.ts'
 
 /** What a token is for: none but an access token opens a resource. */
 export const tokenUses = ['access', 'refresh', 'nonce', 'id'] as const
@@ -48,11 +49,14 @@ export type KnownToken = {
 
 /** One realm's tokens. */
 export type Tokens = {
-  /** Makes a token; one that stands in the store is on disk when this resolves. Rejects with StorageFailed. */
+  /** Makes a token; what the store has to know of it is on disk when this resolves. Rejects with StorageFailed. */
   readonly issue: (grant: Grant) => Promise<string>
   /** Recognises a token by its signature or its record; undefined for anything else. */
   readonly read: (token: string) => KnownToken | undefined
-  /** The latest `exp` a token of this realm can have. */
+  /**
+   * The latest `exp` that a token of this realm has, or gets within this second; by whatever clock and configuration it
+   * was issued.
+   */
   readonly latestExpiry: () => number
 }
 
@@ -76,21 +80,24 @@ const typs = { jwt: 'at+jwt', wrapped_opaque: 'wo+jwt' } as const
 const shellClaims = ['iss', 'exp', 'iat', 'jti', 'azp'] as const
 // What a record holds was bounded when it was made: by the administration's body, and by what we add to it.
 const recordLimits = { maxDepth: 32, maxMembers: 512 } as const
+// 5 min: one write in that time and not one for each JWT, and after a restart an entry stands that much longer at most.
+const noteAhead = 300
 
 /** Makes and recognises one realm's tokens. */
 export function createTokens(options: TokensOptions, { store, tables, keys, clock, random }: TokensDeps): Tokens {
-  let latest = noteLifetime()
+  // Of what was issued: at most this by the store, which a restart begins from; and exactly.
+  let noted = tables.number(latestExp) ?? 0
+  let latest = noted
   return { issue, read, latestExpiry: () => Math.max(latest, nowSeconds(clock) + options.lifetime) }
 
-  /** What was issued under a longer lifetime before a restart outlives what we would issue now. */
-  function noteLifetime(): number {
-    const before = tables.number('lifetime') ?? 0
-    const exp = Math.max(tables.number('latest_exp') ?? 0, before > options.lifetime ? nowSeconds(clock) + before : 0)
-    store.transaction(() => {
-      tables.putNumber('lifetime', options.lifetime)
-      tables.putNumber('latest_exp', exp)
-    })
-    return exp
+  /** Sees to it that a token with this `exp` is remembered: no clock set back, and no restart, makes it unknown. */
+  async function note(exp: number): Promise<void> {
+    // Before anything is waited for: who revokes meanwhile means this token, too.
+    latest = Math.max(latest, exp)
+    if (exp <= noted) return
+    const ahead = Math.min(maxNumericDate, exp + noteAhead)
+    await store.write(() => tables.putNumber(latestExp, Math.max(ahead, tables.number(latestExp) ?? 0)))
+    noted = Math.max(noted, ahead)
   }
 
   async function issue(grant: Grant): Promise<string> {
@@ -100,12 +107,9 @@ export function createTokens(options: TokensOptions, { store, tables, keys, cloc
     const written = claims.get('exp')
     const exp = Math.min(
       maxNumericDate,
-      Math.floor(typeof written === 'number' ? Math.max(written, usualExp) : usualExp),
+      Math.ceil(typeof written === 'number' ? Math.max(written, usualExp) : usualExp),
     )
-    if (exp > now + options.lifetime && exp > latest) {
-      latest = exp
-      await store.write(() => tables.putNumber('latest_exp', exp))
-    }
+    await note(exp)
     const { format, typ, use = 'access' } = grant
     switch (format) {
       case 'jwt':

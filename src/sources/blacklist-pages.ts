@@ -47,10 +47,11 @@ export type FeedRead = {
   /** Of those, the ones unexpired at their page's `server_time`. */
   readonly live: number
   readonly totalLive: number
-  /** The issuer's clock (seconds), and when we were told (monotonic ms; and wall ms). */
+  /** The clock by which the issuer forgets (seconds), and when we were told (monotonic ms). */
   readonly serverTimeS: number
   readonly toldMs: number
-  readonly toldWallMs: number
+  /** How our wall clock differs from the issuer's (seconds). */
+  readonly skewS: number
   /** The earliest `revoked_at` delivered. */
   readonly oldestRevokedAt: number | undefined
   /** Makes the next request conditional, where that will be the same request as this one. */
@@ -91,7 +92,7 @@ export class FeedFailed extends Error {
 type FetchedPage = {
   readonly page: BlacklistPage
   readonly toldMs: number
-  readonly toldWallMs: number
+  readonly skewS: number
   readonly etag: string | undefined
 }
 
@@ -168,7 +169,7 @@ export function createFeed(options: FeedOptions, { clock, send, secret }: FeedDe
           totalLive: page.total_live,
           serverTimeS: page.server_time,
           toldMs: answer.toldMs,
-          toldWallMs: answer.toldWallMs,
+          skewS: answer.skewS,
           oldestRevokedAt,
           etag: page.cursor === from ? answer.etag : undefined,
         }
@@ -186,10 +187,13 @@ export function createFeed(options: FeedOptions, { clock, send, secret }: FeedDe
     const target = `${url}${mark === -1 ? '?' : '&'}cursor=${cursor}&limit=${pageLimit}`
     const condition: Record<string, string> = etag === undefined ? {} : { 'if-none-match': etag }
     const reply = await call({ method: 'GET', url: target, headers: condition }, maxPageBytes)
-    const told = { toldMs: clock.monotonicMs(), toldWallMs: clock.wallMs() }
-    if (reply.status === 304 && etag !== undefined) return { kind: 'unchanged', skewS: skewOf(reply, told.toldWallMs) }
+    const [toldMs, toldWallMs] = [clock.monotonicMs(), clock.wallMs()]
+    const skewS = skewOf(reply, toldWallMs)
+    if (reply.status === 304 && etag !== undefined) return { kind: 'unchanged', skewS }
     const page = parseBlacklistPage(readBody(reply, client_id, maxPageBytes, pageJson))
-    return typeof page === 'string' ? refuse(page) : { ...told, page, etag: readEtag(reply) }
+    if (typeof page === 'string') return refuse(page)
+    // An issuer may forget by a clock that is behind its own (ours does), so its `server_time` comes second.
+    return { toldMs, skewS: skewS ?? toldWallMs / 1000 - page.server_time, page, etag: readEtag(reply) }
   }
 
   async function lookup(jti: string): Promise<boolean> {

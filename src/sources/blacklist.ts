@@ -249,7 +249,7 @@ export function createBlacklist(
     const { epoch, totalLive, serverTimeS, toldMs, etag } = read
     const last = cursor === read.cursor ? etag : undefined
     holding.held = { ...lists, epoch, cursor, totalLive, serverTimeS, toldMs, etag: last }
-    skewSeconds = read.toldWallMs / 1000 - serverTimeS
+    skewSeconds = read.skewS
     shareCapacity(holding.held, cache_size)
   }
 

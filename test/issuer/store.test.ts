@@ -288,7 +288,7 @@ test('realm: a store that cannot write is 503 in the words of the endpoint, neve
   const [written] = parseIssuerOptions(twoRealms()).realms
   assert.ok(written !== undefined)
   const clock = { wallMs: () => epochStart * 1000, monotonicMs: () => 0 }
-  const store = openIssuerStore(':memory:', { clock })
+  const store = openIssuerStore({ path: ':memory:', purgeDelayMs: 0 }, { clock })
   let full = false
   const fail = () => {
     throw new StorageFailed('Cannot write database: no space is left', false)
@@ -302,7 +302,6 @@ test('realm: a store that cannot write is 503 in the words of the endpoint, neve
   const realm = await createRealm(written, 'http://127.0.0.1/a', {
     store: sometimes,
     clock,
-    carefulClock: clock,
     random: randomBytes,
     log: () => {},
     dev: true,

@@ -9,6 +9,7 @@ import {
   introspect,
   object,
   postForm,
+  postJson,
   ref,
   segment,
   shell,
@@ -292,4 +293,28 @@ test('token endpoint answers 405 to GET and never reads credentials from the que
   assert.equal(get.status, 405)
   assert.equal(get.headers.get('allow'), 'POST')
   assert.equal(query.status, 401)
+})
+
+test('token endpoint refuses a client whose tokens are revoked one that would be good once that has run out', async () => {
+  for (const entry of [
+    { kind: 'client', value: 'web' },
+    { kind: 'sub', value: 'web' },
+    { kind: 'issued_before', issued_before: epochStart + 86_400 },
+  ]) {
+    await using world = await startWorld()
+    assert.equal((await postJson(`${world.a.url}/admin/revoke`, entry)).status, 200)
+    const dead = await grant(world.a)
+    world.time.now += 60
+
+    const refused = await postForm(`${world.a.url}/token`, { grant_type: 'client_credentials' }, web)
+
+    assert.deepEqual([refused.status, (await object(refused))['error']], [400, 'unauthorized_client'])
+    for (const passed of [0, 1800, 1739]) {
+      world.time.now += passed
+      assert.deepEqual(await introspect(world.a, dead), { active: false })
+    }
+    // The purge delay is over, too.
+    world.time.now += 61
+    assert.equal((await introspect(world.a, await grant(world.a)))['active'], true)
+  }
 })

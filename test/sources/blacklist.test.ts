@@ -156,6 +156,21 @@ for (const { headers, skew, because } of told) {
   })
 }
 
+test('blacklist.state() has its skew from Date after a 200, too: an issuer may forget by a clock that is behind', async () => {
+  await using it = await loaded()
+  it.feed.twist = { server_time: t0 - 3600 }
+  it.answer = (call) => {
+    const { status, body } = answerOf(it.feed, call)
+    return raw(status, body, { 'content-type': 'application/json', date: 'Thu, 01 Jan 2026 00:00:00 GMT' })
+  }
+
+  it.revoke('b')
+  await it.blacklist.poll()
+
+  assert.deepEqual(it.blacklist.check(token({ jti: 'b' })), revoked)
+  assert.equal(it.blacklist.state().skewSeconds, 0)
+})
+
 test('check() counts the age from the start of the last good poll, on the clock that does not jump', async () => {
   await using it = setup()
   it.revoke('a')
