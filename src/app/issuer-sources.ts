@@ -85,9 +85,8 @@ export function createIssuerSources(
 
   const http = keep(old?.http, reached, () => createHttpClient({ ca, proxy: issuer.http.proxy }))
   const { metadata_url, insecure_http } = issuer
-  const { cool_down } = issuer.jwks
-  const metadata = keep(old?.metadata, [reached, metadata_url, cool_down], () =>
-    createMetadata({ issuer: name, metadata_url, insecure_http, cool_down }, { clock, send: http.it.send }),
+  const metadata = keep(old?.metadata, [reached, metadata_url], () =>
+    createMetadata({ issuer: name, metadata_url, insecure_http }, { clock, send: http.it.send }),
   )
   const numbers = deps.replicas?.numbersOf(name)
   const samePlace = before !== undefined && placeOf(before.options) === placeOf(issuer) && old?.http === http
@@ -96,7 +95,7 @@ export function createIssuerSources(
   )
   const introspection = keep(
     old?.introspection,
-    [reached, metadata_url, cool_down, issuer.introspection_endpoint, issuer.introspection],
+    [reached, metadata_url, issuer.introspection_endpoint, issuer.introspection],
     () => introspectionOf(issuer, http.it, metadata.it, deps),
   )
   const { poll_interval, cache_size, purge_delay, max_staleness } = options.blacklist
@@ -225,8 +224,8 @@ function endpointOf(
   configured: string | undefined,
   metadata: Metadata,
   name: 'jwks_uri' | 'introspection_endpoint',
-): { readonly url: () => Promise<string>; readonly doubt: () => void } {
-  if (configured !== undefined) return { url: async () => configured, doubt() {} }
+): { readonly url: () => Promise<string>; readonly doubt: () => Promise<void> } {
+  if (configured !== undefined) return { url: async () => configured, async doubt() {} }
   return { url: () => metadata.endpoint(name), doubt: metadata.doubt }
 }
 

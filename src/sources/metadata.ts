@@ -1,3 +1,10 @@
+// Where an issuer's endpoints are (RFC 8414), by these rules and no others:
+// It is read when first needed, and whoever needs it waits. It is read anew every hour, 30 s after that has failed, and
+// at once where it is doubted, but for that once in a second: nobody waits for those, and what fails changes nothing. It
+// is doubted when a call to an address of it fails, or finds no address, and when a good set lacks a key: never oftener
+// than its endpoints are asked, which schedules, cool-downs and circuits bound.
+// A reading asks the usual place and, once that has nothing or has been slow for 250 ms, all others at once; each has the
+// 2 s of every call. It holds the first document in the order of the places, and remembers nothing else.
 import { JsonRefused, parseJsonObject } from '../base/json.ts'
 import { isLoopbackUrl } from '../base/options.ts'
 import type { Clock } from '../base/time.ts'
@@ -13,31 +20,30 @@ export type MetadataOptions = {
   readonly metadata_url?: string | undefined
   /** Whether endpoints may be plain http to other machines. */
   readonly insecure_http: boolean
-  /** Least time between two fetches of a document that is doubted; milliseconds. */
-  readonly cool_down: number
 }
 
 /** What discovery needs from outside. */
 export type MetadataDeps = { readonly clock: Clock; readonly send: HttpClient['send'] }
 
-/** One issuer's metadata (RFC 8414), fetched when first needed, one fetch at a time. */
+/** One issuer's metadata (RFC 8414), fetched when first needed, one reading at a time. */
 export type Metadata = {
   /** The address of an endpoint. Rejects with SourceFailed when it cannot be had. */
   readonly endpoint: (name: EndpointName) => Promise<string>
   /**
-   * Has the document fetched again, as soon as the cool-down allows: what it points to does not do what it should, so it
-   * may be out of date. Nobody waits for it.
+   * Has the document read again: what it points to does not do what it should, so it may be out of date. Resolves when
+   * that is done, or would be too early. Never rejects.
    */
-  readonly doubt: () => void
+  readonly doubt: () => Promise<void>
 }
 
 // As long as keys may be used unseen; a document moves far less often than keys do.
 const maxAgeMs = 3_600_000
-// With no cool-down, an issuer that answers about tokens and not about itself is not asked about itself for every token.
-const minCoolDownMs = 500
-const maxBodyBytes = 65_536
-// For all places together: who waits for one of them has a slot at the issuer, and a client.
-const deadlineMs = 2000
+const retryMs = 30_000
+// As long as keys that cannot be fetched are left alone at first: each attempt may find them at another address.
+const leastMs = 1000
+// A place that has nothing mostly says so within this; one request is enough for most issuers.
+const headStartMs = 250
+const limits = { maxBodyBytes: 65_536, deadlineMs: 2000 } as const
 
 /** A document, and where it was found, as it may be told. */
 type Found = { readonly document: IssuerMetadata; readonly from: string }
@@ -47,11 +53,12 @@ class DocumentRefused extends SourceFailed {}
 
 /** Finds an issuer's endpoints by discovery, in the OpenID Connect and the RFC 8414 form. */
 export function createMetadata(options: MetadataOptions, { clock, send }: MetadataDeps): Metadata {
-  let held: (Found & { readonly untilMs: number }) | undefined
+  const [usual = '', ...others] =
+    options.metadata_url === undefined ? metadataUrls(options.issuer) : [options.metadata_url]
+  let held: Found | undefined
   let pending: Promise<Found> | undefined
   let againMs = Number.NEGATIVE_INFINITY
-  // Of the places to look at, where it was found, or where to look first.
-  let beginAt = 0
+  let dueMs = Number.NEGATIVE_INFINITY
   return {
     async endpoint(name) {
       const { document, from } = await current()
@@ -62,60 +69,64 @@ export function createMetadata(options: MetadataOptions, { clock, send }: Metada
         throw new SourceFailed('metadata', `Cannot use metadata from ${from}: its ${name} is plain http, https wanted`)
       return url
     },
-    doubt() {
+    async doubt() {
       if (held === undefined) return
-      held = { ...held, untilMs: Number.NEGATIVE_INFINITY }
-      renew()
+      if (pending === undefined) {
+        const nowMs = clock.monotonicMs()
+        if (nowMs < againMs) return
+        // Stamped by attempt, whatever is answered: garbage tokens raise doubts, too.
+        againMs = nowMs + leastMs
+      }
+      await read().catch(() => {})
     },
   }
 
   async function current(): Promise<Found> {
-    if (held === undefined) return await discoverOnce()
-    renew()
+    if (held === undefined) return await read()
+    // Nobody waits for a newer document: the endpoints of the old one are right until they fail.
+    if (clock.monotonicMs() >= dueMs) read().catch(() => {})
     return held
   }
 
-  /** Nobody waits for a newer document: the endpoints of the old one are right until they fail. */
-  function renew(): void {
-    const nowMs = clock.monotonicMs()
-    if (held === undefined || nowMs < held.untilMs || nowMs < againMs) return
-    // Stamped by attempt, whatever is answered: garbage tokens raise doubts, too.
-    againMs = nowMs + Math.max(options.cool_down, minCoolDownMs)
-    discoverOnce().catch(() => {})
-  }
-
-  function discoverOnce(): Promise<Found> {
-    pending ??= discover().finally(() => {
+  function read(): Promise<Found> {
+    pending ??= readOnce().finally(() => {
       pending = undefined
     })
     return pending
   }
 
+  async function readOnce(): Promise<Found> {
+    const begunMs = clock.monotonicMs()
+    dueMs = begunMs + retryMs
+    held = await discover()
+    dueMs = begunMs + maxAgeMs
+    return held
+  }
+
   async function discover(): Promise<Found> {
-    const urls = options.metadata_url === undefined ? metadataUrls(options.issuer) : [options.metadata_url]
-    const untilMs = clock.monotonicMs() + deadlineMs
+    const first = fetchDocument(usual)
+    const late = new Promise<false>((resolve) => void setTimeout(resolve, headStartMs, false).unref())
+    const inTime = first.then(
+      () => true,
+      () => false,
+    )
+    const isThere = await Promise.race([inTime, late])
+    const answers = isThere ? [first] : [first, ...others.map(fetchDocument)]
+    // What fails before its turn is looked at in its turn.
+    for (const answer of answers) answer.catch(() => {})
     let failure: unknown
-    // What is silent takes all of the time: the next attempt begins behind it.
-    for (const url of [...urls.slice(beginAt), ...urls.slice(0, beginAt)]) {
-      const leftMs = untilMs - clock.monotonicMs()
-      if (leftMs < 1) break
-      beginAt = urls.indexOf(url)
+    for (const answer of answers) {
       try {
-        const found = await fetchDocument(url, leftMs)
-        held = { ...found, untilMs: clock.monotonicMs() + maxAgeMs }
-        return found
+        return await answer
       } catch (error) {
         if (tells(error) > tells(failure)) failure = error
       }
     }
-    beginAt = clock.monotonicMs() < untilMs ? 0 : (beginAt + 1) % urls.length
     throw failure
   }
 
-  async function fetchDocument(url: string, leftMs: number): Promise<Found> {
-    const headers = { accept: 'application/json' }
-    const call = { method: 'GET', url, headers } as const
-    const { from, status, body } = await send(call, { maxBodyBytes, deadlineMs: Math.ceil(leftMs) })
+  async function fetchDocument(url: string): Promise<Found> {
+    const { from, status, body } = await send({ method: 'GET', url, headers: { accept: 'application/json' } }, limits)
     if (status !== 200) {
       const why = `Cannot load metadata from ${from}: status is ${status}, wanted 200`
       throw status === 404 ? new NotThere('metadata', why) : new SourceFailed('metadata', why)

@@ -69,6 +69,19 @@ test('a reload while the issuer is down keeps its keys and its list: good tokens
   await denied(world, { path: '/any/1', token }, 401, 'token_revoked')
 })
 
+test('a reload of the cool-down while the metadata is down keeps the addresses found in it', async () => {
+  await using world = await openWorld()
+  const live = { active: true, aud: 'api', exp: world.nowS() + 300 }
+  for (const token of ['opaque-1', 'opaque-2']) world.a.tokens.set(token, live)
+  await allowed(world, { path: '/any/1', token: 'opaque-1' })
+  world.a.answer = ({ path }) => (path.includes('.well-known') ? { status: 503, json: {} } : undefined)
+
+  change(world, { jwks: { cool_down: '1s' } })
+
+  await allowed(world, { path: '/any/1', token: 'opaque-2' })
+  await allowed(world, { path: '/any/1', token: world.mint() })
+})
+
 test('a reload that moves the keys to another place takes none along', async () => {
   await using world = await openWorld()
   const token = world.mint()

@@ -344,7 +344,7 @@ async function overSockets(routes: Record<string, (response: ServerResponse) => 
   const issuer = `http://127.0.0.1:${(server.address() as AddressInfo).port}` // it listens on a port
   const client = createHttpClient({})
   const clock = { wallMs: Date.now, monotonicMs: () => performance.now() }
-  const metadata = createMetadata({ issuer, insecure_http: false, cool_down: 0 }, { clock, send: client.send })
+  const metadata = createMetadata({ issuer, insecure_http: false }, { clock, send: client.send })
   const failures: string[] = []
   const jwks = createJwks(
     { issuer, refresh: 60_000, cool_down: 0, stale_max: 60_000, leeway: 0 },

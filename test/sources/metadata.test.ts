@@ -26,8 +26,13 @@ function metadataOf(
     asked,
     deadlines,
     clock,
-    metadata: createMetadata({ issuer, insecure_http: false, cool_down: 30_000, ...options }, { clock, send }),
+    metadata: createMetadata({ issuer, insecure_http: false, ...options }, { clock, send }),
   }
+}
+
+/** What is under way with answers that are there has come to its end. */
+async function settled(): Promise<void> {
+  for (let turn = 0; turn < 3; turn += 1) await nextTick()
 }
 
 function document(more: Record<string, unknown> = {}): () => HttpReply {
@@ -44,7 +49,7 @@ for (const [at, place] of places.entries()) {
     const { metadata, asked } = metadataOf({ [place]: document() })
 
     assert.equal(await metadata.endpoint('jwks_uri'), 'https://issuer.test/keys')
-    assert.deepEqual(asked, places.slice(0, at + 1))
+    assert.deepEqual(asked, at === 0 ? places.slice(0, 1) : places)
   })
 }
 
@@ -133,63 +138,57 @@ test('metadata.endpoint() fetches once for all who ask, keeps the document an ho
   clock.pass(1)
   keys = 'https://issuer.test/moved'
   assert.equal(await metadata.endpoint('jwks_uri'), 'https://issuer.test/keys')
-  await nextTick()
+  await settled()
   assert.equal(await metadata.endpoint('jwks_uri'), 'https://issuer.test/moved')
   assert.equal(asked.length, 2)
 })
 
-test('metadata.doubt() has the document fetched at once, and what fails then changes nothing', async () => {
+test('metadata.doubt() has the document fetched at once, once in a second whatever is answered, and what fails changes nothing', async () => {
   let answer = document()
   const { metadata, asked, clock } = metadataOf({ [places[0]]: () => answer() })
-  metadata.doubt()
+  await metadata.doubt()
   assert.equal(asked.length, 0, 'there is nothing to doubt yet')
   await metadata.endpoint('jwks_uri')
+  asked.length = 0
 
   answer = document({ issuer: 'https://attacker.test' })
-  metadata.doubt()
-  assert.equal(asked.length, 2)
-  await nextTick()
+  for (let at = 0; at < 100; at += 1) await metadata.doubt()
+  assert.deepEqual(asked, places)
   assert.equal(await metadata.endpoint('jwks_uri'), 'https://issuer.test/keys')
 
   answer = document({ jwks_uri: 'https://issuer.test/moved' })
-  const failed = asked.length
-  clock.pass(29_999)
-  for (let at = 0; at < 100; at += 1) assert.equal(await metadata.endpoint('jwks_uri'), 'https://issuer.test/keys')
-  assert.equal(asked.length, failed, 'not for every token')
+  clock.pass(999)
+  await metadata.doubt()
+  assert.equal(asked.length, 3, 'not for every token')
   clock.pass(1)
+  const doubted = metadata.doubt()
   assert.equal(await metadata.endpoint('jwks_uri'), 'https://issuer.test/keys', 'nobody waits for it')
-  await nextTick()
+  await doubted
   assert.equal(await metadata.endpoint('jwks_uri'), 'https://issuer.test/moved')
-  assert.equal(asked.length, failed + 1)
+  assert.equal(asked.length, 4)
 })
 
-for (const [cool_down, leastMs] of [
-  [30_000, 30_000],
-  [0, 500],
-] as const) {
-  test(`metadata.doubt() causes one fetch in ${leastMs} ms with a cool-down of ${cool_down} ms, whatever is answered`, async () => {
-    let answer = document()
-    const { metadata, asked, clock } = metadataOf({ [places[0]]: () => answer() }, { cool_down })
-    await metadata.endpoint('jwks_uri')
-    const doubts = async () => {
-      asked.length = 0
-      for (let at = 0; at < 100; at += 1) {
-        metadata.doubt()
-        await nextTick()
-      }
-      return asked.filter((url) => url === places[0]).length
+test('metadata.endpoint() has a document that could not be fetched anew tried again after 30 s, and not for every token', async () => {
+  let answer = document()
+  const { metadata, asked, clock } = metadataOf({ [places[0]]: () => answer() })
+  const asks = async () => {
+    asked.length = 0
+    for (let at = 0; at < 100; at += 1) {
+      await metadata.endpoint('jwks_uri')
+      await settled()
     }
+    return asked.filter((url) => url === places[0]).length
+  }
+  await metadata.endpoint('jwks_uri')
+  answer = () => reply(500, '')
+  clock.pass(3_600_000)
 
-    assert.equal(await doubts(), 1)
-    assert.equal(await doubts(), 0)
-    clock.pass(leastMs - 1)
-    assert.equal(await doubts(), 0)
-    clock.pass(1)
-    answer = () => reply(500, '')
-    assert.equal(await doubts(), 1)
-    assert.equal(await doubts(), 0)
-  })
-}
+  assert.equal(await asks(), 1)
+  clock.pass(29_999)
+  assert.equal(await asks(), 0)
+  clock.pass(1)
+  assert.equal(await asks(), 1)
+})
 
 const failing: readonly {
   what: string
@@ -226,20 +225,75 @@ for (const { what, documents, says } of failing) {
   })
 }
 
-test('metadata.endpoint() has one deadline for all places, and asks no further where it is over', async () => {
-  const slow = (ms: number, then: () => HttpReply | Promise<HttpReply>) => () => {
-    it.clock.pass(ms)
-    return then()
-  }
-  const it = metadataOf({
-    [places[0]]: slow(700, () => reply(404, '')),
-    [places[1]]: slow(1300, () => callFailed('timeout')),
-    [places[2]]: document(),
-  })
+test('metadata.endpoint() finds the document at the last of three places that are all slow, as slow as any call may be', async (t) => {
+  t.mock.timers.enable({ apis: ['setTimeout'] })
+  const slow = places.map(() => later())
+  const { metadata, asked, deadlines } = metadataOf(
+    Object.fromEntries(places.map((place, at) => [place, () => slow[at]?.answer() ?? reply(404, '')])),
+  )
+  const found = metadata.endpoint('jwks_uri')
+  t.mock.timers.tick(249)
+  await settled()
+  assert.deepEqual(asked, places.slice(0, 1), 'most issuers are asked once')
 
-  await assert.rejects(it.metadata.endpoint('jwks_uri'), { code: 'ERR_HTTP_CALL_FAILED', kind: 'timeout' })
-  assert.deepEqual(it.asked, places.slice(0, 2))
-  assert.deepEqual(it.deadlines, [2000, 1300])
+  t.mock.timers.tick(1)
+  await settled()
+  assert.deepEqual(asked, places)
+  assert.deepEqual(deadlines, [2000, 2000, 2000])
+  slow[1]?.fail()
+  slow[0]?.settle(reply(404, ''))
+  slow[2]?.settle(document()())
+  assert.equal(await found, 'https://issuer.test/keys')
+})
+
+test('metadata.endpoint() finds the document behind a place that is silent, each time anew', async (t) => {
+  t.mock.timers.enable({ apis: ['setTimeout'] })
+  let moved = false
+  const silent = later()
+  const { metadata, asked } = metadataOf({
+    [places[0]]: silent.answer,
+    [places[1]]: () => document(moved ? { jwks_uri: 'https://issuer.test/moved' } : {})(),
+  })
+  const found = metadata.endpoint('jwks_uri')
+  t.mock.timers.tick(250)
+  await settled()
+  silent.fail()
+  assert.equal(await found, 'https://issuer.test/keys')
+
+  moved = true
+  await metadata.doubt()
+  assert.equal(await metadata.endpoint('jwks_uri'), 'https://issuer.test/moved')
+  assert.deepEqual(asked, [...places, ...places])
+})
+
+test('metadata.doubt() brings the document of the usual place back, where a hiccup had let a poorer one in', async () => {
+  let isWell = false
+  const introspection_endpoint = 'https://issuer.test/introspect'
+  const { metadata } = metadataOf({
+    [places[0]]: () => (isWell ? document({ introspection_endpoint })() : reply(500, '')),
+    [places[1]]: document(),
+  })
+  assert.equal(await metadata.endpoint('jwks_uri'), 'https://issuer.test/keys')
+  await assert.rejects(metadata.endpoint('introspection_endpoint'), /it has no introspection_endpoint/)
+
+  isWell = true
+  await metadata.doubt()
+  assert.equal(await metadata.endpoint('introspection_endpoint'), introspection_endpoint)
+})
+
+test('metadata.endpoint() takes the document of the first place that has one, whichever answers first', async (t) => {
+  t.mock.timers.enable({ apis: ['setTimeout'] })
+  const usual = later()
+  const { metadata } = metadataOf({
+    [places[0]]: usual.answer,
+    [places[1]]: document({ jwks_uri: 'https://poor.test' }),
+  })
+  const found = metadata.endpoint('jwks_uri')
+  t.mock.timers.tick(250)
+  await settled()
+  usual.settle(document()())
+
+  assert.equal(await found, 'https://issuer.test/keys')
 })
 
 test('metadata.endpoint() tries again after a failure, and says of several failures the first', async () => {
@@ -252,25 +306,4 @@ test('metadata.endpoint() tries again after a failure, and says of several failu
 
   up = true
   assert.equal(await metadata.endpoint('jwks_uri'), 'https://issuer.test/keys')
-})
-
-test('metadata.endpoint() begins behind a place that was silent for all of the time, and then where it was found', async () => {
-  let isSilent = true
-  const { metadata, asked, clock } = metadataOf({
-    [places[0]]: () => {
-      if (!isSilent) return reply(404, '')
-      clock.pass(2000)
-      return callFailed('timeout')
-    },
-    [places[1]]: document(),
-  })
-
-  await assert.rejects(metadata.endpoint('jwks_uri'))
-  assert.equal(await metadata.endpoint('jwks_uri'), 'https://issuer.test/keys')
-  isSilent = false
-  clock.pass(3_600_000)
-  await metadata.endpoint('jwks_uri')
-  await nextTick()
-
-  assert.deepEqual(asked, [places[0], places[1], places[1]])
 })
