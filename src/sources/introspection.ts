@@ -28,7 +28,7 @@ export type IntrospectionDeps = {
   readonly send: HttpClient['send']
   /** The address of the endpoint; rejects with SourceFailed when it cannot be had. */
   readonly endpoint: () => Promise<string>
-  /** Told when nobody is there, or not what was looked for: the address may be an old one. */
+  /** Told when there is no answer, or not of what was looked for: the address may be an old one. */
   readonly doubt: () => void
   /** The client secret as it is now. Throws when it cannot be read. */
   readonly secret: () => string
@@ -68,7 +68,7 @@ const inactiveBounds = { maxEntries: 10_000, maxBytes: 8 * 1024 * 1024 } as cons
 // Briefly: a token that was just activated, or a replica that lagged, is not refused for long.
 const inactiveMaxAgeMs = 5000
 const unusable: ReadonlySet<string> = new Set(['too_large', 'encoded', 'protocol'])
-// Moved, not there, not for this, gone: what an address answers that the issuer has left behind.
+// Moved, not there, not for this, gone: what an address answers that the issuer has left behind, if not 5xx.
 const elsewhere: ReadonlySet<number> = new Set([301, 302, 303, 307, 308, 404, 405, 410])
 const breakerLimits = { failures: 5, openMs: 5000 } as const
 
@@ -128,17 +128,16 @@ export function createIntrospection(
         breaker.released()
         return { answer: none('overloaded', 1000), result: 'overloaded' }
       }
+      const isOurs = error instanceof SecretRefused
       const answered = error instanceof HttpCallFailed && unusable.has(error.kind)
       // A secret of ours that cannot be read says nothing about the issuer, nor does an answer about one token that is
       // too long: it must not shut out the others.
-      if (error instanceof SecretRefused) breaker.released()
+      if (isOurs) breaker.released()
       else if (answered) breaker.succeeded()
       else breaker.failed()
-      // Nobody there, or no address at all.
-      if ((error instanceof HttpCallFailed && error.kind === 'connect') || error instanceof SourceFailed) deps.doubt()
-      const expected =
-        error instanceof HttpCallFailed || error instanceof SourceFailed || error instanceof SecretRefused
-      if (!expected) throw error
+      if (!(isOurs || error instanceof HttpCallFailed || error instanceof SourceFailed)) throw error
+      // No usable answer, or no address at all.
+      if (!isOurs) deps.doubt()
       trouble(error.message)
       // product.md §1: down or slow is one thing, an answer that cannot be used another.
       const result = answered ? 'invalid' : 'unavailable'
@@ -160,6 +159,7 @@ export function createIntrospection(
     const { status, from } = reply
     if (status >= 500 || status === 408 || status === 429) {
       breaker.failed()
+      if (status >= 500) deps.doubt()
       trouble(`Cannot introspect at ${from}: status is ${status}, wanted 200`, status)
       const waitMs = retryAfterMs(reply)
       // RFC 6585 §4: who asks for less gets less.
