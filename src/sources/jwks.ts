@@ -31,8 +31,11 @@ export type JwksOrigin =
   | {
       readonly kind: 'url'
       readonly url: () => Promise<string>
-      /** Told when the address may be an old one: no keys came from it, or not the one that is looked for. */
-      readonly doubt: () => void
+      /**
+       * Told when the address may be an old one: no keys came from it, or not the one that is looked for. Resolves with
+       * whether it was looked up anew. Never rejects.
+       */
+      readonly doubt: () => Promise<boolean>
       readonly send: HttpClient['send']
     }
   | { readonly kind: 'file'; readonly read: () => Buffer }
@@ -82,6 +85,7 @@ export function createJwks(options: JwksOptions, deps: JwksDeps, previous?: Keys
   const alarm = createStaleAlarm({ clock, usableUntilMs, tell: tellStale })
   let fetched = () => {}
   let validator: Validator | undefined
+  let askedUrl: string | undefined
   let pending: Promise<void> | undefined
   let lastDemandMs = Number.NEGATIVE_INFINITY
   let failures = 0
@@ -123,7 +127,7 @@ export function createJwks(options: JwksOptions, deps: JwksDeps, previous?: Keys
   /** The same once the issuer was asked: it may publish its keys elsewhere by now, and this set be one it has left behind. */
   function findAfresh(wanted: KeyWanted): KeyAnswer | undefined {
     const answer = find(wanted)
-    if (answer?.kind === 'unknown' && failure === undefined) doubt()
+    if (answer?.kind === 'unknown' && failure === undefined) lookElsewhere().catch(() => {})
     return answer
   }
 
@@ -197,14 +201,17 @@ export function createJwks(options: JwksOptions, deps: JwksDeps, previous?: Keys
       failures += 1
       failure = said
       count('failure')
-      doubt()
+      lookElsewhere().catch(() => {})
       return
     }
     fetched()
   }
 
-  function doubt(): void {
-    if (origin.kind === 'url') origin.doubt()
+  /** Keys that are published at another address by now are fetched from there at once, once, whatever the cool-down says. */
+  async function lookElsewhere(): Promise<void> {
+    if (origin.kind === 'file' || !(await origin.doubt())) return
+    // Again where a fetch from the old address was under way.
+    while (!closed && (await origin.url()) !== askedUrl) await fetchOnce()
   }
 
   function take({ document, from }: Fetched, startedMs: number, startedWallMs: number): KeySet['dropped'] {
@@ -220,6 +227,7 @@ export function createJwks(options: JwksOptions, deps: JwksDeps, previous?: Keys
   async function fetchDocument(): Promise<Fetched | undefined> {
     if (origin.kind === 'file') return { from: 'the file', document: origin.read(), validator: undefined }
     const url = await origin.url()
+    askedUrl = url
     // Of this address: another document, elsewhere, may have the same ETag (RFC 9110 §8.8.3).
     const held = keys.held() !== undefined && validator?.url === url ? validator.etag : undefined
     const condition: Record<string, string> = held === undefined ? {} : { 'if-none-match': held }

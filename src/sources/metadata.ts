@@ -30,10 +30,10 @@ export type Metadata = {
   /** The address of an endpoint. Rejects with SourceFailed when it cannot be had. */
   readonly endpoint: (name: EndpointName) => Promise<string>
   /**
-   * Has the document read again: what it points to does not do what it should, so it may be out of date. Resolves when
-   * that is done, or would be too early. Never rejects.
+   * Has the document read again: what it points to does not do what it should, so it may be out of date. Resolves with
+   * whether it was: not where that failed, or is too early. Never rejects.
    */
-  readonly doubt: () => Promise<void>
+  readonly doubt: () => Promise<boolean>
 }
 
 // As long as keys may be used unseen; a document moves far less often than keys do.
@@ -70,14 +70,17 @@ export function createMetadata(options: MetadataOptions, { clock, send }: Metada
       return url
     },
     async doubt() {
-      if (held === undefined) return
+      if (held === undefined) return false
       if (pending === undefined) {
         const nowMs = clock.monotonicMs()
-        if (nowMs < againMs) return
+        if (nowMs < againMs) return false
         // Stamped by attempt, whatever is answered: garbage tokens raise doubts, too.
         againMs = nowMs + leastMs
       }
-      await read().catch(() => {})
+      return await read().then(
+        () => true,
+        () => false,
+      )
     },
   }
 

@@ -14,7 +14,7 @@ import type { VerificationKey } from '../../src/spec/jwk.ts'
 import { createTestClock } from '../support/clock.ts'
 import { createTestLog } from '../support/log.ts'
 import { createSigner } from '../support/tokens.ts'
-import { callFailed, endpoint, loadedEndpoint, reply, setOf, signerA, signerB } from './key-endpoint.ts'
+import { callFailed, endpoint, later, loadedEndpoint, reply, setOf, signerA, signerB } from './key-endpoint.ts'
 
 function keyOf(answer: unknown): VerificationKey {
   const { kind, key } = answer as { kind: string; key: VerificationKey } // what key() answers for a key it holds
@@ -244,6 +244,31 @@ test('jwks.refresh() sends no ETag to another address: there the same one may be
       ['https://issuer.test/moved', '"one"'],
     ],
   )
+})
+
+test('jwks.refresh() that fails is followed by one from the address that is found then, when what goes to the old one has ended', async () => {
+  using it = await loadedEndpoint()
+  const metadata = Promise.withResolvers<boolean>()
+  const old = later()
+  it.looked = () => metadata.promise
+  it.answer = () => callFailed('connect')
+  await it.jwks.refresh()
+  it.answer = old.answer
+  const again = it.jwks.refresh()
+
+  it.url = 'https://issuer.test/moved'
+  metadata.resolve(true)
+  await nextTick()
+  it.answer = () => reply(200, setOf(signerB))
+  old.fail()
+  await again
+  await nextTick()
+
+  assert.deepEqual(
+    it.calls.map(({ url }) => url),
+    ['https://issuer.test/jwks', 'https://issuer.test/jwks', 'https://issuer.test/moved'],
+  )
+  assert.equal(it.jwks.state().failure, undefined)
 })
 
 test('jwks.refresh() forgets the ETag of a document it refused, which would confirm the set it holds', async () => {

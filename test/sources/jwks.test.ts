@@ -59,6 +59,26 @@ test('jwks.key() doubts the address where a good fetch does not bring the kid, a
   assert.equal(it.doubts(), 1)
 })
 
+test('jwks.key() brings keys from another address once, outside the cool-down, where the old one still answers', async () => {
+  using it = await loadedEndpoint()
+  it.looked = () => {
+    it.url = 'https://issuer.test/moved'
+    it.answer = () => reply(200, setOf(signerA, signerB))
+    return true
+  }
+
+  assert.deepEqual(await it.key('b'), unknown)
+  await nextTick()
+  assert.equal(await kidOf(it.key('b')), 'b')
+  it.clock.pass(1000)
+  assert.deepEqual(await it.key('c'), unavailable(29), 'of what is nowhere none is asked for')
+  await nextTick()
+  assert.deepEqual(
+    it.calls.map(({ url }) => url),
+    ['https://issuer.test/jwks', 'https://issuer.test/moved'],
+  )
+})
+
 // The set was fetched at startS, on the wall clock; leeway is 30 s.
 const issuedAt = [
   { iat: startS - 32, fetches: 0, because: 'a key newer than the set would have signed later' },

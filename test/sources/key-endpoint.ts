@@ -27,6 +27,8 @@ export type Endpoint = Disposable & {
   answer: () => HttpReply | Promise<HttpReply>
   /** Where it is. */
   url: string
+  /** What looking for another address does. */
+  looked: () => boolean | Promise<boolean>
   /** The answer to `key` for a kid. */
   readonly key: (kid: string | undefined, more?: WantedMore) => ReturnType<Jwks['key']>
 }
@@ -84,8 +86,9 @@ export function endpoint(options: Partial<JwksOptions> = {}): Endpoint {
       origin: {
         kind: 'url',
         url: async () => it.url,
-        doubt: () => {
+        doubt: async () => {
           doubts += 1
+          return await it.looked()
         },
         async send(call) {
           calls.push(call)
@@ -105,6 +108,7 @@ export function endpoint(options: Partial<JwksOptions> = {}): Endpoint {
     doubts: () => doubts,
     answer: () => reply(200, setOf(signerA)),
     url: 'https://issuer.test/jwks',
+    looked: () => false,
     key: (kid, more = {}) => {
       const iat = Math.floor(clock.wallMs() / 1000)
       const arrivedMs = clock.monotonicMs()
