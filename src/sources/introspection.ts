@@ -13,7 +13,7 @@ import type { AskedAnswer, IntrospectionAnswer } from '../spec/introspection.ts'
 import { formatIntrospectionRequest, parseIntrospectionAnswer } from '../spec/introspection.ts'
 import { describeRefusal } from '../spec/token-error.ts'
 import { issuerQueue } from './issuer-queue.ts'
-import { SourceFailed } from './source-failed.ts'
+import { isSameFailure, SourceFailed } from './source-failed.ts'
 
 /** How one issuer is asked about tokens. */
 export const introspectionOptions = z.strictObject({
@@ -181,7 +181,8 @@ export function createIntrospection(
 
   /** Says what is wrong once, not once per request. */
   function trouble(said: string, status?: number): void {
-    if (said !== lastTrouble?.said) log.warn('introspection_failed', { issuer: options.issuer, error: said })
+    if (!isSameFailure(said, lastTrouble?.said))
+      log.warn('introspection_failed', { issuer: options.issuer, error: said })
     lastTrouble = { said, status }
   }
 }

@@ -8,7 +8,7 @@ import type { KeyAnswer, KeySet, KeyWanted, VerificationKey } from '../spec/jwk.
 import { KeySetRefused } from '../spec/jwk.ts'
 import type { HeldKeysState, KeysSnapshot } from './held-keys.ts'
 import { askAgain, createHeldKeys, maxKeySetBytes, unavailable } from './held-keys.ts'
-import { SourceFailed } from './source-failed.ts'
+import { isSameFailure, SourceFailed } from './source-failed.ts'
 import { createStaleAlarm } from './stale-alarm.ts'
 
 /** The `jwks:` section of one issuer. */
@@ -196,7 +196,7 @@ export function createJwks(options: JwksOptions, deps: JwksDeps, previous?: Keys
       count('success')
     } catch (error) {
       const said = error instanceof Error ? error.message : 'unknown'
-      if (said !== failure)
+      if (!isSameFailure(said, failure))
         log.warn('jwks_failed', { issuer: options.issuer, error: said, held: keys.held() !== undefined })
       failures += 1
       failure = said

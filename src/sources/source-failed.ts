@@ -9,3 +9,9 @@ export class SourceFailed extends Error {
     this.source = source
   }
 }
+
+/** Whether a failure is told already by the one before: where in a document it lies differs with each token. */
+export function isSameFailure(said: string, before: string | undefined): boolean {
+  const place = / at offset \d+$/
+  return said.replace(place, '') === before?.replace(place, '')
+}

@@ -450,6 +450,19 @@ test('introspection.ask() lets a bug of ours through as a bug, and not as a verd
   assert.equal(await it.kind(), 'answer', 'and the next question is asked')
 })
 
+test('introspection.ask() says once what is wrong with all answers, at another place in each', async () => {
+  const it = setup()
+  for (const sub of ['a', 'alice', 'alice@example.com']) {
+    it.answer = () => reply(200, `{"active":true,"sub":"${sub}","sub":"b"}`)
+    await it.ask(sub)
+  }
+  assert.equal(it.events.length, 1)
+
+  it.answer = () => reply(503, '')
+  await it.ask('b')
+  assert.equal(it.events.length, 2, 'another one is another')
+})
+
 test('introspection.ask() says in its log what went wrong once, and never the secret or the token', async () => {
   const it = setup()
   for (const { answer } of troubles) {
