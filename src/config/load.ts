@@ -296,7 +296,8 @@ function toWritten(node: unknown, at: Span, path: Path, anchors: Anchors, sinks:
     if (target !== undefined) return { kind: 'alias', span, target }
     // No anchor is named so, and hosts are.
     const isHost = known.source.startsWith('.')
-    const why = isHost ? `quote it: "*${known.source}"` : 'the alias has no anchor before it'
+    const quoted = isSecretPath(path) ? 'quote it' : `quote it: "*${known.source}"`
+    const why = isHost ? quoted : 'the alias has no anchor before it'
     sinks.bad.push({ path, at: span, message: cannotRead(path, why) })
     return { kind: 'scalar', span, value: null, plain: false }
   }

@@ -56,6 +56,14 @@ for (const { text, said, at } of slips) {
   })
 }
 
+test('load() says that a secret which begins like an alias is to be quoted, and does not show it', () => {
+  const [problem, ...others] = problemsOf('issuers:\n  - client_secret: *.hush\n')
+
+  assert.equal(problem?.message, 'Cannot read issuers.0.client_secret: quote it')
+  assert.deepEqual(others, [])
+  assert.doesNotMatch(JSON.stringify(problem), /hush/)
+})
+
 test('load() points at the opening quote of a secret that is never closed, and does not show it', () => {
   const [problem, ...others] = problemsOf('issuers:\n  - client_secret: "hush\n    audience: a\n')
 
