@@ -25,7 +25,7 @@ export function explainSyntax(
   const found: Finding[] = []
   let opened = 0
   for (const error of firstOfEachLine(errors, text)) {
-    while ((quoted[opened]?.start ?? text.length) < error.pos[0]) opened += 1
+    while ((quoted[opened]?.start ?? Number.POSITIVE_INFINITY) <= error.pos[0]) opened += 1
     const slip = slipOf(error, text, quoted[opened - 1])
     found.push(
       slip === undefined ? syntax(error) : { path: [], at: slip.at, message: `Cannot parse YAML: ${slip.why}` },
@@ -50,7 +50,7 @@ function firstOfEachLine(errors: readonly ParserError[], text: string): readonly
   })
 }
 
-/** @param quote The last quoted text that opens before. */
+/** @param quote The last quoted text that opens before, or there. */
 function slipOf({ pos: [at] }: ParserError, text: string, quote: Span | undefined): Slip | undefined {
   const start = text.lastIndexOf('\n', at - 1) + 1
   const line = text.slice(start, endOfLine(text, start))
@@ -79,7 +79,8 @@ function slipOf({ pos: [at] }: ParserError, text: string, quote: Span | undefine
 }
 
 function isClosed({ start, end }: Span, text: string): boolean {
-  return end - start > 1 && text[end - 1] === text[start]
+  // The last quote is one of the text where it is escaped: `"a\"`, or doubled: `'a''`.
+  return /^(?:"(?:[^"\\]|\\.)*"|'(?:[^']|'')*')$/s.test(text.slice(start, end))
 }
 
 function endOfLine(text: string, from: number): number {

@@ -28,6 +28,17 @@ const slips = [
     said: 'Cannot parse YAML: the quote that opens here is never closed',
     at: [2, 10, 2],
   },
+  ...['version: 1\n"listen: 5\nhosts: []\n', "version: 1\n'listen: 5"].map((text) => {
+    return { text, said: 'Cannot parse YAML: the quote that opens here is never closed', at: [2, 1, 10] }
+  }),
+  ...['hosts: ["a]\\"', "hosts: ['aa]''", 'hosts: ["a\\\\\\"'].map((text) => {
+    return { text, said: 'Cannot parse YAML: the quote that opens here is never closed', at: [1, 9, text.length - 8] }
+  }),
+  {
+    text: `hosts: ['it''s', "\\\\"\n`,
+    said: 'Cannot parse YAML: flow sequence in block collection must be sufficiently indented and end with a ]',
+    at: [2, 1, 1],
+  },
   { text: 'listen: { proxy: "a"b }\n', said: 'Cannot parse YAML: unexpected scalar at node end', at: [1, 21, 1] },
   {
     text: Buffer.from('\ufeffversion: 1\n', 'utf16le').toString('utf8'),
