@@ -43,9 +43,13 @@ export function createStaleAlarm({ clock, usableUntilMs, tell }: StaleAlarmDeps)
   function wait(): void {
     clearTimeout(timer)
     if (closed) return
-    const leftMs = (usableUntilMs() ?? Number.NEGATIVE_INFINITY) - clock.monotonicMs()
-    // 1 ms: at the moment itself it may still be used. One that has never held anything gets a minute to begin with.
-    timer = setTimeout(look, leftMs < 0 ? repeatMs : Math.min(leftMs + 1, maxTimerMs)).unref()
+    const nowMs = clock.monotonicMs()
+    const leftMs = (usableUntilMs() ?? Number.NEGATIVE_INFINITY) - nowMs
+    const restMs = toldMs + (isGiven ? repeatMs : leastMs) - nowMs
+    // One that has never held anything gets a minute to begin with.
+    const staleMs = restMs > 0 ? restMs : repeatMs
+    // 1 ms: at the moment itself it may still be used.
+    timer = setTimeout(look, leftMs < 0 ? staleMs : Math.min(leftMs + 1, maxTimerMs)).unref()
   }
 
   function look(): void {

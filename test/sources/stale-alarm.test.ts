@@ -134,3 +134,24 @@ test('createStaleAlarm() that comes and goes all the time is given twice a minut
   assert.deepEqual([told, ended], [2, 2])
   alarm.close()
 })
+
+test('createStaleAlarm() tells an outage that begins soon after the last alarm half a minute after that, not a minute late', async (t) => {
+  t.mock.timers.enable({ apis: ['setTimeout'] })
+  const clock = createTestClock()
+  let untilMs = clock.monotonicMs()
+  const told: number[] = []
+  const alarm = createStaleAlarm({ clock, usableUntilMs: () => untilMs, tell: () => told.push(clock.monotonicMs()) })
+  const sinceMs = clock.monotonicMs()
+  alarm.set()
+  await passes(t, clock.pass, 1)
+  untilMs = clock.monotonicMs() + 1500
+  alarm.set()
+
+  await passes(t, clock.pass, 100)
+
+  assert.deepEqual(
+    told.map((each) => Math.floor((each - sinceMs) / 1000)),
+    [1, 31, 91],
+  )
+  alarm.close()
+})
