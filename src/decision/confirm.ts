@@ -35,6 +35,6 @@ function prove(binding: Binding | undefined, certificate: string | undefined): D
 function told(binding: Binding | undefined): string {
   if (binding === undefined) return 'a bearer token'
   return binding.certificate === undefined
-    ? 'a token bound to a key (cnf)'
+    ? 'a token that needs another proof than a certificate (by its cnf or type)'
     : `a token bound to the certificate ${binding.certificate}`
 }

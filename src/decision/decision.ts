@@ -87,7 +87,7 @@ export const denyReasons = {
   proof_missing: {
     status: 401,
     error: 'invalid_token',
-    help: 'The token is bound (`cnf`), and came without its certificate, or bound in a way this build does not check.',
+    help: 'The token is bound (by `cnf` or by its type, as DPoP), and came without its certificate, or bound in a way this build does not check.',
   },
   certificate_mismatch: {
     status: 401,

@@ -50,6 +50,16 @@ for (const { cnf, certificate, reason } of rows) {
   }
 }
 
+test('confirm() tells of a token without cnf, which is of a type to be proven, that it needs a proof, and not of what it lacks', () => {
+  const read = readClaims({ token_type: 'DPoP' })
+  const told: string[] = []
+
+  const refused = confirm({ claims: read } as Principal, shown, (step) => told.push(step.is))
+
+  assert.equal(refused?.reason, 'proof_missing')
+  assert.match(told.join(), /^a token that needs another proof than a certificate \(by its cnf or type\), with /)
+})
+
 test('confirm() wants the binding of a wrapper and that of its answer, both', () => {
   const both = { claims: claims({ 'x5t#S256': shown }), wrapper: claims({ 'x5t#S256': another }) } as Principal
 
