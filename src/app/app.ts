@@ -94,6 +94,7 @@ export async function startApp(
   let workers: Workers | undefined
   let draining = false
   let stopping: Promise<void> | undefined
+  const crowded = { health: 0, admin: 0 }
   const changed = (material: TlsMaterial) => plane?.useTls(material)
   const certificates = options.listen.tls && createCertificates(options.listen.tls, { ...deps, metrics, changed })
   // Before the listeners: the issuers answer meanwhile.
@@ -108,7 +109,7 @@ export async function startApp(
   try {
     plane = await listenAs('listen.proxy', options.listen.proxy, openPlane())
     open.push(plane)
-    registerDataPlane(metrics, { running, known, plane, writer })
+    registerDataPlane(metrics, { running, known, plane, crowded, writer })
     const upstreamHealth = createUpstreamHealth(options.upstream, powers)
     open.push(upstreamHealth)
     const health = createHealth({ ...probes, notes, metrics: scrape, upstream: upstreamHealth.ask })
@@ -161,9 +162,14 @@ export async function startApp(
     handle: HttpServerDeps['handle'],
   ): Promise<number> {
     const address = options.listen[name]
+    const onCrowded = () => {
+      crowded[name] += 1
+      // Once: whoever fills it makes thousands, and the metric goes on.
+      if (crowded[name] === 1) log.warn('connections_crowded', { listener: name, limit: maxConnections })
+    }
     const opening = startHttpServer(
       { ...splitAddress(address), maxBodyBytes, maxConnections },
-      { handle, onError: failed },
+      { handle, onError: failed, onCrowded },
     )
     const server = await listenAs(`listen.${name}`, address, opening)
     open.push(server)

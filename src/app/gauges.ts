@@ -15,18 +15,22 @@ export type DataPlaneGaugeDeps = {
   readonly running: () => Running
   readonly known: Pick<KnownTokens<Principal>, 'entries'>
   readonly plane: Pick<DataPlane, 'inFlight' | 'connections' | 'dropped'>
+  /** Connections that had to make room, by listener, of the process that has more than the front door. */
+  readonly crowded?: Readonly<Record<string, number>>
   readonly writer: Pick<LineWriter, 'dropped'>
 }
 
 /** Registers what every process reads for itself when Prometheus asks: of all of them it is one. */
-export function registerDataPlane(metrics: Metrics, { running, known, plane, writer }: DataPlaneGaugeDeps): void {
+export function registerDataPlane(metrics: Metrics, deps: DataPlaneGaugeDeps): void {
+  const { running, known, plane, crowded = {}, writer } = deps
   const listener = ['listener']
   metrics.gauge('requests_in_flight', 'Requests being served.', listener, () => [[['proxy'], plane.inFlight()]], 'sum')
   metrics.gauge('connections', 'Open connections.', listener, () => [[['proxy'], plane.connections()]], 'sum')
   const drops = 'Connections closed before a request, by cause.'
-  metrics.counterOf('connections_dropped_total', drops, [...listener, 'cause'], () =>
-    [...plane.dropped()].map(([cause, count]) => [['proxy', cause], count] as const),
-  )
+  metrics.counterOf('connections_dropped_total', drops, [...listener, 'cause'], () => [
+    ...[...plane.dropped()].map(([cause, count]) => [['proxy', cause], count] as const),
+    ...Object.entries(crowded).map(([each, count]) => [[each, 'crowded'], count] as const),
+  ])
   metrics.gauge('token_cache_entries', 'Tokens whose facts are kept.', [], () => [[[], known.entries()]], 'sum')
   const circuits = { closed: 0, half_open: 1, open: 2 } as const
   metrics.gauge(

@@ -29,7 +29,10 @@ export type HttpServerOptions = {
   readonly port: number
   /** Longest request body; what is longer is 413 and never reaches the handler. */
   readonly maxBodyBytes: number
-  /** Connections at once; over it they are closed. Default: as many as there are descriptors. */
+  /**
+   * Connections at once; a new one over it takes the place of the one that has waited longest without a whole request.
+   * Default: as many as there are descriptors.
+   */
   readonly maxConnections?: number
 }
 
@@ -38,6 +41,8 @@ export type HttpServerDeps = {
   readonly handle: (request: HttpRequest) => HttpAnswer | Promise<HttpAnswer>
   /** Told what the handler threw, and what goes wrong with the listening socket. */
   readonly onError?: (error: unknown) => void
+  /** Told of each connection that had to make room for a new one. */
+  readonly onCrowded?: () => void
 }
 
 /** A server that listens, until closed. */
@@ -60,6 +65,13 @@ const maxUnderWay = 4
 // How long we read what a refused client still sends: closing at once would reset the connection before it reads why.
 const lingerMs = 1000
 
+type Client = {
+  underWay: number
+  /** Those of them that were read to their end. */
+  whole: number
+  hasAsked: boolean
+}
+
 /**
  * Starts a server. Whatever a client sends or a handler throws becomes an answer; nothing is thrown later.
  *
@@ -68,7 +80,8 @@ const lingerMs = 1000
 export function startHttpServer(options: HttpServerOptions, deps: HttpServerDeps): Promise<HttpServer> {
   // Not `import 'node:http'`: the ESM import reads every export, lazy getters too, which loads undici (README, Decision 5).
   const http = process.getBuiltinModule('node:http')
-  const answering = new Map<Socket, number>()
+  // Whoever has waited longest for a request of his is first.
+  const clients = new Map<Socket, Client>()
   let closing: Promise<void> | undefined
   const server = http.createServer(
     {
@@ -80,27 +93,24 @@ export function startHttpServer(options: HttpServerOptions, deps: HttpServerDeps
     },
     (request, response) => {
       const { socket } = request
-      const underWay = (answering.get(socket) ?? 0) + 1
+      const client = clients.get(socket)
       // Every answer is made at once, and kept, for whoever asks on without reading.
-      if (underWay > maxUnderWay) {
+      if (client === undefined || client.underWay === maxUnderWay) {
         socket.destroy()
         return
       }
-      answering.set(socket, underWay)
-      response.on('close', () => {
-        const left = (answering.get(socket) ?? 1) - 1
-        if (answering.has(socket)) answering.set(socket, left)
-        if (closing !== undefined && left === 0) socket.destroySoon()
-      })
-      serve(request, response).catch(report)
+      client.underWay += 1
+      client.hasAsked = true
+      serve(request, response, client).catch(report)
     },
   )
   // The bytes of a head are bounded above; a bound on their number would drop the rest without a word.
   server.maxHeadersCount = 0
-  if (options.maxConnections !== undefined) server.maxConnections = options.maxConnections
   server.on('connection', (socket) => {
-    answering.set(socket, 0)
-    socket.on('close', () => answering.delete(socket))
+    // Not the new one: somebody who fills the server would keep everybody else out.
+    if (clients.size >= (options.maxConnections ?? Number.POSITIVE_INFINITY)) makeRoom()
+    clients.set(socket, { underWay: 0, whole: 0, hasAsked: false })
+    socket.on('close', () => clients.delete(socket))
   })
   server.on('clientError', refuseConnection)
 
@@ -118,16 +128,32 @@ export function startHttpServer(options: HttpServerOptions, deps: HttpServerDeps
     closing ??= new Promise((resolve) => {
       // Of a server that is closed node watches no time any more: a client may never send the rest of its request.
       const late = setTimeout(() => {
-        for (const socket of answering.keys()) socket.destroy()
+        for (const socket of clients.keys()) socket.destroy()
       }, lingerMs)
       server.close(() => {
         clearTimeout(late)
         resolve()
       })
       // Node's own notion of idle leaves out a connection that has not sent a byte yet.
-      for (const [socket, count] of answering) if (count === 0) socket.destroy()
+      for (const [socket, { underWay }] of clients) if (underWay === 0) socket.destroy()
     })
     return closing
+  }
+
+  /** Closes one that is idle between its requests, else one that has sent no whole request, else one that is answered. */
+  function makeRoom(): void {
+    let chosen: Socket | undefined
+    let chosenWorth = Number.POSITIVE_INFINITY
+    for (const [socket, { underWay, whole, hasAsked }] of clients) {
+      const worth = whole > 0 ? 2 : underWay === 0 && hasAsked ? 0 : 1
+      if (worth >= chosenWorth) continue
+      chosen = socket
+      chosenWorth = worth
+    }
+    if (chosen === undefined) return
+    clients.delete(chosen)
+    chosen.destroy()
+    deps.onCrowded?.()
   }
 
   function report(error: unknown): void {
@@ -138,13 +164,24 @@ export function startHttpServer(options: HttpServerOptions, deps: HttpServerDeps
     }
   }
 
-  async function serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
+  async function serve(request: IncomingMessage, response: ServerResponse, client: Client): Promise<void> {
+    const { socket } = request
+    let isWhole = false
     response.on('error', () => {}) // the client left
+    response.on('close', () => {
+      client.underWay -= 1
+      if (isWhole) client.whole -= 1
+      // It waits from now on.
+      if (clients.delete(socket)) clients.set(socket, client)
+      if (closing !== undefined && client.underWay === 0) socket.destroySoon()
+    })
     const target = request.url ?? ''
     if (!target.startsWith('/')) return refuse(request, response, problem(400, 'Bad request'))
     const body = await readBody(request, options.maxBodyBytes)
     if (body === 'aborted') return
     if (body === 'too_large') return refuse(request, response, problem(413, 'Content too large'))
+    isWhole = true
+    client.whole += 1
     const mark = target.indexOf('?')
     const answer = await answerOf({
       method: request.method ?? '',
@@ -152,7 +189,7 @@ export function startHttpServer(options: HttpServerOptions, deps: HttpServerDeps
       query: mark === -1 ? '' : target.slice(mark + 1),
       headers: headerLines(request.rawHeaders),
       body,
-      remoteAddress: request.socket.remoteAddress ?? '',
+      remoteAddress: socket.remoteAddress ?? '',
     })
     if (response.destroyed) return
     try {

@@ -1,7 +1,9 @@
 // What changes while the gateway starts: nothing watches it before the listeners are up.
 import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
+import { once } from 'node:events'
 import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { connect } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
@@ -103,4 +105,26 @@ test('startApp() reads nothing anew where nothing has changed', async () => {
   const fetched = 'postern_jwks_refresh_total{issuer="https://issuer.test",result="success"}'
   assert.equal(gateway.app.counters().get(fetched), 1)
   assert.deepEqual(await gateway.events(), ['started'])
+})
+
+test('startApp() counts, and says once, that somebody fills its health listener, and is found alive meanwhile', async () => {
+  await using it = await startWhileChanging()
+  const { health } = it.app.ports
+  const held = await Promise.all(
+    Array.from({ length: 260 }, async () => {
+      const socket = connect(health, '127.0.0.1')
+      socket.on('error', () => {})
+      await once(socket, 'connect')
+      socket.write('GET /livez HTTP/1.1\r\n')
+      return socket
+    }),
+  )
+
+  const { status } = await fetch(`http://127.0.0.1:${health}/livez`)
+
+  assert.equal(status, 200)
+  const name = 'postern_connections_dropped_total{listener="health",cause="crowded"}'
+  assert.equal(it.app.counters().get(name), 5)
+  for (const socket of held) socket.destroy()
+  assert.equal((await it.events()).filter((event) => event === 'connections_crowded').length, 1)
 })

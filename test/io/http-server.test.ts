@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
+import type { Socket } from 'node:net'
 import { connect } from 'node:net'
 import { test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -177,26 +178,59 @@ test('server.close() waits a second, and no longer, for a client that keeps the 
   client.destroy()
 })
 
-test('startHttpServer() closes connections beyond its limit, and answers again once there is room', async () => {
+const ask = 'GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n'
+
+/** A connection that has sent these bytes. */
+async function connected(port: number, text: string): Promise<Socket> {
+  const socket = connect(port, '127.0.0.1')
+  socket.on('error', () => {})
+  await once(socket, 'connect')
+  if (text !== '') await new Promise((resolve) => socket.write(text, resolve))
+  return socket
+}
+
+for (const held of ['', 'GET / HTTP/1.1\r\n', 'POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\n'])
+  test(`startHttpServer() answers who asks while its limit is held by connections that sent ${JSON.stringify(held)}`, async () => {
+    let crowded = 0
+    await using server = await startHttpServer(
+      { ...local, maxConnections: 16 },
+      { handle: () => ({ status: 200, body: 'ok' }), onCrowded: () => (crowded += 1) },
+    )
+    const held16 = await Promise.all(Array.from({ length: 16 }, () => connected(server.port, held)))
+
+    for (let asked = 0; asked < 3; asked += 1) assert.match(await raw(server.port, ask), /^HTTP\/1\.1 200 /)
+
+    // The first one answered is gone before the next comes, and leaves its place.
+    assert.ok(crowded >= 1 && crowded <= 3, `${crowded} were closed`)
+    for (const socket of held16) socket.destroy()
+  })
+
+test('startHttpServer() has idle connections make room first, then those without a whole request, the oldest of them', async () => {
+  const answers = Promise.withResolvers<HttpAnswer>()
   await using server = await startHttpServer(
-    { ...local, maxConnections: 16 },
-    { handle: () => ({ status: 200, body: 'ok' }) },
+    { ...local, maxConnections: 4 },
+    { handle: ({ path }) => (path === '/slow' ? answers.promise : { status: 200, body: 'ok' }) },
   )
-  const silent = await Promise.all(
-    Array.from({ length: 16 }, async () => {
-      const socket = connect(server.port, '127.0.0.1')
-      await once(socket, 'connect')
-      return socket
-    }),
-  )
+  const order: string[] = []
+  const open = async (name: string, text: string) => {
+    const socket = await connected(server.port, text)
+    socket.resume()
+    socket.on('close', () => order.push(name))
+    await sleep(50)
+    return socket
+  }
+  const clients = [
+    await open('answered', 'GET /slow HTTP/1.1\r\nHost: h\r\n\r\n'),
+    await open('older', 'GET / HTTP/1.1\r\n'),
+    await open('younger', 'GET / HTTP/1.1\r\n'),
+    await open('idle', 'GET / HTTP/1.1\r\nHost: h\r\n\r\n'),
+  ]
 
-  assert.equal(await raw(server.port, 'GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n'), '')
-  for (const socket of silent) socket.destroy()
-  let answer = ''
-  for (let tries = 0; answer === '' && tries < 100; tries += 1)
-    answer = await raw(server.port, 'GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n')
+  for (const name of ['first', 'second', 'third']) clients.push(await open(name, ''))
 
-  assert.match(answer, /^HTTP\/1\.1 200 /)
+  assert.deepEqual(order, ['idle', 'older', 'younger'])
+  answers.resolve({ status: 200, body: 'ok' })
+  for (const client of clients) client.destroy()
 })
 
 test('startHttpServer() rejects when the port is taken', async () => {
