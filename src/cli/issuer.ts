@@ -1,10 +1,19 @@
 import { load, loadFile } from '../config/load.ts'
 import { readSecret } from '../io/files.ts'
+import type { Log } from '../io/log.ts'
 import { createLineWriter, createLog } from '../io/log.ts'
 import { startIssuer } from '../issuer/issuer.ts'
 import { findIssuerConflicts, issuerOptions, resolveSecrets } from '../issuer/options.ts'
 import type { Shell } from './shell.ts'
 import { exitCodes, sayFailure, sayRefused, untilSignal } from './shell.ts'
+
+// What is none of these is news.
+const levels: ReadonlyMap<string, 'warn' | 'error'> = new Map([
+  ['issuer_demo_keys', 'warn'],
+  ['issuer_error', 'error'],
+  ['issuer_store_failed', 'error'],
+  ['issuer_store_unavailable', 'error'],
+])
 
 /** Runs the bundled issuer until a signal, or its store failing, ends it. A second SIGTERM or SIGINT ends at once. */
 export async function issuer(options: { readonly config: string; readonly dev?: true }, shell: Shell): Promise<number> {
@@ -12,6 +21,9 @@ export async function issuer(options: { readonly config: string; readonly dev?: 
   const dev = options.dev === true
   const { clock, env, readFile, fileMode } = shell
   const stopped = untilSignal(shell)
+  let log: Log | undefined
+  // It is how the gateway beside it is reloaded: who sends it to both must not be left without an issuer.
+  shell.onSignal('SIGHUP', () => log?.info('issuer_signal_ignored', { signal: 'SIGHUP' }))
   try {
     const loaded = loadFile(file, readFile, (text) =>
       load(issuerOptions, { file, text }, { env, readFile, fileMode }, findIssuerConflicts),
@@ -22,11 +34,12 @@ export async function issuer(options: { readonly config: string; readonly dev?: 
       readSecret: (source) => readSecret(source, { env, readFile, mode: fileMode }),
     })
     const writer = createLineWriter({}, { write: shell.write })
-    const log = createLog({ stream: 'issuer' }, { writer, clock })
+    const told = createLog({ stream: 'issuer' }, { writer, clock })
+    log = told
     await using running = await startIssuer(resolved, {
       clock,
       random: shell.randomBytes,
-      log: (event, fields) => log.info(event, textOf(fields)),
+      log: (event, fields) => told[levels.get(event) ?? 'info'](event, textOf(fields)),
       dev,
     })
     const failure = await Promise.race([stopped, running.failed])
