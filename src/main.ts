@@ -4,12 +4,17 @@ import { constants, fstatSync, openSync, readFileSync, statSync, writeFileSync, 
 import { startLean } from './cli/lean-start.ts'
 import type { Shell } from './cli/shell.ts'
 
+type Signal = Parameters<Shell['onSignal']>[0]
+
 // Libuv has four threads, and lets names take two of them: two names whose servers are silent would keep every other name
 // from being found. Read when the first of them is needed.
 process.env['UV_THREADPOOL_SIZE'] ??= '16'
 
+const [, , command] = process.argv
+// A signal that nobody listens for yet is lost to PID 1, and the end of any other process.
+const early = command === 'serve' || command === 'issuer' ? noteSignals() : undefined
 // Before anything else is loaded, and for what runs for months: the gateway, and each worker of it.
-const lean = process.argv[2] === 'serve' || process.argv[2] === 'worker' ? startLean() : undefined
+const lean = command === 'serve' || command === 'worker' ? startLean() : undefined
 const { runCommand } = await import('./cli/program.ts')
 const { createFileReader } = await import('./io/files.ts')
 const { createOutput } = await import('./io/log.ts')
@@ -44,7 +49,10 @@ const shell: Shell = {
   readStdin,
   stdinIsTerminal: stdin.isTTY === true,
   writeFile: (path, text) => writeFileSync(path, text),
-  onSignal: (name, listener) => void process.on(name, listener),
+  onSignal(name, listener) {
+    process.on(name, listener)
+    for (let count = early?.take(name) ?? 0; count > 0; count -= 1) listener()
+  },
   exitNow: end,
   started: () => lean?.end(),
 }
@@ -64,6 +72,19 @@ process.exitCode = await runCommand(process.argv.slice(2), shell)
 setTimeout(() => {
   if (isStuck()) end(1)
 }, 250).unref()
+
+/** Keeps the signals of a start until the command listens. */
+function noteSignals(): { readonly take: (name: Signal) => number } {
+  const noted: Signal[] = []
+  const note = (name: Signal) => noted.push(name)
+  for (const name of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) process.on(name, note)
+  return {
+    take(name) {
+      process.off(name, note)
+      return noted.filter((each) => each === name).length
+    },
+  }
+}
 
 /**
  * Ends the process at once. While a write of the log is with the kernel, only SIGKILL does: `process.exit` waits for the
