@@ -6,7 +6,6 @@ import { sentenceOf } from '../base/errors.ts'
 import type { Clock } from '../base/time.ts'
 import { formatDuration, sleep } from '../base/time.ts'
 import type { Problem } from '../config/problems.ts'
-import type { GatewayOptions } from '../config/schema.ts'
 import type { Principal } from '../decision/decision.ts'
 import type { TlsMaterial } from '../gates/tls.ts'
 import type { HttpServerDeps } from '../io/http-server.ts'
@@ -28,6 +27,7 @@ import { createGatewayMetrics } from './metrics.ts'
 import { createProbes } from './probes.ts'
 import { createReloading } from './reloading.ts'
 import { createSecrets } from './secrets.ts'
+import { countWorkers, knownBytes } from './shares.ts'
 import { createUpstreamHealth } from './upstream/upstream-health.ts'
 import type { Workers } from './workers/workers.ts'
 
@@ -85,7 +85,7 @@ export async function startApp(
   const log = createLog({ stream: 'main' }, { writer, clock })
   const counted = createGatewayMetrics()
   const { metrics } = counted
-  const known = createKnownTokens<Principal>(clock.monotonicMs)
+  const known = createKnownTokens<Principal>(clock.monotonicMs, knownBytes(workerCount, process.constrainedMemory()))
   const deps = { ...powers, log, counted, known, secret: createSecrets(powers, log) }
   const failed = (error: unknown) => log.error('internal_error', { error: sentenceOf(error) })
   const shortage = findDescriptorShortage(options, readFile)
@@ -208,8 +208,3 @@ export async function startApp(
 
 /** Whoever serves requests, and where. */
 type Plane = DataPlane & { readonly port: number }
-
-function countWorkers({ workers }: GatewayOptions): number {
-  // Of the CPUs, and the share of them, that this process was given.
-  return workers === 'auto' ? process.getBuiltinModule('node:os').availableParallelism() : workers
-}

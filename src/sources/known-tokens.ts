@@ -24,14 +24,23 @@ export type KnownTokens<F extends Facts> = {
   readonly entries: () => number
 }
 
-// security.md §4.1. Signed and opaque tokens have a cache each: a flood of one kind does not evict the other.
-const bounds: CacheBounds = { maxEntries: 50_000, maxBytes: 64 * 1024 * 1024 }
+/** security.md §4.1, of tokens of one form. Signed and opaque ones have a cache each: a flood of one kind does not evict the other. */
+export const maxKnownBytes = 64 * 1024 * 1024
+const maxEntries = 50_000
 // The facts without their claims: sets, lists and the record itself.
 const factsBytes = 1000
 const memberBytes = 64
 
-/** Makes the cache; it is bounded by entries and by bytes. */
-export function createKnownTokens<F extends Facts>(monotonicMs: () => number): KnownTokens<F> {
+/**
+ * Makes the cache; it is bounded by entries and by bytes.
+ *
+ * @param maxBytes Of signed tokens, and as many of opaque ones.
+ */
+export function createKnownTokens<F extends Facts>(
+  monotonicMs: () => number,
+  maxBytes: number = maxKnownBytes,
+): KnownTokens<F> {
+  const bounds: CacheBounds = { maxEntries, maxBytes }
   const signed = createBoundedCache<F>(bounds)
   const opaque = createBoundedCache<F>(bounds)
   return {

@@ -128,6 +128,17 @@ test('known.find() never gives one issuer the facts of another, whatever they an
   )
 })
 
+test('known.remember() keeps no more bytes than it was given, of signed and of opaque tokens each', () => {
+  const clock = createTestClock()
+  const known = createKnownTokens<Facts>(clock.monotonicMs, 100_000)
+  for (let at = 0; at < 1000; at += 1) known.remember(`s${at}`, facts('jwt'), 1000)
+  const signed = known.entries()
+  for (let at = 0; at < 1000; at += 1) known.remember(`o${at}`, facts('opaque'), 1000)
+
+  const opaque = known.entries() - signed
+  for (const kept of [signed, opaque]) assert.ok(kept > 50 && kept < 100, String(kept))
+})
+
 test('known.remember() is bounded, by bytes before it is by entries, and lets the least used go', () => {
   const { known } = setup()
   for (let at = 0; at < 60_000; at += 1) {

@@ -17,6 +17,7 @@ import { registerDataPlane } from '../gauges.ts'
 import { createGatewayMetrics } from '../metrics.ts'
 import { hasLoaded } from '../probes.ts'
 import { createSecrets } from '../secrets.ts'
+import { countWorkers, knownBytes } from '../shares.ts'
 import { createReplicaStore } from './replicas.ts'
 import type { ToPrimary, ToWorker } from './worker-messages.ts'
 import { parseToWorker } from './worker-messages.ts'
@@ -38,7 +39,6 @@ export async function runWorker(powers: Powers, started: () => void): Promise<nu
   const { clock, env } = powers
   const writer = createLineWriter({}, { write: powers.write })
   const counted = createGatewayMetrics()
-  const known = createKnownTokens<Principal>(clock.monotonicMs)
   const store = createReplicaStore({ clock, send: post })
   const { promise: ended, resolve: end } = Promise.withResolvers<number>()
   let serving: ReturnType<typeof serve> | undefined
@@ -129,11 +129,13 @@ export async function runWorker(powers: Powers, started: () => void): Promise<nu
   function serve(configuration: Configuration, { worker, startedText, file }: Configure) {
     const log = createLog({ stream: `worker-${worker}` }, { writer, clock })
     const failed = (error: unknown) => log.error('internal_error', { error: sentenceOf(error) })
-    const deps = { ...powers, log, counted, known, secret: createSecrets(powers, log), replicas: store.replicas }
     // What needs a restart is as it was when the gateway started, or a worker that comes later would differ from the rest.
     // Without its secrets: those of then may be gone, and none of them is needed.
     const first = readConfiguration({ file, read: () => startedText }, { env })
     if (first.kind === 'refused') throw new Error('Cannot use configuration: what the gateway started with is refused')
+    const keepBytes = knownBytes(countWorkers(first.options), process.constrainedMemory())
+    const known = createKnownTokens<Principal>(clock.monotonicMs, keepBytes)
+    const deps = { ...powers, log, counted, known, secret: createSecrets(powers, log), replicas: store.replicas }
     let running: Running = run(configuration, undefined, deps)
     for (const each of running.sources) each.start()
     const planeDeps = { ...powers, log, counted, writer, failed, serving: () => running.serving }
