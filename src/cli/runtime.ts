@@ -16,7 +16,8 @@ export function refuseRuntime({ nodeVersion, execArgv, nodeOptions }: Runtime): 
   const [major = 0, minor = 0, patch = 0] = nodeVersion.split('.').map(Number)
   const isOld = major < 24 || (major === 24 && (minor < 14 || (minor === 14 && patch < 1)))
   if (isOld) return `Cannot serve: Node is ${nodeVersion}, wanted 24.14.1 or newer`
-  const options = [...execArgv, ...nodeOptions.split(/\s+/)].map((option) => option.replaceAll('_', '-'))
+  // Wherever it stands and however it is quoted; `=true` sets it, too.
+  const options = [...execArgv, nodeOptions].join(' ').replaceAll(/["\\]/g, '').replaceAll('_', '-')
   if (options.includes('--insecure-http-parser'))
     return 'Cannot serve: --insecure-http-parser is set, wanted the strict parser'
   return undefined

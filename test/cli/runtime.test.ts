@@ -12,6 +12,10 @@ const cases = [
   { of: { ...fine, nodeVersion: '20.20.2' }, refused: true },
   { of: { ...fine, execArgv: ['--insecure-http-parser'] }, refused: true },
   { of: { ...fine, nodeOptions: '--no-addons --insecure_http_parser' }, refused: true },
+  { of: { ...fine, nodeOptions: '"--insecure-http-parser"' }, refused: true },
+  { of: { ...fine, nodeOptions: '"--insecure\\-http_parser"' }, refused: true },
+  { of: { ...fine, nodeOptions: '--insecure-http-parser=true' }, refused: true },
+  { of: { ...fine, execArgv: ['--insecure-http-parser=true'] }, refused: true },
   { of: { ...fine, nodeOptions: '--no-addons' }, refused: false },
 ] as const
 for (const { of, refused } of cases) {
