@@ -20,8 +20,8 @@ async function runOdd(kind: string, act: (worker: WorkerProcess, told: string) =
     lines: (bytes) => events.push(...bytes.toString().split('\n').slice(0, -1)),
     message: (message: ToPrimary) => tell(message.kind),
     unusable: (why) => tell(`unusable: ${why}`),
-    ended(code, signal) {
-      events.push(`ended: ${code} ${signal}`)
+    ended({ code, signal, error }) {
+      events.push(`ended: ${code} ${signal}${error === undefined ? '' : ` ${error}`}`)
       ended.resolve()
     },
   })
@@ -64,4 +64,15 @@ test('startWorkerProcess() says that a worker is unusable which does not read, b
   })
 
   assert.deepEqual(events, ['hello', 'unusable: backlog', 'ended: null SIGKILL'])
+})
+
+test('startWorkerProcess() tells why there is no process', async () => {
+  const { execPath } = process
+  process.execPath = '/nonexistent/node'
+
+  const events = await runOdd('talkative', () => {}).finally(() => {
+    process.execPath = execPath
+  })
+
+  assert.deepEqual(events, ['ended: null null ENOENT'])
 })

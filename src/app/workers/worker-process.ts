@@ -2,6 +2,7 @@
 import type { Worker } from 'node:cluster'
 import cluster from 'node:cluster'
 import { Socket } from 'node:net'
+import { codeOf } from '../../base/errors.ts'
 import { lendAllReads } from '../../http1/lent-reads.ts'
 import type { LineWriter } from '../../io/log.ts'
 import { createLineReader } from '../../io/log.ts'
@@ -17,6 +18,9 @@ export type WorkerProcess = {
   readonly kill: () => void
 }
 
+/** How it ended; `error` where there was no process to begin with, such as `EMFILE`. */
+export type WorkerEnd = { readonly code: number | null; readonly signal: string | null; readonly error?: string }
+
 /** What a worker process makes known. */
 export type WorkerProcessEvents = {
   /** What it logs: whole lines. */
@@ -25,7 +29,7 @@ export type WorkerProcessEvents = {
   /** It said what is no message of ours, or reads so little of what it is told that it must be ended. */
   readonly unusable: (why: 'nonsense' | 'backlog') => void
   /** The last thing that is told: everything it has said was told before. */
-  readonly ended: (code: number | null, signal: string | null) => void
+  readonly ended: (how: WorkerEnd) => void
 }
 
 // What waits in our memory for a worker to read it. A long list goes a slice at a time, so it is nowhere near.
@@ -37,7 +41,7 @@ export function startWorkerProcess(events: WorkerProcessEvents): WorkerProcess {
   const worker: Worker = cluster.fork()
   const { stdout } = worker.process
   let unsentBytes = 0
-  let exited: readonly [code: number | null, signal: string | null] | undefined
+  let exited: WorkerEnd | undefined
   let hasEnded = false
   let isUnusable = false
   worker.on('message', (received: unknown) => {
@@ -46,10 +50,10 @@ export function startWorkerProcess(events: WorkerProcessEvents): WorkerProcess {
     else if (!isUnusable) events.message(message)
   })
   // What goes wrong with the pipe ends in the end of the worker, and that is told. Of one that never was nothing is.
-  worker.on('error', () => {
-    if (worker.process.pid === undefined) end([null, null])
+  worker.on('error', (error) => {
+    if (worker.process.pid === undefined) end({ code: null, signal: null, error: codeOf(error) })
   })
-  worker.on('exit', (code: number | null, signal: string | null) => end([code, signal]))
+  worker.on('exit', (code: number | null, signal: string | null) => end({ code, signal }))
   worker.on('disconnect', () => end(exited))
   // A new buffer for each piece would cost more than the lines: collections of garbage, at every load.
   if (stdout instanceof Socket) lendAllReads(stdout)
@@ -67,7 +71,7 @@ export function startWorkerProcess(events: WorkerProcessEvents): WorkerProcess {
     const isHeard = worker.process.pid === undefined || !(worker.isConnected() || stdout?.closed === false)
     if (exited === undefined || hasEnded || !isHeard) return
     hasEnded = true
-    events.ended(...exited)
+    events.ended(exited)
   }
 
   function post(message: ToWorker, socket?: Socket): void {

@@ -1,6 +1,6 @@
 // The primary's side of `workers:`: processes that serve, started anew when they end (architecture.md §5).
 import type { Check } from '../../admin/health.ts'
-import { unreachable } from '../../base/errors.ts'
+import { codeOf, unreachable } from '../../base/errors.ts'
 import type { Clock } from '../../base/time.ts'
 import { formatDuration, sleep } from '../../base/time.ts'
 import type { TlsMaterial } from '../../gates/tls.ts'
@@ -18,7 +18,7 @@ import { createPublisher } from './publisher.ts'
 import type { Desk } from './reception.ts'
 import { openReception } from './reception.ts'
 import type { SourceNumbers, ToPrimary } from './worker-messages.ts'
-import type { WorkerProcess } from './worker-process.ts'
+import type { WorkerEnd, WorkerProcess } from './worker-process.ts'
 import { startWorkerProcess } from './worker-process.ts'
 
 /** What workers need of their primary. */
@@ -179,7 +179,7 @@ export async function startWorkers(count: number, deps: WorkersDeps): Promise<Wo
       startProcess(slot, resolve)
     } catch (error) {
       failed(error)
-      ended(slot, null, null)
+      ended(slot, { code: null, signal: null, error: codeOf(error) })
       resolve()
     }
     return promise
@@ -197,8 +197,8 @@ export async function startWorkers(count: number, deps: WorkersDeps): Promise<Wo
         log.error('worker_unusable', { worker: slot.number, why })
         worker.kill()
       },
-      ended(code, signal) {
-        ended(slot, code, signal)
+      ended(how) {
+        ended(slot, how)
         resolve()
       },
     })
@@ -287,7 +287,7 @@ export async function startWorkers(count: number, deps: WorkersDeps): Promise<Wo
     log.info('worker_started', { worker: slot.number, pid: worker.pid, config_hash: shortHash(hash) })
   }
 
-  function ended(slot: Slot, code: number | null, signal: string | null): void {
+  function ended(slot: Slot, how: WorkerEnd): void {
     slot.outbox.close()
     publisher.disconnect(slot.outbox)
     if (slot.desk !== undefined) reception.leave(slot.desk)
@@ -296,10 +296,10 @@ export async function startWorkers(count: number, deps: WorkersDeps): Promise<Wo
     const { servesSinceMs } = slot
     const pid = slot.process?.pid
     Object.assign(slot, vacant())
-    slot.problem ??= 'it ended'
+    slot.problem ??= how.error === undefined ? 'it ended' : `no process could be made (${how.error})`
     if (isStopping) return
     const delayMs = slot.backOff.nextMs(servesSinceMs)
-    log.error('worker_exited', { worker: slot.number, pid, code, signal, restart_in: formatDuration(delayMs) })
+    log.error('worker_exited', { worker: slot.number, pid, ...how, restart_in: formatDuration(delayMs) })
     slot.timer = setTimeout(() => {
       restarts.add(restartSlot)
       void start(slot)
