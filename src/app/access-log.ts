@@ -1,5 +1,6 @@
 import type { Clock } from '../base/time.ts'
 import type { Principal } from '../decision/decision.ts'
+import { plainAddress } from '../decision/headers.ts'
 import type { Exchange } from '../gates/gate.ts'
 import type { LineWriter } from '../io/log.ts'
 import { createFingerprint } from '../io/log.ts'
@@ -38,7 +39,7 @@ export function createAccessLog(
         rule: decision.rule?.id,
         issuer: principal?.issuer.issuer ?? (decision.kind === 'deny' ? decision.issuer?.issuer : undefined),
         fingerprint: principal === null ? printOf(exchange) : printOfPrincipal(principal, exchange),
-        clientAddress: peer,
+        clientAddress: plainAddress(peer),
         upstreamError: upstreamFailure,
         durationUs: lasted * 1000,
         run,

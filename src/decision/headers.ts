@@ -335,7 +335,7 @@ function connectionOptions(rawHeaders: readonly string[]): ReadonlySet<string> |
 }
 
 /** An IPv4 client of a socket that listens on both looks like `::ffff:192.0.2.1`. */
-function plainAddress(ip: string): string {
+export function plainAddress(ip: string): string {
   return ip.startsWith('::ffff:') && ip.includes('.') ? ip.slice(7) : ip
 }
 

@@ -24,3 +24,26 @@ test('createAccessLog() tells a 502 of ours from one that the service has answer
   const errors = gateway.logged('url.path').map((line) => JSON.parse(line).upstream_error)
   assert.deepEqual(errors, ['upstream_connect', undefined])
 })
+
+test('createAccessLog() tells a client of IPv4 by the same address as X-Forwarded-For, on a listener of both', async () => {
+  const forwarded: unknown[] = []
+  const service = createServer(({ headers }, response) => {
+    forwarded.push(headers['x-forwarded-for'])
+    response.end()
+  })
+  const port = await freePort()
+  await new Promise<void>((resolve) => void service.listen(port, '127.0.0.1', resolve))
+  await using gateway = await startGatewayProcess({
+    listen: { proxy: '[::]:0' },
+    upstream: { url: `http://127.0.0.1:${port}` },
+    rules: [{ match: { path: '/a' }, public: true }],
+  })
+
+  await fetch(`http://127.0.0.1:${gateway.proxyPort}/a`)
+  await until(async () => gateway.logged('url.path').length === 1)
+  service.close()
+  service.closeAllConnections()
+
+  assert.deepEqual(forwarded, ['127.0.0.1'])
+  assert.equal(JSON.parse(gateway.logged('url.path')[0] ?? '')['client.address'], '127.0.0.1')
+})
