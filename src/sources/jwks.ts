@@ -195,6 +195,8 @@ export function createJwks(options: JwksOptions, deps: JwksDeps, previous?: Keys
       failure = undefined
       count('success')
     } catch (error) {
+      // Called off by us: that says nothing of the issuer.
+      if (closed) return
       const said = error instanceof Error ? error.message : 'unknown'
       if (!isSameFailure(said, failure))
         log.warn('jwks_failed', { issuer: options.issuer, error: said, held: keys.held() !== undefined })

@@ -307,3 +307,17 @@ test('jwks.key() tries only keys of the right algorithm for a token without kid,
 
   assert.deepEqual(tried, [undefined, 'a'])
 })
+
+test('jwks.close() ends a fetch without a word of failure: nothing is wrong with the issuer', async () => {
+  using it = endpoint()
+  const slow = later()
+  it.answer = slow.answer
+  const fetched = it.jwks.refresh()
+  await nextTick()
+
+  it.jwks.close()
+  slow.fail()
+  await fetched
+
+  assert.deepEqual([it.calls.length, it.events, it.counts], [1, [], []])
+})
