@@ -100,6 +100,21 @@ export function readLocalList(
   )
 }
 
+/** A configuration with its operator's list as that is now; undefined for one without. Never throws. */
+export function withListAnew(
+  configuration: Configuration,
+  { env, readFile }: Required<Pick<LoadDeps, 'env' | 'readFile'>>,
+): Configuration | Refused | undefined {
+  const { options, hash } = configuration
+  const { local } = options.blacklist
+  if (local === undefined) return undefined
+  const files = new Map(configuration.files)
+  files.delete(local.file)
+  const list = readLocalList(local.file, options, { env, readFile: (path) => readOnce(path, files, readFile) })
+  if (list.kind === 'refused') return list
+  return { ...configuration, localList: list.value, files, hash: hash.slice(0, 64) + list.hash }
+}
+
 /** An entry for an issuer that is none of ours would revoke nothing, and look as if it did. */
 function findListConflicts({ entries }: LocalListOptions, options: GatewayOptions): readonly CrossFinding[] {
   return entries.flatMap(({ issuer }, at) => {

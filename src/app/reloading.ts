@@ -9,7 +9,7 @@ import { watchFiles } from '../io/files.ts'
 import type { Powers } from './app.ts'
 import type { Certificates } from './certificates.ts'
 import type { Configuration, ConfigurationSource, RunDeps, Running } from './configuration.ts'
-import { readConfiguration, retire, run, shortHash } from './configuration.ts'
+import { readConfiguration, retire, run, shortHash, withListAnew } from './configuration.ts'
 import type { GatewayMetrics } from './metrics.ts'
 
 /** What reading a configuration again, and putting it to work, needs. */
@@ -29,7 +29,7 @@ export type Reloading = {
   readonly refusal: () => string | undefined
   /** Sections of the configuration that only a restart brings into force. */
   readonly restart: () => readonly string[]
-  /** Reads the configuration anew; what does not load changes nothing. Never throws. */
+  /** Reads the configuration anew; what does not load changes nothing but the operator's list, where that alone is good. Never throws. */
   readonly reload: () => 'reloaded' | 'unchanged' | 'refused'
   /** Reloads whenever a file changes that the configuration names, from now on; at once where one has changed since it was read. */
   readonly watch: () => void
@@ -54,16 +54,8 @@ export function createReloading(source: ConfigurationSource, first: Configuratio
     const next = readAnew()
     if (next.kind === 'refused') return refuse(next.problems.map(formatProblemLine))
     const before = running
-    try {
-      running = run(next, before, deps)
-    } catch (error) {
-      return refuse([sentenceOf(error)])
-    }
-    for (const each of running.sources) each.start()
-    retire(before, running)
-    // Files that only this one names are watched from now on, not from the next poll.
-    watching?.check()
-    reloaded()
+    const failure = use(next)
+    if (failure !== undefined) return refuse([failure])
     const wasRefused = refusal !== undefined
     refusal = undefined
     if (next.hash === before.configuration.hash && !wasRefused) return 'unchanged'
@@ -75,13 +67,46 @@ export function createReloading(source: ConfigurationSource, first: Configuratio
     return 'reloaded'
   }
 
+  /** Puts it to work in place of what runs. Returns why that cannot be, as a sentence. */
+  function use(next: Configuration): string | undefined {
+    const before = running
+    try {
+      running = run(next, before, deps)
+    } catch (error) {
+      return sentenceOf(error)
+    }
+    for (const each of running.sources) each.start()
+    retire(before, running)
+    // Files that only this one names are watched from now on, not from the next poll.
+    watching?.check()
+    reloaded()
+    return undefined
+  }
+
   function refuse(problems: readonly string[]): 'refused' {
+    const list = useListAlone()
     const [first = 'unknown'] = problems
-    refusal = first
+    refusal = list === undefined ? first : `${first}; ${list.said}`
     counted.reloaded(false)
-    for (const each of problems.slice(0, 20))
+    const all = new Set([...problems, ...(list?.problems ?? [])])
+    for (const each of [...all].slice(0, 20))
       log.error('config_refused', { error: each, in_use: shortHash(running.configuration.hash) })
     return 'refused'
+  }
+
+  /** The operator's list is what he revokes by in an emergency: nothing else that is wrong may hold it up. */
+  function useListAlone(): { readonly said: string; readonly problems: readonly string[] } | undefined {
+    const { configuration } = running
+    const next = withListAnew(configuration, deps)
+    if (next === undefined) return undefined
+    if (next.kind === 'refused')
+      return { said: 'blacklist.local, too, stays as it was', problems: next.problems.map(formatProblemLine) }
+    const said = 'blacklist.local is in force as its file says'
+    if (next.hash === configuration.hash) return { said, problems: [] }
+    const failure = use(next)
+    if (failure !== undefined) return { said: 'blacklist.local, too, stays as it was', problems: [failure] }
+    log.info('local_list_reloaded', { config_hash: shortHash(next.hash), entries: next.localList.entries.length })
+    return { said, problems: [] }
   }
 
   /** Where what runs differs from what was started with, whatever came between. */

@@ -192,6 +192,81 @@ test('startApp() loads a configuration that it has refused as soon as the files 
   assert.deepEqual(await outcomes(), ['token_revoked', [1, 2]])
 })
 
+for (const { broken, because } of [
+  { broken: { drian: {} }, because: 'it has a slip' },
+  {
+    broken: { upstream: { url: 'http://127.0.0.1:9', tls: { ca: { file: '/gone' } } } },
+    because: 'a file it names is gone',
+  },
+])
+  test(`startApp() revokes by the operator's list alone while the rest of a configuration is refused: ${because}`, async () => {
+    using named = folder()
+    const file = named.at('denied.yaml')
+    writeFileSync(file, 'version: 1\nentries: []\n')
+    await using world = await openWorld()
+    world.reload((configuration) => {
+      configuration['blacklist'] = { local: { file } }
+    })
+    const token = world.mint({ claims: { sub: 'mallory' } })
+    const reason = async () => (await world.ask({ path: '/any/x', token })).reason
+    const change = () => world.reload((configuration) => Object.assign(configuration, broken))
+    assert.throws(change, { actual: 'refused' })
+    assert.equal(await reason(), 'ok')
+
+    const reasons: (string | undefined)[] = []
+    for (const entries of ['[{ kind: sub, value: mallory }]', 'nonsense', '[]']) {
+      const [, failures = 0] = countsOf(world)
+      writeFileSync(file, `version: 1\nentries: ${entries}\n`)
+      await until(() => (countsOf(world)[1] ?? 0) > failures, 'the list to be read')
+      reasons.push(await reason())
+    }
+
+    // A bad list takes down no good one.
+    assert.deepEqual(reasons, ['token_revoked', 'token_revoked', 'ok'])
+    assert.equal(countsOf(world)[0], 1, 'the configuration is refused all the same')
+  })
+
+test('createReloading() says which list is in force while the rest of a configuration is refused', () => {
+  using named = folder()
+  const file = named.at('list')
+  const deny = (entries: string) => writeFileSync(file, `version: 1\nentries: ${entries}\n`)
+  deny('[]')
+  const good = naming('list', file)
+  let text = good
+  using it = start(() => text, readFileSync, good)
+  const tell = () => {
+    it.reload()
+    const { hash, localList } = it.running().configuration
+    return { said: it.refusal()?.replace(/^.*; /, ''), entries: localList.entries.length, hash }
+  }
+  const before = tell()
+
+  text = text.replace('upstream', 'upstraem')
+  const kept = tell()
+  deny('[{ kind: sub, value: mallory }]')
+  const swapped = tell()
+  deny('nonsense')
+  const refused = tell()
+  text = good
+  const bad = tell()
+  deny('[{ kind: sub, value: mallory }]')
+  const mended = tell()
+
+  const inForce = 'blacklist.local is in force as its file says'
+  const old = 'blacklist.local, too, stays as it was'
+  assert.deepEqual(kept, { ...before, said: inForce })
+  assert.deepEqual([swapped.said, swapped.entries], [inForce, 1])
+  assert.equal(swapped.hash.slice(0, 64), before.hash.slice(0, 64), 'the text is the old one')
+  assert.deepEqual(
+    [refused, bad],
+    [
+      { ...swapped, said: old },
+      { ...swapped, said: old },
+    ],
+  )
+  assert.deepEqual(mended, { ...swapped, said: undefined })
+})
+
 function countsOf(world: World): readonly number[] {
   return outcomesOf(world.count)
 }
