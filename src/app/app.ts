@@ -86,7 +86,8 @@ export async function startApp(
   const counted = createGatewayMetrics()
   const { metrics } = counted
   const known = createKnownTokens<Principal>(clock.monotonicMs, knownBytes(workerCount, process.constrainedMemory()))
-  const deps = { ...powers, log, counted, known, secret: createSecrets(powers, log) }
+  const secrets = createSecrets(powers, log)
+  const deps = { ...powers, log, counted, known, secret: secrets.secret }
   const failed = (error: unknown) => log.error('internal_error', { error: sentenceOf(error) })
   const shortage = findDescriptorShortage(options, readFile)
   if (shortage !== undefined) log.warn('descriptors_short', shortage)
@@ -104,7 +105,8 @@ export async function startApp(
     reloaded: () => workers?.reloaded(),
   })
   const { running } = reloading
-  const probes = createProbes({ ...reloading, isDraining: () => draining, workers: () => workers })
+  const { unreadable } = secrets
+  const probes = createProbes({ ...reloading, unreadable, isDraining: () => draining, workers: () => workers })
   const open: { close: () => unknown }[] = [reloading]
   try {
     plane = await listenAs('listen.proxy', options.listen.proxy, openPlane())

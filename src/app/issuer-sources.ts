@@ -61,6 +61,9 @@ export type IssuerSources = {
   readonly close: (next?: IssuerSources) => void
 }
 
+// About a minute: the polls that a warning hangs on come a little early.
+const repeatMs = 50_000
+
 // A little over the longest deadline of a call: requests keep the configuration they started with, to their end.
 const lastCallsMs = 5000
 
@@ -249,7 +252,7 @@ function blacklistOf(
     if (number === null) throw new TypeError('Cannot follow a blacklist: the primary has not numbered it')
     return replicas.list(number, list, feedDeps)
   }
-  let warned = false
+  let warnedMs: number | undefined
   const blacklist = createBlacklist(
     list,
     {
@@ -264,17 +267,30 @@ function blacklistOf(
   )
   return blacklist
 
-  /** product.md §6: clocks this far apart let a purged entry's token in again. Said once, and again after it was well. */
+  /** product.md §6: clocks this far apart let a purged entry's token in again. */
   function warnOfSkew(): void {
-    const skewMs = Math.round(blacklist.state().skewSeconds * 1000)
-    const isFar = Math.abs(skewMs) + issuer.leeway > list.purge_delay
-    if (isFar && !warned)
-      log.warn('clock_skew', {
-        issuer: issuer.issuer,
-        skew_ms: skewMs,
-        leeway_ms: issuer.leeway,
-        purge_delay_ms: list.purge_delay,
-      })
-    warned = isFar
+    const { skewSeconds } = blacklist.state()
+    if (!isFarOff(skewSeconds, issuer, list)) {
+      warnedMs = undefined
+      return
+    }
+    const nowMs = clock.monotonicMs()
+    if (warnedMs !== undefined && nowMs - warnedMs < repeatMs) return
+    warnedMs = nowMs
+    log.warn('clock_skew', {
+      issuer: issuer.issuer,
+      skew_ms: Math.round(skewSeconds * 1000),
+      leeway_ms: issuer.leeway,
+      purge_delay_ms: list.purge_delay,
+    })
   }
+}
+
+/** Whether our clock and an issuer's are so far apart that it must be said. */
+export function isFarOff(
+  skewSeconds: number,
+  { leeway }: Pick<IssuerOptions, 'leeway'>,
+  { purge_delay }: Pick<GatewayOptions['blacklist'], 'purge_delay'>,
+): boolean {
+  return Math.abs(skewSeconds) * 1000 + leeway > purge_delay
 }

@@ -5,6 +5,8 @@ import type { GatewayOptions } from '../config/schema.ts'
 import type { FeedState } from '../sources/held-list.ts'
 import type { Running } from './configuration.ts'
 import type { IssuerSources } from './issuer-sources.ts'
+import { isFarOff } from './issuer-sources.ts'
+import type { Secrets } from './secrets.ts'
 import type { Workers } from './workers/workers.ts'
 
 /** What the probes look at. */
@@ -15,6 +17,8 @@ export type ProbeDeps = {
   readonly refusal: () => string | undefined
   /** Sections of the configuration that only a restart brings into force. */
   readonly restart: () => readonly string[]
+  /** Why some of these secrets cannot be read. */
+  readonly unreadable: Secrets['unreadable']
   /** Undefined where this process serves by itself, or serves not yet. */
   readonly workers: () => Pick<Workers, 'checks' | 'loaded' | 'notes' | 'status'> | undefined
 }
@@ -29,7 +33,7 @@ export type Probes = {
 }
 
 /** Makes the answers of the health listener and of `GET /status`. */
-export function createProbes({ running, isDraining, refusal, restart, workers }: ProbeDeps): Probes {
+export function createProbes({ running, isDraining, refusal, restart, unreadable, workers }: ProbeDeps): Probes {
   // Once ready, an issuer's outage does not make the pod unready: others would fall the same way.
   let wasReady = false
   return { started, ready, notes, isReady, status }
@@ -66,7 +70,37 @@ export function createProbes({ running, isDraining, refusal, restart, workers }:
     return [
       { name: 'configuration file', ok: wrong === undefined && waiting.length === 0, said: wrong ?? inUse },
       ...(workers()?.notes() ?? []),
+      ...secretsNote(),
+      ...running().sources.flatMap(clockNote),
+      // With workers each of them asks for itself, and this process nobody.
+      ...(workers() === undefined ? running().sources.flatMap(introspectionNote) : []),
     ]
+  }
+
+  function secretsNote(): readonly Check[] {
+    const sources = running().sources.flatMap(({ options: { introspection, blacklist } }) =>
+      [introspection?.client_secret, blacklist?.client_secret].filter((source) => source !== undefined),
+    )
+    if (sources.length === 0) return []
+    const problems = unreadable(sources)
+    if (problems.length === 0) return [{ name: 'secrets', ok: true, said: 'readable' }]
+    return [
+      {
+        name: 'secrets',
+        ok: false,
+        said: `a restart would fail, and what was read before is used: ${problems.join('; ')}`,
+      },
+    ]
+  }
+
+  /** Known where there is a list to poll. */
+  function clockNote({ options, blacklist }: IssuerSources): readonly Check[] {
+    const { loaded, skewSeconds = 0 } = blacklist?.state() ?? {}
+    if (loaded !== true) return []
+    const skew = `${Math.abs(skewSeconds).toFixed(1)} s ${skewSeconds < 0 ? 'behind' : 'ahead of'} ${options.issuer}`
+    const isFar = isFarOff(skewSeconds, options, running().configuration.options.blacklist)
+    const said = isFar ? `${skew}: times in its tokens are misjudged` : skew
+    return [{ name: 'clock', ok: !isFar, said }]
   }
 
   function status(): unknown {
@@ -125,6 +159,17 @@ const staleLists = {
   introspect: { mark: '!', outcome: 'its tokens are introspected (on_stale)' },
   allow: { mark: '!', outcome: 'what was revoked since is let in (on_stale)' },
 } as const
+
+/** What becomes of tokens that an issuer is asked about; none where it is asked about none. */
+function introspectionNote({ options: { issuer }, introspection }: IssuerSources): readonly Check[] {
+  if (introspection === undefined) return []
+  const name = `introspection of ${issuer}`
+  const { circuit, failure } = introspection.state()
+  if (failure === undefined) return [{ name, ok: true, said: 'no question has failed since the last answer' }]
+  if (circuit === 'closed') return [{ name, ok: false, said: `the last question failed; ${failure}` }]
+  const outcome = 'tokens it is asked about get 503 introspection_unavailable'
+  return [{ name, ok: false, mark: '-', said: `circuit ${circuit.replace('_', ' ')}: ${outcome}; ${failure}` }]
+}
 
 function sourceCheck(
   { loaded, stale, failure }: Pick<FeedState, 'loaded' | 'stale' | 'failure'>,

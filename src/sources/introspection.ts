@@ -70,6 +70,7 @@ const inactiveMaxAgeMs = 5000
 const unusable: ReadonlySet<string> = new Set(['too_large', 'encoded', 'protocol'])
 // Moved, not there, not for this, gone: what an address answers that the issuer has left behind, if not 5xx.
 const elsewhere: ReadonlySet<number> = new Set([301, 302, 303, 307, 308, 404, 405, 410])
+const repeatMs = 60_000
 const breakerLimits = { failures: 5, openMs: 5000 } as const
 
 /** Makes the source; nothing is sent before a token is asked about. */
@@ -83,6 +84,7 @@ export function createIntrospection(
   const queue = createBoundedQueue(issuerQueue, { clock })
   const breaker = createBreaker(breakerLimits, { clock })
   let lastTrouble: { readonly said: string; readonly status: number | undefined } | undefined
+  let toldMs = Number.NEGATIVE_INFINITY
   let pausedUntilMs = Number.NEGATIVE_INFINITY
   return { ask, state }
 
@@ -179,10 +181,13 @@ export function createIntrospection(
     return { answer: { kind: 'answer', answer: read, askedMs }, result: read.active ? 'active' : 'inactive' }
   }
 
-  /** Says what is wrong once, not once per request. */
+  /** Says what is wrong once, and once a minute while it lasts, not once per request. */
   function trouble(said: string, status?: number): void {
-    if (!isSameFailure(said, lastTrouble?.said))
+    const nowMs = clock.monotonicMs()
+    if (!isSameFailure(said, lastTrouble?.said) || nowMs - toldMs >= repeatMs) {
+      toldMs = nowMs
       log.warn('introspection_failed', { issuer: options.issuer, error: said })
+    }
     lastTrouble = { said, status }
   }
 }

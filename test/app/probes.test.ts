@@ -1,4 +1,7 @@
 import assert from 'node:assert/strict'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import path from 'node:path'
 import { test } from 'node:test'
 import type { Running } from '../../src/app/configuration.ts'
 import { createProbes } from '../../src/app/probes.ts'
@@ -19,6 +22,7 @@ test('createProbes() is not ready before all workers have keys and lists, and th
     isDraining: () => draining,
     refusal: () => undefined,
     restart: () => [],
+    unreadable: () => [],
     workers: () => ({
       checks: () => [{ name: 'workers', ok: serves, said: '' }],
       loaded: () => [{ name: 'keys and lists of workers', ok: loaded, said: '' }],
@@ -106,4 +110,69 @@ test('createProbes() marks with [!] keys that could not be fetched anew, while t
 
   const line = await lineOf(world, `keys of ${world.a.url}`)
   assert.match(line ?? '', /^\[!\] 3 keys; Cannot load keys from http:\S+\/jwks: status is 502, wanted 200$/)
+})
+
+test('createProbes() says that questions to an issuer fail, and what becomes of the tokens, and stays ready', async () => {
+  await using world = await openWorld()
+  const line = async () => (await lineOf(world, `introspection of ${world.a.url}`)) ?? ''
+  const before = await line()
+  world.a.answer = ({ path }) => (path === '/introspect' ? { status: 500, json: {} } : undefined)
+
+  const { reason } = await world.ask({ path: '/a/x', token: 'opaque-0' })
+  const once = await line()
+  for (let at = 1; at < 6; at += 1) await world.ask({ path: '/a/x', token: `opaque-${at}` })
+  const open = await line()
+
+  assert.equal(reason, 'introspection_unavailable')
+  assert.match(before, /^\[\+\] /)
+  assert.match(once, /^\[!\] the last question failed; Cannot introspect at \S+: status is 500, wanted 200$/)
+  assert.match(
+    open,
+    /^\[-\] circuit open: tokens it is asked about get 503 introspection_unavailable; Cannot introspect/,
+  )
+  assert.ok(world.app.isReady())
+})
+
+test('createProbes() says by how much the clock is off, where an issuer has a list that tells', async () => {
+  const page = { epoch: 'e', cursor: '0', more: false, total_live: 0, reset: true, entries: [] }
+  let aheadS = 0
+  await using world = await openWorld({
+    a: { blacklist: { url: 'ISS_A/blacklist' } },
+    more: { blacklist: { poll_interval: '1s' } },
+    before(a) {
+      a.answer = ({ path }) =>
+        path === '/blacklist' ? { json: { ...page, server_time: Math.floor(a.nowS()) + aheadS } } : undefined
+    },
+  })
+  const before = await lineOf(world, 'clock')
+  const warnings = () => world.logs().match(/"event\.name":"clock_skew"/g)?.length ?? 0
+
+  aheadS = 3600
+  await until(() => warnings() > 0, 'the warning')
+  const off = await lineOf(world, 'clock')
+  const polls = world.a.count('/blacklist')
+  await until(() => world.a.count('/blacklist') > polls + 1, 'another poll')
+  assert.equal(warnings(), 1, 'once a minute')
+  world.pass(60_000)
+
+  await until(() => warnings() > 1, 'the second warning, with no good moment between')
+  assert.match(before ?? '', /^\[\+\] \d\.\d s (?:ahead of|behind) http/)
+  assert.match(off ?? '', /^\[!\] (?:3599|3600)\.\d s behind http\S+: times in its tokens are misjudged$/)
+  assert.ok(world.app.isReady())
+})
+
+test('createProbes() says that a secret cannot be read any more, while the one from before is used', async () => {
+  const directory = mkdtempSync(path.join(tmpdir(), 'postern-probes-'))
+  const file = path.join(directory, 'secret')
+  writeFileSync(file, 'a-secret', { mode: 0o600 })
+  await using world = await openWorld({ a: { introspection: { client_id: 'gateway', client_secret: { file } } } })
+  assert.equal(await lineOf(world, 'secrets'), '[+] readable')
+
+  writeFileSync(file, '')
+  world.pass(1000)
+  const line = await lineOf(world, 'secrets')
+  rmSync(directory, { recursive: true })
+
+  assert.match(line ?? '', /^\[!\] a restart would fail, and what was read before is used: Cannot read secret: file /)
+  assert.ok(world.app.isReady())
 })

@@ -259,6 +259,20 @@ for (const { what, kind, answer } of troubles) {
   })
 }
 
+test('introspection.ask() says what is wrong once, and again after a minute of it', async () => {
+  const it = setup()
+  it.answer = () => reply(404, '')
+  for (let at = 0; at < 125; at += 1) {
+    await it.kind()
+    it.clock.pass(1000)
+  }
+
+  assert.deepEqual(
+    it.events.map((line) => line.split(' ')[0]),
+    ['introspection_failed', 'introspection_failed', 'introspection_failed'],
+  )
+})
+
 const told: readonly { answer: HttpReply; says: string }[] = [
   { answer: reply(503, ''), says: 'Cannot introspect at https://issuer.test/introspect: status is 503, wanted 200' },
   {

@@ -32,7 +32,7 @@ export async function explainOffline(
   const silent = createLineWriter({}, { write: (_chunk, done) => done() })
   const log = createLog({ stream: 'main' }, { writer: silent, clock })
   const known = createKnownTokens<Principal>(clock.monotonicMs)
-  const deps = { ...powers, log, known, counted: createGatewayMetrics(), secret: createSecrets(powers, log) }
+  const deps = { ...powers, log, known, counted: createGatewayMetrics(), ...createSecrets(powers, log) }
   const running = run(configuration, undefined, deps)
   try {
     for (const each of running.sources) each.start()

@@ -135,7 +135,7 @@ export async function runWorker(powers: Powers, started: () => void): Promise<nu
     if (first.kind === 'refused') throw new Error('Cannot use configuration: what the gateway started with is refused')
     const keepBytes = knownBytes(countWorkers(first.options), process.constrainedMemory())
     const known = createKnownTokens<Principal>(clock.monotonicMs, keepBytes)
-    const deps = { ...powers, log, counted, known, secret: createSecrets(powers, log), replicas: store.replicas }
+    const deps = { ...powers, log, counted, known, ...createSecrets(powers, log), replicas: store.replicas }
     let running: Running = run(configuration, undefined, deps)
     for (const each of running.sources) each.start()
     const planeDeps = { ...powers, log, counted, writer, failed, serving: () => running.serving }
