@@ -19,7 +19,7 @@ import type { ConfigurationSource } from './configuration.ts'
 import { readConfiguration, shortHash } from './configuration.ts'
 import type { DataPlane } from './data-plane.ts'
 import { openDataPlane } from './data-plane.ts'
-import { findDescriptorShortage } from './descriptors.ts'
+import { shareDescriptors } from './descriptors.ts'
 import type { Explanation, Question } from './explain/explain.ts'
 import { explain } from './explain/explain.ts'
 import { registerDataPlane, registerGauges } from './gauges.ts'
@@ -30,9 +30,6 @@ import { createSecrets } from './secrets.ts'
 import { countWorkers, knownBytes } from './shares.ts'
 import { createUpstreamHealth } from './upstream/upstream-health.ts'
 import type { Workers } from './workers/workers.ts'
-
-// Of the health and of the admin listener: they must not take the descriptors that the front door lives of.
-const maxConnections = 256
 
 /** What the process gives. Nothing below reads a clock, a file, the environment or a random number by itself. */
 export type Powers = {
@@ -89,7 +86,7 @@ export async function startApp(
   const secrets = createSecrets(powers, log)
   const deps = { ...powers, log, counted, known, secret: secrets.secret }
   const failed = (error: unknown) => log.error('internal_error', { error: sentenceOf(error) })
-  const shortage = findDescriptorShortage(options, readFile)
+  const { side: maxConnections, shortage } = shareDescriptors(options, readFile)
   if (shortage !== undefined) log.warn('descriptors_short', shortage)
   let plane: Plane | undefined
   let workers: Workers | undefined

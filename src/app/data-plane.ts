@@ -14,6 +14,7 @@ import { listenAddress } from '../io/listen.ts'
 import type { LineWriter, Log } from '../io/log.ts'
 import type { AccessLogDeps } from './access-log.ts'
 import { createAccessLog } from './access-log.ts'
+import { shareDescriptors } from './descriptors.ts'
 import type { GatewayMetrics } from './metrics.ts'
 import { resolveName } from './upstream/addresses.ts'
 import { createUpstream } from './upstream/upstream.ts'
@@ -47,10 +48,11 @@ export async function openDataPlane(
   material: TlsMaterial | undefined,
   deps: DataPlaneDeps,
 ): Promise<DataPlane & { readonly port: number }> {
-  const { doorDeps, streams, closeUpstream } = wire(options.upstream, deps)
+  const fitted = fit(options, deps)
+  const { doorDeps, streams, closeUpstream } = wire(fitted.upstream, deps)
   try {
     const door = await openFrontDoor(
-      { address: listenAddress(options.listen.proxy), ...hallOptions(options, material) },
+      { address: listenAddress(options.listen.proxy), ...hallOptions(fitted, material) },
       doorDeps,
     )
     return { ...planeOf(door, streams, closeUpstream), port: door.port }
@@ -66,9 +68,20 @@ export function createDataPlane(
   material: TlsMaterial | undefined,
   deps: DataPlaneDeps,
 ): DataPlane & Pick<Hall, 'take'> {
-  const { doorDeps, streams, closeUpstream } = wire(options.upstream, deps)
-  const hall = createHall(hallOptions(options, material), doorDeps)
+  const fitted = fit(options, deps)
+  const { doorDeps, streams, closeUpstream } = wire(fitted.upstream, deps)
+  const hall = createHall(hallOptions(fitted, material), doorDeps)
   return { ...planeOf(hall, streams, closeUpstream), take: hall.take }
+}
+
+/** No more connections than there are descriptors for. */
+function fit(options: DataPlaneOptions, { readFile }: Pick<DataPlaneDeps, 'readFile'>): DataPlaneOptions {
+  const { clients, upstream } = shareDescriptors(options, readFile)
+  return {
+    ...options,
+    limits: { ...options.limits, connections: clients },
+    upstream: { ...options.upstream, max_connections: upstream },
+  }
 }
 
 function hallOptions({ limits, listen }: DataPlaneOptions, material: TlsMaterial | undefined): HallOptions {

@@ -1,8 +1,10 @@
-// The descriptors this process may have open, and those its configuration may need.
+// The descriptors this process may have open, and who gets them.
 import type { LimitsOptions, UpstreamOptions } from '../gates/options.ts'
 
-// Listeners, pipes, files, and what Node has for itself.
+// Listeners, pipes, files, and what Node has for itself; where there are few, not more than half of them.
 const ownDescriptors = 64
+// Of the health and of the admin listener each; where there are few, a sixteenth.
+const sideConnections = 256
 
 /** What needs most of them. */
 export type DescriptorNeeds = {
@@ -10,21 +12,41 @@ export type DescriptorNeeds = {
   readonly upstream: Pick<UpstreamOptions, 'max_connections'>
 }
 
-/** A limit of descriptors that is less than a configuration may need, such as 1024 where 10,320 are wanted. */
+/** A limit of descriptors that is less than a configuration may need, such as 1024 where 10,832 are wanted. */
 export type DescriptorShortage = { readonly limit: number; readonly wanted: number }
 
+/** How many connections there may be, so that nobody takes the last descriptor of somebody else. */
+export type DescriptorShares = {
+  /** Of clients: `limits.connections`, or less. */
+  readonly clients: number
+  /** To the upstream: `max_connections`, or less. */
+  readonly upstream: number
+  /** Of the health and of the admin listener each. */
+  readonly side: number
+  /** Undefined where there are enough, or where the system does not say (`/proc/self/limits` is Linux's). */
+  readonly shortage: DescriptorShortage | undefined
+}
+
 /**
- * Tells whether a process that serves has too few for `limits.connections` and `upstream.max_connections` together.
- *
- * @returns undefined where there are enough, or where the system does not say (`/proc/self/limits` is Linux's).
+ * Shares the descriptors out. What is over a share is closed and counted; without shares one client with many idle
+ * connections would take those of the probes, of other clients, and of the files that are read again.
  */
-export function findDescriptorShortage(
+export function shareDescriptors(
   { limits, upstream }: DescriptorNeeds,
   readFile: (path: string) => Buffer,
-): DescriptorShortage | undefined {
-  const wanted = limits.connections + upstream.max_connections + ownDescriptors
+): DescriptorShares {
+  const wanted = limits.connections + upstream.max_connections + ownDescriptors + 2 * sideConnections
   const limit = readDescriptorLimit(readFile)
-  return limit < wanted ? { limit, wanted } : undefined
+  const side = Math.max(1, Math.min(sideConnections, Math.floor(limit / 16)))
+  const left = Math.max(2, limit - Math.min(ownDescriptors, Math.floor(limit / 2)) - 2 * side)
+  // Of too few the upstream gets no more than half: each of its connections is for a client's.
+  const clients = Math.min(limits.connections, Math.max(left - upstream.max_connections, Math.floor(left / 2)))
+  return {
+    clients,
+    upstream: Math.min(upstream.max_connections, left - clients),
+    side,
+    shortage: limit < wanted ? { limit, wanted } : undefined,
+  }
 }
 
 /** Node raises the soft limit to the hard one as it starts, and workers inherit it. */

@@ -130,7 +130,7 @@ const patienceMs = 1000
  * leads to, because a ConfigMap swap is silent for a watched file, and its inode numbers come back re-used.
  *
  * Start it before the files are first read: a change in between is then seen. It never throws by itself; a file that
- * cannot be read counts as vanished.
+ * cannot be read counts as vanished, unless it is for want of descriptors.
  *
  * @param paths Asked at every comparison, so that a reload may change the list. A path that is new is not a change.
  */
@@ -166,6 +166,7 @@ export function watchFiles(paths: () => readonly string[], deps: WatchDeps): Fil
     const changed: string[] = []
     for (const path of wanted) {
       const hash = hashOf(path)
+      if (hash === 'cannot tell') continue
       if (seen.has(path) && seen.get(path) !== hash) changed.push(path)
       seen.set(path, hash)
     }
@@ -203,6 +204,7 @@ export function watchFiles(paths: () => readonly string[], deps: WatchDeps): Fil
   }
 }
 
+/** Undefined for what is no file, or cannot be read. */
 function hashOf(path: string): string | undefined {
   try {
     const found = statSync(path)
@@ -210,8 +212,9 @@ function hashOf(path: string): string | undefined {
     if (!found.isFile()) return undefined
     // With its mode: a secret that others could read is looked at again once they cannot.
     return `${found.mode} ${createHash('sha256').update(readAtOnce(path)).digest('hex')}`
-  } catch {
-    return undefined
+  } catch (error) {
+    // Of a process without descriptors: the file may be as it was.
+    return ['EMFILE', 'ENFILE'].includes(codeOf(error)) ? 'cannot tell' : undefined
   }
 }
 

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { findDescriptorShortage } from '../../src/app/descriptors.ts'
+import { shareDescriptors } from '../../src/app/descriptors.ts'
 
 /** As proc(5) writes it. */
 const limitsText = (files: string) =>
@@ -13,14 +13,14 @@ Max locked memory         8388608              8388608              bytes
 const needs = (connections: number) => ({ limits: { connections }, upstream: { max_connections: 256 } })
 
 for (const [files, connections, found, because] of [
-  ['1319', 1000, { limit: 1319, wanted: 1320 }, 'one is missing'],
-  ['1320', 1000, undefined, 'there are just enough'],
+  ['1831', 1000, { limit: 1831, wanted: 1832 }, 'one is missing'],
+  ['1832', 1000, undefined, 'there are just enough'],
   ['unlimited', 1_000_000, undefined, 'there is no limit'],
 ] as const) {
-  test(`findDescriptorShortage() of ${files} for ${connections} connections: ${because}`, () => {
+  test(`shareDescriptors() tells what is missing of ${files} for ${connections} connections: ${because}`, () => {
     const read: string[] = []
 
-    const shortage = findDescriptorShortage(needs(connections), (path) => {
+    const { shortage } = shareDescriptors(needs(connections), (path) => {
       read.push(path)
       return limitsText(files)
     })
@@ -30,14 +30,27 @@ for (const [files, connections, found, because] of [
   })
 }
 
-test('findDescriptorShortage() finds none where the system does not say how many there are', () => {
+test('shareDescriptors() misses none where the system does not say how many there are', () => {
   const absent = () => {
     throw new Error('ENOENT')
   }
 
-  assert.equal(findDescriptorShortage(needs(1_000_000), absent), undefined)
-  assert.equal(
-    findDescriptorShortage(needs(1_000_000), () => Buffer.from('nothing')),
-    undefined,
-  )
+  assert.equal(shareDescriptors(needs(1_000_000), absent).shortage, undefined)
+  assert.equal(shareDescriptors(needs(1_000_000), () => Buffer.from('nothing')).shortage, undefined)
 })
+
+for (const [files, connections, clients, upstream, side] of [
+  ['unlimited', 10_000, 10_000, 256, 256],
+  ['10832', 10_000, 10_000, 256, 256],
+  ['10831', 10_000, 9_999, 256, 256],
+  ['1024', 10_000, 576, 256, 64],
+  ['256', 10_000, 80, 80, 16],
+  ['256', 10, 10, 150, 16],
+  ['24', 10_000, 5, 5, 1],
+  ['1', 10_000, 1, 1, 1],
+] as const)
+  test(`shareDescriptors() gives of ${files} descriptors ${clients} to ${connections} clients`, () => {
+    const shares = shareDescriptors(needs(connections), () => limitsText(files))
+
+    assert.deepEqual([shares.clients, shares.upstream, shares.side], [clients, upstream, side])
+  })

@@ -6,9 +6,11 @@ import { mkdirSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
+import { connect } from 'node:net'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { program } from '../support/program.ts'
+import { openLane } from '../support/raw-lane.ts'
 import type { Started } from './process.ts'
 import { directory, runToEnd, start, until } from './process.ts'
 
@@ -263,12 +265,37 @@ test('postern serve warns of a limit of descriptors that is less than limits.con
   using files = directory()
   const file = files.write('gateway.yaml', `${configuration('a')}limits: { connections: 1000 }\n`)
 
-  using short = await serve(file, { descriptors: 1319 })
-  using enough = await serve(file, { descriptors: 1320 })
+  using short = await serve(file, { descriptors: 1831 })
+  using enough = await serve(file, { descriptors: 1832 })
 
   const [warned] = short.events('descriptors_short')
-  assert.deepEqual([warned?.['severity_text'], warned?.['limit'], warned?.['wanted']], ['WARN', 1319, 1320])
+  assert.deepEqual([warned?.['severity_text'], warned?.['limit'], warned?.['wanted']], ['WARN', 1831, 1832])
   assert.deepEqual(enough.events('descriptors_short'), [])
+})
+
+test('postern serve keeps descriptors for its probes and its upstream, whatever one client holds', {
+  skip: process.platform !== 'linux' && 'prlimit is of Linux',
+}, async () => {
+  using service = await openService((_, response) => response.end('ok'))
+  using files = directory()
+  const file = files.write('gateway.yaml', configuration('a', { upstream: service.port }))
+  using gateway = await serve(file, { descriptors: 256 })
+  using lane = await openLane(Number(new URL(gateway.proxy).port))
+  const statuses = async () => [(await lane.get('/a', '')).status, await statusOf(`${gateway.health}/livez`)]
+  assert.deepEqual(await statuses(), [200, 200])
+
+  const held = Array.from({ length: 300 }, () => {
+    const socket = connect(Number(new URL(gateway.proxy).port), '127.0.0.1')
+    return socket.on('error', () => {})
+  })
+  await until(() => held.some(({ closed }) => closed), 'the excess to be dropped')
+
+  assert.deepEqual(await statuses(), [200, 200])
+  assert.match(
+    await textOf(`${gateway.health}/metrics`),
+    /connections_dropped_total\{listener="proxy",cause="limit"\} [1-9]/,
+  )
+  for (const socket of held) socket.destroy()
 })
 
 for (const name of ['proxy', 'health', 'admin']) {

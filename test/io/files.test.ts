@@ -208,6 +208,37 @@ test('watchFiles() check() tells changes at once and only once, among them a fil
   watch.close()
 })
 
+test('watchFiles() check() takes no file for vanished that it cannot read for want of descriptors', {
+  skip: process.platform !== 'linux' && 'prlimit is of Linux',
+}, () => {
+  using root = directory()
+  const file = join(root.path, 'file')
+  writeFileSync(file, '1')
+  const script = `
+    import { closeSync, openSync, writeFileSync } from 'node:fs'
+    import { watchFiles } from ${JSON.stringify(join(import.meta.dirname, '../../src/io/files.ts'))}
+    const file = ${JSON.stringify(file)}
+    let told = 0
+    const clock = { wallMs: () => 0, monotonicMs: () => performance.now() }
+    const watch = watchFiles(() => [file], { clock, pollMs: ${never}, onChange: () => { told += 1 } })
+    const open = []
+    try { for (;;) open.push(openSync('/dev/null')) } catch (error) { console.log(error.code) }
+    watch.check()
+    console.log(told)
+    open.forEach((fd) => closeSync(fd))
+    watch.check()
+    console.log(told)
+    writeFileSync(file, '2')
+    watch.check()
+    console.log(told)
+    watch.close()`
+
+  const args = ['--nofile=100', process.execPath, '--input-type=module', '--eval', script]
+  const { stdout, stderr } = spawnSync('prlimit', args, { timeout: 10_000, encoding: 'utf8' })
+
+  assert.equal(stdout, 'EMFILE\n0\n0\n1\n', stderr)
+})
+
 test('watchFiles() takes a path that a reload adds as it is, and forgets one that it drops', () => {
   using root = directory()
   const [a, b] = [join(root.path, 'a'), join(root.path, 'b')]
