@@ -86,8 +86,11 @@ export async function runCommand(args: readonly string[], shell: Shell): Promise
   program
     .command('health')
     .description('ask a running gateway how it is')
-    .option('--url <url>', 'what to ask', 'http://127.0.0.1:9464/livez')
-    .action(async ({ url }: { url: string }) => set(await (await import('./health.ts')).health(url, shell)))
+    .option('--url <url>', 'what to ask (default: http://127.0.0.1:9464/livez)')
+    .option('--config <file>', 'configuration file, which says where')
+    .action(async (options: { url?: string; config?: string }) =>
+      set(await (await import('./health.ts')).health(options, shell)),
+    )
 
   program
     .command('version')

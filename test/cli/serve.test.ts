@@ -9,6 +9,8 @@ import type { AddressInfo } from 'node:net'
 import { connect } from 'node:net'
 import { join } from 'node:path'
 import { test } from 'node:test'
+import { livezOf } from '../../src/cli/health.ts'
+import { freePort } from '../support/free-port.ts'
 import { program } from '../support/program.ts'
 import { openLane } from '../support/raw-lane.ts'
 import type { Started } from './process.ts'
@@ -311,6 +313,31 @@ for (const name of ['proxy', 'health', 'admin']) {
     assert.equal(stderr, `postern: ${said}\n`)
   })
 }
+
+test('postern health asks where the configuration says that the gateway listens, and as ever where it is broken', async () => {
+  using files = directory()
+  const port = await freePort()
+  const text = configuration('a').replace("health: '127.0.0.1:0'", `health: '127.0.0.1:${port}'`)
+  const file = files.write('gateway.yaml', text)
+  using _gateway = await serve(file)
+
+  const right = await runToEnd(['health', '--config', file])
+  const broken = await runToEnd(['health', '--config', files.write('broken.yaml', 'version: 2\n')])
+  const absent = await runToEnd(['health', '--config', '/nowhere/gateway.yaml'])
+
+  assert.deepEqual([right.code, right.stdout], [0, 'ok\n'])
+  // Nobody listens there, as a rule.
+  for (const { stderr } of [broken, absent]) assert.doesNotMatch(stderr, /gateway\.yaml|version/)
+})
+
+for (const [address, url] of [
+  ['0.0.0.0:9464', 'http://127.0.0.1:9464/livez'],
+  ['[::]:9464', 'http://[::1]:9464/livez'],
+  ['192.0.2.1:80', 'http://192.0.2.1:80/livez'],
+] as const)
+  test(`livezOf() asks a listener at ${address} by an address it is reached at from here`, () => {
+    assert.equal(livezOf(address), url)
+  })
 
 test('postern health is 0 for a gateway that answers, 1 for one that is not ready or not there', async () => {
   using service = await openService((_, response) => response.end('ok'))
