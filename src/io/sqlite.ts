@@ -61,8 +61,12 @@ export function openDatabase(path: string): Database {
   if (path !== ':memory:') prepareFile(path)
   const db = openChecked(path)
   const failed = Promise.withResolvers<StorageFailed>()
+  const files = path === ':memory:' ? [] : [path, `${path}-wal`]
+  /** Which they are; none of what does not exist yet. */
+  const held = new Map<string, string>()
   let broken: StorageFailed | undefined
   let queue: Job[] = []
+  findFiles()
   return {
     prepare: (sql) => db.prepare(sql),
     transaction,
@@ -79,6 +83,7 @@ export function openDatabase(path: string): Database {
       db.exec('BEGIN IMMEDIATE')
       const product = work()
       db.exec('COMMIT')
+      findFiles()
       return product
     } catch (error) {
       const told = judge(error)
@@ -88,6 +93,21 @@ export function openDatabase(path: string): Database {
         judge(second)
       }
       throw told
+    }
+  }
+
+  /** What is written into a file that somebody has deleted or replaced is gone with this process, however well it was flushed. */
+  function findFiles(): void {
+    for (const file of files) {
+      const now = identityOf(file)
+      const before = held.get(file)
+      if (before === undefined) {
+        if (now !== undefined) held.set(file, now)
+      } else if (now !== before) {
+        broken ??= new StorageFailed(`Cannot write database: ${file} is no more the file that was opened`, true)
+        failed.resolve(broken)
+        throw broken
+      }
     }
   }
 
@@ -203,6 +223,16 @@ function create(path: string): void {
   } catch (cause) {
     if (cause instanceof Error && 'code' in cause && cause.code === 'EEXIST') return
     throw refused(path, 'it cannot be made', 'a directory we may write to', cause)
+  }
+}
+
+/** Which file is at a path; undefined where there is none, or nobody can tell. */
+function identityOf(path: string): string | undefined {
+  try {
+    const found = statSync(path, { throwIfNoEntry: false })
+    return found && `${found.dev} ${found.ino}`
+  } catch {
+    return undefined
   }
 }
 

@@ -1,6 +1,7 @@
 // `postern issuer` as a process: what it logs, and the signals it gets.
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
+import { rmSync } from 'node:fs'
 import { test } from 'node:test'
 import { directory, start, until } from './process.ts'
 
@@ -40,6 +41,22 @@ test('postern issuer goes on after a SIGHUP, and says that it has ignored it', a
 
   assert.equal(issuer.child.signalCode, null)
   assert.equal((await fetch(`${issuer.url}/jwks`)).status, 200)
+})
+
+test('postern issuer says no 200 for what goes into a store that somebody has deleted, and ends', async () => {
+  using files = directory()
+  using issuer = await startIssuer(files)
+  rmSync(`${files.path}/store.db`)
+
+  const { status } = await fetch(`${issuer.url}/token`, {
+    method: 'POST',
+    headers: { authorization: `Basic ${btoa('web:web-secret-1')}` },
+    body: new URLSearchParams({ grant_type: 'client_credentials' }),
+  })
+
+  assert.equal(status, 503)
+  assert.equal(await issuer.ended, 1)
+  assert.match(issuer.stderr(), /store\.db is no more the file that was opened/)
 })
 
 test('postern issuer logs a store that cannot be written as an error, and demonstration keys as a warning', {

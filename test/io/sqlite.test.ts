@@ -1,6 +1,15 @@
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
-import { chmodSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import {
+  chmodSync,
+  copyFileSync,
+  mkdtempSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
@@ -109,6 +118,32 @@ test('database.write() rejects with StorageFailed when space runs out, and works
     ['b'],
   )
 })
+
+for (const { what, spoil } of [
+  { what: 'the file is deleted', spoil: (file: string) => rmSync(file) },
+  { what: 'its log is deleted', spoil: (file: string) => rmSync(`${file}-wal`) },
+  {
+    what: 'a copy takes the place of the file',
+    spoil(file: string) {
+      copyFileSync(file, `${file}.copy`)
+      renameSync(`${file}.copy`, file)
+    },
+  },
+])
+  test(`database.write() acknowledges nothing any more once ${what}`, async () => {
+    using place = directory()
+    using db = openDatabase(place.file)
+    db.migrate(tables)
+    const insert = db.prepare('INSERT INTO entry (value) VALUES (?)')
+    await db.write(() => insert.run('before'))
+
+    spoil(place.file)
+    const outcome = await db.write(() => insert.run('after')).catch((error: unknown) => error)
+
+    assert.ok(outcome instanceof StorageFailed && outcome.final)
+    assert.equal(await db.failed, outcome)
+    assert.throws(() => db.transaction(() => insert.run('later')), StorageFailed)
+  })
 
 test('openDatabase() refuses a file another process has open, and takes it once that one was killed', () => {
   using place = directory()
