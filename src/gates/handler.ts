@@ -141,7 +141,8 @@ export function createHandler(client: AnswerSink, peer: Peer, deps: HandlerDeps)
       if (current === handled && made.kind === 'deny') {
         const denial = respond(made)
         report(handled, handled.decision, denial.status)
-        forwarder.giveUp(denial)
+        if (handled.isForwarded) forwarder.giveUp(denial)
+        else send(sink, denial, handled.isGrpc)
       }
       return
     }
@@ -215,18 +216,25 @@ export function createHandler(client: AnswerSink, peer: Peer, deps: HandlerDeps)
   ): void {
     if (current === handled) current = undefined
     const { head, request: read, arrivedMs, decidedMs, isForwarded } = handled
-    finished({
-      method: head?.method ?? '',
-      request: read,
-      peer: peer.address,
-      arrivedMs,
-      decidedMs,
-      decision,
-      isForwarded,
-      status,
-      upstreamFailure,
-      cut,
-    })
+    const { address } = peer
+    const { method = '' } = head ?? {}
+    try {
+      finished({
+        method,
+        request: read,
+        peer: address,
+        arrivedMs,
+        decidedMs,
+        decision,
+        isForwarded,
+        status,
+        upstreamFailure,
+        cut,
+      })
+    } catch (error) {
+      // A line that cannot be written keeps no answer back.
+      failed(error)
+    }
   }
 }
 

@@ -39,9 +39,9 @@ export type Served = {
 }
 
 const maxStreams = 100
-// Requests that a client may take back, or break, in a second. More is no change of mind (CVE-2023-44487, CVE-2025-8671),
-// unless as many others are left alone: behind a load balancer a session is that of many clients.
-const maxSpoiledPerS = 100
+// Requests that a client may take back, or break, in a second. More is no change of mind (CVE-2023-44487, CVE-2025-8671); less
+// may be many clients', behind a load balancer. No share of what it asks: requests that are denied cost it nothing.
+const maxSpoiledPerS = 300
 // nghttp2 counts every stream that the client resets: also those whose answer is out, as who is refused while it uploads
 // does, and ends the session with all that is under way. What is to be counted is counted here.
 const resetsUncounted = 1_000_000
@@ -68,8 +68,6 @@ export function serveHttp2(socket: Socket, { limits, peer, acceptedMs, late }: H
   const handlers = createBag<Handler>()
   const deadline: Deadline = { atMs: Number.POSITIVE_INFINITY, expire }
   let requests = 0
-  // In the second that began then.
-  let asked = 0
   let spoiled = 0
   let spoiledSinceMs = 0
   let isToLeave = false
@@ -100,7 +98,6 @@ export function serveHttp2(socket: Socket, { limits, peer, acceptedMs, late }: H
     stream.on('error', () => {}) // told by its closing
     outlive(stream)
     if (isDoomed) return
-    asked += 1
     if (stream.closed || stream.destroyed) {
       // Taken back before it was read.
       spoil()
@@ -147,10 +144,9 @@ export function serveHttp2(socket: Socket, { limits, peer, acceptedMs, late }: H
     if (nowMs - spoiledSinceMs >= 1000) {
       spoiledSinceMs = nowMs
       spoiled = 0
-      asked = 0
     }
     spoiled += 1
-    if (spoiled <= maxSpoiledPerS || spoiled * 2 < asked || isDoomed) return
+    if (spoiled <= maxSpoiledPerS || isDoomed) return
     isDoomed = true
     // Later: node may be in the middle of reading, and would go on with a session that is freed.
     setImmediate(() => {

@@ -174,6 +174,27 @@ test('openFrontDoor() answers 500 for a bug after the verdict, too, and nothing 
   assert.equal(it.failures.length, 1)
 })
 
+test('openFrontDoor() answers 500 where a verdict cannot be counted', async () => {
+  await using upstream = await openUpstream((_request, response) => void response.end())
+  await using it = await openDoor(upstream.port)
+  Object.freeze(it.decisions)
+
+  const answer = await it.send(get('/a'), 2000)
+
+  assert.equal(reasonOf(answer), 'internal_error')
+  assert.equal(it.failures.length, 1)
+})
+
+test('openFrontDoor() keeps no answer back where its line of the log cannot be written', async () => {
+  await using upstream = await openUpstream((_request, response) => void response.end())
+  await using it = await openDoor(upstream.port)
+  Object.freeze(it.exchanges)
+
+  assert.equal(statusOf(await it.send(get('/a'), 2000)), 200)
+  assert.equal(reasonOf(await it.send(get('/a%2Fb'), 2000)), 'path_rejected')
+  assert.equal(it.failures.length, 2)
+})
+
 test('openFrontDoor() forwards nothing for a client that left while its request was decided', async () => {
   let asked = 0
   const verdict = Promise.withResolvers<Decision>()

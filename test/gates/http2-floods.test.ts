@@ -17,27 +17,24 @@ import {
 import { openDoor, openUpstream } from './door.ts'
 import { endOf, openPair, plain, settled, slow, until } from './http2-pair.ts'
 
-test('serveHttp2() bears 100 requests taken back within a second, and aborts each at the upstream', async () => {
+test('serveHttp2() bears 300 requests taken back within a second, and aborts each at the upstream', async () => {
   await using pair = await openPair()
   using client = connectFrames(pair.port)
 
-  for (let at = 0; at < 100; at += 1) {
+  for (let at = 0; at < 300; at += 1) {
     client.send(headers(1 + at * 2, slow))
     if (at % 20 === 19) await until(() => pair.door.decisions.length === at + 1, 'decisions')
     if (at % 20 === 19) for (let back = at - 19; back <= at; back += 1) client.send(reset(1 + back * 2, codes.cancel))
   }
-  client.send(headers(201, plain))
+  client.send(headers(601, plain))
 
-  assert.equal(await outcomeOf(client, 201), '200')
-  await until(() => pair.door.exchanges.length === 101, 'the end of all')
-  assert.ok(pair.door.exchanges.slice(0, 100).every(({ status }) => status === 0))
+  assert.equal(await outcomeOf(client, 601), '200')
+  await until(() => pair.door.exchanges.length === 301, 'the end of all')
+  assert.ok(pair.door.exchanges.slice(0, 300).every(({ status }) => status === 0))
   await until(() => pair.waiting.length === pair.aborted(), 'aborts')
 })
 
-for (const { count, codesThen } of [
-  { count: 150, codesThen: [codes.calm] },
-  { count: 1000, codesThen: [codes.calm] },
-]) {
+for (const count of [350, 1000]) {
   test(`serveHttp2() ends the session of whoever takes back ${count} requests in a second (CVE-2023-44487)`, async () => {
     await using pair = await openPair()
     using client = connectFrames(pair.port)
@@ -46,13 +43,9 @@ for (const { count, codesThen } of [
     for (let at = 0; at < count; at += 1) flood.push(headers(1 + at * 2, slow), reset(1 + at * 2, codes.cancel))
     client.send(...flood)
 
-    const code = await endOf(client)
-    assert.ok(
-      codesThen.some((each) => each === code),
-      `GOAWAY ${code}`,
-    )
+    assert.equal(await endOf(client), codes.calm)
     await until(() => pair.door.door.connections() === 0, 'the connection to be gone')
-    assert.ok(pair.door.decisions.length <= 200, `${pair.door.decisions.length} requests were judged`)
+    assert.ok(pair.door.decisions.length <= 302, `${pair.door.decisions.length} requests were judged`)
     await until(() => pair.waiting.length === pair.aborted(), 'aborts')
   })
 }
@@ -68,7 +61,7 @@ test('serveHttp2() goes on after hundreds of answers that a client has called of
     client.send(...ids.map((id) => headers(id, requestFields('/big'))))
     for (const id of ids) await client.frame((each) => each.type === 'headers' && each.stream === id)
     client.send(...ids.map((id) => reset(id, codes.cancel)))
-    // 100 in a second are borne.
+    // 300 in a second are borne.
     await sleep(1010)
   }
 
@@ -101,7 +94,7 @@ for (const { answer, method, window } of [
       const ids = Array.from({ length: 90 }, (_, at) => stream + at * 2)
       stream += 180
       client.send(...ids.map((id) => headers(id, requestFields('/a', [], method))))
-      // Not 100 in a second, for us; nghttp2 counts by a clock of its own.
+      // Not 300 in a second, for us.
       await sleep(500)
       nowMs += 1000
       client.send(...ids.map((id) => reset(id, codes.cancel)))
@@ -119,13 +112,15 @@ test('serveHttp2() judges nothing that comes behind the request too many that wa
   using client = connectFrames(pair.port)
   await settled(client)
   const takeBack = (at: number) => [headers(1 + at * 2, slow), reset(1 + at * 2, codes.cancel)]
-  client.send(...Array.from({ length: 100 }, (_, at) => takeBack(at)).flat())
-  await until(() => pair.door.exchanges.length === 100, 'the end of a hundred')
+  for (let from = 0; from < 300; from += 50) {
+    client.send(...Array.from({ length: 50 }, (_, at) => takeBack(from + at)).flat())
+    await until(() => pair.door.exchanges.length === from + 50, 'the end of fifty')
+  }
 
-  client.send(...takeBack(100), headers(203, plain), headers(205, plain))
+  client.send(...takeBack(300), headers(603, plain), headers(605, plain))
 
   assert.equal(await endOf(client), codes.calm)
-  assert.equal(pair.door.decisions.length, 101)
+  assert.equal(pair.door.decisions.length, 301)
 })
 
 /** What makes a server reset a stream that it serves (CVE-2025-8671), `stream` being open and its request under way. */
@@ -140,24 +135,28 @@ for (const { how, frames } of provoked) {
     using client = connectFrames(pair.port)
     await settled(client)
 
-    for (let at = 0; at < 102; at += 1) client.send(headers(1 + at * 2, slow), frames(1 + at * 2))
+    for (let at = 0; at < 302; at += 1) client.send(headers(1 + at * 2, slow), frames(1 + at * 2))
 
     assert.notEqual(await endOf(client), codes.noError)
-    assert.ok(pair.door.decisions.length <= 102)
+    assert.ok(pair.door.decisions.length <= 302)
     await until(() => pair.waiting.length === pair.aborted(), 'aborts')
   })
 }
 
-test('serveHttp2() ends the session of whoever breaks more than 100 bodies in a second, and not before', async () => {
+test('serveHttp2() ends the session of whoever breaks more than 300 bodies in a second, and not before', async () => {
   await using pair = await openPair()
   using client = connectFrames(pair.port)
   await settled(client)
   const post = requestFields('/slow', [], 'POST')
   const spoil = (stream: number) => client.send(headers(stream, post, false), headers(stream, [['x-a', ' spaced']]))
 
-  for (let at = 0; at < 100; at += 1) spoil(1 + at * 2)
-  for (let at = 0; at < 100; at += 1) assert.equal(await outcomeOf(client, 1 + at * 2), '400 request_malformed')
-  spoil(201)
+  client.send(windowUpdate(0, 1_000_000))
+  for (let from = 0; from < 300; from += 50) {
+    const batch = Array.from({ length: 50 }, (_, at) => 1 + (from + at) * 2)
+    for (const stream of batch) spoil(stream)
+    for (const stream of batch) assert.equal(await outcomeOf(client, stream), '400 request_malformed')
+  }
+  spoil(601)
 
   assert.equal(await endOf(client), codes.calm)
   await until(() => pair.waiting.length === pair.aborted(), 'aborts')
@@ -179,30 +178,6 @@ test('serveHttp2() bears a client that stops each of 600 bodies whose refusal it
   client.send(headers(stream(600), plain))
 
   assert.equal(await outcomeOf(client, stream(600)), '200')
-})
-
-test('serveHttp2() bears 160 requests taken back within a second where as many others are not: it may be many clients', async () => {
-  await using pair = await openPair()
-  using client = connectFrames(pair.port)
-  let last = -1
-  const next = () => {
-    last += 2
-    return last
-  }
-
-  for (let round = 0; round < 8; round += 1) {
-    const spoilt = Array.from({ length: 20 }, next)
-    const kept = Array.from({ length: 30 }, next)
-    for (const stream of spoilt) client.send(headers(stream, slow))
-    for (const stream of kept) client.send(headers(stream, plain))
-    for (const stream of kept) assert.equal(await outcomeOf(client, stream), '200')
-    for (const stream of spoilt) client.send(reset(stream, codes.cancel))
-  }
-  await settled(client)
-  const stream = next()
-  client.send(headers(stream, plain))
-
-  assert.equal(await outcomeOf(client, stream), '200')
 })
 
 test('serveHttp2() lets a session send a mebibyte before it has to wait, whatever its streams', async () => {
