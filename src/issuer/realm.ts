@@ -4,7 +4,7 @@ import { problem } from '../io/http-server.ts'
 import { isStorageError } from '../io/sqlite.ts'
 import { createAdmin } from './admin.ts'
 import { oauthError } from './answers.ts'
-import { createBlacklist } from './blacklist.ts'
+import { createBlacklist, nowSeconds } from './blacklist.ts'
 import { createAuthenticator } from './clients.ts'
 import { createFeed } from './feed.ts'
 import { createIntrospection } from './introspect.ts'
@@ -13,7 +13,8 @@ import { createJwksEndpoint, formatMetadata } from './metadata.ts'
 import type { RealmOptions } from './options.ts'
 import { realmPath } from './options.ts'
 import { createRevocation } from './revoke.ts'
-import type { IssuerStore } from './store.ts'
+import type { IssuerStore, RealmStore } from './store.ts'
+import { latestExp } from './store.ts'
 import { createTokenEndpoint } from './token-endpoint.ts'
 import { createTokens } from './tokens.ts'
 
@@ -54,6 +55,7 @@ export async function createRealm(options: RealmOptions, issuer: string, deps: R
   const { store, clock, random, log, dev, epoch, closing } = deps
   const lifetime = Math.floor(options.access_token.lifetime / 1000)
   const tables = store.realm(options.issuer ?? options.name ?? '')
+  noteOlderTokens(tables, deps)
   const keys = createKeyRing(
     {
       type: options.preset === 'workforce' ? 'rsa' : 'ec',
@@ -134,3 +136,13 @@ export async function createRealm(options: RealmOptions, issuer: string, deps: R
 }
 
 const metadataHeaders = { 'Content-Type': 'application/json', 'Cache-Control': 'public, max-age=60' } as const
+
+/** Of what it issued an earlier version noted the lifetime, and not the latest end. */
+function noteOlderTokens(tables: RealmStore, { store, clock }: Pick<RealmDeps, 'store' | 'clock'>): void {
+  const lifetime = tables.number('lifetime') ?? 0
+  if (lifetime === 0) return
+  store.transaction(() => {
+    tables.putNumber(latestExp, Math.max(tables.number(latestExp) ?? 0, nowSeconds(clock) + lifetime))
+    tables.putNumber('lifetime', 0)
+  })
+}

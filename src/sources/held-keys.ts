@@ -158,14 +158,17 @@ export type AskAgainDeps = {
 /** Asks once more about a key that is not held, as far as the cool-down allows: one question at a time (product.md §1). */
 export async function askAgain(wanted: KeyWanted, deps: AskAgainDeps): Promise<KeyAnswer> {
   const { clock, find, pending, begin, quietUntilMs, suppressed } = deps
-  for (let attempted = false; ; ) {
+  let attempted = false
+  // The question that is under way may have begun before this was wanted; the next one has not. With a short cool-down there
+  // may be always one under way, of others who want what is not there.
+  for (let waits = 0; waits < 2; waits += 1) {
     let asked = pending()
     if (asked === undefined) {
       // One attempt of its own: with no cool-down, whoever fails would be asked for as long as that lasts.
-      if (attempted) return unavailable(quietUntilMs(), deps)
+      if (attempted) break
       if (clock.monotonicMs() < quietUntilMs()) {
         suppressed()
-        return unavailable(quietUntilMs(), deps)
+        break
       }
       attempted = true
       asked = begin(wanted)
@@ -174,6 +177,7 @@ export async function askAgain(wanted: KeyWanted, deps: AskAgainDeps): Promise<K
     const answer = find(wanted)
     if (answer !== undefined) return answer
   }
+  return unavailable(quietUntilMs(), deps)
 }
 
 /** The same keys as the same objects, so that "is this key still in the set" is one comparison on every request. */

@@ -68,8 +68,6 @@ const inactiveBounds = { maxEntries: 10_000, maxBytes: 8 * 1024 * 1024 } as cons
 // Briefly: a token that was just activated, or a replica that lagged, is not refused for long.
 const inactiveMaxAgeMs = 5000
 const unusable: ReadonlySet<string> = new Set(['too_large', 'encoded', 'protocol'])
-// Moved, not there, not for this, gone: what an address answers that the issuer has left behind, if not 5xx.
-const elsewhere: ReadonlySet<number> = new Set([301, 302, 303, 307, 308, 404, 405, 410])
 const repeatMs = 60_000
 const breakerLimits = { failures: 5, openMs: 5000 } as const
 
@@ -170,9 +168,10 @@ export function createIntrospection(
     }
     // It answers: what is wrong with the answer is not mended by leaving it alone.
     breaker.succeeded()
-    if (elsewhere.has(status)) deps.doubt()
     const read = status === 200 ? readAnswer(reply) : describeRefusal(reply)
     if (typeof read === 'string') {
+      // An address that the issuer has left behind says anything: a page, that it does not know us, that it is not there.
+      deps.doubt()
       trouble(`Cannot use introspection answer of ${from}: ${read}`, status)
       return { answer: none('invalid', 1000), result: 'invalid' }
     }

@@ -93,6 +93,7 @@ export function createJwks(options: JwksOptions, deps: JwksDeps, previous?: Keys
   let nextDueMs = 0
   let timer: NodeJS.Timeout | undefined
   let closed = false
+  let isLooking = false
   const again = {
     clock,
     find: findAfresh,
@@ -209,11 +210,20 @@ export function createJwks(options: JwksOptions, deps: JwksDeps, previous?: Keys
     fetched()
   }
 
-  /** Keys that are published at another address by now are fetched from there at once, once, whatever the cool-down says. */
+  /**
+   * Keys that are published at another address by now are fetched from there at once, once, whatever the cool-down says;
+   * what comes of that raises no doubt of its own: with two addresses in turn that would have no end.
+   */
   async function lookElsewhere(): Promise<void> {
-    if (origin.kind === 'file' || !(await origin.doubt())) return
-    // Again where a fetch from the old address was under way.
-    while (!closed && (await origin.url()) !== askedUrl) await fetchOnce()
+    if (origin.kind === 'file' || isLooking) return
+    isLooking = true
+    try {
+      if (!(await origin.doubt())) return
+      // Again where a fetch from the old address was under way.
+      while (!closed && (await origin.url()) !== askedUrl) await fetchOnce()
+    } finally {
+      isLooking = false
+    }
   }
 
   function take({ document, from }: Fetched, startedMs: number, startedWallMs: number): KeySet['dropped'] {

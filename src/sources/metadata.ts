@@ -4,7 +4,9 @@
 // is doubted when a call to an address of it fails, or finds no address, and when a good set lacks a key: never oftener
 // than its endpoints are asked, which schedules, cool-downs and circuits bound.
 // A reading asks the usual place and, once that has nothing or has been slow for 250 ms, all others at once; each has the
-// 2 s of every call. It holds the first document in the order of the places, and remembers nothing else.
+// 2 s of every call. It holds the first document in the order of the places. One of a later place than the document that is
+// held comes instead of that only where all before it say that they have nothing: where one fails, what stands behind it
+// may be what the issuer has left behind, withdrawn keys and all.
 import { JsonRefused, parseJsonObject } from '../base/json.ts'
 import { isLoopbackUrl } from '../base/options.ts'
 import type { Clock } from '../base/time.ts'
@@ -45,8 +47,8 @@ const leastMs = 1000
 const headStartMs = 250
 const limits = { maxBodyBytes: 65_536, deadlineMs: 2000 } as const
 
-/** A document, and where it was found, as it may be told. */
-type Found = { readonly document: IssuerMetadata; readonly from: string }
+/** A document, and where it was found: as it may be told, and in the order of the places. */
+type Found = { readonly document: IssuerMetadata; readonly from: string; readonly place: number }
 
 class NotThere extends SourceFailed {}
 class DocumentRefused extends SourceFailed {}
@@ -107,20 +109,21 @@ export function createMetadata(options: MetadataOptions, { clock, send }: Metada
   }
 
   async function discover(): Promise<Found> {
-    const first = fetchDocument(usual)
+    const first = fetchDocument(usual, 0)
     const late = new Promise<false>((resolve) => void setTimeout(resolve, headStartMs, false).unref())
     const inTime = first.then(
       () => true,
       () => false,
     )
     const isThere = await Promise.race([inTime, late])
-    const answers = isThere ? [first] : [first, ...others.map(fetchDocument)]
+    const answers = isThere ? [first] : [first, ...others.map((url, at) => fetchDocument(url, at + 1))]
     // What fails before its turn is looked at in its turn.
     for (const answer of answers) answer.catch(() => {})
     let failure: unknown
     for (const answer of answers) {
       try {
-        return await answer
+        const found = await answer
+        if (held === undefined || found.place <= held.place || tells(failure) <= nothing) return found
       } catch (error) {
         if (tells(error) > tells(failure)) failure = error
       }
@@ -128,15 +131,15 @@ export function createMetadata(options: MetadataOptions, { clock, send }: Metada
     throw failure
   }
 
-  async function fetchDocument(url: string): Promise<Found> {
+  async function fetchDocument(url: string, place: number): Promise<Found> {
     const { from, status, body } = await send({ method: 'GET', url, headers: { accept: 'application/json' } }, limits)
     if (status !== 200) {
       const why = `Cannot load metadata from ${from}: status is ${status}, wanted 200`
-      throw status === 404 ? new NotThere('metadata', why) : new SourceFailed('metadata', why)
+      throw status === 404 || status === 410 ? new NotThere('metadata', why) : new SourceFailed('metadata', why)
     }
     try {
       const document = parseMetadata(parseJsonObject(body, { maxMembers: 2048 }), options.issuer)
-      if (typeof document !== 'string') return { document, from }
+      if (typeof document !== 'string') return { document, from, place }
       throw new DocumentRefused('metadata', `Cannot use metadata from ${from}: ${document}`)
     } catch (cause) {
       if (!(cause instanceof JsonRefused)) throw cause
@@ -145,9 +148,12 @@ export function createMetadata(options: MetadataOptions, { clock, send }: Metada
   }
 }
 
+// What tells no more than this is that there is nothing.
+const nothing = 1
+
 /** Of several places most have nothing, and the one that has something says what is wrong; the first is the usual one. */
 function tells(failure: unknown): number {
   if (failure === undefined) return 0
-  if (failure instanceof NotThere) return 1
+  if (failure instanceof NotThere) return nothing
   return failure instanceof DocumentRefused ? 3 : 2
 }

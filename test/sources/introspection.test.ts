@@ -300,16 +300,17 @@ for (const { answer, says } of told) {
 const connectFailed = () =>
   Promise.reject(new HttpCallFailed('connect', 'Cannot POST https://issuer.test: ECONNREFUSED'))
 const addresses: readonly { what: string; doubts: number; answer: () => HttpReply | Promise<HttpReply> }[] = [
-  ...[301, 302, 303, 307, 308, 404, 405, 410, 500, 502, 503].map((status) => {
+  ...[301, 302, 303, 307, 308, 400, 401, 403, 404, 405, 410, 500, 502, 503].map((status) => {
     return { what: `a status of ${status}`, doubts: 1, answer: () => reply(status, '{}') }
   }),
+  { what: 'a page in place of an answer', doubts: 1, answer: () => reply(200, '<html>') },
   { what: 'a connection that is refused', doubts: 1, answer: connectFailed },
   { what: 'a deadline that passes', doubts: 1, answer: timeout },
   ...(['reset', 'too_large', 'encoded', 'protocol'] as const).map((kind) => {
     const answer = () => Promise.reject(new HttpCallFailed(kind, 'Cannot POST https://issuer.test'))
     return { what: `no answer (${kind})`, doubts: 1, answer }
   }),
-  ...[200, 400, 401, 403, 408, 429].map((status) => {
+  ...[200, 408, 429].map((status) => {
     return { what: `a status of ${status}`, doubts: 0, answer: () => reply(status, '{"active":false}') }
   }),
 ]

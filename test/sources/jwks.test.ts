@@ -2,8 +2,9 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { setImmediate as nextTick } from 'node:timers/promises'
 import type { HttpReply } from '../../src/io/http-client.ts'
+import { askAgain } from '../../src/sources/held-keys.ts'
 import type { VerificationKey } from '../../src/spec/jwk.ts'
-import { startS } from '../support/clock.ts'
+import { createTestClock, startS } from '../support/clock.ts'
 import { createSigner } from '../support/tokens.ts'
 import { callFailed, endpoint, later, loadedEndpoint, reply, setOf, signerA, signerB } from './key-endpoint.ts'
 
@@ -77,6 +78,23 @@ test('jwks.key() brings keys from another address once, outside the cool-down, w
     it.calls.map(({ url }) => url),
     ['https://issuer.test/jwks', 'https://issuer.test/moved'],
   )
+})
+
+test('jwks.key() raises no doubt of what it has fetched because of one: of two addresses in turn there would be no end', async () => {
+  using it = await loadedEndpoint()
+  let at = 0
+  it.looked = () => {
+    at += 1
+    it.url = `https://issuer.test/${at}`
+    it.answer = () => callFailed('timeout')
+    return true
+  }
+
+  assert.deepEqual(await it.key('b'), unknown)
+  for (let turn = 0; turn < 20; turn += 1) await nextTick()
+
+  assert.equal(it.doubts(), 1)
+  assert.equal(it.calls.length, 2)
 })
 
 // The set was fetched at startS, on the wall clock; leeway is 30 s.
@@ -208,6 +226,27 @@ test('jwks.key() attempts once per request even without a cool-down, so a dead e
 
   assert.deepEqual(await it.key('b'), unavailable(1))
   assert.equal(it.calls.length, 1)
+})
+
+test('askAgain() waits for two questions at most, though one of others is always under way', async () => {
+  let waits = 0
+  const answer = await askAgain(
+    { kid: 'b', algorithm: 'ES256', iat: 0, arrivedMs: 0, verifies: () => false },
+    {
+      clock: createTestClock(),
+      find: () => undefined,
+      async pending() {
+        waits += 1
+        if (waits > 10) throw new Error('Cannot go on: it waits for ever')
+      },
+      begin: () => assert.fail('one is under way'),
+      quietUntilMs: () => 0,
+      suppressed: () => {},
+    },
+  )
+
+  assert.deepEqual(answer, unavailable(1))
+  assert.equal(waits, 2)
 })
 
 test('jwks.refresh() neither starts the cool-down nor waits for its end', async () => {

@@ -281,6 +281,34 @@ test('metadata.doubt() brings the document of the usual place back, where a hicc
   assert.equal(await metadata.endpoint('introspection_endpoint'), introspection_endpoint)
 })
 
+test('metadata.doubt() takes no document of a later place while an earlier one fails: what is left there may be of old', async () => {
+  let [usual, later]: [() => HttpReply | Promise<HttpReply>, () => HttpReply] = [
+    document(),
+    document({ jwks_uri: 'https://issuer.test/left-behind' }),
+  ]
+  const { metadata, clock } = metadataOf({ [places[0]]: () => usual(), [places[1]]: () => later() })
+  await metadata.endpoint('jwks_uri')
+  const doubted = async () => {
+    clock.pass(1000)
+    const isRead = await metadata.doubt()
+    return [isRead, await metadata.endpoint('jwks_uri')]
+  }
+
+  for (const failing of [() => reply(503, ''), () => reply(200, 'x'), () => callFailed('timeout')]) {
+    usual = failing
+    assert.deepEqual(await doubted(), [false, 'https://issuer.test/keys'])
+  }
+  for (const status of [404, 410]) {
+    usual = () => reply(status, '')
+    later = document({ jwks_uri: `https://issuer.test/moved-${status}` })
+    assert.deepEqual(await doubted(), [true, `https://issuer.test/moved-${status}`])
+  }
+  // Some never say what they do not have.
+  usual = () => reply(403, '')
+  later = document({ jwks_uri: 'https://issuer.test/moved-again' })
+  assert.deepEqual(await doubted(), [true, 'https://issuer.test/moved-again'])
+})
+
 test('metadata.endpoint() takes the document of the first place that has one, whichever answers first', async (t) => {
   t.mock.timers.enable({ apis: ['setTimeout'] })
   const usual = later()
