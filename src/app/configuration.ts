@@ -100,19 +100,37 @@ export function readLocalList(
   )
 }
 
-/** A configuration with its operator's list as that is now; undefined for one without. Never throws. */
+/**
+ * A configuration with what its operator's list has now besides what was in force: while the rest of a change is refused,
+ * nobody knows what else was to revoke what the list leaves out. Never throws.
+ *
+ * @returns Undefined for a configuration without a list; `kept` is how many entries are in force that the file has not.
+ */
 export function withListAnew(
   configuration: Configuration,
   { env, readFile }: Required<Pick<LoadDeps, 'env' | 'readFile'>>,
-): Configuration | Refused | undefined {
+): { readonly configuration: Configuration; readonly kept: number } | Refused | undefined {
   const { options, hash } = configuration
   const { local } = options.blacklist
   if (local === undefined) return undefined
+  const { file } = local
   const files = new Map(configuration.files)
-  files.delete(local.file)
-  const list = readLocalList(local.file, options, { env, readFile: (path) => readOnce(path, files, readFile) })
+  files.delete(file)
+  const read = () => readLocalList(file, options, { env, readFile: (path) => readOnce(path, files, readFile) })
+  let list = read()
   if (list.kind === 'refused') return list
-  return { ...configuration, localList: list.value, files, hash: hash.slice(0, 64) + list.hash }
+  const listed = new Set(list.value.entries.map((entry) => JSON.stringify(entry)))
+  const kept = configuration.localList.entries.filter((entry) => !listed.has(JSON.stringify(entry)))
+  if (kept.length > 0) {
+    // In the file's place, and judged as it is: so do workers get it.
+    files.set(file, Buffer.from(JSON.stringify({ version: 1, entries: [...list.value.entries, ...kept] })))
+    list = read()
+    if (list.kind === 'refused') return list
+  }
+  return {
+    configuration: { ...configuration, localList: list.value, files, hash: hash.slice(0, 64) + list.hash },
+    kept: kept.length,
+  }
 }
 
 /** An entry for an issuer that is none of ours would revoke nothing, and look as if it did. */

@@ -42,14 +42,33 @@ export function createReloading(source: ConfigurationSource, first: Configuratio
   const { clock, readFile, log, counted, certificates, reloaded } = deps
   let running = run(first, undefined, deps)
   let refusal: string | undefined
+  let isReloading = false
+  let isDue = false
+  let closed = false
   let watching: FileWatch | undefined
   /** The files of one that was refused. */
   let awaiting: FileWatch | undefined
   for (const each of running.sources) each.start()
   return { running: () => running, refusal: () => refusal, restart, reload, watch, close }
 
-  /** One new object, swapped in one assignment; what does not load changes nothing (product.md §2). */
   function reload(): 'reloaded' | 'unchanged' | 'refused' {
+    if (isReloading) {
+      // What is found meanwhile has its turn: taken up within this one, it would be told before it, and forgotten.
+      isDue = true
+      return 'unchanged'
+    }
+    isReloading = true
+    try {
+      return reloadOnce()
+    } finally {
+      isReloading = false
+      if (isDue) setImmediate(() => closed || reload())
+      isDue = false
+    }
+  }
+
+  /** One new object, swapped in one assignment; what does not load changes nothing (product.md §2). */
+  function reloadOnce(): 'reloaded' | 'unchanged' | 'refused' {
     certificates?.reload()
     const next = readAnew()
     if (next.kind === 'refused') return refuse(next.problems.map(formatProblemLine))
@@ -94,18 +113,28 @@ export function createReloading(source: ConfigurationSource, first: Configuratio
     return 'refused'
   }
 
-  /** The operator's list is what he revokes by in an emergency: nothing else that is wrong may hold it up. */
+  /**
+   * The operator's list is what he revokes by in an emergency: nothing else that is wrong may hold that up. It takes
+   * nothing away until the rest is good.
+   */
   function useListAlone(): { readonly said: string; readonly problems: readonly string[] } | undefined {
     const { configuration } = running
-    const next = withListAnew(configuration, deps)
-    if (next === undefined) return undefined
-    if (next.kind === 'refused')
-      return { said: 'blacklist.local, too, stays as it was', problems: next.problems.map(formatProblemLine) }
-    const said = 'blacklist.local is in force as its file says'
+    const found = withListAnew(configuration, deps)
+    if (found === undefined) return undefined
+    const list = `the list in use, ${configuration.options.blacklist.local?.file}`
+    const unchanged = `${list}, stays as it was, too`
+    if ('kind' in found) return { said: unchanged, problems: found.problems.map(formatProblemLine) }
+    const { configuration: next, kept } = found
+    const rest = kept === 0 ? '' : `, and so are ${kept} that it had before, until the configuration loads`
+    const said = `${list}: its entries are in force${rest}`
     if (next.hash === configuration.hash) return { said, problems: [] }
     const failure = use(next)
-    if (failure !== undefined) return { said: 'blacklist.local, too, stays as it was', problems: [failure] }
-    log.info('local_list_reloaded', { config_hash: shortHash(next.hash), entries: next.localList.entries.length })
+    if (failure !== undefined) return { said: unchanged, problems: [failure] }
+    log.info('local_list_reloaded', {
+      config_hash: shortHash(next.hash),
+      entries: next.localList.entries.length - kept,
+      kept,
+    })
     return { said, problems: [] }
   }
 
@@ -176,6 +205,7 @@ export function createReloading(source: ConfigurationSource, first: Configuratio
   }
 
   function close(): void {
+    closed = true
     retire(running)
     watching?.close()
     awaiting?.close()

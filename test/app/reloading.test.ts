@@ -156,6 +156,30 @@ test('createReloading() watches at once a file that only the configuration just 
   await until(() => it.outcomes()[0] === 2, 'the reload')
 })
 
+test('createReloading() says of the last content how it is, though it comes while the one before is taken up', async () => {
+  using named = folder()
+  const file = named.at('list')
+  writeFileSync(file, 'version: 1\nentries: []\n')
+  const text = naming('list', file)
+  let breaks = false
+  const read = (path: string) => {
+    const bytes = readFileSync(path)
+    if (breaks) writeFileSync(file, 'nonsense')
+    breaks = false
+    return bytes
+  }
+  using it = start(() => text, read, text)
+  it.watch()
+  writeFileSync(file, 'version: 1\nentries: [{ kind: sub, value: mallory }]\n')
+  breaks = true
+
+  assert.equal(it.reload(), 'reloaded')
+  assert.equal(it.refusal(), undefined)
+
+  await until(() => it.outcomes()[1] === 1, 'the broken one')
+  assert.ok(it.refusal() !== undefined)
+})
+
 test('createReloading() tells which sections wait for a restart, by what it was started with', () => {
   const changed = (drain: object) => JSON.stringify({ ...JSON.parse(naming('nowhere', '')), drain })
   let text = changed({ delay: '1s' })
@@ -221,8 +245,8 @@ for (const { broken, because } of [
       reasons.push(await reason())
     }
 
-    // A bad list takes down no good one.
-    assert.deepEqual(reasons, ['token_revoked', 'token_revoked', 'ok'])
+    // A bad list takes down no good one, and half of a change takes nothing away.
+    assert.deepEqual(reasons, ['token_revoked', 'token_revoked', 'token_revoked'])
     assert.equal(countsOf(world)[0], 1, 'the configuration is refused all the same')
   })
 
@@ -247,23 +271,25 @@ test('createReloading() says which list is in force while the rest of a configur
   const swapped = tell()
   deny('nonsense')
   const refused = tell()
+  deny('[{ kind: sub, value: eve }]')
+  const both = tell()
+  const again = tell()
+  deny('nonsense')
   text = good
   const bad = tell()
   deny('[{ kind: sub, value: mallory }]')
   const mended = tell()
 
-  const inForce = 'blacklist.local is in force as its file says'
-  const old = 'blacklist.local, too, stays as it was'
+  const inForce = `the list in use, ${file}: its entries are in force`
+  const old = `the list in use, ${file}, stays as it was, too`
   assert.deepEqual(kept, { ...before, said: inForce })
   assert.deepEqual([swapped.said, swapped.entries], [inForce, 1])
   assert.equal(swapped.hash.slice(0, 64), before.hash.slice(0, 64), 'the text is the old one')
-  assert.deepEqual(
-    [refused, bad],
-    [
-      { ...swapped, said: old },
-      { ...swapped, said: old },
-    ],
-  )
+  assert.deepEqual(refused, { ...swapped, said: old })
+  const more = `${inForce}, and so are 1 that it had before, until the configuration loads`
+  assert.deepEqual([both.said, both.entries], [more, 2])
+  assert.deepEqual(again, both)
+  assert.deepEqual(bad, { ...both, said: old })
   assert.deepEqual(mended, { ...swapped, said: undefined })
 })
 
