@@ -27,8 +27,8 @@ export type SourceDeps = {
   readonly files: ReadonlyMap<string, Buffer>
   /** The bytes of a file as it is now. Throws when it cannot be read. */
   readonly readFile: (path: string) => Buffer
-  /** A secret as it is now; the last good one while it cannot be read. */
-  readonly secret: (source: SecretSource) => string
+  /** The way to a secret as it is now; the last good one while it cannot be read. */
+  readonly secret: (source: SecretSource) => () => string
   readonly log: Log
   readonly counted: GatewayMetrics
   /** In a worker: keys and lists are copies of those of its primary. */
@@ -215,7 +215,7 @@ function introspectionOf(
       send: http.send,
       endpoint: url,
       doubt,
-      secret: () => secret(introspection.client_secret),
+      secret: secret(introspection.client_secret),
       log,
       observe: (result, seconds) => counted.introspected(issuer.issuer, result, seconds),
     },
@@ -245,7 +245,7 @@ function blacklistOf(
   const source = feed?.client_secret ?? issuer.introspection?.client_secret
   if (feed === undefined || client_id === undefined || source === undefined) return undefined
   const list: BlacklistOptions = { ...options.blacklist, issuer: issuer.issuer, url: feed.url, client_id }
-  const feedDeps = { clock, send: http.send, secret: () => secret(source), log }
+  const feedDeps = { clock, send: http.send, secret: secret(source), log }
   if (replicas !== undefined) {
     const { list: number } = replicas.numbersOf(issuer.issuer)
     // Without one it would poll by itself, which the primary alone does.

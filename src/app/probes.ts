@@ -84,13 +84,17 @@ export function createProbes({ running, isDraining, refusal, restart, unreadable
     if (sources.length === 0) return []
     const problems = unreadable(sources)
     if (problems.length === 0) return [{ name: 'secrets', ok: true, said: 'readable' }]
-    return [
-      {
-        name: 'secrets',
-        ok: false,
-        said: `a restart would fail, and what was read before is used: ${problems.join('; ')}`,
-      },
-    ]
+    const why = problems.map(({ failure }) => failure).join('; ')
+    if (!problems.every(({ isHeld }) => isHeld)) {
+      const outcome = 'none was read before, and tokens that need it get 503 introspection_unavailable'
+      return [{ name: 'secrets', ok: false, mark: '-', said: `a restart would fail, ${outcome}: ${why}` }]
+    }
+    // Each worker reads for itself, and is handed none.
+    const held =
+      workers() === undefined
+        ? 'what was read before is used'
+        : 'tokens that a worker started anew asks about get 503 introspection_unavailable'
+    return [{ name: 'secrets', ok: false, said: `a restart would fail, and ${held}: ${why}` }]
   }
 
   /** Known where there is a list to poll. */

@@ -6,11 +6,17 @@ import type { Powers } from './app.ts'
 
 /** The way to every secret of the configuration. */
 export type Secrets = {
-  /** The secret; the last good one while it cannot be read. Throws where there never was one. */
-  readonly secret: (source: SecretSource) => string
+  /**
+   * The way to a secret, which is read at once and held. Never throws by itself; what it returns tells the secret as it
+   * is now, the last good one while it cannot be read, and throws where there never was one.
+   */
+  readonly secret: (source: SecretSource) => () => string
   /** Why some of these cannot be read at this moment: a restart would fail. */
-  readonly unreadable: (sources: readonly SecretSource[]) => readonly string[]
+  readonly unreadable: (sources: readonly SecretSource[]) => readonly UnreadableSecret[]
 }
+
+/** A secret that cannot be read now: why, and whether one that was read before is used meanwhile. */
+export type UnreadableSecret = { readonly failure: string; readonly isHeld: boolean }
 
 // A secret is read when it is used, so that a rotated one needs no restart; this often at most.
 const secretMaxAgeMs = 1000
@@ -24,15 +30,21 @@ export function createSecrets(
   type Held = { readonly value: string; readonly readMs: number; readonly failure?: string; readonly toldMs?: number }
   const held = new Map<string, Held>()
   return {
-    secret: (source) => look(source).value,
-    unreadable: (sources) =>
-      sources.flatMap((source) => {
-        try {
-          return look(source).failure ?? []
-        } catch (error) {
-          return messageOf(error)
-        }
-      }),
+    secret(source) {
+      // The load has just found it good. It may be gone by the first token that needs it.
+      problemOf(source)
+      return () => look(source).value
+    },
+    unreadable: (sources) => sources.flatMap((source) => problemOf(source) ?? []),
+  }
+
+  function problemOf(source: SecretSource): UnreadableSecret | undefined {
+    try {
+      const { failure } = look(source)
+      return failure === undefined ? undefined : { failure, isHeld: true }
+    } catch (error) {
+      return { failure: messageOf(error), isHeld: false }
+    }
   }
 
   function look(source: SecretSource): Held {

@@ -163,7 +163,7 @@ test('run() keeps nothing of the configurations before the one in use, however m
   const readFile = readFrom(contents)
   const writer = createLineWriter({}, { write: (_, done) => done() })
   const deps = {
-    ...{ clock, readFile, random: () => 0, secret: () => 'a-secret' },
+    ...{ clock, readFile, random: () => 0, secret: () => () => 'a-secret' },
     log: createLog({ stream: 'main' }, { writer, clock }),
     counted: createGatewayMetrics(),
     known: createKnownTokens<Principal>(clock.monotonicMs),

@@ -161,18 +161,37 @@ test('createProbes() says by how much the clock is off, where an issuer has a li
   assert.ok(world.app.isReady())
 })
 
-test('createProbes() says that a secret cannot be read any more, while the one from before is used', async () => {
+test('createProbes() says that a secret cannot be read any more, while the one from before is used, by the first token too', async () => {
   const directory = mkdtempSync(path.join(tmpdir(), 'postern-probes-'))
   const file = path.join(directory, 'secret')
   writeFileSync(file, 'a-secret', { mode: 0o600 })
   await using world = await openWorld({ a: { introspection: { client_id: 'gateway', client_secret: { file } } } })
-  assert.equal(await lineOf(world, 'secrets'), '[+] readable')
 
-  writeFileSync(file, '')
-  world.pass(1000)
-  const line = await lineOf(world, 'secrets')
   rmSync(directory, { recursive: true })
+  world.pass(1000)
+  const { reason } = await world.ask({ path: '/a/x', token: 'opaque' })
+  const line = await lineOf(world, 'secrets')
 
+  assert.equal(reason, 'token_inactive', 'the issuer was asked')
   assert.match(line ?? '', /^\[!\] a restart would fail, and what was read before is used: Cannot read secret: file /)
   assert.ok(world.app.isReady())
+})
+
+test('createProbes() marks with [-] a secret that was never read: what needs it is refused', () => {
+  const client_secret = { file: '/run/secret' }
+  const options = { introspection: { client_id: 'gateway', client_secret } }
+  const source = { options, introspection: { state: () => ({ circuit: 'closed' }) } }
+  const probes = createProbes({
+    running: () => ({ sources: [source] }) as unknown as Running, // an issuer as far as notes look at one
+    isDraining: () => false,
+    refusal: () => undefined,
+    restart: () => [],
+    unreadable: (sources) => sources.map(() => ({ failure: 'Cannot read secret', isHeld: false })),
+    workers: () => undefined,
+  })
+
+  const secrets = probes.notes().find(({ name }) => name === 'secrets')
+
+  assert.deepEqual([secrets?.ok, secrets?.mark], [false, '-'])
+  assert.match(secrets?.said ?? '', /none was read before, and tokens that need it get 503 introspection_unavailable/)
 })

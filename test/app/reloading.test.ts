@@ -52,7 +52,7 @@ function start(
   const counted = createGatewayMetrics()
   const reloading = createReloading({ file: 'gateway.yaml', read: text }, first, {
     ...powers,
-    ...{ log, counted, random: Math.random, randomBytes, secret: () => 'secret' },
+    ...{ log, counted, random: Math.random, randomBytes, secret: () => () => 'secret' },
     known: createKnownTokens(clock.monotonicMs),
     certificates: undefined,
     reloaded: () => {},

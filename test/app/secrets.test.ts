@@ -24,20 +24,48 @@ function setup() {
 
 test('secrets.secret() keeps the last good one, says so once a minute, and when it is over', () => {
   using it = setup()
-  assert.equal(it.secret(it.source), 'first')
+  const secret = it.secret(it.source)
+  assert.equal(secret(), 'first')
 
   it.write('')
   for (let at = 0; at < 130; at += 1) {
     it.clock.pass(1000)
-    assert.equal(it.secret(it.source), 'first')
+    assert.equal(secret(), 'first')
   }
   const during = it.events.splice(0)
   it.write('second')
   it.clock.pass(1000)
 
-  assert.equal(it.secret(it.source), 'second')
+  assert.equal(secret(), 'second')
   assert.deepEqual(during, ['secret_unreadable', 'secret_unreadable', 'secret_unreadable'])
   assert.deepEqual(it.events, ['secret_recovered'])
+})
+
+test('secrets.secret() holds what it reads at once, though it is gone before anybody needs it', () => {
+  using it = setup()
+
+  const secret = it.secret(it.source)
+  rmSync(it.source.file)
+  it.clock.pass(1000)
+
+  assert.equal(secret(), 'first')
+  assert.deepEqual(
+    it.unreadable([it.source]).map(({ isHeld }) => isHeld),
+    [true],
+  )
+})
+
+test('secrets.secret() does not throw for a secret that is not there, and what it returns does until it is', () => {
+  using it = setup()
+  rmSync(it.source.file)
+
+  const secret = it.secret(it.source)
+  const [unreadable] = it.unreadable([it.source])
+
+  assert.throws(secret, { code: 'ERR_SECRET_REFUSED' })
+  assert.equal(unreadable?.isHeld, false)
+  it.write('second')
+  assert.equal(secret(), 'second')
 })
 
 for (const { what, spoil } of [
@@ -51,11 +79,11 @@ for (const { what, spoil } of [
 
     spoil(it.source.file)
     it.clock.pass(1000)
-    const [said = '', ...more] = it.unreadable([it.source])
+    const [said, ...more] = it.unreadable([it.source])
     writeFileSync(it.source.file, 'second')
     chmodSync(it.source.file, 0o600)
     it.clock.pass(1000)
 
-    assert.match(said, /^Cannot read secret: /)
+    assert.match(said?.failure ?? '', /^Cannot read secret: /)
     assert.deepEqual([more, it.unreadable([it.source])], [[], []])
   })

@@ -1,6 +1,8 @@
 // What workers are handed: keys and lists that the primary alone fetches, and the configuration.
 import assert from 'node:assert/strict'
+import { rmSync } from 'node:fs'
 import { test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { directory } from '../cli/process.ts'
 import { until } from '../support/gateway-process.ts'
 import { createSigner } from '../support/tokens.ts'
@@ -134,6 +136,31 @@ test('each worker asks an issuer about an opaque token by itself, and once for a
     assert.deepEqual(statusesOf(await askAll(lanes, '/orders/1', 'opaque')), [200])
 
   assert.equal(world.issuer.count('/introspect'), 2)
+})
+
+test('a secret that is gone is held by the workers, missed by one that comes later, and /readyz?verbose says so', async () => {
+  using files = directory()
+  const file = files.write('secret', 'a-secret')
+  await using world = await openWorkers({
+    issuer: { introspection: { client_id: 'gateway', client_secret: { file } } },
+  })
+  await world.gateway.ready()
+  const before = await lanesToBoth(world)
+
+  rmSync(file)
+  // A secret is looked at once a second.
+  await sleep(1000)
+  const held = await askAll(before, '/orders/1', 'opaque-held')
+  const [victim = 0] = await world.serving(2)
+  process.kill(victim, 'SIGKILL')
+  await until(async () => world.gateway.logged('worker_exited').length === 1)
+  await world.serving(2)
+  const later = await askAll(await lanesToBoth(world), '/orders/1', 'opaque-later')
+  const { text } = await world.gateway.health('/readyz?verbose')
+
+  assert.deepEqual(reasonsOf(held), ['token_inactive'])
+  assert.deepEqual(reasonsOf(later).toSorted(), ['introspection_unavailable', 'token_inactive'])
+  assert.match(text, /^\[!\] secrets: .*tokens that a worker started anew asks about get 503 .*: Cannot read secret/m)
 })
 
 test('polls of two workers are those of one: the primary polls', async () => {
