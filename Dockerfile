@@ -17,7 +17,8 @@ COPY --from=build /root-of-image /
 WORKDIR /app
 USER 65532:65532
 EXPOSE 8080 9464
-HEALTHCHECK --interval=10s --timeout=3s CMD ["node", "dist/main.js", "health", "--config", "/etc/postern/gateway.yaml"]
+# The default of listen.health: whoever changes that sets this, too (README).
+HEALTHCHECK --interval=10s --timeout=3s CMD ["node", "dist/main.js", "health"]
 # No debugger on SIGUSR1: it would be open to every container of the pod.
 # Room for young objects from the first: after a quiet time V8 would begin anew with a sixteenth of it (README, Decisions).
 ENTRYPOINT ["node", "--disable-proto=delete", "--no-addons", "--disable-sigusr1", "--min-semi-space-size=16", "dist/main.js"]

@@ -87,10 +87,7 @@ export async function runCommand(args: readonly string[], shell: Shell): Promise
     .command('health')
     .description('ask a running gateway how it is')
     .option('--url <url>', 'what to ask (default: http://127.0.0.1:9464/livez)')
-    .option('--config <file>', 'configuration file, which says where')
-    .action(async (options: { url?: string; config?: string }) =>
-      set(await (await import('./health.ts')).health(options, shell)),
-    )
+    .action(async (options: { url?: string }) => set(await (await import('./health.ts')).health(options, shell)))
 
   program
     .command('version')
