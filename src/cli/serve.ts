@@ -1,5 +1,6 @@
 import type { App } from '../app/app.ts'
 import { startApp } from '../app/app.ts'
+import { codeOf } from '../base/errors.ts'
 import { sleep } from '../base/time.ts'
 import { refuseRuntime } from './runtime.ts'
 import type { Shell } from './shell.ts'
@@ -29,7 +30,7 @@ export async function serve(file: string, shell: Shell): Promise<number> {
     return exitCodes.ok
   } catch (error) {
     // A signal to the group ends workers that are not up yet, and no start can be made without them.
-    if (isToStop && app === undefined) return exitCodes.ok
+    if (isToStop && codeOf(error) === 'ERR_NO_WORKER_SERVES') return exitCodes.ok
     return sayFailure(shell, error)
   }
 }

@@ -8,10 +8,12 @@ import { membersOf } from '../support/processes.ts'
 import type { Started } from './process.ts'
 import { directory, start, until } from './process.ts'
 
-function configuration(rule: string, { proxy = '127.0.0.1:0', drain = '{ delay: 0s }' } = {}): string {
+const local = '127.0.0.1:0'
+
+function configuration(rule: string, { proxy = local, health = local, drain = '{ delay: 0s }' } = {}): string {
   return `version: 1
 workers: 2
-listen: { proxy: '${proxy}', health: '127.0.0.1:0', admin: '127.0.0.1:0' }
+listen: { proxy: '${proxy}', health: '${health}', admin: '127.0.0.1:0' }
 upstream: { url: 'http://127.0.0.1:9' }
 drain: ${drain}
 rules:
@@ -143,6 +145,24 @@ test('postern serve with workers exits with 1 and leaves none when its address i
 
   assert.equal(code, 1)
   assert.match(group.stderr(), /Cannot listen on listen\.proxy 127\.0\.0\.1:\d+: it is in use \(EADDRINUSE\)/)
+  assert.deepEqual(membersOf(group.pid), [])
+})
+
+test('postern serve with workers says why it cannot start, and exits with 1, also where a SIGTERM came meanwhile', async () => {
+  await using taken = createServer().listen(0, '127.0.0.1')
+  await once(taken, 'listening')
+  const { port } = taken.address() as AddressInfo // it listens on a port
+  using files = directory()
+  using group = startGroup(files.write('gateway.yaml', configuration('a', { health: `127.0.0.1:${port}` })))
+  await until(() => membersOf(group.pid).length > 1, 'the first worker')
+
+  process.kill(group.pid, 'SIGTERM')
+
+  assert.equal(await group.ended, 1)
+  assert.match(
+    group.stderr(),
+    /^postern: Cannot listen on listen\.health 127\.0\.0\.1:\d+: it is in use \(EADDRINUSE\)$/m,
+  )
   assert.deepEqual(membersOf(group.pid), [])
 })
 

@@ -21,6 +21,12 @@ export type WorkerProcess = {
 /** How it ended; `error` where there was no process to begin with, such as `EMFILE`. */
 export type WorkerEnd = { readonly code: number | null; readonly signal: string | null; readonly error?: string }
 
+/** None of the workers of a start came to serve. */
+export class NoWorkerServes extends Error {
+  override readonly name = 'NoWorkerServes'
+  readonly code = 'ERR_NO_WORKER_SERVES'
+}
+
 /** What a worker process makes known. */
 export type WorkerProcessEvents = {
   /** What it logs: whole lines. */

@@ -19,7 +19,7 @@ import type { Desk } from './reception.ts'
 import { openReception } from './reception.ts'
 import type { SourceNumbers, ToPrimary } from './worker-messages.ts'
 import type { WorkerEnd, WorkerProcess } from './worker-process.ts'
-import { startWorkerProcess } from './worker-process.ts'
+import { NoWorkerServes, startWorkerProcess } from './worker-process.ts'
 
 /** What workers need of their primary. */
 export type WorkersDeps = {
@@ -115,7 +115,7 @@ export async function startWorkers(count: number, deps: WorkersDeps): Promise<Wo
   await Promise.all(firsts)
   if (serving().length === 0) {
     await close()
-    throw new Error(`Cannot start: no worker serves (${slots[0]?.problem ?? 'they ended as they started'})`)
+    throw new NoWorkerServes(`Cannot start: no worker serves (${slots[0]?.problem ?? 'they ended as they started'})`)
   }
   return {
     port: reception.port,
