@@ -151,11 +151,13 @@ const endings = [
   {
     by: 'its client takes too many requests back',
     async end({ client }: Stuck) {
-      const taken = Array.from({ length: 120 }, (_, at) => 2 * at + 3)
+      const taken = Array.from({ length: 320 }, (_, at) => 2 * at + 3)
       const floods = taken.map((at) => Buffer.concat([headers(at, requestFields('/slow')), reset(at, codes.cancel)]))
-      client.send(...floods.slice(0, 60))
-      await sleep(100)
-      client.send(...floods.slice(60), half(flags.endStream))
+      for (let from = 0; from < 300; from += 60) {
+        client.send(...floods.slice(from, from + 60))
+        await sleep(50)
+      }
+      client.send(...floods.slice(300), half(flags.endStream))
     },
   },
 ] as const
