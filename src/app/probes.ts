@@ -86,10 +86,10 @@ export function createProbes({ running, isDraining, refusal, restart, unreadable
     if (problems.length === 0) return [{ name: 'secrets', ok: true, said: 'readable' }]
     const why = problems.map(({ failure }) => failure).join('; ')
     if (!problems.every(({ isHeld }) => isHeld)) {
-      const outcome = 'none was read before, and tokens that need it get 503 introspection_unavailable'
+      const outcome = 'none was read before, and what the issuer has to be asked with it is 503'
       return [{ name: 'secrets', ok: false, mark: '-', said: `a restart would fail, ${outcome}: ${why}` }]
     }
-    // Each worker reads for itself, and is handed none.
+    // Each worker reads for itself, and is handed none; lists are polled here.
     const held =
       workers() === undefined
         ? 'what was read before is used'

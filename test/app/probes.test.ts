@@ -193,5 +193,5 @@ test('createProbes() marks with [-] a secret that was never read: what needs it 
   const secrets = probes.notes().find(({ name }) => name === 'secrets')
 
   assert.deepEqual([secrets?.ok, secrets?.mark], [false, '-'])
-  assert.match(secrets?.said ?? '', /none was read before, and tokens that need it get 503 introspection_unavailable/)
+  assert.match(secrets?.said ?? '', /none was read before, and what the issuer has to be asked with it is 503/)
 })
