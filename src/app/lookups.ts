@@ -7,7 +7,7 @@ import type { TrustedIssuer } from '../decision/verify.ts'
 import type { BlacklistAnswer } from '../sources/held-list.ts'
 import type { KnownTokens } from '../sources/known-tokens.ts'
 import type { LocalList } from '../sources/local-list.ts'
-import type { RevocationHit } from '../spec/revocation.ts'
+import type { RevocableToken, RevocationHit } from '../spec/revocation.ts'
 import type { IssuerSources } from './issuer-sources.ts'
 import type { GatewayMetrics } from './metrics.ts'
 
@@ -18,6 +18,9 @@ export type LookupDeps = {
   readonly localList: LocalList
   readonly counted: GatewayMetrics
 }
+
+/** What lists are asked about a token and about its wrapper; one of each, so that a list can note what it has seen. */
+type Revocables = { readonly token: RevocableToken; readonly shell: RevocableToken | undefined }
 
 /**
  * Gives the gateway of one configuration its facts.
@@ -30,6 +33,7 @@ export function createLookups(
   { clock, known, localList, counted }: LookupDeps,
 ): Lookups {
   const sources = new Map(issuers.map((each) => [each.trusted, each]))
+  const revocables = new WeakMap<Principal, Revocables>()
   return {
     known(token, opaqueIssuer, trail) {
       const found = known.find(token, opaqueIssuer?.issuer)
@@ -51,22 +55,27 @@ export function createLookups(
       return introspection.ask(token, afterMs)
     },
     revoked(principal, trail) {
-      const { issuer, key } = principal
+      const { issuer } = principal
       const { blacklist } = sourcesOf(issuer)
-      const { claims, wrapper } = agedAlike(principal)
-      const token = { claims, kid: key?.kid }
-      const local =
-        localList.find(issuer.issuer, token) ??
-        (wrapper && localList.find(issuer.issuer, { ...token, claims: wrapper }))
+      const { token, shell } = revocablesOf(principal)
+      const local = localList.find(issuer.issuer, token) ?? (shell && localList.find(issuer.issuer, shell))
       if (local !== undefined) return hit(issuer, local, trail)
       if (blacklist === undefined) return 'clear'
       const answer = blacklist.check(token)
-      if (wrapper === undefined && !(answer instanceof Promise)) return verdict(issuer, answer, trail)
-      const second = wrapper === undefined ? undefined : blacklist.check({ ...token, claims: wrapper })
+      if (shell === undefined && !(answer instanceof Promise)) return verdict(issuer, answer, trail)
+      const second = shell && blacklist.check(shell)
       if (!(answer instanceof Promise || second instanceof Promise))
         return verdict(issuer, either(answer, second), trail)
       return Promise.all([answer, second]).then(([one, other]) => verdict(issuer, either(one, other), trail))
     },
+  }
+
+  function revocablesOf(principal: Principal): Revocables {
+    const kept = revocables.get(principal)
+    if (kept !== undefined) return kept
+    const made = makeRevocables(principal)
+    revocables.set(principal, made)
+    return made
   }
 
   function sourcesOf(issuer: TrustedIssuer): IssuerSources {
@@ -95,10 +104,12 @@ export function createLookups(
  * A wrapped token was issued once, whichever of its two parts tells when, and the earlier time counts: an answer need
  * not say (RFC 7662 §2.2), and one that says less than was signed makes no old token a new one.
  */
-function agedAlike({ claims, wrapper }: Principal): Pick<Principal, 'claims' | 'wrapper'> {
-  if (wrapper === undefined || claims.iat === wrapper.iat) return { claims, wrapper }
+function makeRevocables({ claims, wrapper, key }: Principal): Revocables {
+  const kid = key?.kid
+  if (wrapper === undefined) return { token: { claims, kid }, shell: undefined }
+  if (claims.iat === wrapper.iat) return { token: { claims, kid }, shell: { claims: wrapper, kid } }
   const iat = Math.min(claims.iat ?? Number.POSITIVE_INFINITY, wrapper.iat ?? Number.POSITIVE_INFINITY)
-  return { claims: { ...claims, iat }, wrapper: { ...wrapper, iat } }
+  return { token: { claims: { ...claims, iat }, kid }, shell: { claims: { ...wrapper, iat }, kid } }
 }
 
 /** Either name of a wrapped token is enough to revoke it, and neither alone is enough to clear it. */

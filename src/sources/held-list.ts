@@ -96,17 +96,20 @@ function createHeldList(
   holding: Holding,
   { clock, lookups }: { readonly clock: Clock; readonly lookups: Pick<BlacklistLookups, 'ask' | 'failure'> },
 ): HeldList {
+  // Stands for what is held at one time. No part of that is in it: a token that is kept must not keep an old list.
+  let edition: object = {}
+  let editionOf: Held | undefined
+  let editionPuts = 0
   return { check, state, purge }
 
   function check(token: RevocableToken): BlacklistAnswer | Promise<BlacklistAnswer> {
     const { held } = holding
     if (held === undefined) return 'stale'
-    const now = nowS(held, clock)
-    const hit = find(held, token, now)
+    const hit = find(held, token)
     // Before the age is looked at: `on_stale: allow` must not let through what we know to be revoked.
     if (hit !== undefined) return hit
     if (isStale()) return 'stale'
-    if (token.claims.jti === undefined || !isIncomplete(held, now)) return undefined
+    if (token.claims.jti === undefined || !isIncomplete(held)) return undefined
     const revoked = lookups.ask(token.claims.jti)
     return revoked instanceof Promise ? revoked.then((answer) => settle(answer, token)) : settle(revoked, token)
   }
@@ -115,11 +118,31 @@ function createHeldList(
     if (answer === 'stale') return answer
     if (answer) return foundByLookup
     // A poll may have brought it meanwhile.
-    return holding.held === undefined ? undefined : find(holding.held, token, nowS(holding.held, clock))
+    return holding.held === undefined ? undefined : find(holding.held, token)
   }
 
-  function find({ index, inherited }: Held, token: RevocableToken, now: number): RevocationHit | undefined {
+  /** Looks at a token once for each edition, unless it is named: a million entries are memory that is not near. */
+  function find(held: Held, token: RevocableToken): RevocationHit | undefined {
+    const current = editionNow(held)
+    if (token.unnamedBy === current) return undefined
+    // At any time: what is not named now, may be by a clock that is set back.
+    if (look(held, token, Number.NEGATIVE_INFINITY) !== undefined) return look(held, token, nowS(held, clock))
+    token.unnamedBy = current
+    return undefined
+  }
+
+  function look({ index, inherited }: Held, token: RevocableToken, now: number): RevocationHit | undefined {
     return index.find(token, now) ?? inherited?.find(token, now)
+  }
+
+  /** Another one whenever what is held was swapped or added to; what runs out names nothing new. */
+  function editionNow(held: Held): object {
+    const puts = held.index.puts() + (held.inherited?.puts() ?? 0)
+    if (editionOf === held && editionPuts === puts) return edition
+    editionOf = held
+    editionPuts = puts
+    edition = {}
+    return edition
   }
 
   function isStale(): boolean {
@@ -127,8 +150,9 @@ function createHeldList(
   }
 
   /** Whether a live entry may be missing from memory. */
-  function isIncomplete({ index }: Held, now: number): boolean {
-    return holding.unlisted > 0 || now < index.leftOutUntil()
+  function isIncomplete(held: Held): boolean {
+    const leftOutUntil = held.index.leftOutUntil()
+    return holding.unlisted > 0 || (leftOutUntil > 0 && nowS(held, clock) < leftOutUntil)
   }
 
   function state(): ReturnType<HeldList['state']> {
@@ -137,7 +161,7 @@ function createHeldList(
       loaded: held !== undefined,
       entries: held === undefined ? 0 : held.index.size() + (held.inherited?.size() ?? 0),
       totalLive: held?.totalLive ?? 0,
-      lookups: held !== undefined && isIncomplete(held, nowS(held, clock)),
+      lookups: held !== undefined && isIncomplete(held),
       lookupFailure: lookups.failure(),
       lastSuccessWallMs: good?.wallMs,
       ageMs: good === undefined ? undefined : clock.monotonicMs() - good.startedMs,

@@ -5,11 +5,13 @@ import type { BlacklistCause, BlacklistKind } from './blacklist-feed.ts'
 import { blacklistCauses } from './blacklist-feed.ts'
 import type { Claims } from './claims.ts'
 
-/** What an entry can name of a token. */
+/** What an entry can name of a token. Kept with its facts, it is looked for again only once a list is another. */
 export type RevocableToken = {
   readonly claims: Pick<Claims, 'jti' | 'sub' | 'client_id' | 'sid' | 'iat'>
   /** The key that signed it (or its wrapper); undefined for an opaque token. */
   readonly kid: string | undefined
+  /** The edition of the list that named it at no time; only that list sets it, and knows its own. */
+  unnamedBy?: object
 }
 
 /** Why a token is refused: what it was found by, and the cause. */
@@ -38,6 +40,8 @@ export type RevocationIndex = {
   readonly put: (entry: Revocation) => void
   /** Whether an entry changes nothing, because what is held is as wide and as long. */
   readonly covers: (entry: Revocation) => boolean
+  /** How many were put; what no entry named at any time is named by none while this stays. */
+  readonly puts: () => number
   readonly entries: () => Iterable<Revocation>
   /** Forgets what has run out, looking at `budget` entries at most; true once it has been through all of them. */
   readonly sweep: (nowS: number, budget: number) => boolean
@@ -80,12 +84,14 @@ export function createRevocationIndex(options: { readonly capacity: number }): R
   }
   let capacity = options.capacity
   let rangeCount = 0
+  let puts = 0
   let leftOutUntil = 0
   let sweeping: Iterator<undefined> | undefined
   return {
     find,
     put,
     covers,
+    puts: () => puts,
     entries,
     sweep,
     size,
@@ -129,6 +135,7 @@ export function createRevocationIndex(options: { readonly capacity: number }): R
   function put(entry: Revocation): void {
     const { kind, value } = entry
     const added = rangeOf(entry)
+    puts += 1
     if (kind !== 'jti') {
       const held = ranges[kind].get(value) ?? []
       if (held.some((range) => within(added, range))) return
