@@ -108,7 +108,8 @@ export function createServerConnection(
 
   function receive(chunk: Buffer): void {
     take(chunk)
-    if (pending?.buffer === chunk.buffer) pending = keep(pending)
+    // Asking bytes for their buffer is a call into the engine.
+    if (pending !== undefined && pending.buffer === chunk.buffer) pending = keep(pending)
   }
 
   function take(chunk: Buffer): void {
