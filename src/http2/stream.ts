@@ -29,6 +29,9 @@ export type StreamEvents = RequestEvents & {
 
 // What is small waits for company, up to here.
 const maxHeldBytes = 65_536
+// As maxUnreadBytes, once the whole answer has left: some clients (httpcore) look at an answer, and at a reset, only when
+// they have sent everything, and wait for room until then. As much as a session may have under way.
+const maxUnreadBehindAnswer = 1_048_576
 
 /**
  * Serves one stream as the client's half of an exchange. Nothing of a body is read until `resume`.
@@ -136,7 +139,7 @@ export function serveStream(
     if (!isLive()) return
     if (hasEnded) {
       discarded += chunk.length
-      if (discarded > maxUnreadBytes) stopReading()
+      if (discarded > (hasFinished ? maxUnreadBehindAnswer : maxUnreadBytes)) stopReading()
       return
     }
     bodyBytes += chunk.length
@@ -243,9 +246,10 @@ export function serveStream(
     if (isReset) return
     // What says its end may still wait for room: it counts as written all the same.
     deadline.atMs = deadlines.nowMs() + (hasRead ? limits.writeMs : lingerMs)
-    const isTooMuch = discarded > maxUnreadBytes || (Number.isFinite(length) && length - bodyBytes > maxUnreadBytes)
+    if (hasRead) return
     // Where nothing is in its way the end leaves by the turn after the next: node keeps it for trailers until then.
-    if (!hasRead && isTooMuch) setImmediate(setImmediate, stopReading)
+    if (Number.isFinite(length) && length - bodyBytes > maxUnreadBehindAnswer) setImmediate(setImmediate, stopReading)
+    else stream.resume()
   }
 
   /** The client is to send no more (RFC 9113 §8.1), as soon as it has its answer: a reset would overtake the end of it. */

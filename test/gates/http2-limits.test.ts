@@ -341,6 +341,27 @@ test('serveHttp2() reads little of a body behind an answer that its client makes
   assert.ok(!client.frames.some(({ type }) => type === 'rst_stream'))
 })
 
+for (const declared of [true, false]) {
+  test(`serveHttp2() takes a refused body of a megabyte${declared ? '' : ' without a length'} from a client that reads no answer before it has sent all`, async () => {
+    await using pair = await openPair()
+    using client = connectFrames(pair.port)
+    const length = declared ? [['content-length', '1000000'] as const] : []
+    client.send(headers(1, requestFields('/a/../b', length, 'POST'), false))
+
+    let left = 1_000_000
+    while (left > 0 && !client.frames.some(({ type }) => type === 'rst_stream')) {
+      const part = Math.min(65_535 + grantedOn(client, 1) - (1_000_000 - left), 16_384, left)
+      left -= part
+      if (part > 0) client.send(frame('data', left === 0 ? flags.endStream : 0, 1, Buffer.alloc(part)))
+      else await settled(client)
+    }
+    await settled(client)
+
+    assert.ok(client.frames.some((each) => each.stream === 1 && isLast(each)))
+    assert.ok(!client.frames.some(({ type }) => type === 'rst_stream'))
+  })
+}
+
 const upload = requestFields('/a', [['content-length', '2000000']], 'POST')
 
 /** Holds that a stream was answered whole, and reset then, without an error. */
