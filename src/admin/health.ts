@@ -11,6 +11,13 @@ export type Check = {
   readonly mark?: '+' | '!' | '-'
 }
 
+/** What Prometheus is told. */
+export type MetricsPage = {
+  readonly contentType: string
+  /** Bytes, which many answers may share. */
+  readonly body: Uint8Array
+}
+
 /** What the health listener asks the process. */
 export type HealthDeps = {
   /** Valid configuration, listeners up. */
@@ -19,7 +26,7 @@ export type HealthDeps = {
   readonly ready: () => readonly Check[]
   /** What does not make it unready, and people want to see. */
   readonly notes: () => readonly Check[]
-  readonly metrics: () => Promise<{ readonly contentType: string; readonly body: string }>
+  readonly metrics: () => Promise<MetricsPage>
   /** The upstream's answer on the one configured path; undefined where none is configured. */
   readonly upstream: () => Promise<HttpAnswer> | undefined
 }

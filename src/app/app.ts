@@ -1,10 +1,10 @@
 // Wiring: configuration → look-ups → gateway → listeners; start, drain, close.
 import { createAdmin } from '../admin/admin.ts'
-import type { Check } from '../admin/health.ts'
+import type { Check, MetricsPage } from '../admin/health.ts'
 import { createHealth } from '../admin/health.ts'
 import { sentenceOf } from '../base/errors.ts'
 import type { Clock } from '../base/time.ts'
-import { formatDuration, sleep } from '../base/time.ts'
+import { formatDuration, nextTurn, sleep } from '../base/time.ts'
 import type { Problem } from '../config/problems.ts'
 import type { Principal } from '../decision/decision.ts'
 import type { TlsMaterial } from '../gates/tls.ts'
@@ -64,6 +64,10 @@ export type App = {
   readonly isReady: () => boolean
 }
 
+// A page costs milliseconds in which nobody else is served, and asking costs nothing: however many do, one is made, and the
+// next so much later. Waited for, not kept: what has happened before somebody asks is in what he gets.
+const scrapeRestMs = 250
+
 /** Starts the gateway, or says what is wrong with its configuration. Rejects when an address cannot be listened on. */
 export async function startApp(
   source: ConfigurationSource,
@@ -92,6 +96,9 @@ export async function startApp(
   let workers: Workers | undefined
   let draining = false
   let stopping: Promise<void> | undefined
+  let scraping: Promise<MetricsPage> | undefined
+  let telling = Promise.resolve()
+  let scrapedMs = Number.NEGATIVE_INFINITY
   const crowded = { health: 0, admin: 0 }
   const changed = (material: TlsMaterial) => plane?.useTls(material)
   const certificates = options.listen.tls && createCertificates(options.listen.tls, { ...deps, metrics, changed })
@@ -175,9 +182,27 @@ export async function startApp(
     return server.port
   }
 
-  async function scrape(): ReturnType<typeof metrics.scrape> {
+  /** Whoever asks while a page is made, or has to be waited for, gets that one. */
+  async function scrape(): Promise<MetricsPage> {
+    scraping ??= makePage().finally(forgetScraping)
+    const page = await scraping
+    // One after another, with everybody else's turn between them: a thousand at once would take half a second.
+    telling = telling.then(nextTurn)
+    await telling
+    return page
+  }
+
+  async function makePage(): Promise<MetricsPage> {
+    const restsMs = scrapedMs + scrapeRestMs - clock.monotonicMs()
+    if (restsMs > 0) await sleep(restsMs)
     await workers?.gather()
-    return await metrics.scrape()
+    const { contentType, body } = await metrics.scrape()
+    scrapedMs = clock.monotonicMs()
+    return { contentType, body: Buffer.from(body) }
+  }
+
+  function forgetScraping(): void {
+    scraping = undefined
   }
 
   function notes(): readonly Check[] {
