@@ -90,7 +90,7 @@ export async function startApp(
   const secrets = createSecrets(powers, log)
   const deps = { ...powers, log, counted, known, secret: secrets.secret }
   const failed = (error: unknown) => log.error('internal_error', { error: sentenceOf(error) })
-  const { side: maxConnections, shortage } = shareDescriptors(options, readFile)
+  const { side: maxConnections, untaken, shortage } = shareDescriptors(options, readFile)
   if (shortage !== undefined) log.warn('descriptors_short', shortage)
   let plane: Plane | undefined
   let workers: Workers | undefined
@@ -158,7 +158,8 @@ export async function startApp(
     // Loaded here: a gateway of one process needs nothing of it.
     const { startWorkers } = await import('./workers/workers.ts')
     const material = () => certificates?.current()
-    workers = await startWorkers(workerCount, { clock, log, writer, failed, material, metrics, running })
+    const maxUntaken = untaken(workerCount)
+    workers = await startWorkers(workerCount, { clock, log, writer, failed, material, metrics, running, maxUntaken })
     return workers
   }
 

@@ -5,6 +5,8 @@ import type { LimitsOptions, UpstreamOptions } from '../gates/options.ts'
 const ownDescriptors = 64
 // Of the health and of the admin listener each; where there are few, a sixteenth.
 const sideConnections = 256
+// A worker's pipes, of which both ends are open while it is forked.
+const workerDescriptors = 8
 
 /** What needs most of them. */
 export type DescriptorNeeds = {
@@ -23,6 +25,8 @@ export type DescriptorShares = {
   readonly upstream: number
   /** Of the health and of the admin listener each. */
   readonly side: number
+  /** Of clients, in the primary of so many workers, that none of these has taken yet. */
+  readonly untaken: (workers: number) => number
   /** Undefined where there are enough, or where the system does not say (`/proc/self/limits` is Linux's). */
   readonly shortage: DescriptorShortage | undefined
 }
@@ -45,6 +49,7 @@ export function shareDescriptors(
     clients,
     upstream: Math.min(upstream.max_connections, left - clients),
     side,
+    untaken: (workers) => Math.max(1, left - workers * workerDescriptors),
     shortage: limit < wanted ? { limit, wanted } : undefined,
   }
 }

@@ -54,3 +54,14 @@ for (const [files, connections, clients, upstream, side] of [
 
     assert.deepEqual([shares.clients, shares.upstream, shares.side], [clients, upstream, side])
   })
+
+for (const [files, workers, untaken] of [
+  ['unlimited', 2, Number.POSITIVE_INFINITY],
+  ['1024', 2, 816],
+  ['128', 2, 32],
+  ['128', 4, 16],
+  ['24', 4, 1],
+] as const)
+  test(`shareDescriptors() leaves of ${files} descriptors ${untaken} to who waits for one of ${workers} workers`, () => {
+    assert.equal(shareDescriptors(needs(1000), () => limitsText(files)).untaken(workers), untaken)
+  })

@@ -34,10 +34,13 @@ function makeDesk(): TestDesk {
   return desk
 }
 
-async function openTestReception(): Promise<
+async function openTestReception(
+  maxUntaken = Number.POSITIVE_INFINITY,
+): Promise<
   AsyncDisposable & { readonly it: Reception; readonly arrive: (count: number) => readonly Promise<string>[] }
 > {
-  const it = await openReception({ host: '127.0.0.1', port: 0 }, { failed: (error) => assert.fail(String(error)) })
+  const address = { host: '127.0.0.1', port: 0 }
+  const it = await openReception({ address, maxUntaken }, { failed: (error) => assert.fail(String(error)) })
   const clients: Socket[] = []
   return {
     it,
@@ -247,6 +250,24 @@ test('openReception() counts who comes while 1,024 wait as one too many', async 
 
   assert.deepEqual(await Promise.all(ends), ['closed', 'closed'])
 
+  assert.deepEqual([reception.it.dropped().get('limit'), reception.it.dropped().get('no_worker')], [2, 0])
+})
+
+test('openReception() closes who comes while as many as there are descriptors for wait or are not taken yet', async () => {
+  await using reception = await openTestReception(80)
+  const desk = makeDesk()
+  reception.it.open(desk)
+  reception.arrive(80)
+  await wait(200)
+  assert.equal(desk.handed.length, 64)
+
+  const ends = reception.arrive(2)
+  assert.deepEqual(await Promise.all(ends), ['closed', 'closed'])
+  reception.it.told(desk, { through: 1, lost: [], open: 1 })
+  reception.arrive(1)
+  await wait(100)
+
+  assert.equal(desk.handed.length, 65)
   assert.deepEqual([reception.it.dropped().get('limit'), reception.it.dropped().get('no_worker')], [2, 0])
 })
 

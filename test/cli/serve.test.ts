@@ -5,7 +5,7 @@ import { once } from 'node:events'
 import { mkdirSync, readFileSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { createServer } from 'node:http'
-import type { AddressInfo } from 'node:net'
+import type { AddressInfo, Socket } from 'node:net'
 import { connect } from 'node:net'
 import { join } from 'node:path'
 import { test } from 'node:test'
@@ -296,6 +296,36 @@ test('postern serve keeps descriptors for its probes and its upstream, whatever 
     /connections_dropped_total\{listener="proxy",cause="limit"\} [1-9]/,
   )
   for (const socket of held) socket.destroy()
+})
+
+test('postern serve keeps descriptors to start workers with, however many connect while all of them are gone', {
+  skip: process.platform !== 'linux' && 'prlimit is of Linux',
+}, async () => {
+  using files = directory()
+  const file = files.write('gateway.yaml', `${configuration('a')}workers: 2\n`)
+  using gateway = await serve(file, { descriptors: 256 })
+  const { pid } = gateway.child
+  const workers = readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim().split(' ').map(Number)
+  assert.equal(workers.length, 2)
+  for (const worker of workers) process.kill(worker, 'SIGKILL')
+  const held = new Set<Socket>()
+  using stack = new DisposableStack()
+  stack.defer(() => {
+    for (const socket of held) socket.removeAllListeners('close').destroy()
+  })
+  const hold = () => {
+    const socket = connect(Number(new URL(gateway.proxy).port), '127.0.0.1').on('error', () => {})
+    held.add(socket)
+    socket.on('close', () => {
+      held.delete(socket)
+      stack.adopt(setTimeout(hold, 300), clearTimeout)
+    })
+  }
+  for (let count = 0; count < 400; count += 1) hold()
+
+  await until(() => gateway.events('worker_started').length === 4, 'both to be started anew')
+
+  assert.equal(await statusOf(`${gateway.health}/livez`), 200)
 })
 
 for (const name of ['proxy', 'health', 'admin']) {

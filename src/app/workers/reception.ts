@@ -47,7 +47,7 @@ export type Reception = {
   readonly turn: () => void
   /** The worker is gone: what it was handed and has not taken is lost with it. */
   readonly leave: (desk: Desk) => void
-  /** Connections that were closed here: `limit`, one more than may wait; `no_worker`, none has taken it. */
+  /** Connections that were closed here: `limit`, one more than may wait, or than there are descriptors for; `no_worker`, none has taken it. */
   readonly dropped: () => ReadonlyMap<DropCause, number>
   /** Takes no new connection; resolves when all that had come are handed over, where there is anybody to take them. */
   readonly drain: () => Promise<void>
@@ -69,9 +69,19 @@ const restTurns = 10
 // read here, so that whoever has left would keep a descriptor for as long as nobody takes it.
 const maxWaitedTurns = 15
 
+/** What the door needs. */
+export type ReceptionOptions = {
+  readonly address: ListenAddress
+  /**
+   * Connections that no worker has taken yet, waiting and handed together, for which there are descriptors: without the
+   * last ones no worker could be started, and all that wait would wait for ever.
+   */
+  readonly maxUntaken: number
+}
+
 /** Opens the door. Rejects when the address cannot be listened on. */
 export async function openReception(
-  address: ListenAddress,
+  { address, maxUntaken }: ReceptionOptions,
   { failed }: { readonly failed: (error: unknown) => void },
 ): Promise<Reception> {
   const desks = new Map<Desk, Book>()
@@ -120,12 +130,18 @@ export async function openReception(
   function receive(socket: Socket): void {
     socket.on('error', () => {}) // told by its closing
     accepted += 1
-    if (waiting.length >= maxWaiting) {
+    if (waiting.length >= maxWaiting || countUntaken() >= maxUntaken) {
       drop(socket, 'limit')
       return
     }
     waiting.push({ socket, sinceTurn: turns })
     handWaiting()
+  }
+
+  function countUntaken(): number {
+    let count = waiting.length
+    for (const { handed } of desks.values()) count += handed.length
+    return count
   }
 
   function handWaiting(most = maxHanded): void {

@@ -32,6 +32,8 @@ export type WorkersDeps = {
   readonly running: () => Running
   /** The certificate of the front door; undefined where there is no TLS. */
   readonly material: () => TlsMaterial | undefined
+  /** Connections that no worker has taken yet. */
+  readonly maxUntaken: number
 }
 
 /** Workers that serve requests, together. */
@@ -95,7 +97,8 @@ const pollMs = 10
 export async function startWorkers(count: number, deps: WorkersDeps): Promise<Workers> {
   const { clock, log, metrics, failed, running } = deps
   const { options, text: startedText } = running().configuration
-  const reception = await openReception(listenAddress(options.listen.proxy), { failed })
+  const address = listenAddress(options.listen.proxy)
+  const reception = await openReception({ address, maxUntaken: deps.maxUntaken }, { failed })
   const publisher = createPublisher()
   const restarts = metrics.counter('worker_restarts_total', 'Workers that ended and were started anew.', [])
   const restartSlot = restarts.slot()
@@ -103,7 +106,6 @@ export async function startWorkers(count: number, deps: WorkersDeps): Promise<Wo
   let asked = 0
   let announcesClose = false
   let isStopping = false
-  let gathering: Promise<void> | undefined
   const slots = Array.from({ length: count }, (_, at): Slot => {
     const backOff = createBackOff({ clock })
     return { ...vacant(), number: at + 1, backOff, problem: undefined, cutOff: 0, timer: undefined }
@@ -136,7 +138,7 @@ export async function startWorkers(count: number, deps: WorkersDeps): Promise<Wo
       numbers = followRunning()
       for (const slot of slots) if (slot.listens) queueConfiguration(slot)
     },
-    gather: () => (gathering ??= gather().finally(forgetGathering)),
+    gather,
     checks() {
       const serve = serving().length
       return [{ name: 'workers', ok: serve > 0, said: `${serve} of ${count} serve` }]
@@ -334,10 +336,6 @@ export async function startWorkers(count: number, deps: WorkersDeps): Promise<Wo
     })
     await Promise.race([Promise.all(all), sleep(gatherMs)])
     for (const slot of slots) slot.reporting.clear()
-  }
-
-  function forgetGathering(): void {
-    gathering = undefined
   }
 
   async function drain(timeoutMs: number): Promise<number> {
