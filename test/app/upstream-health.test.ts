@@ -92,6 +92,20 @@ test('createUpstreamHealth() answers 503 for an upstream that says nothing in ti
   assert.deepEqual([late?.status, broken?.status, fine?.status], [503, 503, 200])
 })
 
+test('createUpstreamHealth() asks once for all who ask until there is an answer, so that no number of them keeps a probe from it', async () => {
+  let asked = 0
+  await using it = await openHealth((_, response) => {
+    asked += 1
+    setTimeout(() => response.end('fine'), 50)
+  }, '/healthz')
+
+  const answers = await Promise.all(Array.from({ length: 100 }, () => it.health.ask()))
+  const later = await it.health.ask()
+
+  assert.equal(asked, 2)
+  assert.deepEqual([...new Set([...answers, later].map((answer) => String(answer?.body)))], ['fine'])
+})
+
 test('startApp() logs once what happens to the upstream, asked for its health or not', async () => {
   await using world = await openWorld({
     more: { upstream: { url: 'http://upstream.invalid', health_path: '/healthz' } },

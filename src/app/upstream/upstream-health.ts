@@ -17,7 +17,7 @@ export type UpstreamHealthDeps = {
 
 /** Asks the upstream on the one configured path. */
 export type UpstreamHealth = {
-  /** Any answer is relayed, none is 503. Undefined where no path is configured. */
+  /** Any answer is relayed, none is 503; who asks meanwhile gets the same. Undefined where no path is configured. */
   readonly ask: () => Promise<HttpAnswer> | undefined
   readonly close: () => void
 }
@@ -38,7 +38,16 @@ export function createUpstreamHealth(
   const own = { ...options, max_connections: 1 }
   const upstream = createUpstream(own, { clock, deadlines, readFile, log, resolve: resolveName })
   const authority = authorityOf(placesOf(options)[0] ?? '')
-  return { ask: () => ask(path), close: () => upstream.close() }
+  let asking: Promise<HttpAnswer> | undefined
+  return {
+    // One after another, a thousand who ask would keep the probe from its answer, and the service would be restarted.
+    ask: () => (asking ??= ask(path).finally(forgetAsking)),
+    close: () => upstream.close(),
+  }
+
+  function forgetAsking(): void {
+    asking = undefined
+  }
 
   function ask(target: string): Promise<HttpAnswer> {
     const { promise, resolve } = Promise.withResolvers<HttpAnswer>()
