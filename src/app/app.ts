@@ -111,7 +111,7 @@ export async function startApp(
   const { running } = reloading
   const { unreadable } = secrets
   const probes = createProbes({ ...reloading, unreadable, isDraining: () => draining, workers: () => workers })
-  const open: { close: () => unknown }[] = [reloading]
+  const open: { close: () => unknown }[] = certificates === undefined ? [reloading] : [reloading, certificates]
   try {
     plane = await listenAs('listen.proxy', options.listen.proxy, openPlane())
     open.push(plane)

@@ -21,6 +21,7 @@ export type Certificates = {
   readonly reload: () => void
   /** Whether the certificate in its files is the one in use. */
   readonly notes: () => readonly Check[]
+  readonly close: () => void
 }
 
 /** What reading certificates needs from outside. */
@@ -42,6 +43,7 @@ export function createCertificates(options: ListenTlsOptions, deps: Certificates
   const slots = { success: reloads.slot('success'), failure: reloads.slot('failure') }
   let current = read(options, deps)
   let refusal: string | undefined
+  let timer: NodeJS.Timeout | undefined
   warnOf(current)
   metrics.gauge('certificate_expires_timestamp_seconds', 'When the certificate in use ends.', [], () => [
     [[], readValidity(current).toMs / 1000],
@@ -80,6 +82,7 @@ export function createCertificates(options: ListenTlsOptions, deps: Certificates
       const inUse = refusal === undefined ? `in use, ${said}` : `${refusal}; of the one in use: ${said}`
       return [{ name: 'certificate files', ok: refusal === undefined, said: inUse, mark }]
     },
+    close: () => clearTimeout(timer),
   }
 
   function trust(clientCa: string | undefined): void {
@@ -89,11 +92,22 @@ export function createCertificates(options: ListenTlsOptions, deps: Certificates
     changed(current)
   }
 
+  /** Again and again: what renews it may have stopped long ago, and nobody else says so. */
   function warnOf(material: TlsMaterial): void {
-    const { state, said } = validityOf(material, clock.wallMs())
+    const nowMs = clock.wallMs()
+    const { state, said } = validityOf(material, nowMs)
     if (state !== 'good') log.warn('certificate_validity', { state, said })
+    clearTimeout(timer)
+    const isUsable = state === 'good' || state === 'ends_soon'
+    // 1 ms: at the moment itself it is still good.
+    const nextMs = isUsable ? Math.min(usableMs, readValidity(material).toMs + 1 - nowMs) : refusedMs
+    timer = setTimeout(() => warnOf(current), nextMs).unref()
   }
 }
+
+// How long until its validity is looked at again, and while every client refuses it.
+const usableMs = 3_600_000
+const refusedMs = 60_000
 
 const cannotUse = 'Cannot use certificate and key'
 
