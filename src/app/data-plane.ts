@@ -123,7 +123,7 @@ function wire(options: GatewayOptions['upstream'], deps: DataPlaneDeps) {
 
 function planeOf(
   hall: Omit<Hall, 'take'>,
-  streams: Pick<Streams, 'shutDown'>,
+  streams: Pick<Streams, 'shutDown' | 'abort'>,
   closeUpstream: () => unknown,
 ): DataPlane {
   return {
@@ -139,6 +139,8 @@ function planeOf(
       const cutOff = hall.inFlight()
       // What they are told is out only when their connections are.
       await Promise.race([Promise.all([streams.shutDown(), drained]), sleep(goodbyeMs)])
+      // Whose upstream alone keeps its side open: nothing that is closed later would have it counted and logged.
+      streams.abort()
       return cutOff
     },
     close() {

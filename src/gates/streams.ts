@@ -27,6 +27,8 @@ export type Streams = {
   readonly open: (stream: OpenStream) => () => void
   /** Cuts all of them; resolves when they have ended. One that is still there at the next look is aborted. */
   readonly shutDown: () => Promise<void>
+  /** Aborts those that were cut and are still there. */
+  readonly abort: () => void
 }
 
 /** What it needs. */
@@ -79,6 +81,9 @@ export function createStreams(deps: StreamsDeps): Streams {
       for (const each of open) cut(each, 'shutdown')
       if (open.size === 0) resolve()
       return promise
+    },
+    abort() {
+      for (const { why, abort } of open) if (why !== undefined) abort()
     },
   }
 

@@ -261,3 +261,21 @@ test('DataPlane.drain() says goodbye to WebSockets that are left at its end', as
   await until(() => service.closed.length === 1, 'the service to be told')
   assert.deepEqual(service.closed, [1001])
 })
+
+test('DataPlane.drain() logs and counts a WebSocket that its client has left by then and its upstream keeps open', async () => {
+  await using upstream = await openRawUpstream((socket) => {
+    socket.allowHalfOpen = true
+    socket.once('data', () => {
+      socket.write('HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n')
+    })
+  })
+  await using scene = await openScene(upstream.port)
+  const head = get('/ws/raw', scene.mint())
+  const client = read(scene.port, head.replace('\r\n\r\n', '\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n'))
+  await until(() => client.text().includes('101'), 'the answer')
+
+  await scene.app.drain()
+
+  assert.deepEqual(reasonsOf(scene, '/ws/raw'), ['shutdown'])
+  assert.equal(scene.count('postern_streams_ended_total{kind="upgrade",reason="shutdown"}'), 1)
+})
