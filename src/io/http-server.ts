@@ -60,6 +60,8 @@ const requestMs = 30_000
 const keepAliveMs = 5000
 // Node looks for what is over its time every 30 s if it is not asked to look more often.
 const lookMs = 1000
+// Whoever reads nothing of an answer would keep it, and his place among the connections, for good.
+const takeMs = 10_000
 // Requests that one client may have under way: whoever waits for its answers has one.
 const maxUnderWay = 4
 // How long we read what a refused client still sends: closing at once would reset the connection before it reads why.
@@ -167,8 +169,10 @@ export function startHttpServer(options: HttpServerOptions, deps: HttpServerDeps
   async function serve(request: IncomingMessage, response: ServerResponse, client: Client): Promise<void> {
     const { socket } = request
     let isWhole = false
+    let late: NodeJS.Timeout | undefined
     response.on('error', () => {}) // the client left
     response.on('close', () => {
+      clearTimeout(late)
       client.underWay -= 1
       if (isWhole) client.whole -= 1
       // It waits from now on.
@@ -192,6 +196,8 @@ export function startHttpServer(options: HttpServerOptions, deps: HttpServerDeps
       remoteAddress: socket.remoteAddress ?? '',
     })
     if (response.destroyed) return
+    // Not closed: what the system has taken of it would go on waiting for him.
+    late = setTimeout(() => socket.resetAndDestroy(), takeMs)
     try {
       send(response, answer)
     } catch (error) {

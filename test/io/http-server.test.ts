@@ -4,6 +4,7 @@ import type { Socket } from 'node:net'
 import { connect } from 'node:net'
 import { test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { nextTurn } from '../../src/base/time.ts'
 import type { HttpAnswer, HttpRequest } from '../../src/io/http-server.ts'
 import { problem, startHttpServer } from '../../src/io/http-server.ts'
 
@@ -163,6 +164,30 @@ test('startHttpServer() makes no more than four answers for a client that asks o
 
   assert.ok(answer.length < 5_000_000)
   assert.equal(asked, 4)
+})
+
+test('startHttpServer() resets who has not taken its answer in ten seconds, and nobody who has', async (t) => {
+  t.mock.timers.enable({ apis: ['setTimeout'] })
+  await using server = await startHttpServer(local, {
+    handle: ({ path }) => ({ status: 200, body: 'x'.repeat(path === '/large' ? 64_000_000 : 1) }),
+  })
+  const unread = await connected(server.port, 'GET /large HTTP/1.1\r\nHost: h\r\n\r\n')
+  unread.once('readable', () => {})
+  const taken = await connected(server.port, 'GET / HTTP/1.1\r\nHost: h\r\n\r\n')
+  await once(taken.resume(), 'data')
+  await once(unread, 'readable')
+  const failed = once(unread, 'error')
+
+  t.mock.timers.tick(9999)
+  await nextTurn()
+  assert.deepEqual([unread.closed, taken.closed], [false, false])
+  t.mock.timers.tick(1)
+  unread.resume()
+
+  assert.equal((await failed)[0].code, 'ECONNRESET')
+  taken.write('GET / HTTP/1.1\r\nHost: h\r\n\r\n')
+  await once(taken, 'data')
+  taken.destroy()
 })
 
 test('server.close() waits a second, and no longer, for a client that keeps the rest of its request back', async () => {
