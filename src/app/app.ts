@@ -90,8 +90,9 @@ export async function startApp(
   const secrets = createSecrets(powers, log)
   const deps = { ...powers, log, counted, known, secret: secrets.secret }
   const failed = (error: unknown) => log.error('internal_error', { error: sentenceOf(error) })
-  const { side: maxConnections, untaken, shortage } = shareDescriptors(options, readFile)
-  if (shortage !== undefined) log.warn('descriptors_short', shortage)
+  const shares = shareDescriptors(options, readFile)
+  const { side: maxConnections } = shares
+  if (shares.shortage !== undefined) log.warn('descriptors_short', shares.shortage)
   let plane: Plane | undefined
   let workers: Workers | undefined
   let draining = false
@@ -154,11 +155,11 @@ export async function startApp(
   async function openPlane(): Promise<Plane> {
     const serving = () => running().serving
     if (workerCount === 1)
-      return await openDataPlane(options, certificates?.current(), { ...deps, writer, failed, serving })
+      return await openDataPlane(options, shares, certificates?.current(), { ...deps, writer, failed, serving })
     // Loaded here: a gateway of one process needs nothing of it.
     const { startWorkers } = await import('./workers/workers.ts')
     const material = () => certificates?.current()
-    const maxUntaken = untaken(workerCount)
+    const maxUntaken = shares.untaken(workerCount)
     workers = await startWorkers(workerCount, { clock, log, writer, failed, material, metrics, running, maxUntaken })
     return workers
   }

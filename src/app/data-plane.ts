@@ -14,7 +14,7 @@ import { listenAddress } from '../io/listen.ts'
 import type { LineWriter, Log } from '../io/log.ts'
 import type { AccessLogDeps } from './access-log.ts'
 import { createAccessLog } from './access-log.ts'
-import { shareDescriptors } from './descriptors.ts'
+import type { DescriptorShares } from './descriptors.ts'
 import type { GatewayMetrics } from './metrics.ts'
 import { resolveName } from './upstream/addresses.ts'
 import { createUpstream } from './upstream/upstream.ts'
@@ -45,10 +45,11 @@ export type DataPlaneOptions = Pick<GatewayOptions, 'listen' | 'limits' | 'upstr
 /** Opens it on an address, with a certificate where there is TLS. Rejects when that cannot be listened on. */
 export async function openDataPlane(
   options: DataPlaneOptions,
+  shares: DescriptorShares,
   material: TlsMaterial | undefined,
   deps: DataPlaneDeps,
 ): Promise<DataPlane & { readonly port: number }> {
-  const fitted = fit(options, deps)
+  const fitted = fit(options, shares)
   const { doorDeps, streams, closeUpstream } = wire(fitted.upstream, deps)
   try {
     const door = await openFrontDoor(
@@ -65,18 +66,18 @@ export async function openDataPlane(
 /** Makes it for connections that another process accepts. */
 export function createDataPlane(
   options: DataPlaneOptions,
+  shares: DescriptorShares,
   material: TlsMaterial | undefined,
   deps: DataPlaneDeps,
 ): DataPlane & Pick<Hall, 'take'> {
-  const fitted = fit(options, deps)
+  const fitted = fit(options, shares)
   const { doorDeps, streams, closeUpstream } = wire(fitted.upstream, deps)
   const hall = createHall(hallOptions(fitted, material), doorDeps)
   return { ...planeOf(hall, streams, closeUpstream), take: hall.take }
 }
 
 /** No more connections than there are descriptors for. */
-function fit(options: DataPlaneOptions, { readFile }: Pick<DataPlaneDeps, 'readFile'>): DataPlaneOptions {
-  const { clients, upstream } = shareDescriptors(options, readFile)
+function fit(options: DataPlaneOptions, { clients, upstream }: DescriptorShares): DataPlaneOptions {
   return {
     ...options,
     limits: { ...options.limits, connections: clients },

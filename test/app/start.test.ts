@@ -24,7 +24,9 @@ async function startWhileChanging(change?: { readonly name: string; readonly to:
   writeFileSync(at('jwks.json'), JSON.stringify({ keys: [jwkOf(keys.good, { kid: 'k1' })] }))
   let toChange = change
   let logs = ''
+  const reads: string[] = []
   const readFile = (path: string) => {
+    reads.push(path)
     const bytes = readFileSync(path)
     if (toChange !== undefined && path === at(toChange.name)) {
       writeFileSync(path, toChange.to(at))
@@ -52,6 +54,7 @@ async function startWhileChanging(change?: { readonly name: string; readonly to:
   assert.ok(app.kind === 'running')
   return {
     app,
+    reads,
     /** Ends it, so that all it has logged is there. */
     async events() {
       await app.close()
@@ -127,4 +130,10 @@ test('startApp() counts, and says once, that somebody fills its health listener,
   assert.equal(it.app.counters().get(name), 5)
   for (const socket of held) socket.destroy()
   assert.equal((await it.events()).filter((event) => event === 'connections_crowded').length, 1)
+})
+
+test('startApp() reads once how many descriptors there are', async () => {
+  await using it = await startWhileChanging()
+
+  assert.equal(it.reads.filter((path) => path === '/proc/self/limits').length, 1)
 })

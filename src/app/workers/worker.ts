@@ -13,6 +13,7 @@ import type { Powers } from '../app.ts'
 import type { Configuration, Running } from '../configuration.ts'
 import { readConfiguration, retire, run, shortHash } from '../configuration.ts'
 import { createDataPlane } from '../data-plane.ts'
+import { shareDescriptors } from '../descriptors.ts'
 import { registerDataPlane } from '../gauges.ts'
 import { createGatewayMetrics } from '../metrics.ts'
 import { hasLoaded } from '../probes.ts'
@@ -139,7 +140,8 @@ export async function runWorker(powers: Powers, started: () => void): Promise<nu
     let running: Running = run(configuration, undefined, deps)
     for (const each of running.sources) each.start()
     const planeDeps = { ...powers, log, counted, writer, failed, serving: () => running.serving }
-    const plane = createDataPlane(first.options, material, planeDeps)
+    const shares = shareDescriptors(first.options, powers.readFile)
+    const plane = createDataPlane(first.options, shares, material, planeDeps)
     registerDataPlane(counted.metrics, { running: () => running, known, plane, writer })
     started()
     return { plane, reload, sources: () => running.sources }
