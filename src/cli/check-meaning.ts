@@ -2,7 +2,7 @@
 import { formatSpan } from '../base/time.ts'
 import type { GatewayOptions, IssuerOptions } from '../config/schema.ts'
 import { unixAddress } from '../decision/headers.ts'
-import { readTemplate, ruleId } from '../decision/rules.ts'
+import { ruleId } from '../decision/rules.ts'
 
 type Warning = { readonly path: readonly (string | number)[]; readonly message: string }
 
@@ -39,55 +39,6 @@ export function lintReach({ hosts, issuers, rules }: GatewayOptions): readonly W
       })
   }
   return warnings
-}
-
-/**
- * Public rules that take a whole subtree, or any one segment, out of what another rule protects: it is the more specific
- * one that decides, and the scopes of the other are never asked for. A path that is spelled out is meant.
- */
-export function lintPublic(rules: GatewayOptions['rules']): readonly Warning[] {
-  const read = [...rules.entries()].map(([at, rule]) => {
-    return { at, rule, parts: readTemplate(rule.match.path).parts, methods: rule.match.methods }
-  })
-  const guarded = read.filter(({ rule }) => !rule.public)
-  return read.flatMap(({ at, rule, parts, methods }) => {
-    if (!rule.public || !parts.some((part) => part === '{}' || part === '**')) return []
-    const outer = guarded.find(
-      (each) =>
-        holdsOpenly(each.parts, parts) &&
-        coversHost(each.rule.match.host, rule.match.host) &&
-        (methods === undefined || each.methods === undefined || methods.some((one) => each.methods?.includes(one))),
-    )
-    if (outer === undefined) return []
-    const shared = (methods ?? outer.methods)?.filter((one) => outer.methods?.includes(one) ?? true)
-    const what = `${shared?.join(', ') ?? 'any method of'} ${rule.match.path}`
-    const within = `${ruleId(outer.rule, outer.at)} (${outer.rule.match.path})`
-    return [
-      {
-        path: ['rules', at, 'match', 'path'],
-        message: `${what} needs no token: ${ruleId(rule, at)} is public, and decides within ${within}, which wants one`,
-      },
-    ]
-  })
-}
-
-/** Whether one pattern matches all that another does, which names nothing where the first leaves it open. */
-function holdsOpenly(outer: readonly string[], inner: readonly string[]): boolean {
-  const open = outer.indexOf('**')
-  if (open === -1) return false
-  const isOpen = (part: string | undefined) => part === '{}' || part === '**'
-  return (
-    outer.slice(0, open).every((part, at) => (part === '{}' ? inner[at] === '{}' : part === inner[at])) &&
-    inner.length > open &&
-    inner.slice(open).every(isOpen)
-  )
-}
-
-function coversHost(outer: string | undefined, inner: string | undefined): boolean {
-  // `*.` covers one label.
-  return (
-    outer === undefined || outer === inner || (inner !== undefined && outer === `*${inner.slice(inner.indexOf('.'))}`)
-  )
 }
 
 /** Traps of real issuers, and settings that work against each other. */

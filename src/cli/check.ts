@@ -7,8 +7,9 @@ import { formatProblem } from '../config/problems.ts'
 import { formatReference, formatSchema } from '../config/reference.ts'
 import type { GatewayOptions } from '../config/schema.ts'
 import { findGatewayConflicts, gatewayOptions } from '../config/schema.ts'
+import { lintPublic } from '../decision/public-lint.ts'
 import { lintRules } from '../decision/rule-lint.ts'
-import { lintIssuers, lintListeners, lintPublic, lintReach, meaning } from './check-meaning.ts'
+import { lintIssuers, lintListeners, lintReach, meaning } from './check-meaning.ts'
 import type { Shell } from './shell.ts'
 import { exitCodes, sayFailure } from './shell.ts'
 
@@ -55,10 +56,11 @@ function checkFile(file: string, options: Options, shell: Shell): Found {
   const { value, locate } = loaded
   const spelled = loaded.warnings.map((problem): Finding => ({ ...problem, severity: 'warning' }))
   const warnings = [
-    ...lintRules(value.rules).map(({ path, message }) => ({ path: ['rules', ...path], message })),
+    ...[...lintRules(value.rules), ...lintPublic(value.rules)].map(({ path, message }) => {
+      return { path: ['rules', ...path], message }
+    }),
     ...lintListeners(value),
     ...lintReach(value),
-    ...lintPublic(value.rules),
     ...lintIssuers(value),
     ...lintCertificate(value, readFile, clock.wallMs()),
   ]

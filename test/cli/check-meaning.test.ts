@@ -1,8 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { lintIssuers, lintPublic, lintReach, meaning } from '../../src/cli/check-meaning.ts'
+import { lintIssuers, lintReach, meaning } from '../../src/cli/check-meaning.ts'
 import { gatewayOptions } from '../../src/config/schema.ts'
-import { rulesOptions } from '../../src/decision/rules.ts'
 
 const introspection = { client_id: 'gateway', client_secret: { env: 'SECRET' }, max_age: '30s' }
 const feed = { blacklist: { url: 'https://issuer.test/blacklist' } }
@@ -147,50 +146,6 @@ for (const { of, hosts, host, rule, at, ...rest } of unreachable) {
     assert.deepEqual(
       warnings.map(({ path }) => path.join('.')),
       at,
-    )
-  })
-}
-
-const orders = { id: 'orders', match: { path: '/orders/**' }, scopes }
-const openings = [
-  {
-    match: { methods: ['GET'], path: '/orders/{id}' },
-    said: 'GET /orders/{id} needs no token: open is public, and decides within orders (/orders/**), which wants one',
-  },
-  {
-    match: { path: '/orders/{id}/**' },
-    said: 'any method of /orders/{id}/** needs no token: open is public, and decides within orders (/orders/**), which wants one',
-  },
-  {
-    match: { path: '/orders/{id}' },
-    of: { match: { methods: ['GET', 'PUT'], path: '/orders/**' } },
-    said: 'GET, PUT /orders/{id} needs no token: open is public, and decides within orders (/orders/**), which wants one',
-  },
-  {
-    match: { methods: ['GET'], host: 'a.test', path: '/orders/{id}' },
-    of: { match: { host: '*.test', path: '/orders/**' } },
-    said: 'GET /orders/{id} needs no token: open is public, and decides within orders (/orders/**), which wants one',
-  },
-  { match: { path: '/orders/help' }, said: undefined },
-  { match: { path: '/orders/{id}/picture' }, said: undefined },
-  { match: { path: '/other/{id}' }, said: undefined },
-  { match: { path: '/static/**' }, of: { match: { path: '/**' } }, said: undefined },
-  { match: { methods: ['GET'], path: '/orders/{id}' }, of: { match: { methods: ['PUT'], path: '/orders/**' } } },
-  { match: { path: '/orders/{id}' }, of: { match: { host: 'a.test', path: '/orders/**' } } },
-  { match: { path: '/orders/{id}' }, of: { match: { path: '/orders/**' }, scopes: [], public: true } },
-]
-for (const { match, of, said } of openings) {
-  test(`lintPublic() warns of ${said ?? 'nothing'}: ${JSON.stringify({ match, of })}`, () => {
-    const rules = rulesOptions.parse([
-      { ...orders, ...of },
-      { id: 'open', match, public: true },
-    ])
-
-    const found = lintPublic(rules)
-
-    assert.deepEqual(
-      found.map(({ path, message }) => [path.join('.'), message]),
-      said === undefined ? [] : [['rules.1.match.path', said]],
     )
   })
 }

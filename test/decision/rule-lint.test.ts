@@ -163,6 +163,14 @@ const warned = [
     ],
     says: [['0', /does not cover DELETE: the public rule open does/]],
   },
+  {
+    of: 'a method of a protected path that reaches a public rule for one host',
+    rules: [
+      { match: { path: '/a/{id}', methods: ['GET'] }, scopes },
+      { id: 'open', match: { path: '/{x}/**', host: 'www.a.test', methods: ['PUT'] }, public: true },
+    ],
+    says: [['0', /does not cover PUT: the public rule open does/]],
+  },
 ] as const
 for (const { of, rules, says } of warned) {
   test(`lintRules() warns of ${of}`, () => {
