@@ -96,6 +96,31 @@ test('POST /explain refuses a question with a key it does not know: a token unde
   assert.match(await answer.text(), /a key beside method, url, token and certificate/)
 })
 
+const lookalikes = [
+  { rule: { claims: { admin: 'true' } }, claims: { admin: true }, said: 'is true; wanted one of "true"' },
+  {
+    rule: { claims: { client: 'web, mobile' } },
+    claims: { client: 'web' },
+    said: 'is "web"; wanted one of "web, mobile"',
+  },
+  { rule: { claims: { level: [3, '4'] } }, claims: { level: 4 }, said: 'is 4; wanted one of 3, "4"' },
+  {
+    rule: { audience: 'api, other' },
+    claims: { aud: ['api', 'other'] },
+    said: 'is "api", "other"; wanted one of "api, other"',
+  },
+  { rule: { audience: 'api' }, claims: { aud: 'none' }, said: 'is "none"; wanted one of "api"' },
+]
+for (const { rule, claims, said } of lookalikes) {
+  test(`explain() tells a value from what looks like it: ${said}`, async () => {
+    await using world = await openWorld({ b: null, rules: [{ match: { path: '/a/**' }, ...rule }] })
+
+    const { hint } = await explained(world, world.mint({ claims }))
+
+    assert.ok(hint?.includes(said), hint ?? '')
+  })
+}
+
 test("explain() says that a JWT's issuer was not asked, so that a logout is not seen; where it was, it says nothing", async () => {
   await using world = await openWorld({ b: { revocation: 'introspect' } })
   const token = world.mintB()
