@@ -10,6 +10,7 @@ import { findGatewayConflicts, gatewayOptions } from '../config/schema.ts'
 import { lintPublic } from '../decision/public-lint.ts'
 import { lintRules } from '../decision/rule-lint.ts'
 import { lintIssuers, lintListeners, lintReach, meaning } from './check-meaning.ts'
+import { lintValues } from './check-values.ts'
 import type { Shell } from './shell.ts'
 import { exitCodes, sayFailure } from './shell.ts'
 
@@ -61,6 +62,7 @@ function checkFile(file: string, options: Options, shell: Shell): Found {
     }),
     ...lintListeners(value),
     ...lintReach(value),
+    ...lintValues(value),
     ...lintIssuers(value),
     ...lintCertificate(value, readFile, clock.wallMs()),
   ]

@@ -1,0 +1,63 @@
+// Values that the schema takes, and that no token is likely to have.
+import type { GatewayOptions } from '../config/schema.ts'
+import type { RuleOptions } from '../decision/rules.ts'
+import { textClaims } from '../spec/claims.ts'
+
+type Path = readonly (string | number)[]
+type Warning = { readonly path: Path; readonly message: string }
+
+/** Audiences, scopes and claim values that look like several, or like a pattern, and are compared as they stand. */
+export function lintValues({ issuers, rules }: GatewayOptions): readonly Warning[] {
+  return [
+    ...issuers.flatMap(({ audience }, at) => lintNames(['issuers', at, 'audience'], audience)),
+    ...rules.flatMap((rule, at) => {
+      const here = ['rules', at]
+      return [
+        ...(rule.audience === undefined ? [] : lintNames([...here, 'audience'], rule.audience)),
+        ...lintScopes([...here, 'scopes'], rule),
+        ...Object.entries(rule.claims).flatMap(([name, wanted]) => lintClaim([...here, 'claims', name], name, wanted)),
+      ]
+    }),
+  ]
+}
+
+function lintScopes(path: Path, { scopes }: RuleOptions): readonly Warning[] {
+  if (Array.isArray(scopes)) return lintNames(path, scopes)
+  return [...lintNames([...path, 'all'], scopes.all), ...lintNames([...path, 'any'], scopes.any)]
+}
+
+/** Names that are one word each, as a rule. */
+function lintNames(path: Path, names: string | readonly string[]): readonly Warning[] {
+  return members(path, names).flatMap(([at, name]) => {
+    const why = oddInName(name)
+    return why === undefined ? [] : [{ path: at, message: `${JSON.stringify(name)} ${why}` }]
+  })
+}
+
+function oddInName(name: string): string | undefined {
+  if (/[\s,]/.test(name)) return 'is one value, with a space or comma in it; several are written [a, b]'
+  if (name.includes('*')) return 'matches only these very characters: * stands for nothing else here'
+  if (/[\u2018-\u201f]/.test(name)) return 'has typographic quotes in it'
+  return undefined
+}
+
+function lintClaim(path: Path, name: string, wanted: RuleOptions['claims'][string]): readonly Warning[] {
+  const isText = textClaims.includes(name)
+  return members(path, wanted).flatMap(([at, value]) => {
+    if (typeof value !== 'string')
+      return isText ? [{ path: at, message: `no token has this: ${name} is text, so write "${value}"` }] : []
+    // Sentences and names of people have commas and spaces; words in a row are meant as a list.
+    return /^[a-z][\w.:-]*(?:, ?[a-z][\w.:-]*)+$/.test(value)
+      ? [{ path: at, message: `${JSON.stringify(value)} is one value; several are written [a, b]` }]
+      : []
+  })
+}
+
+function members<T>(path: Path, written: T | readonly T[]): readonly (readonly [Path, T])[] {
+  if (!isList(written)) return [[path, written]]
+  return written.map((each, at) => [[...path, at], each] as const)
+}
+
+function isList<T>(written: T | readonly T[]): written is readonly T[] {
+  return Array.isArray(written)
+}
