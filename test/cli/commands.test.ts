@@ -42,6 +42,8 @@ test('postern explain is 0 for allow and 5 for deny, with every step and what wo
     const pasted = { input: scheme + input, env }
     assert.equal((await runToEnd(['explain', 'GET', '/orders/1', '--config', config], pasted)).code, 0, scheme)
   }
+  const basic = { input: 'Authorization: Basic YTpi\n', env }
+  const otherScheme = await runToEnd(['explain', 'GET', '/orders/1', '--config', config], basic)
 
   assert.equal(allowed.code, 0, allowed.stdout + allowed.stderr)
   assert.match(allowed.stdout, /^ {2}ok {2}authorize\.scope /m)
@@ -55,7 +57,7 @@ test('postern explain is 0 for allow and 5 for deny, with every step and what wo
   assert.equal(reason, 'scope_missing')
   assert.ok(steps.length > 10)
   assert.equal(without.code, 5)
-  assert.match(without.stdout, /^deny token_missing \(401\), rule read/m)
+  for (const { stdout } of [without, otherScheme]) assert.match(stdout, /^deny token_missing \(401\), rule read/m)
   for (const { stdout, stderr } of [allowed, denied, json])
     assert.ok(!(stdout + stderr).includes(input.trim().split('.')[2] ?? ''), 'the token itself is not shown')
 })
