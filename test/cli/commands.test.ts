@@ -270,6 +270,35 @@ for (const { written, at } of [
   })
 }
 
+test("postern check warns once of entries of the operator's list that have expired, at the first", async () => {
+  using files = directory()
+  const list = files.write(
+    'denied.yaml',
+    `version: 1
+entries:
+  - { kind: sub, value: bob, expires_at: 2100-01-01 }
+  - { kind: sub, value: eve, expires_at: 2020-01-01 }
+  - { kind: sub, value: mallory, expires_at: 1577836800 }
+  - { kind: sub, value: trudy }
+`,
+  )
+  const file = files.write(
+    'gateway.yaml',
+    `${gateway('http://127.0.0.1:9/a')}blacklist: { local: { file: ${list} } }\n`,
+  )
+  const shell = fakeShell({ SECRET: 'x' })
+
+  assert.equal(await runCommand(['check', file], shell), 0)
+
+  assert.equal(shell.told.out.split('expired').length, 2, shell.told.out)
+  assert.ok(
+    shell.told.out.includes(
+      `${list}:4:42: warning: this entry has expired, and revokes nothing any more, the first of 2\n`,
+    ),
+    shell.told.out,
+  )
+})
+
 for (const name of ['gateway.yaml', 'full.yaml']) {
   test(`config/${name} passes postern check`, async () => {
     const shell = fakeShell()
