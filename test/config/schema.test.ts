@@ -123,3 +123,16 @@ for (const { text, at, points } of crossed) {
     assert.equal(found.excerpt.slice(found.column - 1, found.column - 1 + found.caretLength), points)
   })
 }
+
+for (const url of ['https://login:99999', 'https://[/x', 'https://%/x', 'https://a b', 'ftp://a'])
+  test(`gatewayOptions refuses ${url} once, wherever it stands: it is no URL`, () => {
+    const options = (issuer: object) => ({
+      version: 1,
+      upstream: { url: 'http://127.0.0.1:9' },
+      issuers: [{ issuer: 'https://issuer.test', audience: 'a', ...issuer }],
+      rules: [{ match: { path: '/a' } }],
+    })
+
+    for (const issuer of [{ issuer: url }, { jwks_uri: url }, { http: { proxy: url } }])
+      assert.equal(gatewayOptions.safeParse(options(issuer)).error?.issues.length, 1, JSON.stringify(issuer))
+  })
