@@ -78,12 +78,8 @@ export function lintRules(options: readonly RuleOptions[]): readonly RuleFinding
         message: `${rule.id} needs no insecure: it is not a public rule for /**`,
       })
     for (const [at, method] of rule.methods?.entries() ?? []) {
-      const guess = knownMethods.has(method) ? undefined : nearest(method, knownMethods)
-      if (guess !== undefined)
-        found.push({
-          path: [...here, 'match', 'methods', at],
-          message: `${method} is no usual method, did you mean "${guess}"?`,
-        })
+      const message = oddMethod(method)
+      if (message !== undefined) found.push({ path: [...here, 'match', 'methods', at], message })
     }
     const colon = readTemplate(rule.path).parts.find((part) => /^:[A-Za-z_]/.test(part))
     if (colon !== undefined)
@@ -160,6 +156,24 @@ const knownMethods: ReadonlySet<string> = new Set([
   'MERGE',
   'PURGE',
 ])
+
+// What other gateways and their users write.
+const otherWords: Readonly<Record<string, string>> = {
+  DEL: 'DELETE',
+  REMOVE: 'DELETE',
+  READ: 'GET',
+  WRITE: 'POST',
+  CREATE: 'POST',
+  UPDATE: 'PUT" or "PATCH',
+}
+
+function oddMethod(method: string): string | undefined {
+  if (knownMethods.has(method)) return undefined
+  if (method === 'ANY' || method === 'ALL')
+    return `${method} is a method that nobody sends; without methods a rule is for all of them`
+  const guess = otherWords[method] ?? nearest(method, knownMethods)
+  return guess === undefined ? undefined : `${method} is no usual method, did you mean "${guess}"?`
+}
 
 function findMatchConflicts({ match, allow_encoded, upgrade }: RuleOptions, at: number): RuleFinding[] {
   const found: RuleFinding[] = []

@@ -129,6 +129,17 @@ const warned = [
     ],
   },
   {
+    of: 'words that are methods nowhere',
+    rules: [{ match: { path: '/a', methods: ['ANY', 'ALL', 'DEL', 'READ', 'UPDATE'] }, scopes }],
+    says: [
+      ['0.match.methods.0', /ANY is a method that nobody sends; without methods/],
+      ['0.match.methods.1', /ALL is a method that nobody sends/],
+      ['0.match.methods.2', /did you mean "DELETE"/],
+      ['0.match.methods.3', /did you mean "GET"/],
+      ['0.match.methods.4', /did you mean "PUT" or "PATCH"/],
+    ],
+  },
+  {
     of: 'a segment that is a name in the words of other routers',
     rules: [{ match: { path: '/users/:id/**' }, scopes }],
     says: [['0.match.path', /:id matches only these very characters; \{id\} would/]],
