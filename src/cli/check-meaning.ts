@@ -1,4 +1,5 @@
 // What a configuration means that no single line of it says.
+import { isLoopbackUrl } from '../base/options.ts'
 import { formatSpan } from '../base/time.ts'
 import type { GatewayOptions, IssuerOptions } from '../config/schema.ts'
 import { unixAddress } from '../decision/headers.ts'
@@ -7,7 +8,8 @@ import { ruleId } from '../decision/rules.ts'
 type Warning = { readonly path: readonly (string | number)[]; readonly message: string }
 
 /** Settings of the front door that leave nobody in, or have nobody to hold for. */
-export function lintListeners({ listen, require_https, trusted_proxies }: GatewayOptions): readonly Warning[] {
+export function lintListeners(options: GatewayOptions): readonly Warning[] {
+  const { listen, require_https, trusted_proxies } = options
   const warnings: Warning[] = []
   if (require_https && listen.tls === undefined && trusted_proxies.length === 0)
     warnings.push({
@@ -16,7 +18,29 @@ export function lintListeners({ listen, require_https, trusted_proxies }: Gatewa
     })
   if (trusted_proxies.includes(unixAddress) && !listen.proxy.startsWith(unixAddress) && !listen.proxy_protocol)
     warnings.push({ path: ['trusted_proxies'], message: 'nobody comes on a Unix socket: listen.proxy is none' })
+  const { url, urls = [] } = options.upstream
+  const places = [...urls.entries()].map(([at, each]) => ({ path: ['upstream', 'urls', at], place: each }))
+  if (url !== undefined) places.push({ path: ['upstream', 'url'], place: url })
+  for (const { path, place } of places)
+    if (isOwnAddress(place, listen.proxy))
+      warnings.push({
+        path,
+        message: `requests come back to this gateway, again and again: ${listen.proxy} is its own listen.proxy`,
+      })
   return warnings
+}
+
+/** Whether what is sent to a place of the upstream arrives at a listener of ours, as far as its name tells. */
+function isOwnAddress(place: string, listener: string): boolean {
+  if (place.startsWith(unixAddress) || listener.startsWith(unixAddress)) return place === listener
+  const url = URL.parse(place)
+  if (url === null) return false
+  const colon = listener.lastIndexOf(':')
+  const [host, ownPort] = [listener.slice(0, colon), Number(listener.slice(colon + 1))]
+  if (Number(url.port || (url.protocol === 'https:' ? 443 : 80)) !== ownPort) return false
+  const isEverywhere = host === '0.0.0.0' || host === '[::]'
+  const known = (name: string) => (name === 'localhost' ? '127.0.0.1' : name)
+  return known(url.hostname) === known(host) || (isEverywhere && isLoopbackUrl(place))
 }
 
 /** Rules that let nobody in, whatever a request has. */
@@ -46,6 +70,17 @@ export function lintIssuers({ issuers, rules, blacklist }: GatewayOptions): read
   const warnings: Warning[] = []
   for (const [at, each] of issuers.entries()) {
     const here = ['issuers', at]
+    if (/\/\.well-known\//.test(each.issuer))
+      warnings.push({
+        path: [...here, 'issuer'],
+        message:
+          'no token says this: an issuer is what stands in iss, without /.well-known and what follows; metadata_url is for another place of its metadata',
+      })
+    if (each.max_token_lifetime === 0)
+      warnings.push({
+        path: [...here, 'max_token_lifetime'],
+        message: 'every JWT is refused (token_lifetime): each lives longer than that',
+      })
     if (each.insecure_http)
       warnings.push({
         path: [...here, 'insecure_http'],
@@ -91,11 +126,10 @@ export function lintIssuers({ issuers, rules, blacklist }: GatewayOptions): read
     const never = issuers.filter(
       ({ issuer, revocation }) => revocation === 'blacklist' && (rule.issuers?.includes(issuer) ?? true),
     )
-    if (rule.freshness === 'always' && never.length > 0)
+    if (rule.freshness !== 'cached' && never.length > 0)
       warnings.push({
         path: ['rules', at, 'freshness'],
-        message:
-          'always asks the issuer about opaque and wrapped tokens only; JWTs are asked about where revocation is introspect',
+        message: `${rule.freshness === 'always' ? 'always' : 'max_age'} asks the issuer about opaque and wrapped tokens only; JWTs are asked about where revocation is introspect`,
       })
   }
   if (blacklist.on_stale === 'allow')

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { lintIssuers, lintReach, meaning } from '../../src/cli/check-meaning.ts'
+import { lintIssuers, lintListeners, lintReach, meaning } from '../../src/cli/check-meaning.ts'
 import { gatewayOptions } from '../../src/config/schema.ts'
 
 const introspection = { client_id: 'gateway', client_secret: { env: 'SECRET' }, max_age: '30s' }
@@ -146,6 +146,56 @@ for (const { of, hosts, host, rule, at, ...rest } of unreachable) {
     assert.deepEqual(
       warnings.map(({ path }) => path.join('.')),
       at,
+    )
+  })
+}
+
+for (const { listen, upstream, at } of [
+  { listen: undefined, upstream: { url: 'http://127.0.0.1:8080' }, at: ['upstream.url'] },
+  { listen: '[::]:8080', upstream: { url: 'http://localhost:8080' }, at: ['upstream.url'] },
+  { listen: '127.0.0.1:80', upstream: { urls: ['http://b.test', 'http://localhost'] }, at: ['upstream.urls.1'] },
+  { listen: 'unix:/run/a.sock', upstream: { url: 'unix:/run/a.sock' }, at: ['upstream.url'] },
+  { listen: undefined, upstream: { url: 'http://127.0.0.1:3000' }, at: [] },
+  { listen: undefined, upstream: { url: 'http://app.test:8080' }, at: [] },
+  { listen: '127.0.0.2:8080', upstream: { url: 'http://127.0.0.1:8080' }, at: [] },
+  { listen: 'unix:/run/a.sock', upstream: { url: 'http://127.0.0.1:8080' }, at: [] },
+]) {
+  test(`lintListeners() warns of ${at[0] ?? 'nothing'} for ${JSON.stringify(upstream)} behind ${listen ?? 'the usual listener'}`, () => {
+    const options = gatewayOptions.parse({
+      version: 1,
+      listen: listen === undefined ? {} : { proxy: listen },
+      upstream,
+      rules: [{ match: { path: '/a' } }],
+    })
+
+    assert.deepEqual(
+      lintListeners(options).map(({ path }) => path.join('.')),
+      at,
+    )
+  })
+}
+
+for (const { issuer, rule, at } of [
+  { issuer: { issuer: 'https://a.test/.well-known/openid-configuration' }, at: 'issuers.0.issuer' },
+  { issuer: { max_token_lifetime: '0s' }, at: 'issuers.0.max_token_lifetime' },
+  { rule: { freshness: { max_age: '5s' } }, at: 'rules.0.freshness' },
+  { rule: { freshness: 'always' }, at: 'rules.0.freshness' },
+  { rule: { freshness: { max_age: '5s' } }, issuer: { introspection, revocation: 'introspect' }, at: undefined },
+] as const) {
+  test(`lintIssuers() warns of ${at ?? 'nothing more'} for ${JSON.stringify({ ...issuer, ...rule })}`, () => {
+    const options = gatewayOptions.parse({
+      version: 1,
+      upstream: { url: 'http://127.0.0.1:9' },
+      issuers: [{ issuer: 'https://issuer.test', audience: 'orders-api', ...issuer }],
+      rules: [{ match: { path: '/a' }, ...rule }],
+    })
+
+    const paths = lintIssuers(options).map(({ path }) => path.join('.'))
+
+    // Said of every issuer that is not asked about its JWTs, or is.
+    assert.deepEqual(
+      paths.filter((path) => path !== 'issuers.0' && path !== 'issuers.0.revocation'),
+      at === undefined ? [] : [at],
     )
   })
 }
