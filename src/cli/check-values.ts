@@ -7,8 +7,10 @@ type Path = readonly (string | number)[]
 type Warning = { readonly path: Path; readonly message: string }
 
 /** Audiences, scopes and claim values that look like several, or like a pattern, and are compared as they stand. */
-export function lintValues({ issuers, rules }: GatewayOptions): readonly Warning[] {
+export function lintValues(options: GatewayOptions): readonly Warning[] {
+  const { issuers, rules } = options
   return [
+    ...lintReferences([], options),
     ...issuers.flatMap(({ audience }, at) => lintNames(['issuers', at, 'audience'], audience)),
     ...rules.flatMap((rule, at) => {
       const here = ['rules', at]
@@ -21,8 +23,26 @@ export function lintValues({ issuers, rules }: GatewayOptions): readonly Warning
   ]
 }
 
-function lintScopes(path: Path, { scopes }: RuleOptions): readonly Warning[] {
+/** Names of variables as other programs write them. */
+function lintReferences(path: Path, value: unknown): readonly Warning[] {
+  if (typeof value === 'string') {
+    const found = reference.exec(value)
+    const name = found?.[1] ?? found?.[2] ?? found?.[3]
+    if (found === null || name === undefined) return []
+    return [{ path, message: `${found[0]} is taken as it stands; the environment variable is \${${name}}` }]
+  }
+  if (typeof value !== 'object' || value === null) return []
+  if (Array.isArray(value)) return value.flatMap((each, at) => lintReferences([...path, at], each))
+  return Object.entries(value).flatMap(([key, each]) => lintReferences([...path, key], each))
+}
+
+const reference = /^\$([A-Z_][A-Z0-9_]{2,})$|\$\(([A-Z_][A-Z0-9_]*)\)|%([A-Z_][A-Z0-9_]{2,})%/
+
+function lintScopes(path: Path, { scopes, claims }: RuleOptions): readonly Warning[] {
   if (Array.isArray(scopes)) return lintNames(path, scopes)
+  // Of one that asks for no claim either, more is said.
+  if (scopes.all.length + scopes.any.length === 0 && Object.keys(claims).length > 0)
+    return [{ path, message: 'no scope is asked for, since none is listed' }]
   return [...lintNames([...path, 'all'], scopes.all), ...lintNames([...path, 'any'], scopes.any)]
 }
 
@@ -42,6 +62,9 @@ function oddInName(name: string): string | undefined {
 }
 
 function lintClaim(path: Path, name: string, wanted: RuleOptions['claims'][string]): readonly Warning[] {
+  // `https://api.test/roles` is a name that issuers give.
+  if (/^[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+$/.test(name))
+    return [{ path, message: `${name} is one name: no claim within another is looked for` }]
   const isText = textClaims.includes(name)
   return members(path, wanted).flatMap(([at, value]) => {
     if (typeof value !== 'string')

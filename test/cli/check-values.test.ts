@@ -25,6 +25,15 @@ const odd: [object, string, RegExp][] = [
   [{ audience: '\u201corders\u201d' }, 'audience', /typographic quotes/],
   [{ scopes: ['a,b'] }, 'scopes.0', /is one value/],
   [{ scopes: { all: ['a'], any: ['b', 'orders:*'] } }, 'scopes.any.1', /these very characters/],
+  [{ scopes: { any: [] }, claims: { tenant: 7 } }, 'scopes', /no scope is asked for/],
+  [{ claims: { 'realm_access.roles': 'admin' } }, 'claims.realm_access.roles', /realm_access\.roles is one name/],
+  [
+    { audience: '$AUDIENCE' },
+    'audience',
+    /\$AUDIENCE is taken as it stands; the environment variable is \$\{AUDIENCE\}/,
+  ],
+  [{ claims: { tenant: 'a-$(TENANT)' } }, 'claims.tenant', /\$\(TENANT\) is taken as it stands/],
+  [{ audience: ['%AUDIENCE%'] }, 'audience.0', /%AUDIENCE% is taken as it stands/],
 ]
 for (const [rule, at, says] of odd) {
   test(`lintValues() warns of ${JSON.stringify(rule)}`, () => {
@@ -45,6 +54,12 @@ const usual = [
   { claims: { department: 'Human Resources', org: 'ACME, Inc.', name: 'Smith, John' } },
   { claims: { groups: ['CN=admins,OU=groups,DC=corp', '/staff/*'], scope: 'openid profile', place: '48.1,11.5' } },
   { claims: { sub: '4711' }, audience: ['https://api.test/v1', 'urn:orders', 'api://0-0'] },
+  {
+    match: { path: '/$metadata/$BATCH/%C3%A4%C3%9F/{id}' },
+    scopes: { any: ['a'] },
+    claims: { cost: '$5', of: '100%' },
+  },
+  { claims: { 'https://api.test/roles': 'admin', 'urn:zitadel:iam': 'a' }, audience: 'US$' },
   { scopes: ['https://www.test/auth/orders.read', 'orders:read', 'user_impersonation', '.default'] },
 ]
 for (const rule of usual) {
