@@ -67,6 +67,11 @@ export function lintRules(options: readonly RuleOptions[]): readonly RuleFinding
         path: here,
         message: `${rule.id} asks for no scope and no claim: any valid token of its issuers passes`,
       })
+    if (takenIds.has(rule.id))
+      found.push({
+        path: [...here, 'id'],
+        message: `${rule.id} stands for something else in logs and metrics: ${takenIds.get(rule.id)}`,
+      })
     if (isShadowed(rule, index))
       found.push({
         path: [...here, 'match'],
@@ -155,6 +160,11 @@ const knownMethods: ReadonlySet<string> = new Set([
   'LABEL',
   'MERGE',
   'PURGE',
+])
+
+const takenIds: ReadonlyMap<string, string> = new Map([
+  ['cors', 'preflights that cors: answers'],
+  ['other', 'rules that have no series of their own'],
 ])
 
 // What other gateways and their users write.

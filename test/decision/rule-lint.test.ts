@@ -129,6 +129,17 @@ const warned = [
     ],
   },
   {
+    of: 'names that metrics use themselves',
+    rules: [
+      { id: 'cors', match: { path: '/a' }, scopes },
+      { id: 'other', match: { path: '/b' }, scopes },
+    ],
+    says: [
+      ['0.id', /cors stands for something else/],
+      ['1.id', /other stands for something else/],
+    ],
+  },
+  {
     of: 'words that are methods nowhere',
     rules: [{ match: { path: '/a', methods: ['ANY', 'ALL', 'DEL', 'READ', 'UPDATE'] }, scopes }],
     says: [
