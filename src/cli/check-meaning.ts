@@ -1,4 +1,5 @@
 // What a configuration means that no single line of it says.
+import { BlockList } from 'node:net'
 import { isLoopbackUrl } from '../base/options.ts'
 import { formatSpan } from '../base/time.ts'
 import type { GatewayOptions, IssuerOptions } from '../config/schema.ts'
@@ -18,6 +19,12 @@ export function lintListeners(options: GatewayOptions): readonly Warning[] {
     })
   if (trusted_proxies.includes(unixAddress) && !listen.proxy.startsWith(unixAddress) && !listen.proxy_protocol)
     warnings.push({ path: ['trusted_proxies'], message: 'nobody comes on a Unix socket: listen.proxy is none' })
+  for (const [at, block] of trusted_proxies.entries())
+    if (hasEveryIpv4(block))
+      warnings.push({
+        path: ['trusted_proxies', at],
+        message: `every IPv4 address is in ${block}: whoever connects by IPv4 is believed`,
+      })
   const { url, urls = [] } = options.upstream
   const places = [...urls.entries()].map(([at, each]) => ({ path: ['upstream', 'urls', at], place: each }))
   if (url !== undefined) places.push({ path: ['upstream', 'url'], place: url })
@@ -28,6 +35,15 @@ export function lintListeners(options: GatewayOptions): readonly Warning[] {
         message: `requests come back to this gateway, again and again: ${listen.proxy} is its own listen.proxy`,
       })
   return warnings
+}
+
+/** Whether a block of IPv6 has all that stand for an IPv4 address in it, as Node compares the two. */
+function hasEveryIpv4(block: string): boolean {
+  const [address = '', bits] = block.split('/')
+  if (bits === undefined || !address.includes(':')) return false
+  const listed = new BlockList()
+  listed.addSubnet(address, Number(bits), 'ipv6')
+  return listed.check('0.0.0.0', 'ipv4') && listed.check('255.255.255.255', 'ipv4')
 }
 
 /** Whether what is sent to a place of the upstream arrives at a listener of ours, as far as its name tells. */
