@@ -65,6 +65,16 @@ const nearMisses = [
   { method: 'GET', url: '/orders/1/', near: 'read-orders has /orders/1, another path than this.' },
   { method: 'GET', url: '/reports', near: 'reports has /reports/, another path than this.' },
   { method: 'GET', url: 'http://b.test/hosted', near: 'hosted has this path, for the host *.a.test.' },
+  {
+    method: 'GET',
+    url: '/ORDERS/1',
+    near: 'read-orders has /orders/{id}, and an upper-case letter is another than a lower-case one.',
+  },
+  {
+    method: 'GET',
+    url: '/caf%C3%A9',
+    near: 'cased has /Caf%C3%A9, and an upper-case letter is another than a lower-case one.',
+  },
   { method: 'GET', url: '/other', near: undefined },
 ]
 for (const { method, url, near } of nearMisses) {
@@ -75,6 +85,7 @@ for (const { method, url, near } of nearMisses) {
         { id: 'read-orders', match: { methods: ['GET'], path: '/orders/{id}' } },
         { id: 'reports', match: { path: '/reports/' } },
         { id: 'hosted', match: { path: '/hosted', host: '*.a.test' } },
+        { id: 'cased', match: { path: '/Caf%C3%A9' } },
       ],
     })
 
@@ -178,6 +189,17 @@ test('explain() says of a path alone that it is taken for https, where it may be
   ])
   assert.deepEqual(await transport('https://a.test/public/1'), ['public', true, 'https'])
   assert.deepEqual(await transport('http://a.test/public/1'), ['transport_insecure', false, 'plain HTTP'])
+})
+
+test('explain() guesses which issuer was meant by one that is unknown, a closing slash away', async () => {
+  await using world = await openWorld({ b: null })
+
+  const near = await explained(world, world.mint({ claims: { iss: `${world.a.url}/` } }))
+  const far = await explained(world, world.mint({ claims: { iss: 'https://elsewhere.example' } }))
+
+  assert.equal(near.reason, 'issuer_unknown')
+  assert.ok(near.hint?.includes(`wanted one of ${world.a.url}; perhaps ${world.a.url}.`), near.hint ?? '')
+  assert.equal(far.hint?.includes('perhaps'), false)
 })
 
 const lookalikes = [
