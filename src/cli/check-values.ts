@@ -69,12 +69,15 @@ function lintClaim(path: Path, name: string, wanted: RuleOptions['claims'][strin
   return members(path, wanted).flatMap(([at, value]) => {
     if (typeof value !== 'string')
       return isText ? [{ path: at, message: `no token has this: ${name} is text, so write "${value}"` }] : []
+    if (oneWord.has(name)) return lintNames(at, value)
     // Sentences and names of people have commas and spaces; words in a row are meant as a list.
     return /^[a-z][\w.:-]*(?:, ?[a-z][\w.:-]*)+$/.test(value)
       ? [{ path: at, message: `${JSON.stringify(value)} is one value; several are written [a, b]` }]
       : []
   })
 }
+
+const oneWord: ReadonlySet<string> = new Set(['client_id', 'azp', 'aud', 'jti', 'sid'])
 
 function members<T>(path: Path, written: T | readonly T[]): readonly (readonly [Path, T])[] {
   if (!isList(written)) return [[path, written]]
