@@ -212,7 +212,7 @@ export async function startApp(
   }
 
   function ask(question: Question): Promise<Explanation> {
-    return explain(question, running(), clock, options.limits.target)
+    return explain(question, running(), clock, options)
   }
 
   async function drain(): Promise<void> {

@@ -2,10 +2,10 @@
 import { BlockList, isIP, isIPv6 } from 'node:net'
 import { codeOf } from '../base/errors.ts'
 import type { Clock } from '../base/time.ts'
-import type { CrossFinding, LoadDeps, Loaded, Refused } from '../config/load.ts'
+import type { CrossFinding, LoadDeps, Refused } from '../config/load.ts'
 import { load, loadFile } from '../config/load.ts'
 import type { GatewayOptions } from '../config/schema.ts'
-import { findGatewayConflicts, gatewayOptions, problemOfIssuer } from '../config/schema.ts'
+import { findGatewayConflicts, gatewayOptions } from '../config/schema.ts'
 import { createCors } from '../decision/cors.ts'
 import type { Principal } from '../decision/decision.ts'
 import { createHeaderFilter, unixAddress } from '../decision/headers.ts'
@@ -16,10 +16,12 @@ import { createGateway } from '../gateway.ts'
 import { readKeySet } from '../sources/held-keys.ts'
 import type { KnownTokens } from '../sources/known-tokens.ts'
 import type { LocalListOptions } from '../sources/local-list.ts'
-import { createLocalList, emptyLocalList, localListOptions } from '../sources/local-list.ts'
+import { createLocalList, emptyLocalList } from '../sources/local-list.ts'
 import { findCertificateProblem } from '../spec/pem.ts'
 import type { IssuerSources, SourceDeps } from './issuer-sources.ts'
 import { createIssuerSources } from './issuer-sources.ts'
+import type { ListBounds } from './local-list-file.ts'
+import { formatLocalList, mergedList, readLocalList, writtenList } from './local-list-file.ts'
 import { createLookups } from './lookups.ts'
 import { findUpstreamFileConflicts } from './upstream/upstream-files.ts'
 
@@ -72,7 +74,9 @@ export function readConfiguration(
   const { file } = source
   if (options.blacklist.local === undefined || readFile === undefined)
     return { kind: 'loaded', options, file, text, localList: emptyLocalList, files, hash }
-  const local = readLocalList(options.blacklist.local.file, options, { env: deps.env, readFile })
+  // Whoever handed the file on has judged it, and may have put more into it than a file may have.
+  const bounds = readNamed === undefined ? writtenList : mergedList
+  const local = readLocalList(options.blacklist.local.file, options, { env: deps.env, readFile }, bounds)
   if (local.kind === 'refused') return local
   return { kind: 'loaded', options, file, text, localList: local.value, files, hash: hash + local.hash }
 }
@@ -87,17 +91,6 @@ export function readConfiguration(
 export function shortHash(hash: string): string {
   const list = hash.slice(64)
   return list === '' ? hash.slice(0, 16) : `${hash.slice(0, 16)}-${list.slice(0, 16)}`
-}
-
-/** Reads the operator's own list, for a configuration that is good otherwise; never throws. */
-export function readLocalList(
-  file: string,
-  options: GatewayOptions,
-  { env, readFile }: Required<Pick<LoadDeps, 'env' | 'readFile'>>,
-): Loaded<LocalListOptions> {
-  return loadFile(file, readFile, (text) =>
-    load(localListOptions, { file, text }, { env }, (list) => findListConflicts(list, options)),
-  )
 }
 
 /**
@@ -116,29 +109,22 @@ export function withListAnew(
   const { file } = local
   const files = new Map(configuration.files)
   files.delete(file)
-  const read = () => readLocalList(file, options, { env, readFile: (path) => readOnce(path, files, readFile) })
-  let list = read()
+  const read = (bounds: ListBounds) =>
+    readLocalList(file, options, { env, readFile: (path) => readOnce(path, files, readFile) }, bounds)
+  let list = read(writtenList)
   if (list.kind === 'refused') return list
   const listed = new Set(list.value.entries.map((entry) => JSON.stringify(entry)))
   const kept = configuration.localList.entries.filter((entry) => !listed.has(JSON.stringify(entry)))
   if (kept.length > 0) {
     // In the file's place, and judged as it is: so do workers get it.
-    files.set(file, Buffer.from(JSON.stringify({ version: 1, entries: [...list.value.entries, ...kept] })))
-    list = read()
+    files.set(file, formatLocalList({ version: 1, entries: [...list.value.entries, ...kept] }))
+    list = read(mergedList)
     if (list.kind === 'refused') return list
   }
   return {
     configuration: { ...configuration, localList: list.value, files, hash: hash.slice(0, 64) + list.hash },
     kept: kept.length,
   }
-}
-
-/** An entry for an issuer that is none of ours would revoke nothing, and look as if it did. */
-function findListConflicts({ entries }: LocalListOptions, options: GatewayOptions): readonly CrossFinding[] {
-  return entries.flatMap(({ issuer }, at) => {
-    const message = issuer === undefined ? undefined : problemOfIssuer(issuer, options)
-    return message === undefined ? [] : [{ path: ['entries', at, 'issuer'], message }]
-  })
 }
 
 /** Whoever is handed the configuration later must see the bytes that were judged, whatever the path leads to by then. */

@@ -29,9 +29,12 @@ export type SecretSource = z.output<typeof secretSource>
 export const httpUrlPattern = /^https?:\/\/[^\s/?#@]+(?:[/?][^\s#]*)?$/
 
 /** A URL as written; whether plain http is allowed depends on where it stands. */
-export const httpUrl = z.string().regex(httpUrlPattern, {
-  error: 'expected an http or https URL without user and fragment',
-})
+export const httpUrl = z
+  .string()
+  .regex(httpUrlPattern, { error: 'expected an http or https URL without user and fragment' })
+  .refine((text) => !httpUrlPattern.test(text) || URL.canParse(text), {
+    error: 'expected a URL whose host and port can be',
+  })
 
 /** Whether a URL's host is this machine itself, so that plain http to it stays on the machine. */
 export function isLoopbackUrl(url: string): boolean {

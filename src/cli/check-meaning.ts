@@ -1,13 +1,16 @@
 // What a configuration means that no single line of it says.
+import { BlockList } from 'node:net'
+import { isLoopbackUrl } from '../base/options.ts'
 import { formatSpan } from '../base/time.ts'
 import type { GatewayOptions, IssuerOptions } from '../config/schema.ts'
 import { unixAddress } from '../decision/headers.ts'
-import { readTemplate, ruleId } from '../decision/rules.ts'
+import { ruleId } from '../decision/rules.ts'
 
 type Warning = { readonly path: readonly (string | number)[]; readonly message: string }
 
 /** Settings of the front door that leave nobody in, or have nobody to hold for. */
-export function lintListeners({ listen, require_https, trusted_proxies }: GatewayOptions): readonly Warning[] {
+export function lintListeners(options: GatewayOptions): readonly Warning[] {
+  const { listen, require_https, trusted_proxies } = options
   const warnings: Warning[] = []
   if (require_https && listen.tls === undefined && trusted_proxies.length === 0)
     warnings.push({
@@ -16,7 +19,44 @@ export function lintListeners({ listen, require_https, trusted_proxies }: Gatewa
     })
   if (trusted_proxies.includes(unixAddress) && !listen.proxy.startsWith(unixAddress) && !listen.proxy_protocol)
     warnings.push({ path: ['trusted_proxies'], message: 'nobody comes on a Unix socket: listen.proxy is none' })
+  for (const [at, block] of trusted_proxies.entries())
+    if (hasEveryIpv4(block))
+      warnings.push({
+        path: ['trusted_proxies', at],
+        message: `every IPv4 address is in ${block}: whoever connects by IPv4 is believed`,
+      })
+  const { url, urls = [] } = options.upstream
+  const places = [...urls.entries()].map(([at, each]) => ({ path: ['upstream', 'urls', at], place: each }))
+  if (url !== undefined) places.push({ path: ['upstream', 'url'], place: url })
+  for (const { path, place } of places)
+    if (isOwnAddress(place, listen.proxy))
+      warnings.push({
+        path,
+        message: `requests come back to this gateway, again and again: ${listen.proxy} is its own listen.proxy`,
+      })
   return warnings
+}
+
+/** Whether a block of IPv6 has all that stand for an IPv4 address in it, as Node compares the two. */
+function hasEveryIpv4(block: string): boolean {
+  const [address = '', bits] = block.split('/')
+  if (bits === undefined || !address.includes(':')) return false
+  const listed = new BlockList()
+  listed.addSubnet(address, Number(bits), 'ipv6')
+  return listed.check('0.0.0.0', 'ipv4') && listed.check('255.255.255.255', 'ipv4')
+}
+
+/** Whether what is sent to a place of the upstream arrives at a listener of ours, as far as its name tells. */
+function isOwnAddress(place: string, listener: string): boolean {
+  if (place.startsWith(unixAddress) || listener.startsWith(unixAddress)) return place === listener
+  const url = URL.parse(place)
+  if (url === null) return false
+  const colon = listener.lastIndexOf(':')
+  const [host, ownPort] = [listener.slice(0, colon), Number(listener.slice(colon + 1))]
+  if (Number(url.port || (url.protocol === 'https:' ? 443 : 80)) !== ownPort) return false
+  const isEverywhere = host === '0.0.0.0' || host === '[::]'
+  const known = (name: string) => (name === 'localhost' ? '127.0.0.1' : name)
+  return known(url.hostname) === known(host) || (isEverywhere && isLoopbackUrl(place))
 }
 
 /** Rules that let nobody in, whatever a request has. */
@@ -41,60 +81,22 @@ export function lintReach({ hosts, issuers, rules }: GatewayOptions): readonly W
   return warnings
 }
 
-/**
- * Public rules that take a whole subtree, or any one segment, out of what another rule protects: it is the more specific
- * one that decides, and the scopes of the other are never asked for. A path that is spelled out is meant.
- */
-export function lintPublic(rules: GatewayOptions['rules']): readonly Warning[] {
-  const read = [...rules.entries()].map(([at, rule]) => {
-    return { at, rule, parts: readTemplate(rule.match.path).parts, methods: rule.match.methods }
-  })
-  const guarded = read.filter(({ rule }) => !rule.public)
-  return read.flatMap(({ at, rule, parts, methods }) => {
-    if (!rule.public || !parts.some((part) => part === '{}' || part === '**')) return []
-    const outer = guarded.find(
-      (each) =>
-        holdsOpenly(each.parts, parts) &&
-        coversHost(each.rule.match.host, rule.match.host) &&
-        (methods === undefined || each.methods === undefined || methods.some((one) => each.methods?.includes(one))),
-    )
-    if (outer === undefined) return []
-    const shared = (methods ?? outer.methods)?.filter((one) => outer.methods?.includes(one) ?? true)
-    const what = `${shared?.join(', ') ?? 'any method of'} ${rule.match.path}`
-    const within = `${ruleId(outer.rule, outer.at)} (${outer.rule.match.path})`
-    return [
-      {
-        path: ['rules', at, 'match', 'path'],
-        message: `${what} needs no token: ${ruleId(rule, at)} is public, and decides within ${within}, which wants one`,
-      },
-    ]
-  })
-}
-
-/** Whether one pattern matches all that another does, which names nothing where the first leaves it open. */
-function holdsOpenly(outer: readonly string[], inner: readonly string[]): boolean {
-  const open = outer.indexOf('**')
-  if (open === -1) return false
-  const isOpen = (part: string | undefined) => part === '{}' || part === '**'
-  return (
-    outer.slice(0, open).every((part, at) => (part === '{}' ? inner[at] === '{}' : part === inner[at])) &&
-    inner.length > open &&
-    inner.slice(open).every(isOpen)
-  )
-}
-
-function coversHost(outer: string | undefined, inner: string | undefined): boolean {
-  // `*.` covers one label.
-  return (
-    outer === undefined || outer === inner || (inner !== undefined && outer === `*${inner.slice(inner.indexOf('.'))}`)
-  )
-}
-
 /** Traps of real issuers, and settings that work against each other. */
 export function lintIssuers({ issuers, rules, blacklist }: GatewayOptions): readonly Warning[] {
   const warnings: Warning[] = []
   for (const [at, each] of issuers.entries()) {
     const here = ['issuers', at]
+    if (/\/\.well-known\//.test(each.issuer))
+      warnings.push({
+        path: [...here, 'issuer'],
+        message:
+          'no token says this: an issuer is what stands in iss, without /.well-known and what follows; metadata_url is for another place of its metadata',
+      })
+    if (each.max_token_lifetime === 0)
+      warnings.push({
+        path: [...here, 'max_token_lifetime'],
+        message: 'every JWT is refused (token_lifetime): each lives longer than that',
+      })
     if (each.insecure_http)
       warnings.push({
         path: [...here, 'insecure_http'],
@@ -140,11 +142,10 @@ export function lintIssuers({ issuers, rules, blacklist }: GatewayOptions): read
     const never = issuers.filter(
       ({ issuer, revocation }) => revocation === 'blacklist' && (rule.issuers?.includes(issuer) ?? true),
     )
-    if (rule.freshness === 'always' && never.length > 0)
+    if (rule.freshness !== 'cached' && never.length > 0)
       warnings.push({
         path: ['rules', at, 'freshness'],
-        message:
-          'always asks the issuer about opaque and wrapped tokens only; JWTs are asked about where revocation is introspect',
+        message: `${rule.freshness === 'always' ? 'always' : 'max_age'} asks the issuer about opaque and wrapped tokens only; JWTs are asked about where revocation is introspect`,
       })
   }
   if (blacklist.on_stale === 'allow')

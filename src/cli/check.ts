@@ -1,5 +1,6 @@
 import { findTlsConflicts, lintCertificate } from '../app/certificates.ts'
-import { findKeyFileConflicts, findMissingFiles, problemOf, readLocalList } from '../app/configuration.ts'
+import { findKeyFileConflicts, findMissingFiles, problemOf } from '../app/configuration.ts'
+import { readLocalList } from '../app/local-list-file.ts'
 import type { LoadDeps, Loaded } from '../config/load.ts'
 import { load, loadFile } from '../config/load.ts'
 import type { Problem } from '../config/problems.ts'
@@ -7,8 +8,10 @@ import { formatProblem } from '../config/problems.ts'
 import { formatReference, formatSchema } from '../config/reference.ts'
 import type { GatewayOptions } from '../config/schema.ts'
 import { findGatewayConflicts, gatewayOptions } from '../config/schema.ts'
+import { lintPublic } from '../decision/public-lint.ts'
 import { lintRules } from '../decision/rule-lint.ts'
-import { lintIssuers, lintListeners, lintPublic, lintReach, meaning } from './check-meaning.ts'
+import { lintIssuers, lintListeners, lintReach, meaning } from './check-meaning.ts'
+import { lintValues } from './check-values.ts'
 import type { Shell } from './shell.ts'
 import { exitCodes, sayFailure } from './shell.ts'
 
@@ -55,10 +58,12 @@ function checkFile(file: string, options: Options, shell: Shell): Found {
   const { value, locate } = loaded
   const spelled = loaded.warnings.map((problem): Finding => ({ ...problem, severity: 'warning' }))
   const warnings = [
-    ...lintRules(value.rules).map(({ path, message }) => ({ path: ['rules', ...path], message })),
+    ...[...lintRules(value.rules), ...lintPublic(value.rules)].map(({ path, message }) => {
+      return { path: ['rules', ...path], message }
+    }),
     ...lintListeners(value),
     ...lintReach(value),
-    ...lintPublic(value.rules),
+    ...lintValues(value),
     ...lintIssuers(value),
     ...lintCertificate(value, readFile, clock.wallMs()),
   ]
@@ -69,12 +74,20 @@ function checkFile(file: string, options: Options, shell: Shell): Found {
   return { file, findings: [...spelled, ...findings, ...missing, ...listed], means: meaning(value) }
 }
 
-/** What is wrong in the operator's list; that it is not here is told at the key. */
-function checkLocalList(options: GatewayOptions, { env, readFile }: Shell): readonly Finding[] {
+/** What is wrong in the operator's list, and what of it does nothing; that it is not here is told at the key. */
+function checkLocalList(options: GatewayOptions, { clock, env, readFile }: Shell): readonly Finding[] {
   const { local } = options.blacklist
   if (local === undefined || problemOf(local.file, readFile) !== undefined) return []
   const list = readLocalList(local.file, options, { env, readFile })
-  return list.kind === 'refused' ? list.problems.map(asError) : []
+  if (list.kind === 'refused') return list.problems.map(asError)
+  const nowS = clock.wallMs() / 1000
+  const isPast = ({ expires_at }: { readonly expires_at?: number | undefined }) => (expires_at ?? nowS + 1) <= nowS
+  const count = list.value.entries.filter(isPast).length
+  if (count === 0) return []
+  const path = ['entries', list.value.entries.findIndex(isPast), 'expires_at']
+  const others = count === 1 ? '' : `, the first of ${count}`
+  const message = `this entry has expired, and revokes nothing any more${others}`
+  return [{ ...list.locate(path), path: path.join('.'), message, severity: 'warning' }]
 }
 
 function asError(problem: Problem): Finding {

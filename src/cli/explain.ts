@@ -17,9 +17,7 @@ export async function explainCommand(
   if (shell.stdinIsTerminal) shell.say('Token, then Ctrl-D (nothing for a request without one):\n')
   try {
     // What is over the cap is still explained as such.
-    const pasted = (await shell.readStdin(maxTokenLength * 2)).trim()
-    // As it stands in a request, where it is copied from.
-    const token = pasted.replace(/^(?:authorization: *)?bearer +/i, '')
+    const token = (await shell.readStdin(maxTokenLength * 2)).trim()
     const source = { file, read: () => shell.readFile(file).toString('utf8') }
     const question = { method, url, token: token === '' ? undefined : token, certificate }
     const explained = await explainOffline(source, question, shell)

@@ -83,6 +83,9 @@ export function expandWritten(root: Written, deps: ExpandDeps): Expanded {
       const at = inside ? { start: found, end: found + opening.length } : node.span
       if (inside) searched = at.end
       if (name === undefined) return fail(at, `expected \${NAME} or \${NAME:-default}; a literal \${ is written $\${`)
+      // What would be left of it is a text that nobody meant.
+      if (fallback?.includes('${') === true)
+        return fail(at, `expected a default without \${ in it: no name is filled in there, and the first } ends it`)
       const held = Object.hasOwn(deps.env, name) ? deps.env[name] : undefined
       // As in a shell: `:-` also replaces what is set but empty.
       if (fallback !== undefined) return held === undefined || held === '' ? fallback : held

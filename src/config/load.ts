@@ -126,10 +126,15 @@ export function load<S extends z.ZodType>(
   return {
     kind: 'loaded',
     value: result.data,
-    hash: createHash('sha256').update(source.text).digest('hex'),
+    hash: hashOf(source.text),
     locate: (path) => places.ofPath(path, 'value'),
     warnings: parsed.braces.map(places.problem),
   }
+}
+
+/** SHA-256 of a file's text, hexadecimal. */
+export function hashOf(text: string): string {
+  return createHash('sha256').update(text).digest('hex')
 }
 
 /** Gives the text of a file, in UTF-8, to `parse`, which throws nothing; a file that cannot be read is refused as a whole. */

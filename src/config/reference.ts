@@ -19,7 +19,30 @@ type Node = {
 
 /** The JSON Schema (draft-07) of the configuration file, as text. */
 export function formatSchema(): string {
-  return `${JSON.stringify(describe(), null, 2)}\n`
+  return `${JSON.stringify(withReferences(describe()), null, 2)}\n`
+}
+
+const reference = { type: 'string', pattern: '\\$\\{' }
+
+/** The same schema for what is written, where `${NAME}` may stand for a value, or be a part of one. */
+function withReferences(value: unknown): unknown {
+  if (typeof value !== 'object' || value === null) return value
+  if (Array.isArray(value)) return value.map(withReferences)
+  const node = Object.fromEntries(
+    // Nothing is filled in within names, and a default is no schema.
+    Object.entries(value).map(([key, each]) => {
+      return [key, key === 'propertyNames' || key === 'default' ? each : withReferences(each)]
+    }),
+  )
+  const { description, default: fallback, ...wanted } = node
+  const { type, pattern } = wanted
+  if (typeof pattern === 'string') return { ...node, pattern: `${pattern}|${reference.pattern}` }
+  if (!('enum' in wanted) && type !== 'integer' && type !== 'number' && type !== 'boolean') return node
+  return {
+    ...(description === undefined ? {} : { description }),
+    ...(fallback === undefined ? {} : { default: fallback }),
+    anyOf: [wanted, reference],
+  }
 }
 
 /** The reference of the configuration file, as Markdown, out of the same definition. */
@@ -39,7 +62,7 @@ export function formatReference(): string {
     '',
     "## The operator's own list",
     '',
-    'The file that `blacklist.local.file` names, YAML or JSON; one that does not load is refused as a configuration is, and what was in use stays. It comes into force alone while the rest of a changed configuration is refused: read against the configuration in use, at the path that this names.',
+    'The file that `blacklist.local.file` names, YAML of at most 1 MiB or JSON of at most 12 MiB; one that does not load is refused as a configuration is, and what was in use stays. It comes into force alone while the rest of a changed configuration is refused: read against the configuration in use, at the path that this names.',
     'Times are seconds since 1970, a date, or a date and time with a zone.',
     '',
     '| key | what it takes | default | meaning |',

@@ -249,16 +249,32 @@ function findRuleIssuerConflicts(options: GatewayOptions): readonly CrossFinding
   return found
 }
 
+/** Whether somebody can listen there, as far as it is written; what ends in a number is no name (RFC 1123 §2.1). */
+function isAddressOrName(host: string): boolean {
+  if (host.startsWith('[')) return z.ipv6().safeParse(host.slice(1, -1)).success
+  return z.ipv4().safeParse(host).success || /^(?:[A-Za-z0-9-]+\.)*[A-Za-z0-9-]*[A-Za-z-][A-Za-z0-9-]*\.?$/.test(host)
+}
+
+const everyHost: ReadonlySet<string> = new Set(['0.0.0.0', '[::]'])
+
 function findListenConflicts({ listen }: GatewayOptions): readonly CrossFinding[] {
   const found: CrossFinding[] = []
   if (!isLoopbackUrl(`http://${listen.admin}`))
     found.push({ path: ['listen', 'admin'], message: 'expected a loopback address, such as 127.0.0.1:9465' })
-  const taken = new Map<string, string>()
+  const taken: { readonly name: string; readonly host: string; readonly port: string }[] = []
   for (const name of ['proxy', 'health', 'admin'] as const) {
     const text = listen[name]
-    if (taken.has(text) && !text.endsWith(':0'))
-      found.push({ path: ['listen', name], message: `expected another address than ${taken.get(text)}` })
-    taken.set(text, name)
+    const colon = text.lastIndexOf(':')
+    const [host, port] = [text.slice(0, colon), text.slice(colon + 1)]
+    if (!isAddressOrName(host))
+      found.push({ path: ['listen', name], message: 'expected an address or a name before the port' })
+    // One for every address takes its port on each of them.
+    const other = taken.find(
+      (each) => each.port === port && (each.host === host || everyHost.has(each.host) || everyHost.has(host)),
+    )
+    if (other !== undefined && port !== '0')
+      found.push({ path: ['listen', name], message: `expected another address than ${other.name}` })
+    taken.push({ name, host, port })
   }
   const { client_ca, client_certificate } = listen.tls ?? {}
   if (client_certificate !== undefined && (client_certificate === 'none') !== (client_ca === undefined))

@@ -1,7 +1,7 @@
 import type { Json } from '../base/json.ts'
 import type { Claims } from '../spec/claims.ts'
 import type { Deny, Principal, Trail } from './decision.ts'
-import { deny } from './decision.ts'
+import { deny, quoted } from './decision.ts'
 import type { Rule } from './rules.ts'
 
 /**
@@ -20,7 +20,7 @@ export function authorize(rule: Rule, { claims }: Principal, trail?: Trail): Den
       stage: `authorize.claims.${condition.name}`,
       passed: met,
       is: JSON.stringify(held) ?? 'absent',
-      wanted: `one of ${condition.oneOf.join(', ')}`,
+      wanted: `one of ${quoted(condition.oneOf)}`,
     })
     if (!met) return deny('claim_mismatch')
   }

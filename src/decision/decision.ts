@@ -201,3 +201,8 @@ export type Trail = (step: TrailStep) => void
 export function deny(reason: DenyReason): Deny {
   return { kind: 'deny', reason }
 }
+
+/** Values as a trail tells them: each in quotes, so that no two differ that look alike; `none` of no values. */
+export function quoted(values: readonly (string | number | boolean)[]): string {
+  return values.map((each) => JSON.stringify(each)).join(', ') || 'none'
+}

@@ -1,4 +1,5 @@
 import type { Json } from '../base/json.ts'
+import { nearest } from '../base/nearest.ts'
 import type { Deny, Principal, Trail } from './decision.ts'
 import { deny } from './decision.ts'
 import type { Rule, RuleTable } from './rules.ts'
@@ -43,7 +44,12 @@ function findOpaqueIssuer(
 export function findIssuer(policy: Policy, rule: Rule, iss: Json | undefined, trail?: Trail): TrustedIssuer | Deny {
   const issuer = typeof iss === 'string' ? policy.issuers.get(iss) : undefined
   const found = issuer !== undefined && accepts(rule, issuer)
-  trail?.({ stage: 'verify.iss', passed: found, is: JSON.stringify(iss) ?? 'absent', wanted: wanted(rule, policy) })
+  trail?.({
+    stage: 'verify.iss',
+    passed: found,
+    is: JSON.stringify(iss) ?? 'absent',
+    wanted: wanted(rule, policy, iss),
+  })
   if (iss !== undefined && typeof iss !== 'string') return deny('jwt_malformed')
   return issuer !== undefined && found ? issuer : deny('issuer_unknown')
 }
@@ -59,6 +65,9 @@ function accepts(rule: Rule, issuer: TrustedIssuer): boolean {
   return rule.issuers === undefined || rule.issuers.has(issuer.issuer)
 }
 
-function wanted(rule: Rule, policy: Policy): string {
-  return `one of ${[...(rule.issuers ?? policy.issuers.keys())].join(', ')}`
+function wanted(rule: Rule, policy: Policy, iss: Json | undefined): string {
+  const names = [...(rule.issuers ?? policy.issuers.keys())]
+  // One that is configured was meant, and is not for this rule.
+  const guess = typeof iss === 'string' && !policy.issuers.has(iss) ? nearest(iss, names) : undefined
+  return `one of ${names.join(', ')}${guess === undefined ? '' : `; perhaps ${guess}`}`
 }

@@ -1,4 +1,5 @@
 import { nearest } from '../base/nearest.ts'
+import { createPatternIndex, hostHolds, samplePaths, sampleRequest, usualMethods } from './rule-overlap.ts'
 import { judgedMethod } from './rule-table.ts'
 import type { Rule, RuleOptions } from './rules.ts'
 import { compileRules, maskOf, readTemplate, ruleId } from './rules.ts'
@@ -53,6 +54,10 @@ export function lintRules(options: readonly RuleOptions[]): readonly RuleFinding
   const methods = [...new Set([...usualMethods, ...options.flatMap(({ match }) => match.methods ?? [])])].map(
     judgedMethod,
   )
+  // Without methods it has all of the path, and then the other decides none of it.
+  const open = createPatternIndex(
+    table.rules.filter((rule) => rule.public && rule.methods !== undefined && rule.host !== undefined),
+  )
   return table.rules.flatMap((rule) => {
     const found: RuleFinding[] = []
     const here = [rule.index]
@@ -61,6 +66,11 @@ export function lintRules(options: readonly RuleOptions[]): readonly RuleFinding
       found.push({
         path: here,
         message: `${rule.id} asks for no scope and no claim: any valid token of its issuers passes`,
+      })
+    if (takenIds.has(rule.id))
+      found.push({
+        path: [...here, 'id'],
+        message: `${rule.id} stands for something else in logs and metrics: ${takenIds.get(rule.id)}`,
       })
     if (isShadowed(rule, index))
       found.push({
@@ -73,12 +83,8 @@ export function lintRules(options: readonly RuleOptions[]): readonly RuleFinding
         message: `${rule.id} needs no insecure: it is not a public rule for /**`,
       })
     for (const [at, method] of rule.methods?.entries() ?? []) {
-      const guess = knownMethods.has(method) ? undefined : nearest(method, knownMethods)
-      if (guess !== undefined)
-        found.push({
-          path: [...here, 'match', 'methods', at],
-          message: `${method} is no usual method, did you mean "${guess}"?`,
-        })
+      const message = oddMethod(method)
+      if (message !== undefined) found.push({ path: [...here, 'match', 'methods', at], message })
     }
     const colon = readTemplate(rule.path).parts.find((part) => /^:[A-Za-z_]/.test(part))
     if (colon !== undefined)
@@ -102,21 +108,34 @@ export function lintRules(options: readonly RuleOptions[]): readonly RuleFinding
     const fallen = new Map<string, string[]>()
     if (rule.public || rule.methods === undefined) return fallen
     const own = new Set(rule.methods.map(judgedMethod))
-    for (const segments of samplePaths(rule)) {
-      const decides = (method: string) => table.match(sampleRequest(rule, segments, method))
-      if (!rule.methods.some((method) => decides(method) === rule)) continue
-      for (const method of tried) {
-        const other = own.has(method) ? undefined : decides(method)
-        if (other?.kind !== 'rule' || !other.public) continue
-        const methods = fallen.get(other.id) ?? []
-        if (!methods.includes(method)) fallen.set(other.id, [...methods, method])
+    for (const segments of samplePaths(readTemplate(rule.path).parts))
+      for (const host of [rule.host, ...hostsWithin(rule.host, segments)]) {
+        const decides = (method: string) => table.match(sampleRequest(host, segments, method))
+        if (!rule.methods.some((method) => decides(method) === rule)) continue
+        for (const method of tried) {
+          const other = own.has(method) ? undefined : decides(method)
+          if (other?.kind !== 'rule' || !other.public) continue
+          const methods = fallen.get(other.id) ?? []
+          if (!methods.includes(method)) fallen.set(other.id, [...methods, method])
+        }
       }
-    }
     return fallen
+  }
+
+  /** Hosts of which public rules have some methods of a path, and which a rule for this host has, too: a few of them. */
+  function hostsWithin(host: string | undefined, segments: readonly string[]): ReadonlySet<string | undefined> {
+    const hosts = new Set<string | undefined>()
+    for (const each of open.overlapping(segments)) {
+      if (each.host !== host && hostHolds(host, each.host)) hosts.add(each.host)
+      if (hosts.size === hostsTried) break
+    }
+    return hosts
   }
 }
 
-const usualMethods = ['GET', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS']
+// Each of thousands of rules is tried with these.
+const hostsTried = 8
+
 // And those of WebDAV (RFC 4918, RFC 3253, RFC 5323), CalDAV and caches.
 const knownMethods: ReadonlySet<string> = new Set([
   ...usualMethods,
@@ -142,6 +161,29 @@ const knownMethods: ReadonlySet<string> = new Set([
   'MERGE',
   'PURGE',
 ])
+
+const takenIds: ReadonlyMap<string, string> = new Map([
+  ['cors', 'preflights that cors: answers'],
+  ['other', 'rules that have no series of their own'],
+])
+
+// What other gateways and their users write.
+const otherWords: Readonly<Record<string, string>> = {
+  DEL: 'DELETE',
+  REMOVE: 'DELETE',
+  READ: 'GET',
+  WRITE: 'POST',
+  CREATE: 'POST',
+  UPDATE: 'PUT" or "PATCH',
+}
+
+function oddMethod(method: string): string | undefined {
+  if (knownMethods.has(method)) return undefined
+  if (method === 'ANY' || method === 'ALL')
+    return `${method} is a method that nobody sends; without methods a rule is for all of them`
+  const guess = otherWords[method] ?? nearest(method, knownMethods)
+  return guess === undefined ? undefined : `${method} is no usual method, did you mean "${guess}"?`
+}
 
 function findMatchConflicts({ match, allow_encoded, upgrade }: RuleOptions, at: number): RuleFinding[] {
   const found: RuleFinding[] = []
@@ -231,30 +273,4 @@ function isShadowed(rule: Rule, index: MethodIndex): boolean {
     if (!index.has(rule.host, [...parts, ''], method)) return false
     return index.has(rule.host, [...named, '**'], method) || isCovered(named, method)
   }
-}
-
-// A segment and a label that no rule can name.
-const stranger = '\0'
-
-function samplePaths(rule: Rule): readonly (readonly string[])[] {
-  const { parts } = readTemplate(rule.path)
-  const filled = parts.filter((part) => part !== '**').map((part) => (part === '{}' ? stranger : part))
-  if (parts.at(-1) !== '**') return [filled]
-  return [[...filled, ''], [...filled, stranger], ...(filled.length > 0 ? [filled] : [])]
-}
-
-function sampleRequest(rule: Rule, segments: readonly string[], method: string) {
-  return {
-    kind: 'request',
-    method,
-    host: rule.host?.replace('*', stranger) ?? stranger,
-    authority: '',
-    path: '/',
-    segments,
-    query: '',
-    encoded: 0,
-    authorization: [],
-    arrivedMs: 0,
-    certificate: undefined,
-  } as const
 }

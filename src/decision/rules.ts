@@ -18,13 +18,23 @@ const method = z
   .string()
   .regex(methodName, { error: 'expected a method in upper case, such as GET' })
   .refine((name) => name !== 'CONNECT' && name !== 'TRACE', { error: 'expected neither CONNECT nor TRACE' })
+// As clients write it, since a host is compared letter by letter.
+const isUsualAddress = (text: string) =>
+  !/^\[[0-9a-f:.]{2,45}\]$/.test(text) || URL.parse(`http://${text}`)?.hostname === text
+const unusual = { error: 'expected an IPv6 address in its shortest spelling, such as [::1]' }
 /** A name as `Host` is compared with it: lower-case, without port. */
-export const hostName = z.string().regex(/^[a-z0-9_-]+(?:\.[a-z0-9_-]+)*$|^\[[0-9a-f:.]{2,45}\]$/, {
-  error: 'expected a host name in lower case without port',
-})
-const host = z.string().regex(/^(?:\*\.)?[a-z0-9_-]+(?:\.[a-z0-9_-]+)*$|^\[[0-9a-f:.]{2,45}\]$/, {
-  error: 'expected a host name in lower case without port, or *. and one',
-})
+export const hostName = z
+  .string()
+  .regex(/^[a-z0-9_-]+(?:\.[a-z0-9_-]+)*$|^\[[0-9a-f:.]{2,45}\]$/, {
+    error: 'expected a host name in lower case without port',
+  })
+  .refine(isUsualAddress, unusual)
+const host = z
+  .string()
+  .regex(/^(?:\*\.)?[a-z0-9_-]+(?:\.[a-z0-9_-]+)*$|^\[[0-9a-f:.]{2,45}\]$/, {
+    error: 'expected a host name in lower case without port, or *. and one',
+  })
+  .refine(isUsualAddress, unusual)
 const path = z
   .string()
   .regex(/^\//, { error: 'expected a path that begins with /' })

@@ -10,7 +10,7 @@ import type { WrappedMark } from '../spec/wrapped-token.ts'
 import { mediaType } from '../spec/wrapped-token.ts'
 import type { SignedToken } from './classify.ts'
 import type { Deny, Principal, TokenForm, Trail } from './decision.ts'
-import { deny } from './decision.ts'
+import { deny, quoted } from './decision.ts'
 import type { Rule } from './rules.ts'
 
 const algorithm = z
@@ -291,7 +291,12 @@ export function checkAudience(rule: Rule, principal: Principal, trail?: Trail): 
   const unnamed = claims.aud.length === 0 && form !== 'jwt' && !issuer.requireAud
   const shell = wrapper === undefined || wrapper.aud.length === 0 || isFor(wrapper.aud, accepted)
   const passed = shell && (unnamed || isFor(claims.aud, accepted))
-  trail?.({ stage: 'verify.aud', passed, is: claims.aud.join(', ') || 'none', wanted: `one of ${accepted.join(', ')}` })
+  trail?.({
+    stage: 'verify.aud',
+    passed,
+    is: shell ? quoted(claims.aud) : `${quoted(wrapper.aud)} in the wrapper`,
+    wanted: `one of ${quoted(accepted)}`,
+  })
   return passed ? undefined : deny('audience_mismatch')
 }
 

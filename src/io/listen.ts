@@ -1,7 +1,8 @@
 // Listening on an address, or on a Unix socket whose file is ours to make and to leave.
-import { lstatSync, unlinkSync } from 'node:fs'
+import { lstatSync, statSync, unlinkSync } from 'node:fs'
 import type { AddressInfo, Server } from 'node:net'
 import { connect } from 'node:net'
+import { dirname } from 'node:path'
 import { codeOf } from '../base/errors.ts'
 
 /** Where a server listens: a port of an address, or the path of a Unix socket. */
@@ -74,7 +75,12 @@ export async function listenOn(server: Server, address: ListenAddress): Promise<
 
 async function clear(path: string): Promise<void> {
   const found = lstatSync(path, { throwIfNoEntry: false })
-  if (found === undefined) return
+  if (found === undefined) {
+    // The system's word for it would be EACCES, as if it were there.
+    if (statSync(dirname(path), { throwIfNoEntry: false })?.isDirectory() !== true)
+      throw new Error(`Cannot listen on unix:${path}: its directory is not there`)
+    return
+  }
   if (!found.isSocket()) throw new Error(`Cannot listen on unix:${path}: what is there is no socket`)
   const code = await connectCode(path)
   if (code === undefined) throw new Error(`Cannot listen on unix:${path}: another process listens there`)

@@ -7,19 +7,35 @@ import { blacklistKinds } from '../spec/blacklist-feed.ts'
 import type { RevocableToken, RevocationHit, RevocationIndex } from '../spec/revocation.ts'
 import { createRevocationIndex } from '../spec/revocation.ts'
 
-const time = z
-  .union([z.number().min(0).max(maxNumericDate), z.iso.datetime({ offset: true }), z.iso.date()], {
-    error: 'expected seconds since 1970, a date, or a date and time with a zone',
-  })
-  .transform((written) => (typeof written === 'number' ? written : Date.parse(written) / 1000))
+const date = z.iso.date()
+const time = z.union([z.number().min(0).max(maxNumericDate), z.iso.datetime({ offset: true }), date], {
+  error: 'expected seconds since 1970, a date, or a date and time with a zone',
+})
+const dayS = 86_400
+
+/** Seconds since 1970 at which a time begins; a date is its day in UTC. */
+function beginOf(written: z.output<typeof time>): number {
+  return typeof written === 'number' ? written : Date.parse(written) / 1000
+}
+
+/** The last second of a time: of a date that is the end of its day, so that nothing of the day named is left out. */
+function endOf(written: z.output<typeof time>): number {
+  return beginOf(written) + (date.safeParse(written).success ? dayS - 1 : 0)
+}
 
 const entry = z
   .strictObject({
     issuer: httpUrl.optional().describe('The configured issuer whose tokens are meant; absent: of every issuer.'),
     kind: z.enum(blacklistKinds).describe('What the value names; issued_before: every token issued until then.'),
     value: z.string().min(1).max(1024).describe('The claim, or the kid of a key; "*" for issued_before.'),
-    issued_before: time.optional().describe('Only tokens issued until then, that second included.'),
-    expires_at: time.optional().describe('From then on the entry is ignored; absent: never.'),
+    issued_before: time
+      .transform(endOf)
+      .optional()
+      .describe('Only tokens issued until then, that second included; of a date its whole day (UTC).'),
+    expires_at: time
+      .transform(beginOf)
+      .optional()
+      .describe('From then on the entry is ignored, of a date from its beginning (UTC); absent: never.'),
     note: z.string().max(1024).optional().describe('For people.'),
   })
   .refine(({ kind, value }) => kind !== 'issued_before' || value === '*', {
@@ -36,6 +52,8 @@ export const localListOptions = z.strictObject({
   version: z.literal(1),
   entries: z.array(entry).max(100_000).describe('What is refused, whatever an issuer says.'),
 })
+/** The same with what was in force besides, which may be as many again. */
+export const mergedListOptions = localListOptions.extend({ entries: z.array(entry) })
 /** The operator's list as read. */
 export type LocalListOptions = z.output<typeof localListOptions>
 

@@ -30,6 +30,9 @@ export type Claims = {
 
 const textLimits = { iss: 512, sub: 1024, jti: 256, sid: 256, client_id: 256, azp: 256 } as const
 
+/** Claims that are text, or a list of texts, in every token that we take: no number and no boolean equals them. */
+export const textClaims: readonly string[] = [...Object.keys(textLimits), 'aud', 'scope', 'scp']
+
 const noScopes: ReadonlySet<string> = new Set()
 // Tokens are many, and what they may do is one of few things: they share it, so that it is near when it is asked for.
 const knownScopes = new Map<string, ReadonlySet<string>>()

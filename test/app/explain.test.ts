@@ -65,6 +65,16 @@ const nearMisses = [
   { method: 'GET', url: '/orders/1/', near: 'read-orders has /orders/1, another path than this.' },
   { method: 'GET', url: '/reports', near: 'reports has /reports/, another path than this.' },
   { method: 'GET', url: 'http://b.test/hosted', near: 'hosted has this path, for the host *.a.test.' },
+  {
+    method: 'GET',
+    url: '/ORDERS/1',
+    near: 'read-orders has /orders/{id}, and an upper-case letter is another than a lower-case one.',
+  },
+  {
+    method: 'GET',
+    url: '/caf%C3%A9',
+    near: 'cased has /Caf%C3%A9, and an upper-case letter is another than a lower-case one.',
+  },
   { method: 'GET', url: '/other', near: undefined },
 ]
 for (const { method, url, near } of nearMisses) {
@@ -75,6 +85,7 @@ for (const { method, url, near } of nearMisses) {
         { id: 'read-orders', match: { methods: ['GET'], path: '/orders/{id}' } },
         { id: 'reports', match: { path: '/reports/' } },
         { id: 'hosted', match: { path: '/hosted', host: '*.a.test' } },
+        { id: 'cased', match: { path: '/Caf%C3%A9' } },
       ],
     })
 
@@ -95,6 +106,126 @@ test('POST /explain refuses a question with a key it does not know: a token unde
   assert.equal(answer.status, 400)
   assert.match(await answer.text(), /a key beside method, url, token and certificate/)
 })
+
+const asSent: readonly {
+  what: string
+  more?: Record<string, unknown>
+  url?: string
+  sent: string
+  stage: string
+  is: RegExp
+}[] = [
+  {
+    what: 'a token longer than limits.header',
+    more: { limits: { header: 400 } },
+    sent: `Bearer ${'a'.repeat(400 - 'authorizationBearer '.length + 1)}`,
+    stage: 'request.authorization',
+    is: /401 bytes/,
+  },
+  {
+    what: 'one that just fits',
+    more: { limits: { header: 400 } },
+    sent: `Bearer ${'a.'.repeat((400 - 'authorizationBearer '.length) / 2)}`,
+    stage: 'classify',
+    is: /./,
+  },
+  {
+    what: 'one longer than any',
+    sent: `Bearer ${'a'.repeat(13_000)}`,
+    stage: 'request.authorization',
+    is: /13020 bytes/,
+  },
+  {
+    what: 'a head longer than limits.header_bytes',
+    more: { limits: { header_bytes: 200 } },
+    sent: `Bearer ${'a'.repeat(200)}`,
+    stage: 'request.headers',
+    is: /\d bytes/,
+  },
+  { what: 'another scheme', sent: 'Basic YTpi', stage: 'extract', is: /missing/ },
+  {
+    what: 'a path, where nobody comes by https',
+    more: { require_https: true },
+    sent: 'Bearer a',
+    stage: 'transport',
+    is: /plain HTTP/,
+  },
+  { what: 'a query beyond ASCII', url: '/a/1?q=\u00e4', sent: 'Bearer a', stage: 'request.query', is: /beyond ASCII/ },
+  { what: 'a fragment', url: '/a/1?q=a#b', sent: 'Bearer a', stage: 'request.query', is: /with a #/ },
+  { what: 'a control in the query', url: '/a/1?q=a\x7fb', sent: 'Bearer a', stage: 'request.query', is: /control/ },
+  {
+    what: 'a path beyond ASCII',
+    url: '/a/\u20ac?q=\u00e4',
+    sent: 'Bearer a',
+    stage: 'request.path',
+    is: /^\/a\/\u20ac$/,
+  },
+]
+for (const { what, more = {}, url = '/a/1', sent, stage, is } of asSent) {
+  test(`explain() answers as the front door does, and names the part: ${what}`, async () => {
+    await using world = await openWorld({ more })
+
+    const got = await world.ask({ path: url, lines: [['Authorization', sent]] })
+    const explanation = await explained(world, sent, url)
+
+    assert.deepEqual([explanation.reason, explanation.status], [got.reason, got.status])
+    assert.equal(failedIn(explanation)?.stage, stage)
+    assert.match(failedIn(explanation)?.is ?? '', is)
+  })
+}
+
+test('explain() says of a path alone that it is taken for https, where it may be, and refuses what is http', async () => {
+  await using world = await openWorld({ more: { require_https: true, trusted_proxies: ['10.0.0.0/8'] } })
+  const transport = async (url: string) => {
+    const { steps, reason } = await explained(world, undefined, url)
+    const step = steps.find(({ stage }) => stage === 'transport')
+    return [reason, step?.passed, step?.is]
+  }
+
+  assert.deepEqual(await transport('/public/1'), [
+    'public',
+    true,
+    'not said by a path alone, taken for https; by http it is transport_insecure',
+  ])
+  assert.deepEqual(await transport('https://a.test/public/1'), ['public', true, 'https'])
+  assert.deepEqual(await transport('http://a.test/public/1'), ['transport_insecure', false, 'plain HTTP'])
+})
+
+test('explain() guesses which issuer was meant by one that is unknown, a closing slash away', async () => {
+  await using world = await openWorld({ b: null })
+
+  const near = await explained(world, world.mint({ claims: { iss: `${world.a.url}/` } }))
+  const far = await explained(world, world.mint({ claims: { iss: 'https://elsewhere.example' } }))
+
+  assert.equal(near.reason, 'issuer_unknown')
+  assert.ok(near.hint?.includes(`wanted one of ${world.a.url}; perhaps ${world.a.url}.`), near.hint ?? '')
+  assert.equal(far.hint?.includes('perhaps'), false)
+})
+
+const lookalikes = [
+  { rule: { claims: { admin: 'true' } }, claims: { admin: true }, said: 'is true; wanted one of "true"' },
+  {
+    rule: { claims: { client: 'web, mobile' } },
+    claims: { client: 'web' },
+    said: 'is "web"; wanted one of "web, mobile"',
+  },
+  { rule: { claims: { level: [3, '4'] } }, claims: { level: 4 }, said: 'is 4; wanted one of 3, "4"' },
+  {
+    rule: { audience: 'api, other' },
+    claims: { aud: ['api', 'other'] },
+    said: 'is "api", "other"; wanted one of "api, other"',
+  },
+  { rule: { audience: 'api' }, claims: { aud: 'none' }, said: 'is "none"; wanted one of "api"' },
+]
+for (const { rule, claims, said } of lookalikes) {
+  test(`explain() tells a value from what looks like it: ${said}`, async () => {
+    await using world = await openWorld({ b: null, rules: [{ match: { path: '/a/**' }, ...rule }] })
+
+    const { hint } = await explained(world, world.mint({ claims }))
+
+    assert.ok(hint?.includes(said), hint ?? '')
+  })
+}
 
 test("explain() says that a JWT's issuer was not asked, so that a logout is not seen; where it was, it says nothing", async () => {
   await using world = await openWorld({ b: { revocation: 'introspect' } })

@@ -1,8 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { lintIssuers, lintPublic, lintReach, meaning } from '../../src/cli/check-meaning.ts'
+import { lintIssuers, lintListeners, lintReach, meaning } from '../../src/cli/check-meaning.ts'
 import { gatewayOptions } from '../../src/config/schema.ts'
-import { rulesOptions } from '../../src/decision/rules.ts'
 
 const introspection = { client_id: 'gateway', client_secret: { env: 'SECRET' }, max_age: '30s' }
 const feed = { blacklist: { url: 'https://issuer.test/blacklist' } }
@@ -151,46 +150,73 @@ for (const { of, hosts, host, rule, at, ...rest } of unreachable) {
   })
 }
 
-const orders = { id: 'orders', match: { path: '/orders/**' }, scopes }
-const openings = [
-  {
-    match: { methods: ['GET'], path: '/orders/{id}' },
-    said: 'GET /orders/{id} needs no token: open is public, and decides within orders (/orders/**), which wants one',
-  },
-  {
-    match: { path: '/orders/{id}/**' },
-    said: 'any method of /orders/{id}/** needs no token: open is public, and decides within orders (/orders/**), which wants one',
-  },
-  {
-    match: { path: '/orders/{id}' },
-    of: { match: { methods: ['GET', 'PUT'], path: '/orders/**' } },
-    said: 'GET, PUT /orders/{id} needs no token: open is public, and decides within orders (/orders/**), which wants one',
-  },
-  {
-    match: { methods: ['GET'], host: 'a.test', path: '/orders/{id}' },
-    of: { match: { host: '*.test', path: '/orders/**' } },
-    said: 'GET /orders/{id} needs no token: open is public, and decides within orders (/orders/**), which wants one',
-  },
-  { match: { path: '/orders/help' }, said: undefined },
-  { match: { path: '/orders/{id}/picture' }, said: undefined },
-  { match: { path: '/other/{id}' }, said: undefined },
-  { match: { path: '/static/**' }, of: { match: { path: '/**' } }, said: undefined },
-  { match: { methods: ['GET'], path: '/orders/{id}' }, of: { match: { methods: ['PUT'], path: '/orders/**' } } },
-  { match: { path: '/orders/{id}' }, of: { match: { host: 'a.test', path: '/orders/**' } } },
-  { match: { path: '/orders/{id}' }, of: { match: { path: '/orders/**' }, scopes: [], public: true } },
-]
-for (const { match, of, said } of openings) {
-  test(`lintPublic() warns of ${said ?? 'nothing'}: ${JSON.stringify({ match, of })}`, () => {
-    const rules = rulesOptions.parse([
-      { ...orders, ...of },
-      { id: 'open', match, public: true },
-    ])
-
-    const found = lintPublic(rules)
+for (const { listen, upstream, at } of [
+  { listen: undefined, upstream: { url: 'http://127.0.0.1:8080' }, at: ['upstream.url'] },
+  { listen: '[::]:8080', upstream: { url: 'http://localhost:8080' }, at: ['upstream.url'] },
+  { listen: '127.0.0.1:80', upstream: { urls: ['http://b.test', 'http://localhost'] }, at: ['upstream.urls.1'] },
+  { listen: 'unix:/run/a.sock', upstream: { url: 'unix:/run/a.sock' }, at: ['upstream.url'] },
+  { listen: undefined, upstream: { url: 'http://127.0.0.1:3000' }, at: [] },
+  { listen: undefined, upstream: { url: 'http://app.test:8080' }, at: [] },
+  { listen: '127.0.0.2:8080', upstream: { url: 'http://127.0.0.1:8080' }, at: [] },
+  { listen: 'unix:/run/a.sock', upstream: { url: 'http://127.0.0.1:8080' }, at: [] },
+]) {
+  test(`lintListeners() warns of ${at[0] ?? 'nothing'} for ${JSON.stringify(upstream)} behind ${listen ?? 'the usual listener'}`, () => {
+    const options = gatewayOptions.parse({
+      version: 1,
+      listen: listen === undefined ? {} : { proxy: listen },
+      upstream,
+      rules: [{ match: { path: '/a' } }],
+    })
 
     assert.deepEqual(
-      found.map(({ path, message }) => [path.join('.'), message]),
-      said === undefined ? [] : [['rules.1.match.path', said]],
+      lintListeners(options).map(({ path }) => path.join('.')),
+      at,
+    )
+  })
+}
+
+for (const [blocks, at] of [
+  [['0::ffff:0:0/96'], ['trusted_proxies.0']],
+  [['10.0.0.0/8', '::/8'], ['trusted_proxies.1']],
+  [['::/1'], ['trusted_proxies.0']],
+  [['0::ffff:a00:0/104', 'fd00::/8', '10.0.0.1', '::1', '2000::/3', '10.0.0.0/8'], []],
+] as const) {
+  test(`lintListeners() warns of ${at[0] ?? 'nothing'} for proxies ${blocks.join(' ')}`, () => {
+    const options = gatewayOptions.parse({
+      version: 1,
+      upstream: { url: 'http://127.0.0.1:9' },
+      trusted_proxies: blocks,
+      rules: [{ match: { path: '/a' } }],
+    })
+
+    assert.deepEqual(
+      lintListeners(options).map(({ path }) => path.join('.')),
+      at,
+    )
+  })
+}
+
+for (const { issuer, rule, at } of [
+  { issuer: { issuer: 'https://a.test/.well-known/openid-configuration' }, at: 'issuers.0.issuer' },
+  { issuer: { max_token_lifetime: '0s' }, at: 'issuers.0.max_token_lifetime' },
+  { rule: { freshness: { max_age: '5s' } }, at: 'rules.0.freshness' },
+  { rule: { freshness: 'always' }, at: 'rules.0.freshness' },
+  { rule: { freshness: { max_age: '5s' } }, issuer: { introspection, revocation: 'introspect' }, at: undefined },
+] as const) {
+  test(`lintIssuers() warns of ${at ?? 'nothing more'} for ${JSON.stringify({ ...issuer, ...rule })}`, () => {
+    const options = gatewayOptions.parse({
+      version: 1,
+      upstream: { url: 'http://127.0.0.1:9' },
+      issuers: [{ issuer: 'https://issuer.test', audience: 'orders-api', ...issuer }],
+      rules: [{ match: { path: '/a' }, ...rule }],
+    })
+
+    const paths = lintIssuers(options).map(({ path }) => path.join('.'))
+
+    // Said of every issuer that is not asked about its JWTs, or is.
+    assert.deepEqual(
+      paths.filter((path) => path !== 'issuers.0' && path !== 'issuers.0.revocation'),
+      at === undefined ? [] : [at],
     )
   })
 }

@@ -42,6 +42,8 @@ test('postern explain is 0 for allow and 5 for deny, with every step and what wo
     const pasted = { input: scheme + input, env }
     assert.equal((await runToEnd(['explain', 'GET', '/orders/1', '--config', config], pasted)).code, 0, scheme)
   }
+  const basic = { input: 'Authorization: Basic YTpi\n', env }
+  const otherScheme = await runToEnd(['explain', 'GET', '/orders/1', '--config', config], basic)
 
   assert.equal(allowed.code, 0, allowed.stdout + allowed.stderr)
   assert.match(allowed.stdout, /^ {2}ok {2}authorize\.scope /m)
@@ -55,7 +57,7 @@ test('postern explain is 0 for allow and 5 for deny, with every step and what wo
   assert.equal(reason, 'scope_missing')
   assert.ok(steps.length > 10)
   assert.equal(without.code, 5)
-  assert.match(without.stdout, /^deny token_missing \(401\), rule read/m)
+  for (const { stdout } of [without, otherScheme]) assert.match(stdout, /^deny token_missing \(401\), rule read/m)
   for (const { stdout, stderr } of [allowed, denied, json])
     assert.ok(!(stdout + stderr).includes(input.trim().split('.')[2] ?? ''), 'the token itself is not shown')
 })
@@ -267,6 +269,35 @@ for (const { written, at } of [
     assert.ok(shell.told.out.includes(`${list}:${at}: Cannot read entr`), shell.told.out)
   })
 }
+
+test("postern check warns once of entries of the operator's list that have expired, at the first", async () => {
+  using files = directory()
+  const list = files.write(
+    'denied.yaml',
+    `version: 1
+entries:
+  - { kind: sub, value: bob, expires_at: 2100-01-01 }
+  - { kind: sub, value: eve, expires_at: 2020-01-01 }
+  - { kind: sub, value: mallory, expires_at: 1577836800 }
+  - { kind: sub, value: trudy }
+`,
+  )
+  const file = files.write(
+    'gateway.yaml',
+    `${gateway('http://127.0.0.1:9/a')}blacklist: { local: { file: ${list} } }\n`,
+  )
+  const shell = fakeShell({ SECRET: 'x' })
+
+  assert.equal(await runCommand(['check', file], shell), 0)
+
+  assert.equal(shell.told.out.split('expired').length, 2, shell.told.out)
+  assert.ok(
+    shell.told.out.includes(
+      `${list}:4:42: warning: this entry has expired, and revokes nothing any more, the first of 2\n`,
+    ),
+    shell.told.out,
+  )
+})
 
 for (const name of ['gateway.yaml', 'full.yaml']) {
   test(`config/${name} passes postern check`, async () => {

@@ -44,6 +44,16 @@ for (const { text, value } of resolved) {
   })
 }
 
+test('load() refuses a default that names a variable: the first } would end it, and the rest be taken as it stands', () => {
+  const problems = problemsOf('version: 1\nlisten:\n  proxy: "a${A:-${B}}"\n', { env: { A: 'x', B: 'y' } })
+
+  assert.deepEqual(
+    problems.map(({ path, line, column }) => [path, line, column]),
+    [['listen.proxy', 3, 12]],
+  )
+  assert.match(problems[0]?.message ?? '', /expected a default without \$\{ in it/)
+})
+
 test('load() expands no keys, and no names that every object has', () => {
   const problems = problemsOf('version: 1\n${A}: 1\nlisten: { proxy: "${toString}" }\n', { env: { A: 'scopes' } })
 

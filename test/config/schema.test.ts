@@ -123,3 +123,41 @@ for (const { text, at, points } of crossed) {
     assert.equal(found.excerpt.slice(found.column - 1, found.column - 1 + found.caretLength), points)
   })
 }
+
+for (const url of ['https://login:99999', 'https://[/x', 'https://%/x', 'https://a b', 'ftp://a'])
+  test(`gatewayOptions refuses ${url} once, wherever it stands: it is no URL`, () => {
+    const options = (issuer: object) => ({
+      version: 1,
+      upstream: { url: 'http://127.0.0.1:9' },
+      issuers: [{ issuer: 'https://issuer.test', audience: 'a', ...issuer }],
+      rules: [{ match: { path: '/a' } }],
+    })
+
+    for (const issuer of [{ issuer: url }, { jwks_uri: url }, { http: { proxy: url } }])
+      assert.equal(gatewayOptions.safeParse(options(issuer)).error?.issues.length, 1, JSON.stringify(issuer))
+  })
+
+for (const { listen, at } of [
+  { listen: { proxy: '300.0.0.1:80' }, at: ['listen.proxy'] },
+  { listen: { health: '...:80' }, at: ['listen.health'] },
+  { listen: { health: '[:::]:80' }, at: ['listen.health'] },
+  { listen: { proxy: '0.0.0.0:9000', health: '127.0.0.1:9000' }, at: ['listen.health'] },
+  { listen: { health: '[::]:9465' }, at: ['listen.admin'] },
+  { listen: { proxy: 'unix:/run/a.sock', health: 'gateway.internal:80' }, at: [] },
+  { listen: { proxy: '127.0.0.2:9000', health: '127.0.0.1:9000', admin: '[::1]:9465' }, at: [] },
+  { listen: { proxy: '0.0.0.0:0', health: '127.0.0.1:0', admin: '127.0.0.1:0' }, at: [] },
+]) {
+  test(`findGatewayConflicts() ${at.length === 0 ? 'takes' : 'refuses'} ${JSON.stringify(listen)}: what cannot be listened on has a line`, () => {
+    const options = gatewayOptions.parse({
+      version: 1,
+      listen,
+      upstream: { url: 'http://127.0.0.1:9' },
+      rules: [{ match: { path: '/a' }, scopes: ['a'] }],
+    })
+
+    assert.deepEqual(
+      findGatewayConflicts(options).map(({ path }) => path.join('.')),
+      at,
+    )
+  })
+}

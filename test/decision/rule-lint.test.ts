@@ -129,6 +129,28 @@ const warned = [
     ],
   },
   {
+    of: 'names that metrics use themselves',
+    rules: [
+      { id: 'cors', match: { path: '/a' }, scopes },
+      { id: 'other', match: { path: '/b' }, scopes },
+    ],
+    says: [
+      ['0.id', /cors stands for something else/],
+      ['1.id', /other stands for something else/],
+    ],
+  },
+  {
+    of: 'words that are methods nowhere',
+    rules: [{ match: { path: '/a', methods: ['ANY', 'ALL', 'DEL', 'READ', 'UPDATE'] }, scopes }],
+    says: [
+      ['0.match.methods.0', /ANY is a method that nobody sends; without methods/],
+      ['0.match.methods.1', /ALL is a method that nobody sends/],
+      ['0.match.methods.2', /did you mean "DELETE"/],
+      ['0.match.methods.3', /did you mean "GET"/],
+      ['0.match.methods.4', /did you mean "PUT" or "PATCH"/],
+    ],
+  },
+  {
     of: 'a segment that is a name in the words of other routers',
     rules: [{ match: { path: '/users/:id/**' }, scopes }],
     says: [['0.match.path', /:id matches only these very characters; \{id\} would/]],
@@ -162,6 +184,14 @@ const warned = [
       { id: 'open', match: { path: '/a/**' }, public: true },
     ],
     says: [['0', /does not cover DELETE: the public rule open does/]],
+  },
+  {
+    of: 'a method of a protected path that reaches a public rule for one host',
+    rules: [
+      { match: { path: '/a/{id}', methods: ['GET'] }, scopes },
+      { id: 'open', match: { path: '/{x}/**', host: 'www.a.test', methods: ['PUT'] }, public: true },
+    ],
+    says: [['0', /does not cover PUT: the public rule open does/]],
   },
 ] as const
 for (const { of, rules, says } of warned) {

@@ -274,6 +274,10 @@ const refused = [
   { match: { path: '/a', host: '*' }, at: 'host' },
   { match: { path: '/a', host: 'a.*.test' }, at: 'host' },
   { match: { path: '/a', host: 'api.test.' }, at: 'host' },
+  { match: { path: '/a', host: '[:::::]' }, at: 'host' },
+  { match: { path: '/a', host: '[1:2]' }, at: 'host' },
+  { match: { path: '/a', host: '[0:0:0:0:0:0:0:1]' }, at: 'host' },
+  { match: { path: '/a', host: '[::300.1.1.1]' }, at: 'host' },
 ]
 for (const { match, at } of refused) {
   test(`ruleOptions refuses ${JSON.stringify(match)}`, () => {

@@ -22,7 +22,6 @@ test('find() refuses what the operator lists, of one issuer or of all, with the 
 
 const written = [
   { is: 'seconds', issued_before: 1_767_139_200 },
-  { is: 'a date', issued_before: '2025-12-31' },
   { is: 'a date and time', issued_before: '2025-12-31T00:00:00Z' },
   { is: 'a date and time of another zone', issued_before: '2025-12-31T02:00:00+02:00' },
 ] as const
@@ -35,6 +34,18 @@ for (const { is, issued_before } of written) {
     assert.equal(list.find('https://a.test', token({ iat: 1_767_139_201 })), undefined)
   })
 }
+
+test('find() takes the date of an issued_before with its whole day, and that of an expires_at from its beginning', () => {
+  const startS = 1_767_139_200 // 2025-12-31T00:00:00Z
+  const day = listOf({ kind: 'issued_before', value: '*', issued_before: '2025-12-31' })
+
+  assert.ok(day.find('https://a.test', token({ iat: startS + 86_399 })))
+  assert.equal(day.find('https://a.test', token({ iat: startS + 86_400 })), undefined)
+  assert.equal(
+    listOf({ kind: 'sub', value: 'alice', expires_at: '2026-01-01' }).find('i', token({ sub: 'alice' })),
+    undefined,
+  )
+})
 
 test('find() heeds expires_at, and without one holds for ever', () => {
   const list = listOf(

@@ -42,7 +42,7 @@ export async function explainOffline(
       await new Promise((resolve) => setTimeout(resolve, pollMs))
     return {
       kind: 'explained',
-      explanation: await explain(question, running, clock, running.configuration.options.limits.target),
+      explanation: await explain(question, running, clock, running.configuration.options),
     }
   } finally {
     retire(running)

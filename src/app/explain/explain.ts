@@ -1,5 +1,6 @@
 import type { Clock } from '../../base/time.ts'
-import type { Decision, DenyReason, TrailStep } from '../../decision/decision.ts'
+import type { GatewayOptions } from '../../config/schema.ts'
+import type { Decision, Deny, DenyReason, TrailStep } from '../../decision/decision.ts'
 import { deny, denyReasons } from '../../decision/decision.ts'
 import type { RawRequest } from '../../decision/request.ts'
 import { readAccessRequest } from '../../decision/request.ts'
@@ -7,7 +8,7 @@ import type { Running } from '../configuration.ts'
 import { unseenStep, whyDenied } from './explain-why.ts'
 import { findNearMiss } from './near-miss.ts'
 
-/** One request to explain; the token is undefined where none is sent. */
+/** One request to explain; the token, or its whole `Authorization` line, is undefined where none is sent. */
 export type Question = {
   readonly method: string
   readonly url: string
@@ -41,17 +42,20 @@ export class QuestionRefused extends Error {
 
 const urlForm = /^(?:(https?):\/\/([^/?#\s]+))?(\/[^\s]*)?$/
 
+// What stands before a credential in requests, whence tokens are copied; a token itself has no space.
+const schemes = /^(?:bearer|basic|digest|dpop|negotiate|ntlm|mutual|oauth|hoba) +/i
+
 /**
  * Decides a request that nobody sent, noting every step.
  *
- * @param maxTargetBytes The `limits.target` in force: a reload does not bring another.
+ * @param front What the front door has since the start: a reload does not bring another.
  * @throws QuestionRefused (rejects) for a URL that is neither absolute nor a path.
  */
 export async function explain(
   question: Question,
   running: Running,
   clock: Clock,
-  maxTargetBytes: number,
+  front: Pick<GatewayOptions, 'limits' | 'listen'>,
 ): Promise<Explanation> {
   const { configuration, serving } = running
   const [matched, scheme, authority, path] = urlForm.exec(question.url) ?? []
@@ -61,26 +65,23 @@ export async function explain(
     )
   const raw = {
     method: question.method,
-    target: path ?? '/',
+    target: asBytes(path ?? '/'),
     host: [authority ?? [...serving.hosts][0] ?? 'localhost'],
-    authorization: question.token === undefined ? [] : [`Bearer ${question.token}`],
+    authorization: question.token === undefined ? [] : [asBytes(authorizationOf(question.token))],
     arrivedMs: clock.monotonicMs(),
     certificate: question.certificate,
   }
-  // As the front door has it: before anything else is read.
-  if (raw.target.length > maxTargetBytes) {
-    const is = `${raw.target.length} bytes`
-    const wanted = `at most ${maxTargetBytes}, as limits.target says`
-    const step = { stage: 'request.target', passed: false, is, wanted }
-    return describe({ ...deny('too_large'), status: 414 }, [step], running)
-  }
+  // As the front door has them: before anything else is read.
+  const over = overLimit(raw, front.limits)
+  if (over !== undefined) return describe(over.decision, [over.step], running)
   const request = readAccessRequest(raw, serving)
   if (request.kind === 'deny') return describe(request, [wrongPart(raw, serving.hosts)], running)
   const is = `${request.method} ${request.host} ${request.path}`
   const steps: TrailStep[] = [{ stage: 'request', passed: true, is, wanted: 'a request that we take' }]
-  if (serving.requireHttps && scheme === 'http') {
-    steps.push({ stage: 'transport', passed: false, is: 'plain HTTP', wanted: 'https, since require_https is set' })
-    return describe(deny('transport_insecure'), steps, running)
+  if (serving.requireHttps) {
+    const step = judgeScheme(scheme, front.listen.tls !== undefined, configuration.options)
+    steps.push(step)
+    if (!step.passed) return describe(deny('transport_insecure'), steps, running)
   }
   const decision = await serving.gateway.decide(request, (step) => steps.push(step))
   const unseen = unseenStep(decision)
@@ -88,7 +89,50 @@ export async function explain(
   return describe(decision, unseen === undefined ? steps : [...steps, unseen], running, near)
 }
 
-/** The part of a refused request that is wrong: each is read beside others that are right, and the path after all of them. */
+/** The header for what was given as a token, which may be the whole header as it stands in a request. */
+function authorizationOf(token: string): string {
+  const value = token.replace(/^authorization: */i, '')
+  return value !== token || schemes.test(value) ? value : `Bearer ${value}`
+}
+
+/** As the wire has it: one character for each byte. */
+function asBytes(text: string): string {
+  return Buffer.from(text).toString('latin1')
+}
+
+/** Which limit this much of a request is over; the rest of its head comes on top. */
+function overLimit(
+  { target, host, authorization }: RawRequest,
+  limits: GatewayOptions['limits'],
+): { readonly decision: Deny; readonly step: TrailStep } | undefined {
+  const credential = authorization.map((value) => 'authorization'.length + value.length)
+  const all = [...credential, ...host.map((value) => 'host'.length + value.length)].reduce((sum, one) => sum + one, 0)
+  const found = [
+    { stage: 'request.target', bytes: target.length, key: 'target', status: 414 },
+    { stage: 'request.authorization', bytes: Math.max(0, ...credential), key: 'header', status: 431 },
+    { stage: 'request.headers', bytes: all, key: 'header_bytes', status: 431 },
+  ] as const
+  const over = found.find(({ bytes, key }) => bytes > limits[key])
+  if (over === undefined) return undefined
+  const { stage, bytes, key, status } = over
+  const wanted = `at most ${limits[key]}, as limits.${key} says`
+  return {
+    decision: { ...deny('too_large'), status },
+    step: { stage, passed: false, is: `${bytes} bytes`, wanted },
+  }
+}
+
+/** Where https is wanted; a path alone does not say how its request came. */
+function judgeScheme(scheme: string | undefined, hasTls: boolean, { trusted_proxies }: GatewayOptions): TrailStep {
+  const step = { stage: 'transport', wanted: 'https, since require_https is set' }
+  if (scheme === 'http') return { ...step, passed: false, is: 'plain HTTP' }
+  if (!hasTls && trusted_proxies.length === 0)
+    return { ...step, passed: false, is: 'plain HTTP: there is neither listen.tls nor a trusted proxy' }
+  if (scheme === 'https') return { ...step, passed: true, is: 'https' }
+  return { ...step, passed: true, is: 'not said by a path alone, taken for https; by http it is transport_insecure' }
+}
+
+/** The part of a refused request that is wrong: each is read beside others that are right, the path and the query last. */
 function wrongPart(raw: RawRequest, hosts: ReadonlySet<string>): TrailStep {
   const host = raw.host.join(', ')
   const right = { ...raw, method: 'GET', target: '/' }
@@ -105,9 +149,19 @@ function wrongPart(raw: RawRequest, hosts: ReadonlySet<string>): TrailStep {
       is: raw.method,
       wanted: 'a name in upper case, and neither CONNECT nor TRACE',
     }
-  // Without the query, which is nobody's business and may hold a token.
-  return { stage: 'request.path', passed: false, is: raw.target.split('?', 1)[0] ?? '', wanted: plainPaths }
+  const [target = ''] = raw.target.split('?', 1)
+  if (isRefused({ ...right, target }, hosts))
+    return { stage: 'request.path', passed: false, is: Buffer.from(target, 'latin1').toString(), wanted: plainPaths }
+  // Not the query itself, which is nobody's business and may hold a token.
+  return { stage: 'request.query', passed: false, is: oddInQuery(raw.target), wanted: plainQueries }
 }
+
+function oddInQuery(target: string): string {
+  if (target.includes('#')) return 'one with a # in it'
+  return /[\x80-\xff]/.test(target) ? 'one with something beyond ASCII in it' : 'one with a control in it'
+}
+
+const plainQueries = 'one of visible ASCII without #: what else is meant is escaped, such as %23 for #'
 
 const plainPaths =
   'one that reads in one way and has at most 256 segments: no . or .. segment, no //, nothing beyond ASCII, no escape that is broken or is of a dot, a backslash or a control'

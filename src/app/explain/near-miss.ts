@@ -3,8 +3,8 @@ import type { RuleOptions } from '../../decision/rules.ts'
 import { compileRules } from '../../decision/rules.ts'
 
 /**
- * For a request that no rule matches: a rule that would with another method, host or closing slash, in a sentence; nothing
- * where there is none.
+ * For a request that no rule matches: a rule that would with another method, host, closing slash or with letters of the
+ * other case, in a sentence; nothing where there is none.
  */
 export function findNearMiss(request: AccessRequest, rules: readonly RuleOptions[]): string | undefined {
   const table = compileRules(rules)
@@ -27,5 +27,15 @@ export function findNearMiss(request: AccessRequest, rules: readonly RuleOptions
     const id = match.host === undefined ? undefined : ruleFor({ host: match.host.replace('*', 'any') })
     if (id !== undefined) return `Near: ${id} has this path, for the host ${match.host}.`
   }
+  const folded = compileRules(rules.map((rule) => ({ ...rule, match: { ...rule.match, path: fold(rule.match.path) } })))
+  const found = folded.match({ ...request, segments: segments.map(fold) })
+  const cased = found.kind === 'rule' ? rules[found.index] : undefined
+  if (found.kind === 'rule' && cased !== undefined)
+    return `Near: ${found.id} has ${cased.match.path}, and an upper-case letter is another than a lower-case one.`
   return undefined
+}
+
+/** In lower case, but for escapes. */
+function fold(path: string): string {
+  return path.toLowerCase().replaceAll(/%[0-9a-f]{2}/g, (triplet) => triplet.toUpperCase())
 }

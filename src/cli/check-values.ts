@@ -1,0 +1,89 @@
+// Values that the schema takes, and that no token is likely to have.
+import type { GatewayOptions } from '../config/schema.ts'
+import type { RuleOptions } from '../decision/rules.ts'
+import { textClaims } from '../spec/claims.ts'
+
+type Path = readonly (string | number)[]
+type Warning = { readonly path: Path; readonly message: string }
+
+/** Audiences, scopes and claim values that look like several, or like a pattern, and are compared as they stand. */
+export function lintValues(options: GatewayOptions): readonly Warning[] {
+  const { issuers, rules } = options
+  return [
+    ...lintReferences([], options),
+    ...issuers.flatMap(({ audience }, at) => lintNames(['issuers', at, 'audience'], audience)),
+    ...rules.flatMap((rule, at) => {
+      const here = ['rules', at]
+      return [
+        ...(rule.audience === undefined ? [] : lintNames([...here, 'audience'], rule.audience)),
+        ...lintScopes([...here, 'scopes'], rule),
+        ...Object.entries(rule.claims).flatMap(([name, wanted]) => lintClaim([...here, 'claims', name], name, wanted)),
+      ]
+    }),
+  ]
+}
+
+/** Names of variables as other programs write them. */
+function lintReferences(path: Path, value: unknown): readonly Warning[] {
+  if (typeof value === 'string') {
+    const found = reference.exec(value)
+    const name = found?.[1] ?? found?.[2] ?? found?.[3]
+    if (found === null || name === undefined) return []
+    return [{ path, message: `${found[0]} is taken as it stands; the environment variable is \${${name}}` }]
+  }
+  if (typeof value !== 'object' || value === null) return []
+  if (Array.isArray(value)) return value.flatMap((each, at) => lintReferences([...path, at], each))
+  return Object.entries(value).flatMap(([key, each]) => lintReferences([...path, key], each))
+}
+
+const reference = /^\$([A-Z_][A-Z0-9_]{2,})$|\$\(([A-Z_][A-Z0-9_]*)\)|%([A-Z_][A-Z0-9_]{2,})%/
+
+function lintScopes(path: Path, { scopes, claims }: RuleOptions): readonly Warning[] {
+  if (Array.isArray(scopes)) return lintNames(path, scopes)
+  // Of one that asks for no claim either, more is said.
+  if (scopes.all.length + scopes.any.length === 0 && Object.keys(claims).length > 0)
+    return [{ path, message: 'no scope is asked for, since none is listed' }]
+  return [...lintNames([...path, 'all'], scopes.all), ...lintNames([...path, 'any'], scopes.any)]
+}
+
+/** Names that are one word each, as a rule. */
+function lintNames(path: Path, names: string | readonly string[]): readonly Warning[] {
+  return members(path, names).flatMap(([at, name]) => {
+    const why = oddInName(name)
+    return why === undefined ? [] : [{ path: at, message: `${JSON.stringify(name)} ${why}` }]
+  })
+}
+
+function oddInName(name: string): string | undefined {
+  if (/[\s,]/.test(name)) return 'is one value, with a space or comma in it; several are written [a, b]'
+  if (name.includes('*')) return 'matches only these very characters: * stands for nothing else here'
+  if (/[\u2018-\u201f]/.test(name)) return 'has typographic quotes in it'
+  return undefined
+}
+
+function lintClaim(path: Path, name: string, wanted: RuleOptions['claims'][string]): readonly Warning[] {
+  // `https://api.test/roles` is a name that issuers give.
+  if (/^[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+$/.test(name))
+    return [{ path, message: `${name} is one name: no claim within another is looked for` }]
+  const isText = textClaims.includes(name)
+  return members(path, wanted).flatMap(([at, value]) => {
+    if (typeof value !== 'string')
+      return isText ? [{ path: at, message: `no token has this: ${name} is text, so write "${value}"` }] : []
+    if (oneWord.has(name)) return lintNames(at, value)
+    // Sentences and names of people have commas and spaces; words in a row are meant as a list.
+    return /^[a-z][\w.:-]*(?:, ?[a-z][\w.:-]*)+$/.test(value)
+      ? [{ path: at, message: `${JSON.stringify(value)} is one value; several are written [a, b]` }]
+      : []
+  })
+}
+
+const oneWord: ReadonlySet<string> = new Set(['client_id', 'azp', 'aud', 'jti', 'sid'])
+
+function members<T>(path: Path, written: T | readonly T[]): readonly (readonly [Path, T])[] {
+  if (!isList(written)) return [[path, written]]
+  return written.map((each, at) => [[...path, at], each] as const)
+}
+
+function isList<T>(written: T | readonly T[]): written is readonly T[] {
+  return Array.isArray(written)
+}

@@ -1,0 +1,69 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { lintValues } from '../../src/cli/check-values.ts'
+import { gatewayOptions } from '../../src/config/schema.ts'
+
+function warned(rule: object, audience: string | string[] = 'api'): [string, string][] {
+  const options = gatewayOptions.parse({
+    version: 1,
+    upstream: { url: 'http://127.0.0.1:9' },
+    issuers: [{ issuer: 'https://issuer.test', audience }],
+    rules: [{ match: { path: '/a' }, ...rule }],
+  })
+  return lintValues(options).map(({ path, message }) => [path.join('.'), message])
+}
+
+const odd: [object, string, RegExp][] = [
+  [{ claims: { client_id: 4711 } }, 'claims.client_id', /no token has this: client_id is text, so write "4711"/],
+  [{ claims: { sub: ['a', 12345] } }, 'claims.sub.1', /sub is text/],
+  [{ claims: { scope: true } }, 'claims.scope', /scope is text/],
+  [{ claims: { client_id: 'web, mobile' } }, 'claims.client_id', /"web, mobile" is one value, .* several are written/],
+  [{ claims: { roles: ['admin,editor'] } }, 'claims.roles.0', /is one value/],
+  [{ claims: { client_id: ['web mobile'] } }, 'claims.client_id.0', /is one value, with a space or comma/],
+  [{ claims: { azp: 'web-*' } }, 'claims.azp', /these very characters/],
+  [{ audience: 'orders-api, other' }, 'audience', /is one value, with a space or comma/],
+  [{ audience: ['orders-api', 'other\u00a0api'] }, 'audience.1', /is one value, with a space or comma/],
+  [{ audience: '*' }, 'audience', /"\*" matches only these very characters/],
+  [{ audience: '\u201corders\u201d' }, 'audience', /typographic quotes/],
+  [{ scopes: ['a,b'] }, 'scopes.0', /is one value/],
+  [{ scopes: { all: ['a'], any: ['b', 'orders:*'] } }, 'scopes.any.1', /these very characters/],
+  [{ scopes: { any: [] }, claims: { tenant: 7 } }, 'scopes', /no scope is asked for/],
+  [{ claims: { 'realm_access.roles': 'admin' } }, 'claims.realm_access.roles', /realm_access\.roles is one name/],
+  [
+    { audience: '$AUDIENCE' },
+    'audience',
+    /\$AUDIENCE is taken as it stands; the environment variable is \$\{AUDIENCE\}/,
+  ],
+  [{ claims: { tenant: 'a-$(TENANT)' } }, 'claims.tenant', /\$\(TENANT\) is taken as it stands/],
+  [{ audience: ['%AUDIENCE%'] }, 'audience.0', /%AUDIENCE% is taken as it stands/],
+]
+for (const [rule, at, says] of odd) {
+  test(`lintValues() warns of ${JSON.stringify(rule)}`, () => {
+    const [[path, message] = ['', ''], ...more] = warned(rule)
+
+    assert.equal(path, `rules.0.${at}`)
+    assert.match(message, says)
+    assert.deepEqual(more, [])
+  })
+}
+
+test("lintValues() warns of an issuer's audience as of a rule's", () => {
+  assert.equal(warned({}, ['a', 'b c'])[0]?.[0], 'issuers.0.audience.1')
+})
+
+const usual = [
+  { claims: { client_id: ['web', 'mobile'], tenant: 7, email_verified: true, level: [1, 2] } },
+  { claims: { department: 'Human Resources', org: 'ACME, Inc.', name: 'Smith, John' } },
+  { claims: { groups: ['CN=admins,OU=groups,DC=corp', '/staff/*'], scope: 'openid profile', place: '48.1,11.5' } },
+  { claims: { sub: '4711' }, audience: ['https://api.test/v1', 'urn:orders', 'api://0-0'] },
+  {
+    match: { path: '/$metadata/$BATCH/%C3%A4%C3%9F/{id}' },
+    scopes: { any: ['a'] },
+    claims: { cost: '$5', of: '100%' },
+  },
+  { claims: { 'https://api.test/roles': 'admin', 'urn:zitadel:iam': 'a' }, audience: 'US$' },
+  { scopes: ['https://www.test/auth/orders.read', 'orders:read', 'user_impersonation', '.default'] },
+]
+for (const rule of usual) {
+  test(`lintValues() says nothing of ${JSON.stringify(rule)}`, () => assert.deepEqual(warned(rule), []))
+}

@@ -1,0 +1,84 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { lintPublic } from '../../src/decision/public-lint.ts'
+import { rulesOptions } from '../../src/decision/rules.ts'
+
+const scopes = ['read']
+const orders = { id: 'orders', match: { path: '/orders/**' }, scopes }
+const openings: readonly {
+  match: { path: string; methods?: string[]; host?: string }
+  of?: object
+  more?: readonly object[]
+  said?: string | RegExp | undefined
+}[] = [
+  {
+    match: { methods: ['GET'], path: '/orders/{id}' },
+    said: 'GET /orders/{id} needs no token: open is public, and decides within orders (/orders/**), which wants one',
+  },
+  {
+    match: { path: '/orders/{id}/**' },
+    said: 'any method of /orders/{id}/** needs no token: open is public, and decides within orders (/orders/**), which wants one',
+  },
+  {
+    match: { path: '/orders/{id}' },
+    of: { match: { methods: ['GET', 'PUT'], path: '/orders/**' } },
+    said: 'GET, PUT /orders/{id} needs no token: open is public, and decides within orders (/orders/**), which wants one',
+  },
+  {
+    match: { methods: ['GET'], host: 'a.test', path: '/orders/{id}' },
+    of: { match: { host: '*.test', path: '/orders/**' } },
+    said: 'GET /orders/{id} needs no token at a.test: open is public, and its host comes before every path, so it decides within orders (*.test/orders/**), which wants one; which host it is the client says',
+  },
+  {
+    match: { host: 'www.a.test', path: '/**' },
+    said: 'any method of /** needs no token at www.a.test: open is public, and its host comes before every path, so it decides within orders (/orders/**), which wants one; which host it is the client says',
+  },
+  ...[
+    { match: { path: '/{a}/**' } },
+    { match: { path: '/{a}/{b}' } },
+    { match: { path: '/{a}' } },
+    { match: { path: '/{a}/list' } },
+    { match: { path: '/orders/**' }, of: { match: { path: '/orders' } } },
+    { match: { path: '/orders' }, of: { match: { path: '/orders' } } },
+    { match: { path: '/orders/{id}' }, of: { match: { path: '/orders/{id}' } } },
+    { match: { path: '/**' }, of: { match: { path: '/' } } },
+    // Some of its methods stay open.
+    { match: { path: '/**' }, more: [{ match: { host: '*.test', path: '/**', methods: ['GET'] }, scopes }] },
+    { match: { path: '/**' }, more: [{ match: { host: 'a.test', path: '/orders/**', methods: ['GET'] }, scopes }] },
+  ].map(({ match, ...rest }) => ({ ...rest, match: { ...match, host: 'a.test' }, said: /needs no token at a\.test/ })),
+  ...[
+    { match: { path: '/**' }, more: [{ match: { host: 'a.test', path: '/orders/**' }, scopes }] },
+    { match: { path: '/**' }, of: { match: { host: 'b.test', path: '/orders/**' } } },
+    { match: { path: '/{a}/x' }, of: { match: { path: '/orders' } } },
+    { match: { path: '/static/**' }, of: { match: { path: '/{tenant}/orders' } } },
+    { match: { path: '/orders' } },
+    { match: { path: '/orders/help' } },
+    { match: { path: '/help/**' }, of: { match: { path: '/**' } } },
+    { match: { path: '/{a}' }, of: { match: { path: '/' } } },
+  ].map(({ match, ...rest }) => ({ ...rest, match: { ...match, host: 'a.test' }, said: undefined })),
+  { match: { path: '/orders/help' }, said: undefined },
+  { match: { path: '/orders/{id}/picture' }, said: undefined },
+  { match: { path: '/other/{id}' }, said: undefined },
+  { match: { path: '/static/**' }, of: { match: { path: '/**' } }, said: undefined },
+  { match: { methods: ['GET'], path: '/orders/{id}' }, of: { match: { methods: ['PUT'], path: '/orders/**' } } },
+  { match: { path: '/orders/{id}' }, of: { match: { host: 'a.test', path: '/orders/**' } } },
+  { match: { path: '/orders/{id}' }, of: { match: { path: '/orders/**' }, scopes: [], public: true } },
+]
+for (const { match, of, more, said } of openings) {
+  test(`lintPublic() warns of ${said ?? 'nothing'}: ${JSON.stringify({ match, of, more })}`, () => {
+    const rules = rulesOptions.parse([
+      { ...orders, ...of },
+      { id: 'open', match, public: true, insecure: match.path === '/**' },
+      ...(more ?? []),
+    ])
+
+    const found = lintPublic(rules)
+
+    assert.deepEqual(
+      found.map(({ path }) => path.join('.')),
+      said === undefined ? [] : ['1.match.path'],
+    )
+    if (said instanceof RegExp) assert.match(found[0]?.message ?? '', said)
+    else assert.equal(found[0]?.message, said)
+  })
+}
