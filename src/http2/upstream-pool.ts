@@ -79,6 +79,7 @@ export function createHttp2Upstream(endpoints: Endpoints, limits: PoolLimits, de
       for (const place of [chosen, ...others]) {
         const session = roomAt(place, waiting, evenSpent)
         if (session === undefined) continue
+        if (evenSpent) putLast(place, session)
         begin(session, waiting)
         return true
       }
@@ -88,6 +89,13 @@ export function createHttp2Upstream(endpoints: Endpoints, limits: PoolLimits, de
   function roomAt(place: OwnPlace, { lostBy }: Waiting, evenSpent: boolean): UpstreamSession | undefined {
     for (const session of place.sessions.keys()) if (session !== lostBy && session.hasRoom(evenSpent)) return session
     return undefined
+  }
+
+  /** In turn: what spends them ends each the later. */
+  function putLast({ sessions: own }: OwnPlace, session: UpstreamSession): void {
+    const promised = own.get(session) ?? []
+    own.delete(session)
+    own.set(session, promised)
   }
 
   function begin(session: UpstreamSession, waiting: Waiting): void {
