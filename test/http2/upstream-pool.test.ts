@@ -349,6 +349,49 @@ test('createHttp2Upstream() does not repeat a GET on a new session, nor one for 
   assert.equal(await pair.get('/second'), '502 upstream_reset')
 })
 
+test('createHttp2Upstream() repeats a GET that was refused on the session itself where there can be no other, and holds up nobody', async () => {
+  const slow: ServerHttp2Stream[] = []
+  const asked: string[] = []
+  await using pair = await openPair(
+    (stream, path, session) => {
+      asked.push(path)
+      if (path === '/slow') slow.push(stream)
+      else if (path === '/refused' && asked.filter((each) => each === path).length === 1) stream.close(refused)
+      else answer(stream, path, session)
+    },
+    { connections: 1, queuedMs: 1000 },
+    { settings: { maxConcurrentStreams: 2 } },
+  )
+  assert.equal(await pair.get('/first'), '200 /first 1')
+  const long = pair.get('/slow')
+  await until(() => slow.length === 1, 'the slow one')
+
+  const answers = await Promise.all(['/refused', '/a', '/b', '/c'].map(pair.get))
+
+  assert.deepEqual(answers, ['200 /refused 1', '200 /a 1', '200 /b 1', '200 /c 1'])
+  assert.equal(asked.filter((path) => path === '/refused').length, 2)
+  slow[0]?.respond({ ':status': 204 }, { endStream: true })
+  assert.equal(await long, '204 ')
+})
+
+test('createHttp2Upstream() repeats a GET that was refused on the only session there can be once, and no more', async () => {
+  let asked = 0
+  await using pair = await openPair(
+    (stream, path, session) => {
+      asked += 1
+      if (path === '/refused') stream.close(refused)
+      else answer(stream, path, session)
+    },
+    { connections: 1 },
+  )
+  assert.equal(await pair.get('/first'), '200 /first 1')
+
+  assert.equal(await pair.get('/refused'), '502 upstream_reset')
+
+  assert.equal(asked, 3)
+  assert.equal(await pair.get('/next'), '200 /next 1')
+})
+
 test('createHttp2Upstream() does not repeat a GET that the upstream has begun with, and reset', async () => {
   await using pair = await openPair(spoilSecond((stream) => stream.close(2)))
   assert.equal(await pair.get('/first'), '200 /first 1')
