@@ -96,7 +96,11 @@ export function serveHttp2(socket: Socket, { limits, peer, acceptedMs, late }: H
     // Node cannot say that the next answers are the last ones: what comes after its GOAWAY is not served any more.
     announceClose() {},
     closeIdle,
-    destroy: () => socket.destroy(),
+    destroy() {
+      // At once: what the upstream is closed for next would be told as an answer that nobody gets.
+      for (const { events } of handlers.all()) events.gone()
+      socket.destroy()
+    },
     inFlight: () => handlers.all().filter((handler) => handler.isBusy()).length,
   }
 
