@@ -8,7 +8,7 @@ import { probeMs } from '../http1/tunnel.ts'
 import { http2Codes } from '../http2/codes.ts'
 import { maxHeadBytes, outliveStreamErrors } from '../http2/errors.ts'
 import { neverIndexed, readRequestFields } from '../http2/fields.ts'
-import { noLimit, sessionWindow } from '../http2/session-limits.ts'
+import { anyInvalidFrames, noLimit, sessionWindow } from '../http2/session-limits.ts'
 import { serveStream } from '../http2/stream.ts'
 import type { Peer } from './gate.ts'
 import type { Handler, HandlerDeps } from './handler.ts'
@@ -42,6 +42,9 @@ const maxStreams = 100
 // Requests that a client may take back, or break, in a second. More is no change of mind (CVE-2023-44487, CVE-2025-8671); less
 // may be many clients', behind a load balancer. No share of what it asks: requests that are denied cost it nothing.
 const maxSpoiledPerS = 300
+// Messages that may be no good in a second, those included; of more the session takes leave, before nghttp2 ends it for all
+// that share it: that bears 330 a second for long.
+const maxWrongPerS = 300
 // nghttp2 counts every stream that the client resets: also those whose answer is out, as who is refused while it uploads
 // does, and ends the session with all that is under way. What is to be counted is counted here.
 const resetsUncounted = 1_000_000
@@ -68,8 +71,11 @@ export function serveHttp2(socket: Socket, { limits, peer, acceptedMs, late }: H
   const handlers = createBag<Handler>()
   const deadline: Deadline = { atMs: Number.POSITIVE_INFINITY, expire }
   let requests = 0
+  // In the second that began then.
   let spoiled = 0
-  let spoiledSinceMs = 0
+  let wrong = 0
+  let sinceMs = 0
+  let lastId = -1
   let isToLeave = false
   let isLeaving = false
   let hasGreeted = false
@@ -90,7 +96,11 @@ export function serveHttp2(socket: Socket, { limits, peer, acceptedMs, late }: H
     // Node cannot say that the next answers are the last ones: what comes after its GOAWAY is not served any more.
     announceClose() {},
     closeIdle,
-    destroy: () => socket.destroy(),
+    destroy() {
+      // At once: what the upstream is closed for next would be told as an answer that nobody gets.
+      for (const { events } of handlers.all()) events.gone()
+      socket.destroy()
+    },
     inFlight: () => handlers.all().filter((handler) => handler.isBusy()).length,
   }
 
@@ -98,6 +108,10 @@ export function serveHttp2(socket: Socket, { limits, peer, acceptedMs, late }: H
     stream.on('error', () => {}) // told by its closing
     outlive(stream)
     if (isDoomed) return
+    const { id = lastId } = stream
+    // A head that nghttp2 found malformed has a number, and nobody is told of it.
+    if (id > lastId + 2) mark((id - lastId) / 2 - 1)
+    lastId = id
     if (stream.closed || stream.destroyed) {
       // Taken back before it was read.
       spoil()
@@ -122,7 +136,7 @@ export function serveHttp2(socket: Socket, { limits, peer, acceptedMs, late }: H
       const made = createHandler(sink, peer, deps)
       handler = made
       handlers.add(made)
-      return { ...made.events, closed: (isSpoiled) => over(made, isSpoiled) }
+      return { ...made.events, closed: (isSpoiled) => over(made, isSpoiled, stream.rstCode) }
     })
     if (head.kind === 'head') handler?.request(secret === undefined ? head : { ...head, neverIndexed: secret })
     else handler?.refused(head, fields)
@@ -133,18 +147,28 @@ export function serveHttp2(socket: Socket, { limits, peer, acceptedMs, late }: H
     return (session.state.outboundQueueSize ?? 0) > maxWaitingFrames
   }
 
-  function over(handler: Handler, isSpoiled: boolean): void {
+  function over(handler: Handler, isSpoiled: boolean, code: number): void {
     handlers.delete(handler)
     if (isSpoiled) spoil()
+    // It had its answer before.
+    else if (code === http2Codes.PROTOCOL_ERROR) mark(1)
     rest()
   }
 
-  function spoil(): void {
+  /** So many messages were no good. */
+  function mark(count: number): void {
     const nowMs = clock.monotonicMs()
-    if (nowMs - spoiledSinceMs >= 1000) {
-      spoiledSinceMs = nowMs
+    if (nowMs - sinceMs >= 1000) {
+      sinceMs = nowMs
       spoiled = 0
+      wrong = 0
     }
+    wrong += count
+    if (wrong > maxWrongPerS) setImmediate(leave)
+  }
+
+  function spoil(): void {
+    mark(1)
     spoiled += 1
     if (spoiled <= maxSpoiledPerS || isDoomed) return
     isDoomed = true
@@ -174,7 +198,7 @@ export function serveHttp2(socket: Socket, { limits, peer, acceptedMs, late }: H
    * session's has to wait.
    */
   function leave(): void {
-    if (isLeaving || session.destroyed) return
+    if (isLeaving || isDoomed || session.destroyed) return
     isLeaving = true
     deadline.atMs = handlers.size() === 0 ? deadlines.nowMs() + lingerMs : Number.POSITIVE_INFINITY
     // Closing, node asks no more whether anybody is there: the system does.
@@ -221,6 +245,7 @@ function sessionOptions({ request }: ServerLimits): ServerOptions {
     maxHeaderListPairs: Math.ceil(maxHeaderListSize / 32),
     maxSessionRejectedStreams: maxStreams,
     maxSessionMemory: noLimit,
+    maxSessionInvalidFrames: anyInvalidFrames,
     maxSendHeaderBlockLength: maxHeadBytes,
     // White space around a value comes to us, to be refused: nghttp2 would drop the field, and the request pass.
     strictFieldWhitespaceValidation: false,

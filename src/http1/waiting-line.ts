@@ -10,7 +10,7 @@ import type { PoolLimits } from './limits.ts'
 export type Waiting = Bagged & {
   readonly request: UpstreamRequest
   readonly events: AnswerEvents
-  /** The connection that has lost it before, which will not do. */
+  /** The connection that has lost it before: another is to have it, where there can be one. */
   readonly lostBy: object | undefined
   triesLeft: number
   isCancelled: boolean

@@ -12,3 +12,10 @@ export const noLimit = 1_000_000
  * they hold nothing; the 64 KiB there are from the beginning would be the most that all of them get in a round trip.
  */
 export const sessionWindow = 1_048_576
+
+/**
+ * Frames that are no good and that node bears of one session (`maxSessionInvalidFrames`): no limit. It counts them for the
+ * life of a session, messages that are longer than their length and empty frames among them, and then ends it for all that
+ * share it. So does nghttp2, which forgets: it bears 10,000 at once, and 330 more with each second.
+ */
+export const anyInvalidFrames = 0xffff_ffff

@@ -52,7 +52,7 @@ export function createHttp2Upstream(endpoints: Endpoints, limits: PoolLimits, de
   function seat(waiting: Waiting, failed: OwnPlace | undefined): boolean {
     const place = places.choose(waiting.triesLeft, failed)
     if (place === undefined) return false
-    const session = roomAt(place, waiting, false)
+    const session = roomAt(place, false, waiting.lostBy)
     if (session !== undefined) {
       begin(session, waiting)
       return true
@@ -69,25 +69,41 @@ export function createHttp2Upstream(endpoints: Endpoints, limits: PoolLimits, de
     return true
   }
 
-  /** There can be no session more: one at another place will do, where it has company, or else one that is spent. */
+  /**
+   * There can be no session more: one at another place will do, where it has company, or else one that is spent, or at last
+   * the one that has refused it, as others would go past it there. So where one request finds no room none does.
+   */
   function seatWhereItCan(waiting: Waiting, chosen: OwnPlace): boolean {
     const others = places
       .all()
       .filter((place) => place !== chosen)
       .sort((one, two) => busyOf(one) - busyOf(two))
-    for (const evenSpent of [false, true])
+    const { lostBy } = waiting
+    for (const { evenSpent, but } of [
+      { evenSpent: false, but: lostBy },
+      { evenSpent: true, but: lostBy },
+      { evenSpent: true, but: undefined },
+    ])
       for (const place of [chosen, ...others]) {
-        const session = roomAt(place, waiting, evenSpent)
+        const session = roomAt(place, evenSpent, but)
         if (session === undefined) continue
+        if (evenSpent) putLast(place, session)
         begin(session, waiting)
         return true
       }
     return false
   }
 
-  function roomAt(place: OwnPlace, { lostBy }: Waiting, evenSpent: boolean): UpstreamSession | undefined {
-    for (const session of place.sessions.keys()) if (session !== lostBy && session.hasRoom(evenSpent)) return session
+  function roomAt(place: OwnPlace, evenSpent: boolean, but: object | undefined): UpstreamSession | undefined {
+    for (const session of place.sessions.keys()) if (session !== but && session.hasRoom(evenSpent)) return session
     return undefined
+  }
+
+  /** In turn: what spends them ends each the later. */
+  function putLast({ sessions: own }: OwnPlace, session: UpstreamSession): void {
+    const promised = own.get(session) ?? []
+    own.delete(session)
+    own.set(session, promised)
   }
 
   function begin(session: UpstreamSession, waiting: Waiting): void {

@@ -7,7 +7,7 @@ import type { UpstreamLimits } from '../http1/limits.ts'
 import type { LostRequest, OpenSocket } from '../http1/upstream-connection.ts'
 import { http2Codes } from './codes.ts'
 import { maxHeadBytes, outliveStreamErrors } from './errors.ts'
-import { noLimit, sessionWindow } from './session-limits.ts'
+import { anyInvalidFrames, noLimit, sessionWindow } from './session-limits.ts'
 import { openExchange } from './upstream-exchange.ts'
 
 /** What a session tells its pool. */
@@ -53,9 +53,10 @@ export const mostStreams = 100
 // RFC 9113 §5.1.1: numbers of streams end at 2^31 - 1, and without a new session so would our requests. More than those
 // under way may still take is left.
 const lastStreamId = 2 ** 31 - 1000
-// After so many streams that we called off a session is spent: upstreams count them, and close it to all who share it
-// (nghttp2 from a thousand on, Envoy from five hundred), since to them it is one client that takes its requests back.
-const mostCancelled = 200
+// After so many streams that we reset a session is spent, be it that they were called off or that the answer was no good:
+// upstreams count them, and close it to all who share it (nghttp2 from a thousand on, Envoy from five hundred), since to
+// them it is one client that takes its requests back. So does our own nghttp2 with answers that are no good.
+const mostReset = 200
 
 /** Opens a session; `room` or `closed` tells what became of it. */
 export function createUpstreamSession(
@@ -77,7 +78,7 @@ export function createUpstreamSession(
   let isSpent = false
   let hasSaidGoodbye = false
   let isClosed = false
-  let cancels = 0
+  let resets = 0
   let streams = 0
   let requests = 0
   let allowed = 0
@@ -163,8 +164,8 @@ export function createUpstreamSession(
       },
       closed(id, code) {
         streams -= 1
-        if (code === http2Codes.CANCEL) cancels += 1
-        if (cancels >= mostCancelled || code === http2Codes.ENHANCE_YOUR_CALM) isSpent = true
+        if (code === http2Codes.CANCEL || code === http2Codes.PROTOCOL_ERROR) resets += 1
+        if (resets >= mostReset || code === http2Codes.ENHANCE_YOUR_CALM) isSpent = true
         if (id > lastStreamId) isLeaving = true
         rest()
         // Later: behind the end of a stream there may be a GOAWAY in what is being read.
@@ -228,6 +229,7 @@ function sessionOptions({ response }: UpstreamLimits): ClientSessionOptions {
     settings: { enablePush: false, maxHeaderListSize: bytes + 32 * count },
     maxHeaderListPairs: count + 1,
     maxSessionMemory: noLimit,
+    maxSessionInvalidFrames: anyInvalidFrames,
     // A head that is too long for nghttp2 would end the session: it is bounded where it comes from.
     maxSendHeaderBlockLength: maxHeadBytes,
     // As at the front door: what is odd comes to us, to be refused, and what is said twice is passed on twice.

@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
+import type { FrameClient } from '../support/h2-frames.ts'
 import {
   codes,
   connectFrames,
@@ -15,7 +16,7 @@ import {
   windowUpdate,
 } from '../support/h2-frames.ts'
 import { openDoor, openUpstream } from './door.ts'
-import { endOf, openPair, plain, settled, slow, until } from './http2-pair.ts'
+import { endOf, isGoaway, openPair, plain, settled, slow, until } from './http2-pair.ts'
 
 test('serveHttp2() bears 300 requests taken back within a second, and aborts each at the upstream', async () => {
   await using pair = await openPair()
@@ -248,16 +249,94 @@ for (const { what, payload, bears } of floods) {
   })
 }
 
-test('serveHttp2() ends the session of whoever sends more than 1000 empty frames', async () => {
+test('serveHttp2() bears 2000 empty frames, and ends the session of whoever goes on so', async () => {
   await using pair = await openPair()
   using client = connectFrames(pair.port)
-  const empty = frame('data', 0, 1, '')
-  client.send(headers(1, requestFields('/a', [], 'POST'), false))
-  client.send(Buffer.concat(Array.from({ length: 1000 }, () => empty)))
+  const thousand = Buffer.concat(Array.from({ length: 1000 }, () => frame('data', 0, 1, '')))
+  client.send(headers(1, requestFields('/a', [], 'POST'), false), thousand, thousand)
   await settled(client)
 
-  client.send(empty, empty)
+  // What nghttp2 bears at once, and what it forgets meanwhile.
+  for (let sent = 0; sent < 10; sent += 1) client.send(thousand)
 
-  await client.closed
+  assert.equal(await endOf(client), codes.calm)
   await until(() => pair.door.exchanges.length === 1, 'its end')
 })
+
+const tooLong = [['content-length', '1']] as const
+const longer = (stream: number) => frame('data', flags.endStream, stream, 'ab')
+/** What is wrong with a message, and costs its stream; `behind` is sent once there is an answer. */
+const wrong: readonly {
+  readonly what: string
+  readonly frames: (stream: number) => readonly Buffer[]
+  readonly behind?: (stream: number) => Buffer
+}[] = [
+  {
+    what: 'bodies that are longer than their length',
+    frames: (stream) => [headers(stream, requestFields('/slow', tooLong, 'POST'), false), longer(stream)],
+  },
+  {
+    what: 'such bodies behind the refusal of their requests',
+    frames: (stream) => [headers(stream, requestFields('/a%2Fb', tooLong, 'POST'), false)],
+    behind: longer,
+  },
+  { what: 'heads that HTTP/2 has not', frames: (stream) => [headers(stream, [...plain, ['X-A', 'b']])] },
+]
+
+/** Sends fifty such messages, beginning with a stream; resolves once all of that is over. */
+async function sendWrong(
+  client: FrameClient,
+  { frames, behind }: (typeof wrong)[number],
+  first: number,
+): Promise<void> {
+  const ids = Array.from({ length: 50 }, (_, at) => first + at * 2)
+  client.send(...ids.flatMap(frames))
+  for (const id of ids) await client.stream(id)
+  if (behind !== undefined) client.send(...ids.map(behind))
+  await settled(client)
+}
+
+for (const each of wrong) {
+  test(`serveHttp2() bears 1200 ${each.what} in the life of a session, 300 in a second`, async (context) => {
+    let nowMs = 5000
+    context.mock.method(performance, 'now', () => nowMs)
+    await using pair = await openPair()
+    using client = connectFrames(pair.port)
+    client.send(windowUpdate(0, 1_000_000), headers(1, slow))
+    await settled(client)
+
+    for (let sent = 0, stream = 3; sent < 1200; sent += 50, stream += 102) {
+      if (sent % 300 === 0) nowMs += 1000
+      await sendWrong(client, each, stream)
+      client.send(headers(stream + 100, plain))
+      assert.equal(await outcomeOf(client, stream + 100), '200')
+    }
+    pair.waiting[0]?.end('ok')
+
+    assert.equal(await outcomeOf(client, 1), '200')
+    assert.ok(!client.frames.some(isGoaway))
+  })
+}
+
+for (const each of wrong.slice(1)) {
+  test(`serveHttp2() says goodbye to whoever sends 350 ${each.what} in a second, and ends what is under way`, async (context) => {
+    context.mock.method(performance, 'now', () => 5000)
+    await using pair = await openPair()
+    using client = connectFrames(pair.port)
+    client.send(windowUpdate(0, 1_000_000), headers(1, slow))
+    await settled(client)
+    for (let sent = 0; sent < 300; sent += 50) await sendWrong(client, each, 3 + sent * 2)
+    client.send(headers(603, plain))
+    assert.equal(await outcomeOf(client, 603), '200')
+    assert.ok(!client.frames.some(isGoaway))
+
+    await sendWrong(client, each, 605)
+    // With it those are counted that nobody was told of.
+    client.send(headers(705, plain))
+
+    assert.equal((await client.frame(isGoaway)).payload.readUInt32BE(4), codes.noError)
+    pair.waiting[0]?.end('ok')
+    assert.equal(await outcomeOf(client, 1), '200')
+    assert.equal(await endOf(client), codes.noError)
+  })
+}

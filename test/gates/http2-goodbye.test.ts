@@ -4,9 +4,13 @@ import type { ClientHttp2Session } from 'node:http2'
 import { connect as connectSession } from 'node:http2'
 import { test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { codes, connectFrames, headers, outcomeOf, windowUpdate } from '../support/h2-frames.ts'
+import { poolLimits, upstreamOptions } from '../../src/gates/options.ts'
+import { createUpstreamPool } from '../../src/http1/upstream-pool.ts'
+import { createSocketOpener } from '../../src/http1/upstream-socket.ts'
+import { createHttp2Upstream } from '../../src/http2/upstream-pool.ts'
+import { codes, connectFrames, frame, headers, outcomeOf, windowUpdate } from '../support/h2-frames.ts'
 import type { Door } from './door.ts'
-import { openDoor, openUpstream } from './door.ts'
+import { openDoor, openRawUpstream, openUpstream } from './door.ts'
 import { endOf, isGoaway, openPair, plain, settled, slow, until } from './http2-pair.ts'
 
 test('serveHttp2() says goodbye after so many requests, and serves what it was sent', async () => {
@@ -174,6 +178,47 @@ test('drain() loses no request of a client that minds GOAWAY', async () => {
   assert.equal(pair.door.decisions.length, got.filter((status) => status === 200).length + 1)
   await drained
 })
+
+const pool = { ...poolLimits(upstreamOptions.parse({})), connections: 1 }
+const ways = [
+  { protocol: 'http1', greeting: '', createUpstream: createUpstreamPool },
+  // RFC 9113 §6.5.2: SETTINGS_MAX_CONCURRENT_STREAMS, 1.
+  {
+    protocol: 'h2',
+    greeting: frame('settings', 0, 0, Buffer.of(0, 3, 0, 0, 0, 1)),
+    createUpstream: createHttp2Upstream,
+  },
+] as const
+for (const { protocol, greeting, createUpstream } of ways) {
+  test(`createHall().close() has who is under way to an upstream of ${protocol}, and who waits for it, told as unanswered`, async () => {
+    let asked = 0
+    await using upstream = await openRawUpstream((socket) => {
+      socket.write(greeting)
+      socket.on('data', () => {
+        asked += 1
+      })
+    })
+    const open = createSocketOpener({ host: '127.0.0.1', port: upstream.port }, undefined, protocol)
+    const list = [{ name: 'upstream', open }]
+    const door = await openDoor(upstream.port, undefined, {
+      upstream: (deadlines) => createUpstream({ list: () => list }, pool, deadlines),
+    })
+    using client = connectFrames(door.door.port)
+    client.send(headers(1, plain), headers(3, plain))
+    await until(() => asked > 0 && door.decisions.length === 2, 'both requests')
+    await sleep(50)
+
+    // The upstream is closed behind it.
+    await door[Symbol.asyncDispose]()
+    await client.closed
+
+    const told = door.exchanges.map(({ status, upstreamFailure }) => ({ status, upstreamFailure }))
+    assert.deepEqual(
+      told,
+      Array.from({ length: 2 }, () => ({ status: 0, upstreamFailure: undefined })),
+    )
+  })
+}
 
 /** The status of one request over a session; REFUSED_STREAM of one that was not judged, and may be sent again. */
 function statusOver(session: ClientHttp2Session): Promise<number> {

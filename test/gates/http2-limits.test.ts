@@ -435,7 +435,8 @@ test('serveHttp2() lets go of an upload that ends by itself while the end of its
   stuck.client.socket.resume()
   await stuck.client.frame((each) => each.stream === 1 && isLast(each))
   stuck.client.send(reset(3, codes.cancel), frame('goaway', 0, 0, Buffer.alloc(8)))
-  await settled(stuck.client)
+  // It may have closed before it could answer.
+  await settled(stuck.client).catch(() => {})
   stuck.client.socket.end()
 
   await until(() => stuck.door.connections() === 0, 'the connection to be gone')

@@ -349,6 +349,49 @@ test('createHttp2Upstream() does not repeat a GET on a new session, nor one for 
   assert.equal(await pair.get('/second'), '502 upstream_reset')
 })
 
+test('createHttp2Upstream() repeats a GET that was refused on the session itself where there can be no other, and holds up nobody', async () => {
+  const slow: ServerHttp2Stream[] = []
+  const asked: string[] = []
+  await using pair = await openPair(
+    (stream, path, session) => {
+      asked.push(path)
+      if (path === '/slow') slow.push(stream)
+      else if (path === '/refused' && asked.filter((each) => each === path).length === 1) stream.close(refused)
+      else answer(stream, path, session)
+    },
+    { connections: 1, queuedMs: 1000 },
+    { settings: { maxConcurrentStreams: 2 } },
+  )
+  assert.equal(await pair.get('/first'), '200 /first 1')
+  const long = pair.get('/slow')
+  await until(() => slow.length === 1, 'the slow one')
+
+  const answers = await Promise.all(['/refused', '/a', '/b', '/c'].map(pair.get))
+
+  assert.deepEqual(answers, ['200 /refused 1', '200 /a 1', '200 /b 1', '200 /c 1'])
+  assert.equal(asked.filter((path) => path === '/refused').length, 2)
+  slow[0]?.respond({ ':status': 204 }, { endStream: true })
+  assert.equal(await long, '204 ')
+})
+
+test('createHttp2Upstream() repeats a GET that was refused on the only session there can be once, and no more', async () => {
+  let asked = 0
+  await using pair = await openPair(
+    (stream, path, session) => {
+      asked += 1
+      if (path === '/refused') stream.close(refused)
+      else answer(stream, path, session)
+    },
+    { connections: 1 },
+  )
+  assert.equal(await pair.get('/first'), '200 /first 1')
+
+  assert.equal(await pair.get('/refused'), '502 upstream_reset')
+
+  assert.equal(asked, 3)
+  assert.equal(await pair.get('/next'), '200 /next 1')
+})
+
 test('createHttp2Upstream() does not repeat a GET that the upstream has begun with, and reset', async () => {
   await using pair = await openPair(spoilSecond((stream) => stream.close(2)))
   assert.equal(await pair.get('/first'), '200 /first 1')
@@ -1195,6 +1238,86 @@ for (const connections of [256, 1]) {
     assert.equal(await waiting, '200 long')
   })
 }
+
+// RFC 7541 appendix A: `:method: GET`, which comes first.
+const get = 0x82
+
+/**
+ * An upstream that answers HEAD at once, with a body all the same, and GET when it is told to.
+ *
+ * @returns Its port, and how many requests each of its sessions had.
+ */
+async function openBodyUpstream() {
+  const asked: number[] = []
+  const waiting: (() => void)[] = []
+  const upstream = await openRawUpstream((socket) => {
+    const session = asked.push(0) - 1
+    let received: Buffer = Buffer.alloc(0)
+    let at = preface.length
+    socket.write(frame('settings', 0, 0, ''))
+    socket.on('data', (chunk: Buffer) => {
+      received = Buffer.concat([received, chunk])
+      for (; at + 9 <= received.length && at + 9 + received.readUIntBE(at, 3) <= received.length; ) {
+        if (received[at + 3] === frameTypes.headers) take(received.readUInt32BE(at + 5), received[at + 9] === get)
+        at += 9 + received.readUIntBE(at, 3)
+      }
+    })
+
+    function take(stream: number, isGet: boolean): void {
+      asked[session] = (asked[session] ?? 0) + 1
+      const said = Buffer.concat([headers(stream, ok, false), frame('data', flags.endStream, stream, 'ab')])
+      if (isGet) waiting.push(() => socket.write(said))
+      else socket.write(said)
+    }
+  })
+  return { ...upstream, asked, waiting }
+}
+
+/** Asks so often, twenty at a time, and gives what was answered, once. */
+async function askHead(door: Door, times: number): Promise<readonly string[]> {
+  const answers = new Set<string>()
+  for (let at = 0; at < times; at += 20)
+    for (const said of await Promise.all(Array.from({ length: 20 }, () => ask(door, 'HEAD', '/a')))) answers.add(said)
+  return [...answers]
+}
+
+for (const { connections, times, sessions, what } of [
+  { connections: 256, times: 500, sessions: 3, what: 'takes one session after another' },
+  // Node itself would end it after a thousand.
+  { connections: 1, times: 1100, sessions: 1, what: 'keeps the one session there can be' },
+]) {
+  test(`createHttp2Upstream() ${what} where ${times} answers to HEAD have a body, and cuts nobody off`, async () => {
+    await using upstream = await openBodyUpstream()
+    await using door = await openDoorTo(upstream.port, { connections })
+    const long = ask(door, 'GET', '/long')
+    await until(() => upstream.waiting.length === 1, 'the long one')
+
+    assert.deepEqual(await askHead(door, times), ['200 '])
+
+    upstream.waiting[0]?.()
+    assert.equal(await long, '200 ab')
+    assert.equal(upstream.asked.length, sessions)
+  })
+}
+
+test('createHttp2Upstream() takes sessions in turn where all have lost 200 streams, and there can be no other', async () => {
+  await using upstream = await openBodyUpstream()
+  await using door = await openDoorTo(upstream.port, { connections: 2 })
+  const long: Promise<string>[] = []
+  for (const session of [1, 2]) {
+    long.push(ask(door, 'GET', '/long'))
+    await until(() => upstream.waiting.length === session, 'what keeps it open')
+    await askHead(door, 200)
+  }
+  const before = [...upstream.asked]
+
+  await askHead(door, 100)
+
+  assert.deepEqual(before, [201, 201])
+  assert.deepEqual(upstream.asked, [251, 251])
+  for (const answer of upstream.waiting) answer()
+  assert.deepEqual(await Promise.all(long), ['200 ab', '200 ab'])
+})
 
 test('createHttp2Upstream() goes to a fresh session when the upstream says that one costs it too much', async () => {
   await using pair = await openPair((stream, path, session) => {
