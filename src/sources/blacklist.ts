@@ -192,7 +192,7 @@ export function createBlacklist(
     const before = holding.held
     if (before === undefined || before.cursor === 0 || (holding.unlisted > 0 && startedMs >= resyncFromMs)) {
       if (before !== undefined && before.cursor > 0) resyncFromMs = startedMs + resyncEveryMs
-      const all = await feed.readAll(before?.cursor === 0 ? before.etag : undefined)
+      const all = await readAll(before, before?.cursor === 0 ? before.etag : undefined)
       if (all.kind === 'unchanged') return confirm(all)
       await replace(before, all, all.reset || all.epoch !== before?.epoch)
       return { kind: 'replaced' }
@@ -203,9 +203,14 @@ export function createBlacklist(
       await extend(before, changes)
       return { kind: 'extended', entries: changes.index.entries() }
     }
-    const all = await feed.readAll(undefined)
+    const all = await readAll(before, undefined)
     if (all.kind === 'read') await replace(before, all, true)
     return { kind: 'replaced' }
+  }
+
+  function readAll(before: Polled | undefined, etag: string | undefined): Promise<FeedRead | FeedUnchanged> {
+    const isHeld = (jti: string) => before?.index.holds(jti) === true || before?.inherited?.holds(jti) === true
+    return feed.readAll(etag, isHeld)
   }
 
   function confirm({ kind, skewS }: FeedUnchanged): ListChange {
@@ -232,9 +237,11 @@ export function createBlacklist(
     const inherited = createRevocationIndex({ capacity: cache_size })
     if (before !== undefined) {
       const now = nowS(before, clock)
-      for (const index of [before.inherited, before.index])
+      // What was inherited comes last, so stays longest: it has been out of every list for longer. What was delivered and had
+      // no room can be asked for, and must not take that of what cannot.
+      for (const index of [before.index, before.inherited])
         await inSlices(index?.entries() ?? [], (entry) => {
-          if (entry.until > now && !all.index.covers(entry)) inherited.put(entry)
+          if (entry.until > now && !all.covers(entry)) inherited.put(entry)
         })
     }
     noteUnlisted(Math.max(0, all.totalLive - all.listed))

@@ -1,0 +1,87 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import type { Setup } from './feed-server.ts'
+import { foundByLookup, raw, revoked, setup, t0, token } from './feed-server.ts'
+
+/** A gateway with room for 100 that holds 80 of a restored issuer, and ten that this no longer knows. */
+async function restored(): Promise<Setup> {
+  const it = setup({ cache_size: 100 })
+  for (let at = 0; at < 10; at += 1) it.revoke(`lost${at}`)
+  await it.blacklist.poll()
+  Object.assign(it.feed, { epoch: 'e2', entries: [], lastSeq: 0 })
+  for (let at = 0; at < 80; at += 1) it.revoke(`t${at}`)
+  await it.blacklist.poll()
+  assert.equal(it.blacklist.state().entries, 90)
+  return it
+}
+
+for (const cache_size of [10, 40, 90, 100, 1000]) {
+  test(`a reload with a cache_size of ${cache_size} keeps ten that a restored issuer no longer knows beside its 80`, async () => {
+    await using it = await restored()
+
+    it.reload({ cache_size })
+    await it.blacklist.poll()
+
+    assert.deepEqual(it.counts, ['updated', 'updated', 'updated'])
+    for (let at = 0; at < 10; at += 1) assert.deepEqual(it.blacklist.check(token({ jti: `lost${at}` })), revoked)
+    for (let at = 0; at < 80; at += 1) assert.ok(await it.blacklist.check(token({ jti: `t${at}` })), `t${at}`)
+    assert.equal(it.blacklist.state().entries, Math.min(90, cache_size))
+    assert.equal(it.blacklist.state().lookups, cache_size < 90)
+  })
+}
+
+test('a reload with a smaller cache_size keeps what was inherited, when its first polls fail and the issuer is restored', async () => {
+  await using it = await restored()
+
+  it.reload({ cache_size: 40 })
+  it.answer = () => raw(503, '')
+  await it.blacklist.poll()
+  it.answer = undefined
+  Object.assign(it.feed, { epoch: 'e3', entries: [], lastSeq: 0 })
+  await it.blacklist.poll()
+
+  assert.equal(it.blacklist.state().entries, 40)
+  for (let at = 0; at < 10; at += 1) assert.deepEqual(it.blacklist.check(token({ jti: `lost${at}` })), revoked)
+})
+
+test('what was inherited outlives what a second restore loses, where a smaller cache_size has no room for both', async () => {
+  await using it = await restored()
+
+  it.reload({ cache_size: 40 })
+  Object.assign(it.feed, { epoch: 'e3', entries: [], lastSeq: 0 })
+  await it.blacklist.poll()
+
+  assert.equal(it.blacklist.state().entries, 40)
+  for (let at = 0; at < 10; at += 1) assert.deepEqual(it.blacklist.check(token({ jti: `lost${at}` })), revoked)
+})
+
+test('a list that was delivered and has no room is asked for, and takes no room of what is inherited', async () => {
+  await using it = setup({ cache_size: 20 })
+  for (let at = 0; at < 20; at += 1) it.revoke(`t${at}`)
+  await it.blacklist.poll()
+  for (const epoch of ['e2', 'e3', 'e4']) {
+    for (let at = 0; at < 5; at += 1) it.revoke(`${epoch} ${at}`)
+    it.feed.epoch = epoch
+    await it.blacklist.poll()
+  }
+
+  assert.equal(it.blacklist.snapshot()?.held.inherited, undefined)
+  assert.equal(it.blacklist.state().entries, 20)
+  assert.deepEqual(it.blacklist.check(token({ jti: 'e4 4' })), revoked)
+  assert.deepEqual(await it.blacklist.check(token({ jti: 't0' })), foundByLookup)
+})
+
+test('what was delivered for a shorter time than it was held for is inherited, though it has no room in the list', async () => {
+  await using it = setup({ cache_size: 100 })
+  it.revoke('a', { expires_at: t0 + 7200 })
+  await it.blacklist.poll()
+  Object.assign(it.feed, { epoch: 'e2', entries: [], lastSeq: 0 })
+  it.revoke('a', { expires_at: t0 + 60 })
+  for (let at = 0; at < 80; at += 1) it.revoke(`t${at}`, { expires_at: t0 + 7200 })
+  it.reload({ cache_size: 40 })
+  await it.blacklist.poll()
+  it.pass(3_600_000)
+  await it.blacklist.poll()
+
+  assert.deepEqual(it.blacklist.check(token({ jti: 'a' })), revoked)
+})
