@@ -155,13 +155,13 @@ export function createFeed(options: FeedOptions, { clock, send, secret }: FeedDe
       if (page.cursor < cursor) refuse('its cursor goes backwards')
       if (cursor > 0 && (page.entries[0]?.seq ?? Number.POSITIVE_INFINITY) <= cursor) refuse('its seq goes backwards')
 
-      const nowS = Math.min(clock.wallMs() / 1000, page.server_time)
+      const runOutS = Math.min(clock.wallMs() / 1000, page.server_time) - purgeDelayS
       for (const { kind, value, issued_before, expires_at, revoked_at, cause } of page.entries) {
-        const until = Math.ceil(expires_at + purgeDelayS)
+        const until = Math.ceil(expires_at)
         listed += 1
-        if (until > page.server_time + purgeDelayS) live += 1
+        if (until > page.server_time) live += 1
         if (revoked_at !== undefined) oldestRevokedAt = Math.min(revoked_at, oldestRevokedAt ?? revoked_at)
-        if (until <= nowS) continue
+        if (until <= runOutS) continue
         const gone = index.put({ kind, value: copyOf(value), issued_before, until, cause })
         if (gone !== undefined && isHeld(gone.value)) leftOut.put(gone)
       }

@@ -9,7 +9,7 @@ import { createRevocationIndex } from '../spec/revocation.ts'
 import type { FeedRead, FeedUnchanged } from './blacklist-pages.ts'
 import { FeedFailed } from './blacklist-pages.ts'
 import type { BlacklistAnswer, FeedState, Held, Holding } from './held-list.ts'
-import { inSlices, nowS, openList, shareCapacity } from './held-list.ts'
+import { inSlices, openList, runOutS, shareCapacity } from './held-list.ts'
 import { createStaleAlarm } from './stale-alarm.ts'
 
 /** The top-level `blacklist:` section, for all issuers of a process together. */
@@ -231,17 +231,16 @@ export function createBlacklist(
 
   /** Takes a complete list, and keeps what was held and is not on it: a restored issuer must not revive a token. */
   async function replace(before: Polled | undefined, all: FeedRead, restarted: boolean): Promise<void> {
-    const purgeDelayS = options.purge_delay / 1000
-    if (before !== undefined && !restarted && all.live < before.index.countLive(all.serverTimeS + purgeDelayS))
+    if (before !== undefined && !restarted && all.live < before.index.countLive(all.serverTimeS))
       throw new FeedFailed('refused', 'Cannot use the blacklist: it lists fewer live entries than it did')
     const inherited = createRevocationIndex({ capacity: cache_size })
     if (before !== undefined) {
-      const now = nowS(before, clock)
+      const atS = runOutS(before, clock, options)
       // What was inherited comes last, so stays longest: it has been out of every list for longer. What was delivered and had
       // no room can be asked for, and must not take that of what cannot.
       for (const index of [before.index, before.inherited])
         await inSlices(index?.entries() ?? [], (entry) => {
-          if (entry.until > now && !all.covers(entry)) inherited.put(entry)
+          if (entry.until > atS && !all.covers(entry)) inherited.put(entry)
         })
     }
     noteUnlisted(Math.max(0, all.totalLive - all.listed))

@@ -20,14 +20,14 @@ export type RevocationHit = { readonly kind: BlacklistKind; readonly cause: Blac
 /**
  * One thing revoked. Times are seconds since 1970.
  *
- * @example { kind: 'sub', value: 'alice', issued_before: 1767225000, until: 1767229250, cause: 'owner' }
+ * @example { kind: 'sub', value: 'alice', issued_before: 1767225000, until: 1767229190, cause: 'owner' }
  */
 export type Revocation = {
   readonly kind: BlacklistKind
   readonly value: string
   /** Narrows it to tokens issued until then, that second included; undefined names all. */
   readonly issued_before: number | undefined
-  /** From this second on it names nothing: the latest `exp`, and whatever delay is added to that. */
+  /** From this second on it names nothing: the latest `exp`. Who keeps it for longer asks for an earlier second. */
   readonly until: number
   readonly cause: BlacklistCause
 }

@@ -23,6 +23,9 @@ const issuer = 'https://issuer.test'
 // `s` stand for subjects, whose entries cannot be asked for one by one.
 const names = [...Array.from({ length: 14 }, (_, at) => `j${at}`), 's0', 's1']
 const sizes = fc.constantFrom(3, 6, 12, 30)
+const delays = fc.constantFrom(10_000, 60_000, 600_000)
+
+type Limits = { readonly cache_size: number; readonly purge_delay: number }
 
 /** What may happen between two polls, mostly in this order, and how the second of them ends. */
 const round = fc
@@ -31,7 +34,7 @@ const round = fc
     // From a backup that has the first of the entries, or all: then it was only started anew.
     fc.option(fc.record({ act: fc.constant('restore' as const), kept: fc.constantFrom(0, 1, 2, 5, 100) }), { freq: 2 }),
     fc.record({ act: fc.constant('revoke' as const), of: fc.subarray(names, { maxLength: 8 }) }),
-    fc.option(fc.record({ act: fc.constant('reload' as const), cache_size: sizes }), { freq: 2 }),
+    fc.option(fc.record({ act: fc.constant('reload' as const), cache_size: sizes, purge_delay: delays }), { freq: 2 }),
     fc.record({ act: fc.constantFrom('poll' as const, 'poll' as const, 'poll' as const, 'fail' as const) }),
   )
   .map((acts) => acts.filter((each) => each !== null))
@@ -45,7 +48,7 @@ test('no history has a revoked token pass for which there was room, in the prima
       const worker = createWorker(it)
       const cached = [newTokens(), newTokens()] as const
       const ever = new Set<string>()
-      await worker.use(it.blacklist, cache_size)
+      await worker.use(it.blacklist, { cache_size, purge_delay: 60_000 })
 
       for (const each of rounds.flat()) {
         if (each.act === 'revoke') for (const name of revoke(it, each.of)) ever.add(name)
@@ -60,9 +63,10 @@ test('no history has a revoked token pass for which there was room, in the prima
           it.answer = undefined
           oracle.failed()
         } else if (each.act === 'reload') {
-          it.reload({ cache_size: each.cache_size })
-          oracle.reloaded(each.cache_size)
-          await worker.use(it.blacklist, each.cache_size)
+          const { cache_size, purge_delay } = each
+          it.reload({ cache_size, purge_delay })
+          oracle.reloaded({ cache_size, purge_delay })
+          await worker.use(it.blacklist, { cache_size, purge_delay })
         } else {
           await it.blacklist.poll()
           assert.notEqual(it.counts.at(-1), 'refused')
@@ -113,7 +117,8 @@ function fresh(list: Blacklist, { claims, kid }: RevocableToken): BlacklistAnswe
  * fits, and did when it was last listed.
  */
 function createOracle(it: Setup, firstSize: number) {
-  const purgeDelayS = 60
+  let delayS = 60
+  const delaysS = [delayS]
   let size = firstSize
   let polledS = t0
   let gone: readonly string[] = []
@@ -127,9 +132,13 @@ function createOracle(it: Setup, firstSize: number) {
   let listed = new Set<string>()
   let inherited = new Set<string>()
   return {
-    isOwed: (name: string) => isLive(name) && (current.has(name) || isInMemory(name)),
-    reloaded(cacheSize: number) {
-      size = cacheSize
+    // What ran out by a shorter delay is not brought back by a longer one.
+    isOwed: (name: string) =>
+      isLive(name, Math.min(...delaysS)) && ((current.has(name) && isListed(name)) || isInMemory(name)),
+    reloaded({ cache_size, purge_delay }: Limits) {
+      size = cache_size
+      delayS = purge_delay / 1000
+      delaysS.push(delayS)
       epoch = undefined
       // A worker is sent what fits, before the first poll.
       makeRoom()
@@ -163,7 +172,7 @@ function createOracle(it: Setup, firstSize: number) {
 
   /** Of what is listed the oldest go: each may be one of them. What has run out goes with a good poll, and not before. */
   function makeRoom(): void {
-    if ([...told].filter((name) => isLive(name, polledS)).length + twice > size)
+    if ([...told].filter((name) => isLive(name, Math.max(...delaysS), polledS)).length + twice > size)
       listed = new Set([...listed].filter((name) => name.startsWith('s')))
   }
 
@@ -175,12 +184,12 @@ function createOracle(it: Setup, firstSize: number) {
     return listed.has(name) || inherited.has(name)
   }
 
-  function isLive(name: string, atS = it.feed.serverTime()): boolean {
-    return atS < expiryOf(name) + purgeDelayS
+  function isLive(name: string, delay = delayS, atS = it.feed.serverTime()): boolean {
+    return atS < expiryOf(name) + delay
   }
 
   function isListed(name: string): boolean {
-    return isLive(name) && it.feed.entries.some(({ value }) => value === name)
+    return isLive(name, it.feed.keptFor) && it.feed.entries.some(({ value }) => value === name)
   }
 }
 
@@ -199,16 +208,16 @@ function createWorker(it: Setup) {
   publisher.connect(outbox)
   return { use, settled, list: () => list ?? assert.fail('there is none yet'), close }
 
-  async function use(blacklist: Blacklist, cache_size: number): Promise<void> {
+  async function use(blacklist: Blacklist, limits: Limits): Promise<void> {
     const sources = [{ trusted: { issuer }, jwks: keys.jwks, blacklist } as IssuerSources] // all that it looks at
-    const numbers = publisher.follow(sources, cache_size)
+    const numbers = publisher.follow(sources, limits.cache_size)
     await settled()
     store.expect(numbers)
     list?.close()
     const feed = { issuer, url: `${issuer}/blacklist`, client_id: 'gateway', poll_interval: 60_000 }
     list = store.replicas.list(
       numbers[0]?.list ?? 0,
-      { ...feed, cache_size, purge_delay: 60_000, max_staleness: Number.MAX_SAFE_INTEGER },
+      { ...feed, ...limits, max_staleness: Number.MAX_SAFE_INTEGER },
       { clock, send: async (call) => answerOf(it.feed, call), secret: () => '', log: createTestLog() },
     )
     list.start()

@@ -85,3 +85,60 @@ test('what was delivered for a shorter time than it was held for is inherited, t
 
   assert.deepEqual(it.blacklist.check(token({ jti: 'a' })), revoked)
 })
+
+test('a reload with a shorter purge_delay takes the list of an issuer that has forgotten what has run out', async () => {
+  await using it = setup({ purge_delay: 600_000 })
+  it.revoke('a', { expires_at: t0 + 2 })
+  it.revoke('b')
+  await it.blacklist.poll()
+  it.pass(100_000)
+  await it.blacklist.poll()
+  assert.equal(it.blacklist.state().entries, 2)
+
+  it.reload({ purge_delay: 30_000 })
+  await it.blacklist.poll()
+
+  assert.deepEqual(it.counts, ['updated', 'updated', 'updated'])
+  assert.equal(it.blacklist.state().entries, 1)
+  assert.deepEqual(it.blacklist.check(token({ jti: 'b' })), revoked)
+})
+
+for (const purge_delay of [10_000, 60_000, 3_600_000]) {
+  test(`a reload with a purge_delay of ${purge_delay / 1000} s for 600 holds each entry once, and asks for no token`, async () => {
+    await using it = setup({ cache_size: 100, purge_delay: 600_000 })
+    for (let at = 0; at < 60; at += 1) it.revoke(`t${at}`)
+    it.revoke('alice', { kind: 'sub' })
+    await it.blacklist.poll()
+
+    it.reload({ purge_delay })
+    await it.blacklist.poll()
+
+    assert.equal(it.blacklist.state().entries, 61)
+    assert.equal(it.blacklist.state().lookups, false)
+    assert.equal(it.blacklist.check(token({ jti: 'unlisted' })), undefined)
+  })
+
+  for (const [what, forget] of [
+    ['what is listed', false],
+    ['what is inherited', true],
+  ] as const) {
+    test(`a reload with a purge_delay of ${purge_delay / 1000} s for 600 keeps ${what} for so long`, async () => {
+      await using it = setup({ purge_delay: 600_000 })
+      it.revoke('a', { expires_at: t0 + 1000 })
+      await it.blacklist.poll()
+      if (forget) Object.assign(it.feed, { epoch: 'e2', entries: [], lastSeq: 0 })
+      await it.blacklist.poll()
+
+      it.reload({ purge_delay })
+      await it.blacklist.poll()
+      it.pass(1_000_000 + purge_delay - 1)
+      await it.blacklist.poll()
+      assert.deepEqual(it.blacklist.check(token({ jti: 'a' })), revoked)
+      it.pass(1)
+
+      assert.equal(it.blacklist.check(token({ jti: 'a' })), undefined)
+      await it.blacklist.poll()
+      assert.equal(it.blacklist.state().entries, 0)
+    })
+  }
+}
