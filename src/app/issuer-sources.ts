@@ -227,8 +227,8 @@ function endpointOf(
   configured: string | undefined,
   metadata: Metadata,
   name: 'jwks_uri' | 'introspection_endpoint',
-): { readonly url: () => Promise<string>; readonly doubt: () => Promise<boolean> } {
-  if (configured !== undefined) return { url: async () => configured, doubt: async () => false }
+): { readonly url: () => Promise<string>; readonly doubt: () => Promise<void> } {
+  if (configured !== undefined) return { url: async () => configured, doubt: async () => {} }
   return { url: () => metadata.endpoint(name), doubt: metadata.doubt }
 }
 

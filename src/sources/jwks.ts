@@ -32,10 +32,10 @@ export type JwksOrigin =
       readonly kind: 'url'
       readonly url: () => Promise<string>
       /**
-       * Told when the address may be an old one: no keys came from it, or not the one that is looked for. Resolves with
-       * whether it was looked up anew. Never rejects.
+       * Told when the address may be an old one: no keys came from it, or not the one that is looked for. Resolves once it
+       * was looked up anew, or could not be. Never rejects.
        */
-      readonly doubt: () => Promise<boolean>
+      readonly doubt: () => Promise<void>
       readonly send: HttpClient['send']
     }
   | { readonly kind: 'file'; readonly read: () => Buffer }
@@ -218,12 +218,19 @@ export function createJwks(options: JwksOptions, deps: JwksDeps, previous?: Keys
     if (origin.kind === 'file' || isLooking) return
     isLooking = true
     try {
-      if (!(await origin.doubt())) return
-      // Again where a fetch from the old address was under way.
-      while (!closed && (await origin.url()) !== askedUrl) await fetchOnce()
+      const looked = origin.doubt()
+      // Somebody else's doubt may have found it already.
+      await followTo(origin.url)
+      await looked
+      await followTo(origin.url)
     } finally {
       isLooking = false
     }
+  }
+
+  async function followTo(url: () => Promise<string>): Promise<void> {
+    // Again where a fetch from the old address was under way.
+    while (!closed && (await url()) !== askedUrl) await fetchOnce()
   }
 
   function take({ document, from }: Fetched, startedMs: number, startedWallMs: number): KeySet['dropped'] {

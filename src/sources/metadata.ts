@@ -1,6 +1,7 @@
 // Where an issuer's endpoints are (RFC 8414), by these rules and no others:
 // It is read when first needed, and whoever needs it waits. It is read anew every hour, 30 s after that has failed, and
-// at once where it is doubted, but for that once in a second: nobody waits for those, and what fails changes nothing. It
+// where it is doubted at once, or when a second has passed since the last doubt: nobody waits for those, and what fails
+// changes nothing. It
 // is doubted when a call to an address of it fails, or finds no address, and when a good set lacks a key: never oftener
 // than its endpoints are asked, which schedules, cool-downs and circuits bound.
 // A reading asks the usual place and, once that has nothing or has been slow for 250 ms, all others at once; each has the
@@ -32,10 +33,10 @@ export type Metadata = {
   /** The address of an endpoint. Rejects with SourceFailed when it cannot be had. */
   readonly endpoint: (name: EndpointName) => Promise<string>
   /**
-   * Has the document read again: what it points to does not do what it should, so it may be out of date. Resolves with
-   * whether it was: not where that failed, or is too early. Never rejects.
+   * Has the document read again: what it points to does not do what it should, so it may be out of date. Resolves when a
+   * reading that began after the doubt has ended, well or not. Never rejects.
    */
-  readonly doubt: () => Promise<boolean>
+  readonly doubt: () => Promise<void>
 }
 
 // As long as keys may be used unseen; a document moves far less often than keys do.
@@ -59,6 +60,7 @@ export function createMetadata(options: MetadataOptions, { clock, send }: Metada
     options.metadata_url === undefined ? metadataUrls(options.issuer) : [options.metadata_url]
   let held: Found | undefined
   let pending: Promise<Found> | undefined
+  let doubted: Promise<void> | undefined
   let againMs = Number.NEGATIVE_INFINITY
   let dueMs = Number.NEGATIVE_INFINITY
   return {
@@ -72,18 +74,22 @@ export function createMetadata(options: MetadataOptions, { clock, send }: Metada
       return url
     },
     async doubt() {
-      if (held === undefined) return false
-      if (pending === undefined) {
-        const nowMs = clock.monotonicMs()
-        if (nowMs < againMs) return false
-        // Stamped by attempt, whatever is answered: garbage tokens raise doubts, too.
-        againMs = nowMs + leastMs
-      }
-      return await read().then(
-        () => true,
-        () => false,
-      )
+      if (held === undefined) return
+      doubted ??= readAgain()
+      await doubted
     },
+  }
+
+  /** One reading answers all doubts that were raised before it begins; those that come later have another. */
+  async function readAgain(): Promise<void> {
+    const earlyMs = againMs - clock.monotonicMs()
+    if (earlyMs > 0) await new Promise((resolve) => setTimeout(resolve, earlyMs).unref())
+    // What is under way began before the doubt, and may bring what is doubted.
+    await pending?.catch(() => {})
+    // Stamped by attempt, whatever is answered: garbage tokens raise doubts, too.
+    againMs = clock.monotonicMs() + leastMs
+    doubted = undefined
+    await read().catch(() => {})
   }
 
   async function current(): Promise<Found> {
