@@ -7,7 +7,8 @@
 // A reading asks the usual place and, once that has nothing or has been slow for 250 ms, all others at once; each has the
 // 2 s of every call. It holds the first document in the order of the places. One of a later place than the document that is
 // held comes instead of that only where all before it say that they have nothing: where one fails, what stands behind it
-// may be what the issuer has left behind, withdrawn keys and all.
+// may be what the issuer has left behind, withdrawn keys and all. Where none was held, and such a one had to do, it is read
+// anew after 30 s, too.
 import { JsonRefused, parseJsonObject } from '../base/json.ts'
 import { isLoopbackUrl } from '../base/options.ts'
 import type { Clock } from '../base/time.ts'
@@ -51,6 +52,9 @@ const limits = { maxBodyBytes: 65_536, deadlineMs: 2000 } as const
 /** A document, and where it was found: as it may be told, and in the order of the places. */
 type Found = { readonly document: IssuerMetadata; readonly from: string; readonly place: number }
 
+/** `isSure`: all places before it say that they have nothing. */
+type Chosen = Found & { readonly isSure: boolean }
+
 class NotThere extends SourceFailed {}
 class DocumentRefused extends SourceFailed {}
 
@@ -58,8 +62,8 @@ class DocumentRefused extends SourceFailed {}
 export function createMetadata(options: MetadataOptions, { clock, send }: MetadataDeps): Metadata {
   const [usual = '', ...others] =
     options.metadata_url === undefined ? metadataUrls(options.issuer) : [options.metadata_url]
-  let held: Found | undefined
-  let pending: Promise<Found> | undefined
+  let held: Chosen | undefined
+  let pending: Promise<Chosen> | undefined
   let doubted: Promise<void> | undefined
   let againMs = Number.NEGATIVE_INFINITY
   let dueMs = Number.NEGATIVE_INFINITY
@@ -92,29 +96,29 @@ export function createMetadata(options: MetadataOptions, { clock, send }: Metada
     await read().catch(() => {})
   }
 
-  async function current(): Promise<Found> {
+  async function current(): Promise<Chosen> {
     if (held === undefined) return await read()
     // Nobody waits for a newer document: the endpoints of the old one are right until they fail.
     if (clock.monotonicMs() >= dueMs) read().catch(() => {})
     return held
   }
 
-  function read(): Promise<Found> {
+  function read(): Promise<Chosen> {
     pending ??= readOnce().finally(() => {
       pending = undefined
     })
     return pending
   }
 
-  async function readOnce(): Promise<Found> {
+  async function readOnce(): Promise<Chosen> {
     const begunMs = clock.monotonicMs()
     dueMs = begunMs + retryMs
     held = await discover()
-    dueMs = begunMs + maxAgeMs
+    dueMs = begunMs + (held.isSure ? maxAgeMs : retryMs)
     return held
   }
 
-  async function discover(): Promise<Found> {
+  async function discover(): Promise<Chosen> {
     const first = fetchDocument(usual, 0)
     const late = new Promise<false>((resolve) => void setTimeout(resolve, headStartMs, false).unref())
     const inTime = first.then(
@@ -129,7 +133,8 @@ export function createMetadata(options: MetadataOptions, { clock, send }: Metada
     for (const answer of answers) {
       try {
         const found = await answer
-        if (held === undefined || found.place <= held.place || tells(failure) <= nothing) return found
+        const isSure = tells(failure) <= nothing
+        if (held === undefined || found.place <= held.place || isSure) return { ...found, isSure }
       } catch (error) {
         if (tells(error) > tells(failure)) failure = error
       }

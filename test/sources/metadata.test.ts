@@ -336,6 +336,38 @@ test('metadata.doubt() takes no document of a later place while an earlier one f
   assert.equal(await doubted(), 'https://issuer.test/moved-again')
 })
 
+test('metadata.endpoint() has the usual place asked again after 30 s, where a hiccup had let in what is left at a later one', async () => {
+  let usual = () => reply(503, '')
+  const { metadata, asked, clock } = metadataOf({
+    [places[0]]: () => usual(),
+    [places[1]]: document({ jwks_uri: 'https://issuer.test/left-behind' }),
+  })
+  const keysAfter = async (ms: number) => {
+    clock.pass(ms)
+    await metadata.endpoint('jwks_uri')
+    await settled()
+    return await metadata.endpoint('jwks_uri')
+  }
+  assert.equal(await keysAfter(0), 'https://issuer.test/left-behind')
+
+  assert.equal(await keysAfter(30_000), 'https://issuer.test/left-behind', 'it still fails')
+  usual = document()
+  assert.equal(await keysAfter(29_999), 'https://issuer.test/left-behind')
+  assert.equal(await keysAfter(1), 'https://issuer.test/keys')
+  asked.length = 0
+  await keysAfter(3_599_999)
+  assert.equal(asked.length, 0)
+})
+
+test('metadata.endpoint() keeps the document of a later place for an hour where the usual one has nothing', async () => {
+  const { metadata, asked, clock } = metadataOf({ [places[1]]: document() })
+  await metadata.endpoint('jwks_uri')
+  clock.pass(3_599_999)
+  await metadata.endpoint('jwks_uri')
+
+  assert.deepEqual(asked, places)
+})
+
 test('metadata.endpoint() takes the document of the first place that has one, whichever answers first', async (t) => {
   t.mock.timers.enable({ apis: ['setTimeout'] })
   const usual = later()
