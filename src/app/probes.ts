@@ -155,7 +155,14 @@ export function readiness(
     // Without a first list there is nothing that `on_stale` could replace.
     ...staleLists[feed.loaded ? on_stale : 'deny'],
   })
-  return { keys, list: { name: `blacklist of ${issuer}`, ok: feed.loaded || !required, ...listSaid } }
+  const name = `blacklist of ${issuer}`
+  const ok = feed.loaded || !required
+  // Whatever `on_stale` says: that is of a list, and not of a look-up.
+  if (feed.loaded && !feed.stale && feed.lookupFailure !== undefined) {
+    const said = `${listSaid.said}; tokens that it has to be asked about get 503 blacklist_stale; ${feed.lookupFailure}`
+    return { keys, list: { name, ok, mark: '-', said } }
+  }
+  return { keys, list: { name, ok, ...listSaid } }
 }
 
 const staleLists = {

@@ -133,6 +133,30 @@ test('createProbes() says that questions to an issuer fail, and what becomes of 
   assert.ok(world.app.isReady())
 })
 
+test('createProbes() marks a list whose issuer cannot be asked about the tokens that have no room in it, and stays ready', async () => {
+  await using world = await openWorld({
+    a: { blacklist: { url: 'ISS_A/blacklist' } },
+    more: { blacklist: { cache_size: 1, on_stale: 'allow' } },
+    before(a) {
+      for (const value of ['one', 'two']) a.revoked.push({ kind: 'jti', value })
+      a.answer = ({ path }) => (path === '/blacklist/lookup' ? { status: 500, json: {} } : undefined)
+    },
+  })
+  const line = () => lineOf(world, `blacklist of ${world.a.url}`)
+  const failing = () => world.count(`postern_blacklist_lookup_failing{issuer="${world.a.url}"}`)
+  assert.deepEqual([await line(), failing()], ['[+] 1 entries', 0])
+
+  const { reason } = await world.ask({ path: '/read/x', token: world.mint() })
+
+  assert.equal(reason, 'blacklist_stale')
+  assert.match(
+    (await line()) ?? '',
+    /^\[-\] 1 entries; tokens that it has to be asked about get 503 blacklist_stale; Cannot read .* status is 500/,
+  )
+  assert.equal(failing(), 1)
+  assert.ok(world.app.isReady())
+})
+
 test('createProbes() says by how much the clock is off, where an issuer has a list that tells', async () => {
   const page = { epoch: 'e', cursor: '0', more: false, total_live: 0, reset: true, entries: [] }
   let aheadS = 0
