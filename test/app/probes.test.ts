@@ -201,6 +201,51 @@ test('createProbes() says that a secret cannot be read any more, while the one f
   assert.ok(world.app.isReady())
 })
 
+const missed = {
+  'introspection.client_secret, and of a list that has room for all': {
+    options: { introspection: { client_secret: { file: '/run/secret' } }, blacklist: {} },
+    lookups: false,
+    said: 'tokens that a worker started anew asks about get 503 introspection_unavailable: ',
+  },
+  'blacklist.client_secret': {
+    options: { blacklist: { client_secret: { file: '/run/secret' } } },
+    lookups: false,
+    said: 'what was read before is used: ',
+  },
+  'blacklist.client_secret, of a list beyond its cache_size': {
+    options: {
+      introspection: { client_secret: { env: 'SECRET' } },
+      blacklist: { client_secret: { file: '/run/secret' } },
+    },
+    lookups: true,
+    said: 'tokens that a worker started anew asks about get 503 blacklist_stale: ',
+  },
+  'introspection.client_secret, of a list beyond its cache_size, too': {
+    options: { introspection: { client_secret: { file: '/run/secret' } }, blacklist: {} },
+    lookups: true,
+    said: 'tokens that a worker started anew asks about get 503 introspection_unavailable or blacklist_stale: ',
+  },
+}
+for (const [what, { options, lookups, said }] of Object.entries(missed)) {
+  test(`createProbes() says what becomes of tokens in a worker started anew without ${what}`, () => {
+    const source = { options, blacklist: { state: () => ({ lookups }) } }
+    const probes = createProbes({
+      running: () => ({ sources: [source] }) as unknown as Running, // an issuer as far as notes look at one
+      isDraining: () => false,
+      refusal: () => undefined,
+      restart: () => [],
+      unreadable: (sources) =>
+        sources.flatMap((each) => ('file' in each ? [{ failure: 'Cannot read secret', isHeld: true }] : [])),
+      workers: () => ({ checks: () => [], loaded: () => [], notes: () => [], status: () => undefined }),
+    })
+
+    const secrets = probes.notes().find(({ name }) => name === 'secrets')
+
+    assert.equal(secrets?.said, `a restart would fail, and ${said}Cannot read secret`)
+    assert.equal(secrets?.mark, undefined)
+  })
+}
+
 test('createProbes() marks with [-] a secret that was never read: what needs it is refused', () => {
   const client_secret = { file: '/run/secret' }
   const options = { introspection: { client_id: 'gateway', client_secret } }
