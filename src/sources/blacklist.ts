@@ -94,11 +94,16 @@ type Polled = Held & { readonly epoch: string; readonly cursor: number; readonly
 // An issuer whose numbers never agree costs a complete load this often.
 const resyncEveryMs = 600_000
 
-/** Makes the list of one issuer; nothing is fetched before `start` or `poll`. */
+/**
+ * Makes the list of one issuer; nothing is fetched before `start` or `poll`.
+ *
+ * @param failure Why the last poll of the list before it failed; the end of that is told.
+ */
 export function createBlacklist(
   options: BlacklistOptions,
   deps: BlacklistDeps,
   previous?: BlacklistSnapshot,
+  failure?: string,
 ): Blacklist {
   const { issuer, cache_size } = options
   const { clock, log } = deps
@@ -116,7 +121,6 @@ export function createBlacklist(
   let lagSeconds = 0
   let skewSeconds = 0
   let failures = 0
-  let failure: string | undefined
   let polling: Promise<void> | undefined
   let timer: NodeJS.Timeout | undefined
   let started = false

@@ -78,8 +78,12 @@ const limits = { maxBodyBytes: maxKeySetBytes, deadlineMs: 2000 } as const
 const retryMs = 1000
 const maxRetryMs = 30_000
 
-/** Makes the keys of one issuer; nothing is fetched before `start`. */
-export function createJwks(options: JwksOptions, deps: JwksDeps, previous?: KeysSnapshot): Jwks {
+/**
+ * Makes the keys of one issuer; nothing is fetched before `start`.
+ *
+ * @param failure Why the last fetch of who had this place before failed; the end of that is told.
+ */
+export function createJwks(options: JwksOptions, deps: JwksDeps, previous?: KeysSnapshot, failure?: string): Jwks {
   const { clock, random, origin, log, count } = deps
   const keys = createHeldKeys(options, deps, previous)
   const alarm = createStaleAlarm({ clock, usableUntilMs, tell: tellStale })
@@ -89,7 +93,6 @@ export function createJwks(options: JwksOptions, deps: JwksDeps, previous?: Keys
   let pending: Promise<void> | undefined
   let lastDemandMs = Number.NEGATIVE_INFINITY
   let failures = 0
-  let failure: string | undefined
   let nextDueMs = 0
   let timer: NodeJS.Timeout | undefined
   let closed = false

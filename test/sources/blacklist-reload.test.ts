@@ -142,3 +142,20 @@ for (const purge_delay of [10_000, 60_000, 3_600_000]) {
     })
   }
 }
+
+test('the end of an outage is told by the list that a reload has put in its place, too, and once', async () => {
+  await using it = setup()
+  it.answer = () => raw(503, '')
+  await it.blacklist.poll()
+  it.reload({ poll_interval: 1000 })
+  await it.blacklist.poll()
+  assert.deepEqual(it.warnings, ['blacklist_poll_failed', 'blacklist_poll_failed'])
+
+  it.reload({ poll_interval: 2000 })
+  it.answer = undefined
+  await it.blacklist.poll()
+  it.reload({ poll_interval: 3000 })
+  await it.blacklist.poll()
+
+  assert.equal(it.events.filter((event) => event.startsWith('blacklist_recovered ')).length, 1)
+})

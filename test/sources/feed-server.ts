@@ -160,7 +160,7 @@ export function setup(options: Partial<BlacklistOptions> = {}): Setup {
     reload(changed) {
       const before = it.blacklist
       inUse = { ...inUse, ...changed }
-      it.blacklist = createBlacklist(inUse, deps, before.snapshot())
+      it.blacklist = createBlacklist(inUse, deps, before.snapshot(), before.state().failure)
       before.close()
     },
     async [Symbol.asyncDispose]() {
