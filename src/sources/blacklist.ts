@@ -89,7 +89,12 @@ export type ListChange =
 export type BlacklistSnapshot = Readonly<Holding<Polled>> & { readonly held: Polled }
 
 /** What is held, with where the feed is read on. */
-type Polled = Held & { readonly epoch: string; readonly cursor: number; readonly etag: string | undefined }
+type Polled = Held & {
+  readonly url: string
+  readonly epoch: string
+  readonly cursor: number
+  readonly etag: string | undefined
+}
 
 // An issuer whose numbers never agree costs a complete load this often.
 const resyncEveryMs = 600_000
@@ -198,7 +203,8 @@ export function createBlacklist(
       if (before !== undefined && before.cursor > 0) resyncFromMs = startedMs + resyncEveryMs
       const all = await readAll(before, before?.cursor === 0 ? before.etag : undefined)
       if (all.kind === 'unchanged') return confirm(all)
-      await replace(before, all, all.reset || all.epoch !== before?.epoch)
+      // Another feed may call its epoch the same.
+      await replace(before, all, all.reset || all.epoch !== before?.epoch || before.url !== options.url)
       return { kind: 'replaced' }
     }
     const changes = await feed.readChanges(before, before.etag)
@@ -258,7 +264,7 @@ export function createBlacklist(
   function hold(lists: Pick<Held, 'index' | 'inherited'>, read: FeedRead, cursor: number): void {
     const { epoch, totalLive, serverTimeS, toldMs, etag } = read
     const last = cursor === read.cursor ? etag : undefined
-    holding.held = { ...lists, epoch, cursor, totalLive, serverTimeS, toldMs, etag: last }
+    holding.held = { ...lists, url: options.url, epoch, cursor, totalLive, serverTimeS, toldMs, etag: last }
     skewSeconds = read.skewS
     shareCapacity(holding.held, cache_size)
   }

@@ -159,3 +159,38 @@ test('the end of an outage is told by the list that a reload has put in its plac
 
   assert.equal(it.events.filter((event) => event.startsWith('blacklist_recovered ')).length, 1)
 })
+
+test('a reload with another url takes the list from there, though its epoch has the same name, and keeps what was held', async () => {
+  await using it = setup()
+  it.revoke('a')
+  it.revoke('b')
+  await it.blacklist.poll()
+  it.feed.entries = []
+  it.feed.lastSeq = 0
+
+  it.reload({ url: 'https://issuer.test/other' })
+  it.revoke('c')
+  await it.blacklist.poll()
+  it.revoke('d')
+  await it.blacklist.poll()
+
+  assert.deepEqual(it.counts, ['updated', 'updated', 'updated'])
+  for (const jti of ['a', 'b', 'c', 'd']) assert.deepEqual(it.blacklist.check(token({ jti })), revoked)
+})
+
+test('a reload with another url that fails is followed by one with the old url as if there had been none', async () => {
+  await using it = setup()
+  it.revoke('a')
+  it.revoke('b')
+  await it.blacklist.poll()
+  it.reload({ url: 'https://issuer.test/other' })
+  it.answer = () => raw(404, '')
+  await it.blacklist.poll()
+  it.answer = undefined
+  it.feed.entries.shift()
+
+  it.reload({ url: 'https://issuer.test/blacklist' })
+  await it.blacklist.poll()
+
+  assert.deepEqual(it.counts, ['updated', 'unavailable', 'refused'])
+})
