@@ -300,5 +300,7 @@ export function isFarOff(
   { leeway }: Pick<IssuerOptions, 'leeway'>,
   { purge_delay }: Pick<GatewayOptions['blacklist'], 'purge_delay'>,
 ): boolean {
-  return Math.abs(skewSeconds) * 1000 + leeway > purge_delay
+  // An issuer tells whole seconds: by up to one of them we seem to be ahead of it, and are not.
+  const leastSeconds = Math.max(0, skewSeconds - 1, -skewSeconds)
+  return leastSeconds * 1000 + leeway > purge_delay
 }

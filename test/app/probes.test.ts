@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { test } from 'node:test'
 import type { Running } from '../../src/app/configuration.ts'
+import { isFarOff } from '../../src/app/issuer-sources.ts'
 import { createProbes } from '../../src/app/probes.ts'
 import type { World } from '../acceptance/harness.ts'
 import { openWorld, until } from '../acceptance/harness.ts'
@@ -184,6 +185,20 @@ test('createProbes() says by how much the clock is off, where an issuer has a li
   assert.match(off ?? '', /^\[!\] (?:3599|3600)\.\d s behind http\S+: times in its tokens are misjudged$/)
   assert.ok(world.app.isReady())
 })
+
+for (const { skewS, purge_delay, far } of [
+  { skewS: 0.999, purge_delay: 30_000, far: false },
+  { skewS: 1.001, purge_delay: 30_000, far: true },
+  { skewS: -0.001, purge_delay: 30_000, far: true },
+  { skewS: 31, purge_delay: 60_000, far: false },
+  { skewS: 31.001, purge_delay: 60_000, far: true },
+  { skewS: -30, purge_delay: 60_000, far: false },
+  { skewS: -30.001, purge_delay: 60_000, far: true },
+]) {
+  test(`isFarOff() ${far ? 'warns' : 'does not warn'} of a clock ${skewS} s ahead of whole seconds, with 30 s of leeway and ${purge_delay} ms of delay`, () => {
+    assert.equal(isFarOff(skewS, { leeway: 30_000 }, { purge_delay }), far)
+  })
+}
 
 test('createProbes() says that a secret cannot be read any more, while the one from before is used, by the first token too', async () => {
   const directory = mkdtempSync(path.join(tmpdir(), 'postern-probes-'))
