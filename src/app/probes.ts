@@ -115,10 +115,10 @@ export function createProbes({ running, isDraining, refusal, restart, unreadable
   function clockNote({ options, blacklist }: IssuerSources): readonly Check[] {
     const { loaded, skewSeconds = 0 } = blacklist?.state() ?? {}
     if (loaded !== true) return []
-    const skew = `${Math.abs(skewSeconds).toFixed(1)} s ${skewSeconds < 0 ? 'behind' : 'ahead of'} ${options.issuer}`
+    const skew = `${Math.abs(skewSeconds).toFixed(1)} s ${skewSeconds < 0 ? 'behind' : 'ahead'}`
     const isFar = isFarOff(skewSeconds, options, running().configuration.options.blacklist)
     const said = isFar ? `${skew}: times in its tokens are misjudged` : skew
-    return [{ name: 'clock', ok: !isFar, said }]
+    return [{ name: `clock beside ${options.issuer}`, ok: !isFar, said }]
   }
 
   function status(): unknown {
