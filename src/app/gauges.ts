@@ -40,6 +40,13 @@ export function registerDataPlane(metrics: Metrics, deps: DataPlaneGaugeDeps): v
     perIssuer(running, ({ introspection }) => introspection && circuits[introspection.state().circuit]),
     'max',
   )
+  metrics.gauge(
+    'blacklist_lookup_failing',
+    '1 where a token could not be asked for since the last good poll.',
+    ['issuer'],
+    perIssuer(running, ({ blacklist }) => blacklist && Number(blacklist.state().lookupFailure !== undefined)),
+    'max',
+  )
   metrics.counterOf('log_dropped_total', 'Log lines lost because nobody read them.', ['stream'], () => [
     [['stdout'], writer.dropped()],
   ])

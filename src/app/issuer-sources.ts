@@ -6,7 +6,7 @@ import { trustIssuer } from '../decision/verify.ts'
 import type { HttpClient } from '../io/http-client.ts'
 import { createHttpClient } from '../io/http-client.ts'
 import type { Log } from '../io/log.ts'
-import type { Blacklist, BlacklistOptions, BlacklistSnapshot } from '../sources/blacklist.ts'
+import type { Blacklist, BlacklistOptions } from '../sources/blacklist.ts'
 import { createBlacklist } from '../sources/blacklist.ts'
 import type { KeysSnapshot } from '../sources/held-keys.ts'
 import type { Introspection } from '../sources/introspection.ts'
@@ -94,7 +94,13 @@ export function createIssuerSources(
   const numbers = deps.replicas?.numbersOf(name)
   const samePlace = before !== undefined && placeOf(before.options) === placeOf(issuer) && old?.http === http
   const jwks = keep(old?.jwks, [place, issuer.jwks, issuer.leeway, numbers?.keys], () =>
-    jwksOf(issuer, http.it, metadata.it, samePlace ? before.jwks.snapshot() : undefined, deps),
+    jwksOf(
+      issuer,
+      http.it,
+      metadata.it,
+      { held: samePlace ? old?.jwks.it.snapshot() : undefined, failure: old?.jwks.it.state().failure },
+      deps,
+    ),
   )
   const introspection = keep(
     old?.introspection,
@@ -105,7 +111,7 @@ export function createIssuerSources(
   const limits = [poll_interval, cache_size, purge_delay, max_staleness, issuer.leeway, numbers?.list]
   const { client_id, client_secret } = issuer.introspection ?? {}
   const blacklist = keep(old?.blacklist, [reached, issuer.blacklist, client_id, client_secret, limits], () =>
-    blacklistOf(issuer, options, http.it, before?.blacklist?.snapshot(), deps),
+    blacklistOf(issuer, options, http.it, old?.blacklist.it, deps),
   )
   const trusted = keep(old?.trusted, [issuer, poll_interval], () =>
     trustIssuer(issuer, {
@@ -167,7 +173,7 @@ function jwksOf(
   issuer: IssuerOptions,
   http: HttpClient,
   metadata: Metadata,
-  previous: KeysSnapshot | undefined,
+  previous: { readonly held: KeysSnapshot | undefined; readonly failure: string | undefined },
   deps: SourceDeps,
 ): Jwks {
   const { clock, random, counted, log, readFile, replicas } = deps
@@ -175,7 +181,7 @@ function jwksOf(
   const name = issuer.issuer
   const options = { ...issuer.jwks, issuer: name, leeway: issuer.leeway }
   if (replicas !== undefined) {
-    return replicas.keys(replicas.numbersOf(name).keys, options, () => counted.jwksSuppressed(name), previous)
+    return replicas.keys(replicas.numbersOf(name).keys, options, () => counted.jwksSuppressed(name), previous.held)
   }
   const origin: JwksOrigin =
     file !== undefined
@@ -194,7 +200,8 @@ function jwksOf(
       log,
       count: (result) => (result === 'suppressed' ? counted.jwksSuppressed(name) : counted.jwksRefresh(name, result)),
     },
-    previous,
+    previous.held,
+    previous.failure,
   )
 }
 
@@ -227,8 +234,8 @@ function endpointOf(
   configured: string | undefined,
   metadata: Metadata,
   name: 'jwks_uri' | 'introspection_endpoint',
-): { readonly url: () => Promise<string>; readonly doubt: () => Promise<boolean> } {
-  if (configured !== undefined) return { url: async () => configured, doubt: async () => false }
+): { readonly url: () => Promise<string>; readonly doubt: () => Promise<void> } {
+  if (configured !== undefined) return { url: async () => configured, doubt: async () => {} }
   return { url: () => metadata.endpoint(name), doubt: metadata.doubt }
 }
 
@@ -236,7 +243,7 @@ function blacklistOf(
   issuer: IssuerOptions,
   options: GatewayOptions,
   http: HttpClient,
-  previous: BlacklistSnapshot | undefined,
+  previous: Blacklist | undefined,
   deps: SourceDeps,
 ): Blacklist | undefined {
   const { clock, random, log, counted, secret, replicas } = deps
@@ -263,7 +270,8 @@ function blacklistOf(
         warnOfSkew()
       },
     },
-    previous,
+    previous?.snapshot(),
+    previous?.state().failure,
   )
   return blacklist
 
@@ -292,5 +300,7 @@ export function isFarOff(
   { leeway }: Pick<IssuerOptions, 'leeway'>,
   { purge_delay }: Pick<GatewayOptions['blacklist'], 'purge_delay'>,
 ): boolean {
-  return Math.abs(skewSeconds) * 1000 + leeway > purge_delay
+  // An issuer tells whole seconds: by up to one of them we seem to be ahead of it, and are not.
+  const leastSeconds = Math.max(0, skewSeconds - 1, -skewSeconds)
+  return leastSeconds * 1000 + leeway > purge_delay
 }

@@ -1,7 +1,9 @@
 // What health and people are told about the state of things; Prometheus: gauges.ts.
 import type { Check } from '../admin/health.ts'
+import type { SecretSource } from '../base/options.ts'
 import { formatSpan } from '../base/time.ts'
 import type { GatewayOptions } from '../config/schema.ts'
+import type { DenyReason } from '../decision/decision.ts'
 import type { FeedState } from '../sources/held-list.ts'
 import type { Running } from './configuration.ts'
 import type { IssuerSources } from './issuer-sources.ts'
@@ -89,22 +91,34 @@ export function createProbes({ running, isDraining, refusal, restart, unreadable
       const outcome = 'none was read before, and what the issuer has to be asked with it is 503'
       return [{ name: 'secrets', ok: false, mark: '-', said: `a restart would fail, ${outcome}: ${why}` }]
     }
-    // Each worker reads for itself, and is handed none; lists are polled here.
+    const reasons = workers() === undefined ? [] : missedByWorkers()
     const held =
-      workers() === undefined
+      reasons.length === 0
         ? 'what was read before is used'
-        : 'tokens that a worker started anew asks about get 503 introspection_unavailable'
+        : `tokens that a worker started anew asks about get 503 ${reasons.join(' or ')}`
     return [{ name: 'secrets', ok: false, said: `a restart would fail, and ${held}: ${why}` }]
+  }
+
+  /** Each worker reads for itself, and is handed none. What it does with them is ask about tokens: lists are polled here. */
+  function missedByWorkers(): readonly DenyReason[] {
+    const all = running().sources
+    const isMissed = (source: SecretSource | undefined) => source !== undefined && unreadable([source]).length > 0
+    const asked = all.some(({ options }) => isMissed(options.introspection?.client_secret))
+    const lookedUp = all.some(
+      ({ options: { introspection, blacklist: feed }, blacklist }) =>
+        blacklist?.state().lookups === true && isMissed(feed?.client_secret ?? introspection?.client_secret),
+    )
+    return [...(asked ? ['introspection_unavailable' as const] : []), ...(lookedUp ? ['blacklist_stale' as const] : [])]
   }
 
   /** Known where there is a list to poll. */
   function clockNote({ options, blacklist }: IssuerSources): readonly Check[] {
     const { loaded, skewSeconds = 0 } = blacklist?.state() ?? {}
     if (loaded !== true) return []
-    const skew = `${Math.abs(skewSeconds).toFixed(1)} s ${skewSeconds < 0 ? 'behind' : 'ahead of'} ${options.issuer}`
+    const skew = `${Math.abs(skewSeconds).toFixed(1)} s ${skewSeconds < 0 ? 'behind' : 'ahead'}`
     const isFar = isFarOff(skewSeconds, options, running().configuration.options.blacklist)
     const said = isFar ? `${skew}: times in its tokens are misjudged` : skew
-    return [{ name: 'clock', ok: !isFar, said }]
+    return [{ name: `clock beside ${options.issuer}`, ok: !isFar, said }]
   }
 
   function status(): unknown {
@@ -155,7 +169,14 @@ export function readiness(
     // Without a first list there is nothing that `on_stale` could replace.
     ...staleLists[feed.loaded ? on_stale : 'deny'],
   })
-  return { keys, list: { name: `blacklist of ${issuer}`, ok: feed.loaded || !required, ...listSaid } }
+  const name = `blacklist of ${issuer}`
+  const ok = feed.loaded || !required
+  // Whatever `on_stale` says: that is of a list, and not of a look-up.
+  if (feed.loaded && !feed.stale && feed.lookupFailure !== undefined) {
+    const said = `${listSaid.said}; tokens that it has to be asked about get 503 blacklist_stale; ${feed.lookupFailure}`
+    return { keys, list: { name, ok, mark: '-', said } }
+  }
+  return { keys, list: { name, ok, ...listSaid } }
 }
 
 const staleLists = {

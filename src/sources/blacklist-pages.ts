@@ -10,7 +10,7 @@ import { HttpCallFailed } from '../io/http-client.ts'
 import { formatBasic } from '../spec/authorization.ts'
 import type { BlacklistPage } from '../spec/blacklist-feed.ts'
 import { parseBlacklistPage } from '../spec/blacklist-feed.ts'
-import type { RevocationIndex } from '../spec/revocation.ts'
+import type { Revocation, RevocationIndex } from '../spec/revocation.ts'
 import { createRevocationIndex } from '../spec/revocation.ts'
 import { describeRefusal } from '../spec/token-error.ts'
 
@@ -42,6 +42,8 @@ export type FeedRead = {
   /** Whether the issuer said that what it told before is void. */
   readonly reset: boolean
   readonly index: RevocationIndex
+  /** Whether this entry was delivered, as wide and as long; of a `jti` that was asked for also where it had no room. */
+  readonly covers: (entry: Revocation) => boolean
   /** Entries delivered, dead ones too. */
   readonly listed: number
   /** Of those, the ones unexpired at their page's `server_time`. */
@@ -71,7 +73,8 @@ export type Feed = {
     since: { readonly epoch: string; readonly cursor: number },
     etag: string | undefined,
   ) => Promise<FeedRead | FeedUnchanged | { readonly kind: 'restarted' }>
-  readonly readAll: (etag: string | undefined) => Promise<FeedRead | FeedUnchanged>
+  /** `isHeld`: of which `jti` it matters whether they were delivered. */
+  readonly readAll: (etag: string | undefined, isHeld: (jti: string) => boolean) => Promise<FeedRead | FeedUnchanged>
   /** Asks whether one token is revoked. */
   readonly lookup: (jti: string) => Promise<boolean>
   /** Reads no further page. */
@@ -114,9 +117,9 @@ export function createFeed(options: FeedOptions, { clock, send, secret }: FeedDe
   const lookupUrl = mark === -1 ? `${url}/lookup` : `${url.slice(0, mark)}/lookup${url.slice(mark)}`
   let closed = false
   return {
-    readChanges: ({ epoch, cursor }, etag) => read(cursor, etag, epoch),
-    async readAll(etag) {
-      const all = await read(0, etag, undefined)
+    readChanges: ({ epoch, cursor }, etag) => read(cursor, etag, epoch, () => false),
+    async readAll(etag, isHeld) {
+      const all = await read(0, etag, undefined, isHeld)
       // Without an epoch to compare with there is nothing to restart.
       return all.kind === 'restarted' ? refuse('it restarts from nothing') : all
     },
@@ -130,8 +133,11 @@ export function createFeed(options: FeedOptions, { clock, send, secret }: FeedDe
     from: number,
     etag: string | undefined,
     heldEpoch: string | undefined,
+    isHeld: (jti: string) => boolean,
   ): Promise<FeedRead | FeedUnchanged | { readonly kind: 'restarted' }> {
     const index = createRevocationIndex({ capacity: cache_size })
+    // What has no room is asked for one by one; whether it was delivered is asked only of what was held before.
+    const leftOut = createRevocationIndex({ capacity: Number.POSITIVE_INFINITY })
     let cursor = from
     let first: BlacklistPage | undefined
     let listed = 0
@@ -149,13 +155,15 @@ export function createFeed(options: FeedOptions, { clock, send, secret }: FeedDe
       if (page.cursor < cursor) refuse('its cursor goes backwards')
       if (cursor > 0 && (page.entries[0]?.seq ?? Number.POSITIVE_INFINITY) <= cursor) refuse('its seq goes backwards')
 
-      const nowS = Math.min(clock.wallMs() / 1000, page.server_time)
+      const runOutS = Math.min(clock.wallMs() / 1000, page.server_time) - purgeDelayS
       for (const { kind, value, issued_before, expires_at, revoked_at, cause } of page.entries) {
-        const until = Math.ceil(expires_at + purgeDelayS)
+        const until = Math.ceil(expires_at)
         listed += 1
-        if (until > page.server_time + purgeDelayS) live += 1
+        if (until > page.server_time) live += 1
         if (revoked_at !== undefined) oldestRevokedAt = Math.min(revoked_at, oldestRevokedAt ?? revoked_at)
-        if (until > nowS) index.put({ kind, value: copyOf(value), issued_before, until, cause })
+        if (until <= runOutS) continue
+        const gone = index.put({ kind, value: copyOf(value), issued_before, until, cause })
+        if (gone !== undefined && isHeld(gone.value)) leftOut.put(gone)
       }
       if (!page.more) {
         return {
@@ -164,6 +172,7 @@ export function createFeed(options: FeedOptions, { clock, send, secret }: FeedDe
           cursor: page.cursor,
           reset: first.reset,
           index,
+          covers: (entry) => index.covers(entry) || leftOut.covers(entry),
           listed,
           live,
           totalLive: page.total_live,

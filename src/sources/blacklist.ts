@@ -9,7 +9,7 @@ import { createRevocationIndex } from '../spec/revocation.ts'
 import type { FeedRead, FeedUnchanged } from './blacklist-pages.ts'
 import { FeedFailed } from './blacklist-pages.ts'
 import type { BlacklistAnswer, FeedState, Held, Holding } from './held-list.ts'
-import { inSlices, nowS, openList, shareCapacity } from './held-list.ts'
+import { inSlices, openList, runOutS, shareCapacity } from './held-list.ts'
 import { createStaleAlarm } from './stale-alarm.ts'
 
 /** The top-level `blacklist:` section, for all issuers of a process together. */
@@ -89,16 +89,26 @@ export type ListChange =
 export type BlacklistSnapshot = Readonly<Holding<Polled>> & { readonly held: Polled }
 
 /** What is held, with where the feed is read on. */
-type Polled = Held & { readonly epoch: string; readonly cursor: number; readonly etag: string | undefined }
+type Polled = Held & {
+  readonly url: string
+  readonly epoch: string
+  readonly cursor: number
+  readonly etag: string | undefined
+}
 
 // An issuer whose numbers never agree costs a complete load this often.
 const resyncEveryMs = 600_000
 
-/** Makes the list of one issuer; nothing is fetched before `start` or `poll`. */
+/**
+ * Makes the list of one issuer; nothing is fetched before `start` or `poll`.
+ *
+ * @param failure Why the last poll of the list before it failed; the end of that is told.
+ */
 export function createBlacklist(
   options: BlacklistOptions,
   deps: BlacklistDeps,
   previous?: BlacklistSnapshot,
+  failure?: string,
 ): Blacklist {
   const { issuer, cache_size } = options
   const { clock, log } = deps
@@ -116,7 +126,6 @@ export function createBlacklist(
   let lagSeconds = 0
   let skewSeconds = 0
   let failures = 0
-  let failure: string | undefined
   let polling: Promise<void> | undefined
   let timer: NodeJS.Timeout | undefined
   let started = false
@@ -192,9 +201,10 @@ export function createBlacklist(
     const before = holding.held
     if (before === undefined || before.cursor === 0 || (holding.unlisted > 0 && startedMs >= resyncFromMs)) {
       if (before !== undefined && before.cursor > 0) resyncFromMs = startedMs + resyncEveryMs
-      const all = await feed.readAll(before?.cursor === 0 ? before.etag : undefined)
+      const all = await readAll(before, before?.cursor === 0 ? before.etag : undefined)
       if (all.kind === 'unchanged') return confirm(all)
-      await replace(before, all, all.reset || all.epoch !== before?.epoch)
+      // Another feed may call its epoch the same.
+      await replace(before, all, all.reset || all.epoch !== before?.epoch || before.url !== options.url)
       return { kind: 'replaced' }
     }
     const changes = await feed.readChanges(before, before.etag)
@@ -203,9 +213,14 @@ export function createBlacklist(
       await extend(before, changes)
       return { kind: 'extended', entries: changes.index.entries() }
     }
-    const all = await feed.readAll(undefined)
+    const all = await readAll(before, undefined)
     if (all.kind === 'read') await replace(before, all, true)
     return { kind: 'replaced' }
+  }
+
+  function readAll(before: Polled | undefined, etag: string | undefined): Promise<FeedRead | FeedUnchanged> {
+    const isHeld = (jti: string) => before?.index.holds(jti) === true || before?.inherited?.holds(jti) === true
+    return feed.readAll(etag, isHeld)
   }
 
   function confirm({ kind, skewS }: FeedUnchanged): ListChange {
@@ -226,15 +241,16 @@ export function createBlacklist(
 
   /** Takes a complete list, and keeps what was held and is not on it: a restored issuer must not revive a token. */
   async function replace(before: Polled | undefined, all: FeedRead, restarted: boolean): Promise<void> {
-    const purgeDelayS = options.purge_delay / 1000
-    if (before !== undefined && !restarted && all.live < before.index.countLive(all.serverTimeS + purgeDelayS))
+    if (before !== undefined && !restarted && all.live < before.index.countLive(all.serverTimeS))
       throw new FeedFailed('refused', 'Cannot use the blacklist: it lists fewer live entries than it did')
     const inherited = createRevocationIndex({ capacity: cache_size })
     if (before !== undefined) {
-      const now = nowS(before, clock)
-      for (const index of [before.inherited, before.index])
+      const atS = runOutS(before, clock, options)
+      // What was inherited comes last, so stays longest: it has been out of every list for longer. What was delivered and had
+      // no room can be asked for, and must not take that of what cannot.
+      for (const index of [before.index, before.inherited])
         await inSlices(index?.entries() ?? [], (entry) => {
-          if (entry.until > now && !all.index.covers(entry)) inherited.put(entry)
+          if (entry.until > atS && !all.covers(entry)) inherited.put(entry)
         })
     }
     noteUnlisted(Math.max(0, all.totalLive - all.listed))
@@ -248,7 +264,7 @@ export function createBlacklist(
   function hold(lists: Pick<Held, 'index' | 'inherited'>, read: FeedRead, cursor: number): void {
     const { epoch, totalLive, serverTimeS, toldMs, etag } = read
     const last = cursor === read.cursor ? etag : undefined
-    holding.held = { ...lists, epoch, cursor, totalLive, serverTimeS, toldMs, etag: last }
+    holding.held = { ...lists, url: options.url, epoch, cursor, totalLive, serverTimeS, toldMs, etag: last }
     skewSeconds = read.skewS
     shareCapacity(holding.held, cache_size)
   }

@@ -92,7 +92,7 @@ export function openList(
 }
 
 function createHeldList(
-  options: { readonly max_staleness: number; readonly cache_size: number },
+  options: Pick<FeedOptions, 'cache_size' | 'purge_delay'> & { readonly max_staleness: number },
   holding: Holding,
   { clock, lookups }: { readonly clock: Clock; readonly lookups: Pick<BlacklistLookups, 'ask' | 'failure'> },
 ): HeldList {
@@ -126,13 +126,14 @@ function createHeldList(
     const current = editionNow(held)
     if (token.unnamedBy === current) return undefined
     // At any time: what is not named now, may be by a clock that is set back.
-    if (look(held, token, Number.NEGATIVE_INFINITY) !== undefined) return look(held, token, nowS(held, clock))
+    if (look(held, token, Number.NEGATIVE_INFINITY) !== undefined)
+      return look(held, token, runOutS(held, clock, options))
     token.unnamedBy = current
     return undefined
   }
 
-  function look({ index, inherited }: Held, token: RevocableToken, now: number): RevocationHit | undefined {
-    return index.find(token, now) ?? inherited?.find(token, now)
+  function look({ index, inherited }: Held, token: RevocableToken, atS: number): RevocationHit | undefined {
+    return index.find(token, atS) ?? inherited?.find(token, atS)
   }
 
   /** Another one whenever what is held was swapped or added to; what runs out names nothing new. */
@@ -152,7 +153,7 @@ function createHeldList(
   /** Whether a live entry may be missing from memory. */
   function isIncomplete(held: Held): boolean {
     const leftOutUntil = held.index.leftOutUntil()
-    return holding.unlisted > 0 || (leftOutUntil > 0 && nowS(held, clock) < leftOutUntil)
+    return holding.unlisted > 0 || (leftOutUntil > 0 && runOutS(held, clock, options) < leftOutUntil)
   }
 
   function state(): ReturnType<HeldList['state']> {
@@ -173,9 +174,9 @@ function createHeldList(
     const { held } = holding
     if (held === undefined) return
     const { index, inherited } = held
-    const now = nowS(held, clock)
-    while (!index.sweep(now, listSlice)) await nextTurn()
-    while (inherited?.sweep(now, listSlice) === false) await nextTurn()
+    const atS = runOutS(held, clock, options)
+    while (!index.sweep(atS, listSlice)) await nextTurn()
+    while (inherited?.sweep(atS, listSlice) === false) await nextTurn()
     // Swapped meanwhile: then the next purge has it.
     if (holding.held !== held) return
     if (inherited?.size() === 0) holding.held = { ...held, inherited: undefined }
@@ -183,9 +184,17 @@ function createHeldList(
   }
 }
 
-/** Our clock, but never further than the issuer's can have come: a clock that jumps must not make entries run out. */
-export function nowS({ serverTimeS, toldMs }: Held, clock: Clock): number {
-  return Math.min(clock.wallMs() / 1000, serverTimeS + (clock.monotonicMs() - toldMs) / 1000)
+/**
+ * Up to which second entries have run out. By our clock, but never further than the issuer's can have come: a clock that
+ * jumps must not make entries run out. The delay counts as it is configured now, not as it was when an entry came.
+ */
+export function runOutS(
+  { serverTimeS, toldMs }: Held,
+  clock: Clock,
+  { purge_delay }: Pick<FeedOptions, 'purge_delay'>,
+): number {
+  const nowMs = Math.min(clock.wallMs(), serverTimeS * 1000 + clock.monotonicMs() - toldMs)
+  return (nowMs - purge_delay) / 1000
 }
 
 /** What is inherited cannot be asked for any more, so it is held first; the rest can. */

@@ -32,10 +32,10 @@ export type JwksOrigin =
       readonly kind: 'url'
       readonly url: () => Promise<string>
       /**
-       * Told when the address may be an old one: no keys came from it, or not the one that is looked for. Resolves with
-       * whether it was looked up anew. Never rejects.
+       * Told when the address may be an old one: no keys came from it, or not the one that is looked for. Resolves once it
+       * was looked up anew, or could not be. Never rejects.
        */
-      readonly doubt: () => Promise<boolean>
+      readonly doubt: () => Promise<void>
       readonly send: HttpClient['send']
     }
   | { readonly kind: 'file'; readonly read: () => Buffer }
@@ -78,8 +78,12 @@ const limits = { maxBodyBytes: maxKeySetBytes, deadlineMs: 2000 } as const
 const retryMs = 1000
 const maxRetryMs = 30_000
 
-/** Makes the keys of one issuer; nothing is fetched before `start`. */
-export function createJwks(options: JwksOptions, deps: JwksDeps, previous?: KeysSnapshot): Jwks {
+/**
+ * Makes the keys of one issuer; nothing is fetched before `start`.
+ *
+ * @param failure Why the last fetch of who had this place before failed; the end of that is told.
+ */
+export function createJwks(options: JwksOptions, deps: JwksDeps, previous?: KeysSnapshot, failure?: string): Jwks {
   const { clock, random, origin, log, count } = deps
   const keys = createHeldKeys(options, deps, previous)
   const alarm = createStaleAlarm({ clock, usableUntilMs, tell: tellStale })
@@ -89,7 +93,6 @@ export function createJwks(options: JwksOptions, deps: JwksDeps, previous?: Keys
   let pending: Promise<void> | undefined
   let lastDemandMs = Number.NEGATIVE_INFINITY
   let failures = 0
-  let failure: string | undefined
   let nextDueMs = 0
   let timer: NodeJS.Timeout | undefined
   let closed = false
@@ -218,12 +221,19 @@ export function createJwks(options: JwksOptions, deps: JwksDeps, previous?: Keys
     if (origin.kind === 'file' || isLooking) return
     isLooking = true
     try {
-      if (!(await origin.doubt())) return
-      // Again where a fetch from the old address was under way.
-      while (!closed && (await origin.url()) !== askedUrl) await fetchOnce()
+      const looked = origin.doubt()
+      // Somebody else's doubt may have found it already.
+      await followTo(origin.url)
+      await looked
+      await followTo(origin.url)
     } finally {
       isLooking = false
     }
+  }
+
+  async function followTo(url: () => Promise<string>): Promise<void> {
+    // Again where a fetch from the old address was under way.
+    while (!closed && (await url()) !== askedUrl) await fetchOnce()
   }
 
   function take({ document, from }: Fetched, startedMs: number, startedWallMs: number): KeySet['dropped'] {

@@ -1,12 +1,14 @@
 // Where an issuer's endpoints are (RFC 8414), by these rules and no others:
 // It is read when first needed, and whoever needs it waits. It is read anew every hour, 30 s after that has failed, and
-// at once where it is doubted, but for that once in a second: nobody waits for those, and what fails changes nothing. It
+// where it is doubted at once, or when a second has passed since the last doubt: nobody waits for those, and what fails
+// changes nothing. It
 // is doubted when a call to an address of it fails, or finds no address, and when a good set lacks a key: never oftener
 // than its endpoints are asked, which schedules, cool-downs and circuits bound.
 // A reading asks the usual place and, once that has nothing or has been slow for 250 ms, all others at once; each has the
 // 2 s of every call. It holds the first document in the order of the places. One of a later place than the document that is
 // held comes instead of that only where all before it say that they have nothing: where one fails, what stands behind it
-// may be what the issuer has left behind, withdrawn keys and all.
+// may be what the issuer has left behind, withdrawn keys and all. Where none was held, and such a one had to do, it is read
+// anew after 30 s, too.
 import { JsonRefused, parseJsonObject } from '../base/json.ts'
 import { isLoopbackUrl } from '../base/options.ts'
 import type { Clock } from '../base/time.ts'
@@ -32,10 +34,10 @@ export type Metadata = {
   /** The address of an endpoint. Rejects with SourceFailed when it cannot be had. */
   readonly endpoint: (name: EndpointName) => Promise<string>
   /**
-   * Has the document read again: what it points to does not do what it should, so it may be out of date. Resolves with
-   * whether it was: not where that failed, or is too early. Never rejects.
+   * Has the document read again: what it points to does not do what it should, so it may be out of date. Resolves when a
+   * reading that began after the doubt has ended, well or not. Never rejects.
    */
-  readonly doubt: () => Promise<boolean>
+  readonly doubt: () => Promise<void>
 }
 
 // As long as keys may be used unseen; a document moves far less often than keys do.
@@ -50,6 +52,9 @@ const limits = { maxBodyBytes: 65_536, deadlineMs: 2000 } as const
 /** A document, and where it was found: as it may be told, and in the order of the places. */
 type Found = { readonly document: IssuerMetadata; readonly from: string; readonly place: number }
 
+/** `isSure`: all places before it say that they have nothing. */
+type Chosen = Found & { readonly isSure: boolean }
+
 class NotThere extends SourceFailed {}
 class DocumentRefused extends SourceFailed {}
 
@@ -57,8 +62,9 @@ class DocumentRefused extends SourceFailed {}
 export function createMetadata(options: MetadataOptions, { clock, send }: MetadataDeps): Metadata {
   const [usual = '', ...others] =
     options.metadata_url === undefined ? metadataUrls(options.issuer) : [options.metadata_url]
-  let held: Found | undefined
-  let pending: Promise<Found> | undefined
+  let held: Chosen | undefined
+  let pending: Promise<Chosen> | undefined
+  let doubted: Promise<void> | undefined
   let againMs = Number.NEGATIVE_INFINITY
   let dueMs = Number.NEGATIVE_INFINITY
   return {
@@ -72,43 +78,47 @@ export function createMetadata(options: MetadataOptions, { clock, send }: Metada
       return url
     },
     async doubt() {
-      if (held === undefined) return false
-      if (pending === undefined) {
-        const nowMs = clock.monotonicMs()
-        if (nowMs < againMs) return false
-        // Stamped by attempt, whatever is answered: garbage tokens raise doubts, too.
-        againMs = nowMs + leastMs
-      }
-      return await read().then(
-        () => true,
-        () => false,
-      )
+      if (held === undefined) return
+      doubted ??= readAgain()
+      await doubted
     },
   }
 
-  async function current(): Promise<Found> {
+  /** One reading answers all doubts that were raised before it begins; those that come later have another. */
+  async function readAgain(): Promise<void> {
+    const earlyMs = againMs - clock.monotonicMs()
+    if (earlyMs > 0) await new Promise((resolve) => setTimeout(resolve, earlyMs).unref())
+    // What is under way began before the doubt, and may bring what is doubted.
+    await pending?.catch(() => {})
+    // Stamped by attempt, whatever is answered: garbage tokens raise doubts, too.
+    againMs = clock.monotonicMs() + leastMs
+    doubted = undefined
+    await read().catch(() => {})
+  }
+
+  async function current(): Promise<Chosen> {
     if (held === undefined) return await read()
     // Nobody waits for a newer document: the endpoints of the old one are right until they fail.
     if (clock.monotonicMs() >= dueMs) read().catch(() => {})
     return held
   }
 
-  function read(): Promise<Found> {
+  function read(): Promise<Chosen> {
     pending ??= readOnce().finally(() => {
       pending = undefined
     })
     return pending
   }
 
-  async function readOnce(): Promise<Found> {
+  async function readOnce(): Promise<Chosen> {
     const begunMs = clock.monotonicMs()
     dueMs = begunMs + retryMs
     held = await discover()
-    dueMs = begunMs + maxAgeMs
+    dueMs = begunMs + (held.isSure ? maxAgeMs : retryMs)
     return held
   }
 
-  async function discover(): Promise<Found> {
+  async function discover(): Promise<Chosen> {
     const first = fetchDocument(usual, 0)
     const late = new Promise<false>((resolve) => void setTimeout(resolve, headStartMs, false).unref())
     const inTime = first.then(
@@ -123,7 +133,8 @@ export function createMetadata(options: MetadataOptions, { clock, send }: Metada
     for (const answer of answers) {
       try {
         const found = await answer
-        if (held === undefined || found.place <= held.place || tells(failure) <= nothing) return found
+        const isSure = tells(failure) <= nothing
+        if (held === undefined || found.place <= held.place || isSure) return { ...found, isSure }
       } catch (error) {
         if (tells(error) > tells(failure)) failure = error
       }

@@ -20,14 +20,14 @@ export type RevocationHit = { readonly kind: BlacklistKind; readonly cause: Blac
 /**
  * One thing revoked. Times are seconds since 1970.
  *
- * @example { kind: 'sub', value: 'alice', issued_before: 1767225000, until: 1767229250, cause: 'owner' }
+ * @example { kind: 'sub', value: 'alice', issued_before: 1767225000, until: 1767229190, cause: 'owner' }
  */
 export type Revocation = {
   readonly kind: BlacklistKind
   readonly value: string
   /** Narrows it to tokens issued until then, that second included; undefined names all. */
   readonly issued_before: number | undefined
-  /** From this second on it names nothing: the latest `exp`, and whatever delay is added to that. */
+  /** From this second on it names nothing: the latest `exp`. Who keeps it for longer asks for an earlier second. */
   readonly until: number
   readonly cause: BlacklistCause
 }
@@ -36,8 +36,13 @@ export type Revocation = {
 export type RevocationIndex = {
   /** What revokes a token at this second; a token without `iat` is in every range (it may have been issued before). */
   readonly find: (token: RevocableToken, nowS: number) => RevocationHit | undefined
-  /** Adds one. Those of one kind and value combine: a narrower or shorter one never replaces a wider or longer one. */
-  readonly put: (entry: Revocation) => void
+  /**
+   * Adds one. Those of one kind and value combine: a narrower or shorter one never replaces a wider or longer one.
+   * Returns the `jti` entry that had to go for it.
+   */
+  readonly put: (entry: Revocation) => Revocation | undefined
+  /** Whether anything of this `jti` is held. */
+  readonly holds: (jti: string) => boolean
   /** Whether an entry changes nothing, because what is held is as wide and as long. */
   readonly covers: (entry: Revocation) => boolean
   /** How many were put; what no entry named at any time is named by none while this stays. */
@@ -90,6 +95,7 @@ export function createRevocationIndex(options: { readonly capacity: number }): R
   return {
     find,
     put,
+    holds: (jti) => tokens.has(jti),
     covers,
     puts: () => puts,
     entries,
@@ -132,13 +138,13 @@ export function createRevocationIndex(options: { readonly capacity: number }): R
     return undefined
   }
 
-  function put(entry: Revocation): void {
+  function put(entry: Revocation): Revocation | undefined {
     const { kind, value } = entry
     const added = rangeOf(entry)
     puts += 1
     if (kind !== 'jti') {
       const held = ranges[kind].get(value) ?? []
-      if (held.some((range) => within(added, range))) return
+      if (held.some((range) => within(added, range))) return undefined
       const kept = held.filter((range) => !within(range, added))
       kept.push(added)
       const next = kept.length > maxRanges ? [kept.reduce(widen)] : kept
@@ -152,21 +158,24 @@ export function createRevocationIndex(options: { readonly capacity: number }): R
       const range = held === undefined ? added : widen(asRange(held), added)
       tokens.set(value, range.issued_before === Number.POSITIVE_INFINITY ? pack(range) : range)
     }
-    evict()
+    // One more came at most, so one has to go at most.
+    return evict()
   }
 
-  function evict(): void {
-    while (tokens.size > 0 && size() > capacity) {
-      let next = oldest.next()
-      if (next.done === true) {
-        oldest = tokens.keys()
-        next = oldest.next()
-      }
-      if (next.done === true) return
-      const held = tokens.get(next.value)
-      forget(next.value)
-      if (held !== undefined) noteLeftOut(asRange(held).until)
+  /** Lets go of the oldest `jti`, where there is one too many. */
+  function evict(): Revocation | undefined {
+    if (tokens.size === 0 || size() <= capacity) return undefined
+    let next = oldest.next()
+    if (next.done === true) {
+      oldest = tokens.keys()
+      next = oldest.next()
     }
+    const held = next.done === true ? undefined : tokens.get(next.value)
+    if (next.done === true || held === undefined) return undefined
+    forget(next.value)
+    const range = asRange(held)
+    noteLeftOut(range.until)
+    return entryOf('jti', next.value, range)
   }
 
   function forget(value: string): void {
@@ -227,7 +236,8 @@ export function createRevocationIndex(options: { readonly capacity: number }): R
 
   function setCapacity(entries: number): void {
     capacity = entries
-    evict()
+    let gone = evict()
+    while (gone !== undefined) gone = evict()
   }
 
   function noteLeftOut(untilS: number): void {

@@ -108,3 +108,22 @@ test('a request under way when its issuer is changed ends as it would have', asy
   const got = await asked
   if (got.status !== 200) throw new Error(`the request ended with ${got.status} ${got.reason}`)
 })
+
+test('a reload that ends an outage of keys and of a list says that it is over', async () => {
+  await using world = await openWorld({
+    a: { blacklist: { url: 'ISS_A/blacklist' }, jwks: { refresh: '100ms' } },
+    more: { blacklist: { poll_interval: '100ms' } },
+  })
+  const page = { epoch: 'e', cursor: '0', more: false, reset: false, total_live: 0, entries: [] }
+  world.a.answer = ({ path }) => {
+    if (path === '/jwks' || path === '/blacklist') return { status: 500, json: {} }
+    if (path === '/moved/jwks') return { json: { keys: world.a.keys } }
+    return path === '/moved/blacklist' ? { json: { ...page, server_time: world.nowS() } } : undefined
+  }
+  const logged = (...events: readonly string[]) => events.every((event) => world.logs().includes(`"${event}"`))
+  await until(() => logged('jwks_failed', 'blacklist_poll_failed'), 'the outage')
+
+  change(world, { jwks_uri: `${world.a.url}/moved/jwks`, blacklist: { url: `${world.a.url}/moved/blacklist` } })
+
+  await until(() => logged('jwks_recovered', 'blacklist_recovered'), 'its end')
+})

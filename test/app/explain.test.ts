@@ -371,11 +371,11 @@ test('explain() tells a list that is missing from one too old, and from a token 
   )
   assert.match(
     unasked.hint ?? '',
-    /1 entries; of a token: Cannot read the blacklist at http:\S+\/blacklist\/lookup: status is 500/,
+    /1 entries; tokens that it has to be asked about get 503 blacklist_stale; Cannot read the blacklist at http:\S+\/blacklist\/lookup: status is 500/,
   )
   assert.match(
     old.hint ?? '',
-    /Blacklist: too old, last good poll 20\S+Z \(5m(?:\ds)? ago, max_staleness 5m\): its tokens get 503 blacklist_stale;/,
+    /Blacklist: too old, last good poll 20\S+Z \(5m(?:\ds)? ago, max_staleness 5m\): its tokens get 503 blacklist_stale[.;]/,
   )
 })
 

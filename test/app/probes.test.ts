@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { test } from 'node:test'
 import type { Running } from '../../src/app/configuration.ts'
+import { isFarOff } from '../../src/app/issuer-sources.ts'
 import { createProbes } from '../../src/app/probes.ts'
 import type { World } from '../acceptance/harness.ts'
 import { openWorld, until } from '../acceptance/harness.ts'
@@ -133,6 +134,30 @@ test('createProbes() says that questions to an issuer fail, and what becomes of 
   assert.ok(world.app.isReady())
 })
 
+test('createProbes() marks a list whose issuer cannot be asked about the tokens that have no room in it, and stays ready', async () => {
+  await using world = await openWorld({
+    a: { blacklist: { url: 'ISS_A/blacklist' } },
+    more: { blacklist: { cache_size: 1, on_stale: 'allow' } },
+    before(a) {
+      for (const value of ['one', 'two']) a.revoked.push({ kind: 'jti', value })
+      a.answer = ({ path }) => (path === '/blacklist/lookup' ? { status: 500, json: {} } : undefined)
+    },
+  })
+  const line = () => lineOf(world, `blacklist of ${world.a.url}`)
+  const failing = () => world.count(`postern_blacklist_lookup_failing{issuer="${world.a.url}"}`)
+  assert.deepEqual([await line(), failing()], ['[+] 1 entries', 0])
+
+  const { reason } = await world.ask({ path: '/read/x', token: world.mint() })
+
+  assert.equal(reason, 'blacklist_stale')
+  assert.match(
+    (await line()) ?? '',
+    /^\[-\] 1 entries; tokens that it has to be asked about get 503 blacklist_stale; Cannot read .* status is 500/,
+  )
+  assert.equal(failing(), 1)
+  assert.ok(world.app.isReady())
+})
+
 test('createProbes() says by how much the clock is off, where an issuer has a list that tells', async () => {
   const page = { epoch: 'e', cursor: '0', more: false, total_live: 0, reset: true, entries: [] }
   let aheadS = 0
@@ -144,22 +169,36 @@ test('createProbes() says by how much the clock is off, where an issuer has a li
         path === '/blacklist' ? { json: { ...page, server_time: Math.floor(a.nowS()) + aheadS } } : undefined
     },
   })
-  const before = await lineOf(world, 'clock')
+  const before = await lineOf(world, `clock beside ${world.a.url}`)
   const warnings = () => world.logs().match(/"event\.name":"clock_skew"/g)?.length ?? 0
 
   aheadS = 3600
   await until(() => warnings() > 0, 'the warning')
-  const off = await lineOf(world, 'clock')
+  const off = await lineOf(world, `clock beside ${world.a.url}`)
   const polls = world.a.count('/blacklist')
   await until(() => world.a.count('/blacklist') > polls + 1, 'another poll')
   assert.equal(warnings(), 1, 'once a minute')
   world.pass(60_000)
 
   await until(() => warnings() > 1, 'the second warning, with no good moment between')
-  assert.match(before ?? '', /^\[\+\] \d\.\d s (?:ahead of|behind) http/)
-  assert.match(off ?? '', /^\[!\] (?:3599|3600)\.\d s behind http\S+: times in its tokens are misjudged$/)
+  assert.match(before ?? '', /^\[\+\] \d\.\d s (?:ahead|behind)$/)
+  assert.match(off ?? '', /^\[!\] (?:3599|3600)\.\d s behind: times in its tokens are misjudged$/)
   assert.ok(world.app.isReady())
 })
+
+for (const { skewS, purge_delay, far } of [
+  { skewS: 0.999, purge_delay: 30_000, far: false },
+  { skewS: 1.001, purge_delay: 30_000, far: true },
+  { skewS: -0.001, purge_delay: 30_000, far: true },
+  { skewS: 31, purge_delay: 60_000, far: false },
+  { skewS: 31.001, purge_delay: 60_000, far: true },
+  { skewS: -30, purge_delay: 60_000, far: false },
+  { skewS: -30.001, purge_delay: 60_000, far: true },
+]) {
+  test(`isFarOff() ${far ? 'warns' : 'does not warn'} of a clock ${skewS} s ahead of whole seconds, with 30 s of leeway and ${purge_delay} ms of delay`, () => {
+    assert.equal(isFarOff(skewS, { leeway: 30_000 }, { purge_delay }), far)
+  })
+}
 
 test('createProbes() says that a secret cannot be read any more, while the one from before is used, by the first token too', async () => {
   const directory = mkdtempSync(path.join(tmpdir(), 'postern-probes-'))
@@ -176,6 +215,51 @@ test('createProbes() says that a secret cannot be read any more, while the one f
   assert.match(line ?? '', /^\[!\] a restart would fail, and what was read before is used: Cannot read secret: file /)
   assert.ok(world.app.isReady())
 })
+
+const missed = {
+  'introspection.client_secret, and of a list that has room for all': {
+    options: { introspection: { client_secret: { file: '/run/secret' } }, blacklist: {} },
+    lookups: false,
+    said: 'tokens that a worker started anew asks about get 503 introspection_unavailable: ',
+  },
+  'blacklist.client_secret': {
+    options: { blacklist: { client_secret: { file: '/run/secret' } } },
+    lookups: false,
+    said: 'what was read before is used: ',
+  },
+  'blacklist.client_secret, of a list beyond its cache_size': {
+    options: {
+      introspection: { client_secret: { env: 'SECRET' } },
+      blacklist: { client_secret: { file: '/run/secret' } },
+    },
+    lookups: true,
+    said: 'tokens that a worker started anew asks about get 503 blacklist_stale: ',
+  },
+  'introspection.client_secret, of a list beyond its cache_size, too': {
+    options: { introspection: { client_secret: { file: '/run/secret' } }, blacklist: {} },
+    lookups: true,
+    said: 'tokens that a worker started anew asks about get 503 introspection_unavailable or blacklist_stale: ',
+  },
+}
+for (const [what, { options, lookups, said }] of Object.entries(missed)) {
+  test(`createProbes() says what becomes of tokens in a worker started anew without ${what}`, () => {
+    const source = { options, blacklist: { state: () => ({ lookups }) } }
+    const probes = createProbes({
+      running: () => ({ sources: [source] }) as unknown as Running, // an issuer as far as notes look at one
+      isDraining: () => false,
+      refusal: () => undefined,
+      restart: () => [],
+      unreadable: (sources) =>
+        sources.flatMap((each) => ('file' in each ? [{ failure: 'Cannot read secret', isHeld: true }] : [])),
+      workers: () => ({ checks: () => [], loaded: () => [], notes: () => [], status: () => undefined }),
+    })
+
+    const secrets = probes.notes().find(({ name }) => name === 'secrets')
+
+    assert.equal(secrets?.said, `a restart would fail, and ${said}Cannot read secret`)
+    assert.equal(secrets?.mark, undefined)
+  })
+}
 
 test('createProbes() marks with [-] a secret that was never read: what needs it is refused', () => {
   const client_secret = { file: '/run/secret' }

@@ -188,6 +188,26 @@ test('a list that the primary holds grows old in the workers, too, while its iss
   await until(async () => reasonsOf(await askAll(lanes, '/orders/1', world.token())).join() === 'blacklist_stale')
 })
 
+test('workers that cannot ask about tokens beyond their list say so in a metric, until a poll after they can', async () => {
+  let isDown = true
+  await using world = await openFeedWorld(() => false, { cache_size: 1 })
+  world.issuer.answer = ({ path }) =>
+    path === '/blacklist/lookup' ? { status: isDown ? 500 : 200, json: { revoked: false, seq: 2 } } : undefined
+  for (const value of ['one', 'two']) world.issuer.revoked.push({ kind: 'jti', value })
+  const lanes = await lanesToBoth(world)
+  await world.gateway.ready()
+  const failing = async () =>
+    (await world.gateway.metrics()).get(`postern_blacklist_lookup_failing{issuer="${world.issuer.url}"}`)
+  assert.equal(await failing(), 0)
+
+  const token = world.token()
+  const refused = () => askAll(lanes, '/orders/1', token)
+  await until(async () => reasonsOf(await refused()).join() === 'blacklist_stale' && (await failing()) === 1)
+  isDown = false
+
+  await until(async () => statusesOf(await refused()).join() === '200' && (await failing()) === 0)
+})
+
 test('a reload reaches every worker, a refused one none, and one that starts later runs what the others run', async () => {
   await using world = await openWorkers()
   await world.gateway.ready()

@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict'
 import type { HttpCall, HttpReply } from '../../src/io/http-client.ts'
-import type { Blacklist, BlacklistOptions } from '../../src/sources/blacklist.ts'
+import type { Blacklist, BlacklistDeps, BlacklistOptions } from '../../src/sources/blacklist.ts'
 import { createBlacklist } from '../../src/sources/blacklist.ts'
 import type { RevocableToken } from '../../src/spec/revocation.ts'
 import { createTestLog } from '../support/log.ts'
@@ -35,7 +35,8 @@ export type FeedModel = {
 
 export type Setup = AsyncDisposable & {
   readonly feed: FeedModel
-  readonly blacklist: Blacklist
+  /** The list in use: after a reload another one. */
+  blacklist: Blacklist
   readonly calls: HttpCall[]
   readonly counts: string[]
   readonly events: string[]
@@ -48,6 +49,8 @@ export type Setup = AsyncDisposable & {
   answer: ((call: HttpCall) => HttpReply | undefined | Promise<HttpReply | undefined>) | undefined
   secret: () => string
   readonly revoke: (value: string, more?: Partial<FeedEntry>) => void
+  /** Has another list take the place of the one in use, as a changed configuration does. */
+  readonly reload: (changed: Partial<BlacklistOptions>) => void
 }
 
 export function json(body: unknown, headers: Record<string, string> = {}): HttpReply {
@@ -110,36 +113,34 @@ export function setup(options: Partial<BlacklistOptions> = {}): Setup {
   const counts: string[] = []
   const events: string[] = []
   const warnings: string[] = []
-  const blacklist = createBlacklist(
-    {
-      issuer: 'https://issuer.test',
-      url: 'https://issuer.test/blacklist',
-      client_id: 'gateway',
-      poll_interval: 60_000,
-      cache_size: 10_000,
-      purge_delay: 60_000,
-      max_staleness: 300_000,
-      ...options,
+  let inUse: BlacklistOptions = {
+    issuer: 'https://issuer.test',
+    url: 'https://issuer.test/blacklist',
+    client_id: 'gateway',
+    poll_interval: 60_000,
+    cache_size: 10_000,
+    purge_delay: 60_000,
+    max_staleness: 300_000,
+    ...options,
+  }
+  const deps: BlacklistDeps = {
+    clock: { wallMs: () => clock.wallMs, monotonicMs: () => clock.monotonicMs },
+    random: () => 0,
+    secret: () => it.secret(),
+    count: (result) => counts.push(result),
+    log: createTestLog((event, fields, severity) => {
+      events.push(`${event} ${JSON.stringify(fields)}`)
+      if (severity === 'warn') warnings.push(event)
+    }),
+    send: async (call) => {
+      calls.push(call)
+      return (await it.answer?.(call)) ?? answerOf(feed, call)
     },
-    {
-      clock: { wallMs: () => clock.wallMs, monotonicMs: () => clock.monotonicMs },
-      random: () => 0,
-      secret: () => it.secret(),
-      count: (result) => counts.push(result),
-      log: createTestLog((event, fields, severity) => {
-        events.push(`${event} ${JSON.stringify(fields)}`)
-        if (severity === 'warn') warnings.push(event)
-      }),
-      send: async (call) => {
-        calls.push(call)
-        return (await it.answer?.(call)) ?? answerOf(feed, call)
-      },
-    },
-  )
+  }
   const it: Setup = {
     secret: () => 's3cret',
     feed,
-    blacklist,
+    blacklist: createBlacklist(inUse, deps),
     calls,
     counts,
     events,
@@ -156,8 +157,14 @@ export function setup(options: Partial<BlacklistOptions> = {}): Setup {
       const entry = { kind: 'jti', value, revoked_at: feed.serverTime(), expires_at: t0 + 3600, cause: 'owner' }
       feed.entries.push({ seq: feed.lastSeq, ...entry, ...more })
     },
+    reload(changed) {
+      const before = it.blacklist
+      inUse = { ...inUse, ...changed }
+      it.blacklist = createBlacklist(inUse, deps, before.snapshot(), before.state().failure)
+      before.close()
+    },
     async [Symbol.asyncDispose]() {
-      blacklist.close()
+      it.blacklist.close()
     },
   }
   return it

@@ -248,7 +248,7 @@ test('jwks.refresh() sends no ETag to another address: there the same one may be
 
 test('jwks.refresh() that fails is followed by one from the address that is found then, when what goes to the old one has ended', async () => {
   using it = await loadedEndpoint()
-  const metadata = Promise.withResolvers<boolean>()
+  const metadata = Promise.withResolvers<void>()
   const old = later()
   it.looked = () => metadata.promise
   it.answer = () => callFailed('connect')
@@ -257,7 +257,7 @@ test('jwks.refresh() that fails is followed by one from the address that is foun
   const again = it.jwks.refresh()
 
   it.url = 'https://issuer.test/moved'
-  metadata.resolve(true)
+  metadata.resolve()
   await nextTick()
   it.answer = () => reply(200, setOf(signerB))
   old.fail()

@@ -65,7 +65,6 @@ test('jwks.key() brings keys from another address once, outside the cool-down, w
   it.looked = () => {
     it.url = 'https://issuer.test/moved'
     it.answer = () => reply(200, setOf(signerA, signerB))
-    return true
   }
 
   assert.deepEqual(await it.key('b'), unknown)
@@ -80,6 +79,22 @@ test('jwks.key() brings keys from another address once, outside the cool-down, w
   )
 })
 
+test('jwks.key() brings keys from an address that somebody else has found, without waiting until it is looked up once more', async () => {
+  using it = await loadedEndpoint()
+  it.looked = () => new Promise(() => {})
+  const old = later()
+  it.answer = old.answer
+  const asked = it.key('b')
+  it.url = 'https://issuer.test/moved'
+  old.settle(reply(200, setOf(signerA)))
+  assert.deepEqual(await asked, unknown)
+  it.answer = () => reply(200, setOf(signerA, signerB))
+  await nextTick()
+
+  assert.equal(await kidOf(it.key('b')), 'b')
+  assert.equal(it.calls.at(-1)?.url, 'https://issuer.test/moved')
+})
+
 test('jwks.key() raises no doubt of what it has fetched because of one: of two addresses in turn there would be no end', async () => {
   using it = await loadedEndpoint()
   let at = 0
@@ -87,7 +102,6 @@ test('jwks.key() raises no doubt of what it has fetched because of one: of two a
     at += 1
     it.url = `https://issuer.test/${at}`
     it.answer = () => callFailed('timeout')
-    return true
   }
 
   assert.deepEqual(await it.key('b'), unknown)

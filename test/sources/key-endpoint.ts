@@ -28,7 +28,7 @@ export type Endpoint = Disposable & {
   /** Where it is. */
   url: string
   /** What looking for another address does. */
-  looked: () => boolean | Promise<boolean>
+  looked: () => void | Promise<void>
   /** The answer to `key` for a kid. */
   readonly key: (kid: string | undefined, more?: WantedMore) => ReturnType<Jwks['key']>
 }
@@ -88,7 +88,7 @@ export function endpoint(options: Partial<JwksOptions> = {}): Endpoint {
         url: async () => it.url,
         doubt: async () => {
           doubts += 1
-          return await it.looked()
+          await it.looked()
         },
         async send(call) {
           calls.push(call)
@@ -108,7 +108,7 @@ export function endpoint(options: Partial<JwksOptions> = {}): Endpoint {
     doubts: () => doubts,
     answer: () => reply(200, setOf(signerA)),
     url: 'https://issuer.test/jwks',
-    looked: () => false,
+    looked: () => {},
     key: (kid, more = {}) => {
       const iat = Math.floor(clock.wallMs() / 1000)
       const arrivedMs = clock.monotonicMs()

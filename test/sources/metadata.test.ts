@@ -143,29 +143,56 @@ test('metadata.endpoint() fetches once for all who ask, keeps the document an ho
   assert.equal(asked.length, 2)
 })
 
-test('metadata.doubt() has the document fetched at once, once in a second whatever is answered, and what fails changes nothing', async () => {
+test('metadata.doubt() has the document fetched at once, once in a second whatever is answered, and what fails changes nothing', async (t) => {
   let answer = document()
   const { metadata, asked, clock } = metadataOf({ [places[0]]: () => answer() })
   await metadata.doubt()
   assert.equal(asked.length, 0, 'there is nothing to doubt yet')
   await metadata.endpoint('jwks_uri')
   asked.length = 0
+  t.mock.timers.enable({ apis: ['setTimeout'] })
 
   answer = document({ issuer: 'https://attacker.test' })
-  for (let at = 0; at < 100; at += 1) await metadata.doubt()
+  for (let at = 0; at < 100; at += 1) void metadata.doubt()
+  await settled()
   assert.deepEqual(asked, places)
   assert.equal(await metadata.endpoint('jwks_uri'), 'https://issuer.test/keys')
 
+  clock.pass(100)
+  const doubts = Array.from({ length: 100 }, () => metadata.doubt())
   answer = document({ jwks_uri: 'https://issuer.test/moved' })
-  clock.pass(999)
-  await metadata.doubt()
+  t.mock.timers.tick(899)
+  await settled()
   assert.equal(asked.length, 3, 'not for every token')
-  clock.pass(1)
-  const doubted = metadata.doubt()
+  clock.pass(900)
+  t.mock.timers.tick(1)
   assert.equal(await metadata.endpoint('jwks_uri'), 'https://issuer.test/keys', 'nobody waits for it')
-  await doubted
-  assert.equal(await metadata.endpoint('jwks_uri'), 'https://issuer.test/moved')
+  await Promise.all(doubts)
+  assert.equal(await metadata.endpoint('jwks_uri'), 'https://issuer.test/moved', 'and none is lost')
   assert.equal(asked.length, 4)
+  void metadata.doubt()
+  t.mock.timers.tick(999)
+  await settled()
+  assert.equal(asked.length, 4)
+})
+
+test('metadata.doubt() is answered by a reading that began after it, not by one that is under way and may bring what is doubted', async () => {
+  let answer: () => HttpReply | Promise<HttpReply> = document()
+  const { metadata, asked, clock } = metadataOf({ [places[0]]: () => answer() })
+  await metadata.endpoint('jwks_uri')
+  const old = later()
+  answer = old.answer
+  const first = metadata.doubt()
+  await settled()
+  clock.pass(1000)
+
+  const second = metadata.doubt()
+  old.settle(document()())
+  answer = document({ jwks_uri: 'https://issuer.test/moved' })
+  await Promise.all([first, second])
+
+  assert.equal(await metadata.endpoint('jwks_uri'), 'https://issuer.test/moved')
+  assert.equal(asked.length, 3)
 })
 
 test('metadata.endpoint() has a document that could not be fetched anew tried again after 30 s, and not for every token', async () => {
@@ -290,23 +317,55 @@ test('metadata.doubt() takes no document of a later place while an earlier one f
   await metadata.endpoint('jwks_uri')
   const doubted = async () => {
     clock.pass(1000)
-    const isRead = await metadata.doubt()
-    return [isRead, await metadata.endpoint('jwks_uri')]
+    await metadata.doubt()
+    return await metadata.endpoint('jwks_uri')
   }
 
   for (const failing of [() => reply(503, ''), () => reply(200, 'x'), () => callFailed('timeout')]) {
     usual = failing
-    assert.deepEqual(await doubted(), [false, 'https://issuer.test/keys'])
+    assert.equal(await doubted(), 'https://issuer.test/keys')
   }
   for (const status of [404, 410]) {
     usual = () => reply(status, '')
     later = document({ jwks_uri: `https://issuer.test/moved-${status}` })
-    assert.deepEqual(await doubted(), [true, `https://issuer.test/moved-${status}`])
+    assert.equal(await doubted(), `https://issuer.test/moved-${status}`)
   }
   // Some never say what they do not have.
   usual = () => reply(403, '')
   later = document({ jwks_uri: 'https://issuer.test/moved-again' })
-  assert.deepEqual(await doubted(), [true, 'https://issuer.test/moved-again'])
+  assert.equal(await doubted(), 'https://issuer.test/moved-again')
+})
+
+test('metadata.endpoint() has the usual place asked again after 30 s, where a hiccup had let in what is left at a later one', async () => {
+  let usual = () => reply(503, '')
+  const { metadata, asked, clock } = metadataOf({
+    [places[0]]: () => usual(),
+    [places[1]]: document({ jwks_uri: 'https://issuer.test/left-behind' }),
+  })
+  const keysAfter = async (ms: number) => {
+    clock.pass(ms)
+    await metadata.endpoint('jwks_uri')
+    await settled()
+    return await metadata.endpoint('jwks_uri')
+  }
+  assert.equal(await keysAfter(0), 'https://issuer.test/left-behind')
+
+  assert.equal(await keysAfter(30_000), 'https://issuer.test/left-behind', 'it still fails')
+  usual = document()
+  assert.equal(await keysAfter(29_999), 'https://issuer.test/left-behind')
+  assert.equal(await keysAfter(1), 'https://issuer.test/keys')
+  asked.length = 0
+  await keysAfter(3_599_999)
+  assert.equal(asked.length, 0)
+})
+
+test('metadata.endpoint() keeps the document of a later place for an hour where the usual one has nothing', async () => {
+  const { metadata, asked, clock } = metadataOf({ [places[1]]: document() })
+  await metadata.endpoint('jwks_uri')
+  clock.pass(3_599_999)
+  await metadata.endpoint('jwks_uri')
+
+  assert.deepEqual(asked, places)
 })
 
 test('metadata.endpoint() takes the document of the first place that has one, whichever answers first', async (t) => {

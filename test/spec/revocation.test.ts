@@ -177,6 +177,20 @@ test('put() counts a jti that is listed anew among the newest', () => {
   assert.ok(index.find(token({ jti: '3' }), now))
 })
 
+test('put() returns the jti that had to go, as it was held, and holds() says so', () => {
+  const index = createRevocationIndex({ capacity: 2 })
+  const first = entry('jti', '1', { issued_before: 400 })
+
+  assert.equal(index.put(first), undefined)
+  assert.equal(index.put(entry('jti', '2')), undefined)
+  assert.equal(index.put(entry('jti', '2')), undefined)
+  assert.deepEqual(index.put(entry('sub', '3')), first)
+  assert.deepEqual(
+    ['1', '2', '3'].map((jti) => index.holds(jti)),
+    [false, true, false],
+  )
+})
+
 test('setCapacity() lets go of the oldest jti at once', () => {
   const index = indexOf(entry('jti', '1'), entry('jti', '2'), entry('jti', '3'))
 

@@ -63,6 +63,5 @@ function keysSaid(sources: IssuerSources, section: GatewayOptions['blacklist']):
 
 function listSaid(sources: IssuerSources, section: GatewayOptions['blacklist']): string {
   const { list } = readiness(sources, section)
-  const lookupFailure = sources.blacklist?.state().lookupFailure
-  return `Blacklist: ${list?.said ?? 'none'}${lookupFailure === undefined ? '' : `; of a token: ${lookupFailure}`}.`
+  return `Blacklist: ${list?.said ?? 'none'}.`
 }

@@ -18,7 +18,7 @@ const entry = z.tuple([
   z.string().min(1).max(1024),
   /** `issued_before`; null: all. */
   time.nullable(),
-  /** `until`, with the purge delay. */
+  /** `until`, without the purge delay. */
   time,
   z.enum(blacklistCauses),
 ])
