@@ -4,12 +4,12 @@ import { Composer, isAlias, isMap, isScalar, isSeq, Lexer, Parser, Schema } from
 import type * as z from 'zod'
 import { codeOf } from '../base/errors.ts'
 import type { SecretDeps } from '../io/files.ts'
-import { readSecret, SecretRefused } from '../io/files.ts'
 import { cannotRead, expandWritten, maxDepth } from './expand.ts'
 import type { Mended } from './mend.ts'
 import { mend } from './mend.ts'
 import type { Finding, Path, Place, Problem } from './problems.ts'
-import { isSecretPath } from './problems.ts'
+import { findSecretProblems } from './secret-problems.ts'
+import { isSecretPath } from './secrets.ts'
 import { explainSyntax, isUtf16 } from './slips.ts'
 import type { Entry, Places, Span, Written } from './written.ts'
 import { createPlaces, findWritten } from './written.ts'
@@ -104,6 +104,7 @@ export function load<S extends z.ZodType>(
   const expanded = expandWritten(root, { env: deps.env, text, resolvePlain: (plain) => resolvePlain(core, plain) })
   const before = [...parsed.repeated, ...expanded.findings]
   if (!expanded.complete) return refused(places, before)
+  const secrets = findSecretProblems(expanded.value, root, deps)
 
   const result = schema.safeParse(expanded.value, { error: () => unsaid })
   if (!result.success) {
@@ -117,11 +118,11 @@ export function load<S extends z.ZodType>(
       .map((finding) => atWritten(finding, root, mended?.original))
       // What is wrong with a part that was left out, or beside it in the same entry, may be its consequence.
       .filter(({ path }) => mended?.isWhole(entryOf(path)) === true)
-    return refused(places, [...before, ...told, ...crossed.map(written), ...secretFindings(expanded.value, [], deps)])
+    return refused(places, [...before, ...told, ...crossed.map(written), ...secrets])
   }
 
   const crossed = (refine?.(result.data, nothingLeftOut) ?? []).map((finding) => written(atWritten(finding, root)))
-  const found = [...before, ...crossed, ...secretFindings(expanded.value, [], deps)]
+  const found = [...before, ...crossed, ...secrets]
   if (found.length > 0) return refused(places, found)
   return {
     kind: 'loaded',
@@ -341,23 +342,4 @@ function resolvePlain(core: Schema, plain: string): unknown {
     return isScalar(resolved) ? resolved.value : resolved
   }
   return plain
-}
-
-/** Tries every secret the value names. */
-function secretFindings(value: unknown, path: Path, deps: LoadDeps): readonly Finding[] {
-  const { env, readFile, fileMode } = deps
-  if (readFile === undefined || typeof value !== 'object' || value === null) return []
-  const members = Object.entries(value)
-  const [name, held] = members.length === 1 ? (members[0] ?? []) : []
-  if (isSecretPath(path.slice(-1)) && (name === 'file' || name === 'env') && typeof held === 'string') {
-    try {
-      readSecret(name === 'file' ? { file: held } : { env: held }, { env, readFile, mode: fileMode ?? (() => 0) })
-      return []
-    } catch (error) {
-      if (!(error instanceof SecretRefused)) throw error
-      return [{ path: [...path, name], at: 'value', message: error.message }]
-    }
-  }
-  const isList = Array.isArray(value)
-  return members.flatMap(([key, member]) => secretFindings(member, [...path, isList ? Number(key) : key], deps))
 }

@@ -1,5 +1,6 @@
 import type { Finding, Path, Place, Problem } from './problems.ts'
-import { formatPath, isSecretPath, printable } from './problems.ts'
+import { formatPath, printable } from './problems.ts'
+import { isNameOfSecret, isSecretPath } from './secrets.ts'
 
 /** A stretch of the text, in UTF-16 units from its start. */
 export type Span = { readonly start: number; readonly end: number }
@@ -130,7 +131,7 @@ function headOf(node: Written): Span {
   return first?.key ?? node.span
 }
 
-/** Every scalar under a secret-bearing key, but for the names `{ file: … }` and `{ env: … }` give: those are no secrets. */
+/** Every scalar under a secret-bearing key, but for what `{ file: … }` and `{ env: … }` surely name. */
 function secretSpans(root: Written): readonly Span[] {
   const spans: Span[] = []
   const seen = { open: new Set<Written>(), secret: new Set<Written>() }
@@ -143,7 +144,7 @@ function secretSpans(root: Written): readonly Span[] {
     else if (node.kind === 'map') {
       const source = node.entries.size === 1
       for (const [name, { value }] of node.entries) {
-        const isName = source && (name === 'file' || name === 'env') && value.kind === 'scalar'
+        const isName = source && value.kind === 'scalar' && isNameOfSecret(name, value.value)
         visit(value, !isName && (secret || isSecretPath([name])))
       }
     } else if (secret && node.value !== null) spans.push(node.span)
