@@ -10,7 +10,9 @@ import { mend } from './mend.ts'
 import type { Finding, Path, Place, Problem } from './problems.ts'
 import { findSecretProblems } from './secret-problems.ts'
 import { isSecretPath } from './secrets.ts'
+import { createShown } from './shown.ts'
 import { explainSyntax, isUtf16 } from './slips.ts'
+import { knownKeys } from './wanted.ts'
 import type { Entry, Places, Span, Written } from './written.ts'
 import { createPlaces, findWritten } from './written.ts'
 import { explainIssues, unsaid } from './zod-issues.ts'
@@ -79,17 +81,20 @@ export function load<S extends z.ZodType>(
 ): Loaded<z.output<S>> {
   const { file } = source
   if (Buffer.byteLength(source.text) > maxBytes) {
-    const places = createPlaces(file, '', undefined, false)
+    const places = createPlaces(file, '', undefined, createShown('', undefined, false, schema))
     return refused(places, [document(`it is larger than ${maxBytes} bytes`)])
   }
   if (isUtf16(source.text)) {
-    const places = createPlaces(file, '', undefined, false)
+    const places = createPlaces(file, '', undefined, createShown('', undefined, false, schema))
     return refused(places, [document('the file is UTF-16, wanted UTF-8')])
   }
   // A byte order mark is not part of the first line's columns.
   const text = source.text.replace(/^\ufeff/, '')
   const parsed = parse(text)
-  const places = createPlaces(file, text, parsed.root, parsed.findings.length === 0)
+  // What a key says a second time is not in the tree.
+  const isTree = parsed.findings.length === 0 && parsed.repeated.length === 0
+  const shown = createShown(text, parsed.root, isTree, schema)
+  const places = createPlaces(file, text, parsed.root, shown)
   if (parsed.findings.length > 0 || parsed.root === undefined) return refused(places, parsed.findings)
   const root = parsed.root
   if (root.kind === 'map' && root.entries.has('apiVersion') && root.entries.has('kind')) {
@@ -98,6 +103,10 @@ export function load<S extends z.ZodType>(
     return refused(places, [
       { path: [], at: root.entries.get('apiVersion')?.key ?? root.span, message: cannotRead([], why) },
     ])
+  }
+  if (root.kind === 'map' && !shown.isOurs) {
+    const [name] = knownKeys([schema])
+    return refused(places, [document(`it has none of the keys of a configuration, such as ${name}`)])
   }
 
   const core = new Schema({ schema: 'core' })

@@ -5,7 +5,7 @@ export type Place = {
   readonly file: string
   readonly line: number
   readonly column: number
-  /** The source line, at most its first 400 characters; what stands under a secret-bearing key is overwritten with `*`. */
+  /** The source line, at most its first 400 characters; what may be a secret is overwritten with `*`, and of what is no configuration nothing is there. */
   readonly excerpt: string
   /** How many characters of the line are meant, at least 1. */
   readonly caretLength: number

@@ -92,10 +92,17 @@ function syntax(error: ParserError): Finding {
   const [start, end] = error.pos
   // What follows ": " in the library's sentences is a piece of the file, which may be a secret.
   const said = error.message.replace(/(?<=\S): .*$/s, '')
-  const message = error.code === 'NON_STRING_KEY' ? 'a key must be plain text' : said
+  const message = ownWords.get(error.code) ?? said
   return {
     path: [],
     at: { start, end },
     message: `Cannot parse YAML: ${message[0]?.toLowerCase()}${message.slice(1)}`,
   }
 }
+
+// In place of words that hold a piece of the file.
+const ownWords: ReadonlyMap<string, string> = new Map([
+  ['NON_STRING_KEY', 'a key must be plain text'],
+  ['BAD_DQ_ESCAPE', 'no such escape in a text in double quotes'],
+  ['BAD_DIRECTIVE', 'a line that begins with % must be a directive of YAML'],
+])

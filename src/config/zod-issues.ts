@@ -2,7 +2,7 @@ import type * as z from 'zod'
 import { nearest } from '../base/nearest.ts'
 import { cannotRead } from './expand.ts'
 import type { Finding, Path } from './problems.ts'
-import { isSecretPath } from './secrets.ts'
+import { hideCredentials, isSecretPath } from './secrets.ts'
 import type { Schema } from './wanted.ts'
 import { knownKeys, schemasAt, unionOptions, wanted, wantedBy } from './wanted.ts'
 import type { Written } from './written.ts'
@@ -59,7 +59,7 @@ function explainOne(issue: Issue, schemas: readonly Schema[], base: Path, root: 
   if (node?.kind === 'scalar' && node.value === null && node.span.start === node.span.end) {
     return [finding('mismatch', 'value', `it is empty, wanted ${says ?? expected}`)]
   }
-  const got = node === undefined || isSecretPath(path) ? '' : `, got ${show(node)}`
+  const got = node === undefined || isSecretPath(path) ? '' : `, got ${show(node, path)}`
   const limit = says === undefined ? limitOf(issue) : undefined
   return [finding(isMismatch(issue) ? 'mismatch' : 'other', 'value', `expected ${says ?? limit ?? expected}${got}`)]
 
@@ -122,12 +122,15 @@ function limitOf(issue: Issue): string | undefined {
   return `${most} ${bound} ${unit}${bound === 1 ? '' : 's'}`
 }
 
-/** A value as the file has it, for the end of a sentence; an environment variable is named, never told. */
-function show(node: NonNullable<ReturnType<typeof findWritten>>): string {
+/** A value as the file has it, for the end of a sentence; an environment variable is named, never told, and neither is a credential. */
+function show(node: NonNullable<ReturnType<typeof findWritten>>, path: Path): string {
   if (node.kind === 'map') return 'a map'
   if (node.kind === 'list') return node.items.length === 0 ? 'an empty list' : 'a list'
+  // Another file: a key or a token, as likely as not.
+  if (path.length === 0) return 'text'
   if (typeof node.value !== 'string') return String(node.value)
-  const text = node.value.length > 60 ? `${node.value.slice(0, 60)}…` : node.value
+  const safe = hideCredentials(node.value)
+  const text = safe.length > 60 ? `${safe.slice(0, 60)}…` : safe
   return node.value.includes('${') ? `${JSON.stringify(text)} (expanded)` : JSON.stringify(text)
 }
 

@@ -177,10 +177,10 @@ const secrets = [
   { written: '{ value: hush }', says: [either] },
   { written: '{}', says: [either] },
   { written: 'hush', says: [either] },
-  { written: '{ fil: /a }', says: ['issuers.0.introspection.client_secret.fil: no such key, did you mean "file"?'] },
+  { written: '{ fil: /a }', says: ['issuers.0.introspection.client_secret: no such key, did you mean "file"?'] },
   {
     written: '{ env: S, mode: 1 }',
-    says: ['issuers.0.introspection.client_secret.mode: no such key, wanted one of file, env'],
+    says: ['issuers.0.introspection.client_secret: no such key, wanted one of file, env'],
   },
 ]
 for (const { written, says } of secrets) {
