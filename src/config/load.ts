@@ -63,6 +63,9 @@ export const nothingLeftOut: Whole = { original: (path) => path, isWhole: () => 
 // security.md §4.1.
 const maxBytes = 1_048_576
 
+// More is one mistake many times, and reading it as a whole besides would only keep probes waiting for longer.
+const maxMended = 200
+
 /**
  * Reads one YAML document against a schema, and reports every problem in one run, with its place.
  *
@@ -122,7 +125,8 @@ export function load<S extends z.ZodType>(
     const told = issues.filter(
       ({ path, at }) => at !== 'value' || !expanded.unknown.some((cause) => related(path, cause)),
     )
-    const mended = refine === undefined ? undefined : mend(schema, expanded.value)
+    const isMendable = refine !== undefined && told.length <= maxMended
+    const mended = isMendable ? mend(schema, expanded.value) : undefined
     const crossed = (mended === undefined ? [] : (refine?.(mended.value, mended) ?? []))
       .map((finding) => atWritten(finding, root, mended?.original))
       // What is wrong with a part that was left out, or beside it in the same entry, may be its consequence.

@@ -15,7 +15,7 @@ export function findSecretProblems(value: unknown, root: Written, deps: LoadDeps
     if (typeof value !== 'object' || value === null) return []
     const members = Object.entries(value)
     const [name, held] = members.length === 1 ? (members[0] ?? []) : []
-    if (isSecretPath(path.slice(-1)) && (name === 'file' || name === 'env') && typeof held === 'string')
+    if ((name === 'file' || name === 'env') && typeof held === 'string' && isSecretPath(path.slice(-1)))
       return problemAt([...path, name], name, held)
     const isList = Array.isArray(value)
     return members.flatMap(([key, member]) => visit(member, [...path, isList ? Number(key) : key]))

@@ -62,6 +62,8 @@ function mentions(text: string, names: readonly string[]): boolean {
  */
 function secretSpans(root: Written, text: string, isKnown: (path: Path, name: string) => boolean): readonly Span[] {
   const spans: Span[] = []
+  // A large file has the same few keys in each of its entries.
+  const judged = new Map<string, boolean>()
   const seen = { open: new Set<Written>(), secret: new Set<Written>() }
   visit(root, [], false)
   return spans
@@ -78,6 +80,12 @@ function secretSpans(root: Written, text: string, isKnown: (path: Path, name: st
       spans.push(...credentialSpans(node.value, node.span, text))
   }
 
+  function judge(name: string): boolean {
+    const known = judged.get(name) ?? isSecretName(name)
+    judged.set(name, known)
+    return known
+  }
+
   /** A map of keys that are none by accident: `{ ${SECRET} }` has one, too. */
   function isSection(entries: ReadonlyMap<string, Entry>, path: Path): boolean {
     return isNamed(entries) || [...entries.keys()].every((name) => isKnown(path, name))
@@ -85,7 +93,7 @@ function secretSpans(root: Written, text: string, isKnown: (path: Path, name: st
 
   function visitMembers(entries: ReadonlyMap<string, Entry>, path: Path, secret: boolean): void {
     for (const [name, { key, value }] of entries) {
-      const isSecret = !isNamed(entries) && (secret || isSecretName(name))
+      const isSecret = !isNamed(entries) && (secret || judge(name))
       // Anchors and tags are before the value.
       if (isSecret) spans.push({ start: key.end + (text[key.end] === ':' ? 1 : 0), end: value.span.start })
       visit(value, [...path, name], isSecret)

@@ -6,6 +6,7 @@ import fc from 'fast-check'
 import * as z from 'zod'
 import { nearest } from '../../src/base/nearest.ts'
 import { load } from '../../src/config/load.ts'
+import { mend } from '../../src/config/mend.ts'
 import { formatProblem, formatProblemLine } from '../../src/config/problems.ts'
 import { firstLines, problemsOf, schema, valueFrom } from './toy-schema.ts'
 
@@ -327,6 +328,36 @@ step: 3
     loaded.problems.filter(({ message }) => message.endsWith('seen')).map(({ path }) => path),
     ['issuers.3.issuer'],
   )
+})
+
+test('load() judges no rest as a whole beside hundreds of mistakes: a reload holds up the probes', () => {
+  let judged = 0
+  const countJudged = () => {
+    judged += 1
+    return []
+  }
+  const textWith = (mistakes: number) => `version: 1\nissuers: [${'{ issuer: 5, audience: a }, '.repeat(mistakes)}]\n`
+
+  load(schema, { file: 'f', text: textWith(200) }, { env: {} }, countJudged)
+  assert.equal(judged, 1)
+  load(schema, { file: 'f', text: textWith(201) }, { env: {} }, countJudged)
+  assert.equal(judged, 1)
+})
+
+test('mend() isWhole() looks up what was left out, and goes through none of it', () => {
+  const mended = mend(
+    z.array(z.number()),
+    Array.from({ length: 30_000 }, (_, at) => (at % 2 === 0 ? at : 'x')),
+  )
+  const before = process.cpuUsage()
+
+  const whole = Array.from({ length: 30_000 }, (_, at) => at).filter((at) => mended?.isWhole([at]))
+
+  const { user } = process.cpuUsage(before)
+  assert.equal(whole.length, 15_000)
+  assert.equal(mended?.isWhole([]), false)
+  assert.equal(mended?.isWhole([1, 'below']), false)
+  assert.ok(user < 1_500_000, `it took ${user} µs of the processor`)
 })
 
 for (const { text, scopes } of [
