@@ -93,6 +93,12 @@ export function load<S extends z.ZodType>(
   }
   // A byte order mark is not part of the first line's columns.
   const text = source.text.replace(/^\ufeff/, '')
+  // What decoding puts where bytes are no UTF-8; whoever has written it himself has lost a character, too.
+  const lost = text.indexOf('\ufffd')
+  if (lost !== -1) {
+    const places = createPlaces(file, text, undefined, createShown(text, undefined, false, schema))
+    return refused(places, [document('what stands here is not UTF-8, wanted UTF-8', { start: lost, end: lost + 1 })])
+  }
   const parsed = parse(text)
   // What a key says a second time is not in the tree.
   const isTree = parsed.findings.length === 0 && parsed.repeated.length === 0

@@ -51,6 +51,11 @@ const slips = [
     at: [1, 1, 1],
   },
   {
+    text: Buffer.from('version: 1\r\nlisten: { proxy: "w\xe4re" } # \xfc\n', 'latin1').toString('utf8'),
+    said: 'Cannot read the document: what stands here is not UTF-8, wanted UTF-8',
+    at: [2, 20, 1],
+  },
+  {
     text: 'apiVersion: v1\nkind: ConfigMap\ndata: {}\n',
     said: 'Cannot read the document: it is a Kubernetes manifest (apiVersion, kind), wanted the configuration alone, as in the data of a ConfigMap',
     at: [1, 1, 10],
