@@ -243,9 +243,9 @@ function parse(text: string): Parsed {
     const lexer = new Lexer()
     const parser = new Parser()
     const tokens: CST.Token[] = []
-    const quoted: Span[] = []
+    const marks: Span[] = []
     for (const lexeme of lexer.lex(shield(text))) {
-      if (/^["']/.test(lexeme)) quoted.push({ start: parser.offset, end: parser.offset + lexeme.length })
+      if (/^(?:["']|[[\]{}]$)/.test(lexeme)) marks.push({ start: parser.offset, end: parser.offset + lexeme.length })
       for (const token of parser.next(lexeme)) tokens.push(token)
       // The stack also holds the document and a scalar; only then is it worth counting.
       if (parser.stack.length > maxDepth && parser.stack.filter(isCollectionToken).length > maxDepth) {
@@ -254,7 +254,7 @@ function parse(text: string): Parsed {
       }
     }
     for (const token of parser.end()) tokens.push(token)
-    return compose(tokens, text, quoted)
+    return compose(tokens, text, marks)
   } catch (cause) {
     // Whatever the library throws (it has thrown RangeError), the file is what caused it.
     const name = cause instanceof Error ? cause.name : 'unknown'
@@ -266,7 +266,7 @@ function isCollectionToken({ type }: { readonly type: string }): boolean {
   return type === 'block-map' || type === 'block-seq' || type === 'flow-collection'
 }
 
-function compose(tokens: readonly CST.Token[], text: string, quoted: readonly Span[]): Parsed {
+function compose(tokens: readonly CST.Token[], text: string, marks: readonly Span[]): Parsed {
   const composer = new Composer({
     schema: 'core',
     merge: false,
@@ -279,10 +279,10 @@ function compose(tokens: readonly CST.Token[], text: string, quoted: readonly Sp
   })
   const [first, second] = composer.compose(tokens, true, text.length)
   const errors = [...(first?.errors ?? []), ...(first?.warnings ?? [])]
-  const findings = [...explainSyntax(errors, text, quoted)]
+  const findings = [...explainSyntax(errors, text, marks)]
   if (findings.length === 0 && second !== undefined) {
     const at = Math.max(0, (second.contents?.range ?? second.range)[0] - 1)
-    const start = text.lastIndexOf('\n---', at) + 1
+    const start = Math.max(text.lastIndexOf('\n---', at), text.lastIndexOf('\n...', at)) + 1
     findings.push(document('it holds more than one YAML document, wanted one', { start, end: start + 3 }))
   }
   const contents = first?.contents
@@ -314,10 +314,10 @@ function toWritten(node: unknown, at: Span, path: Path, anchors: Anchors, sinks:
   if (isAlias(known)) {
     const target = anchors.get(known.source)
     if (target !== undefined) return { kind: 'alias', span, target }
-    // No anchor is named so, and hosts are.
-    const isHost = known.source.startsWith('.')
+    // No anchor is named so; hosts and patterns are.
+    const isText = /^[.*/]/.test(known.source)
     const quoted = isSecretPath(path) ? 'quote it' : `quote it: "*${known.source}"`
-    const why = isHost ? quoted : 'the alias has no anchor before it'
+    const why = isText ? quoted : 'the alias has no anchor before it'
     sinks.bad.push({ path, at: span, message: cannotRead(path, why) })
     return { kind: 'scalar', span, value: null, plain: false }
   }

@@ -154,6 +154,16 @@ const said = [
     at: [2, 12, 1],
   },
   { text: 'version: 1\n__proto__: { a: 1 }', message: 'Cannot read __proto__: no such key', at: [2, 1, 9] },
+  {
+    text: 'version: 1\nissuers: [{ issuer: https://a, aud: a }]',
+    message: 'Cannot read issuers.0.aud: no such key, did you mean "audience"?',
+    at: [2, 32, 3],
+  },
+  {
+    text: 'version: 1\nblack: { list: 1 }',
+    message: 'Cannot read black: no such key, did you mean "blacklist"?',
+    at: [2, 1, 5],
+  },
   { text: 'version: 1\r\nlisten: 5\r\n', message: 'Cannot read listen: expected a map, got 5', at: [2, 9, 1] },
   { text: '\ufeffversion: 3', message: 'Cannot read version: expected 1, got 3', at: [1, 10, 1] },
 ] as const
@@ -199,7 +209,7 @@ issuers: [{ issuer: https://a, audience: a, introspection: { client_id: a, clien
 
 const notYaml = [
   { text: 'a:\n\t- b', at: [2, 1], because: 'a tab cannot indent' },
-  { text: 'a: [b\n', at: [2, 1], because: 'a list is not closed' },
+  { text: 'a: [b\n', at: [1, 4], because: 'a list is not closed' },
   { text: 'a: "b\n', at: [1, 4], because: 'a quote is not closed' },
   { text: 'version: 1\na: b: c', at: [2, 4], because: 'a value cannot be a map on the same line' },
   { text: 'a: !thing b', at: [1, 4], because: 'we know no tags' },
@@ -258,9 +268,9 @@ test('load() points at the anchored value when what an alias stands for is wrong
   assert.deepEqual([problem?.line, problem?.column], [2, 21])
 })
 
-test('load() knows no merge keys: << is a key like any other', () => {
+test('load() knows no merge keys, and says so of <<', () => {
   assert.deepEqual(firstLines(problemsOf('version: 1\nlisten: &l {}\nblacklist: { <<: *l }\n')), [
-    '3:14 Cannot read blacklist.<<: no such key, wanted one of poll_interval, jitter',
+    '3:14 Cannot read blacklist.<<: there are no merge keys, wanted the keys themselves',
   ])
 })
 

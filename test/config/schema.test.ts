@@ -123,3 +123,16 @@ for (const { text, at, points } of crossed) {
     assert.equal(found.excerpt.slice(found.column - 1, found.column - 1 + found.caretLength), points)
   })
 }
+
+test('load() says of a key that stands beside its section with the name of that, what is meant', () => {
+  const text = `version: 1
+upstream: { url: http://a }
+issuers: [{ issuer: https://a, audience: a, jwks: { url: https://a/jwks } }]
+rules: [{ match: { path: /a }, public: true }]
+`
+  const loaded = load(gatewayOptions, { file: 'f', text }, { env: {} })
+
+  assert.deepEqual(loaded.kind === 'refused' && loaded.problems.map(({ message }) => message), [
+    'Cannot read issuers.0.jwks.url: no such key, did you mean "jwks_uri", beside jwks?',
+  ])
+})
