@@ -113,10 +113,11 @@ export function load<S extends z.ZodType>(
       { path: [], at: root.entries.get('apiVersion')?.key ?? root.span, message: cannotRead([], why) },
     ])
   }
-  if (root.kind === 'map' && !shown.isOurs) {
-    const [name] = knownKeys([schema])
-    return refused(places, [document(`it has none of the keys of a configuration, such as ${name}`)])
-  }
+  const names = knownKeys([schema])
+  const other = root.kind === 'map' ? otherKind(root.entries, names) : undefined
+  if (other !== undefined) return refused(places, [other])
+  if (root.kind === 'map' && !shown.isOurs)
+    return refused(places, [document(`it has none of the keys of a configuration, such as ${names[0]}`)])
 
   const core = new Schema({ schema: 'core' })
   const expanded = expandWritten(root, { env: deps.env, text, resolvePlain: (plain) => resolvePlain(core, plain) })
@@ -183,6 +184,21 @@ function atWritten(
   if (unwritten === undefined || findWritten(root, first.path) !== undefined) return first
   const other = { ...unwritten, path: original(unwritten.path) }
   return findWritten(root, other.path) === undefined ? first : other
+}
+
+// Each has one key that no other has, and nobody reads a dozen errors as "this is the wrong file".
+const kindsOfFile = [
+  { key: 'rules', is: 'a configuration of the gateway' },
+  { key: 'realms', is: 'a configuration of `postern issuer`' },
+  { key: 'entries', is: 'a list of revoked tokens' },
+]
+
+/** What a file is instead, if it is another of ours. */
+function otherKind(entries: ReadonlyMap<string, Entry>, names: readonly string[]): Finding | undefined {
+  const own = kindsOfFile.find(({ key }) => names.includes(key))
+  const other = kindsOfFile.find(({ key }) => entries.has(key))
+  if (own === undefined || other === undefined || entries.has(own.key)) return undefined
+  return document(`it is ${other.is} (${other.key}), wanted ${own.is}`, entries.get(other.key)?.key)
 }
 
 function written({ path, message }: CrossFinding): Finding {

@@ -1,8 +1,12 @@
 import assert from 'node:assert/strict'
+import { readFileSync } from 'node:fs'
 import { test } from 'node:test'
+import type * as z from 'zod'
 import { load } from '../../src/config/load.ts'
 import { findGatewayConflicts, gatewayOptions } from '../../src/config/schema.ts'
 import { readAccessRequest } from '../../src/decision/request.ts'
+import { issuerOptions } from '../../src/issuer/options.ts'
+import { localListOptions } from '../../src/sources/local-list.ts'
 
 const broken = [
   {
@@ -136,3 +140,26 @@ rules: [{ match: { path: /a }, public: true }]
     'Cannot read issuers.0.jwks.url: no such key, did you mean "jwks_uri", beside jwks?',
   ])
 })
+
+const kinds = [
+  { schema: gatewayOptions, text: readFileSync('config/full.yaml', 'utf8'), is: 'a configuration of the gateway' },
+  {
+    schema: issuerOptions,
+    text: readFileSync('config/issuer.yaml', 'utf8'),
+    is: 'a configuration of `postern issuer`',
+  },
+  { schema: localListOptions, text: 'version: 1\nentries: []\n', is: 'a list of revoked tokens' },
+]
+for (const wanted of kinds)
+  for (const given of kinds.filter((each) => each !== wanted)) {
+    test(`load() says in one line of ${given.is} that it is none, where ${wanted.is} is wanted`, () => {
+      const loaded = load<z.ZodType>(wanted.schema, { file: 'f', text: given.text }, { env: {} })
+
+      assert.ok(loaded.kind === 'refused')
+      const kind = /^(rules|realms|entries):/m.exec(given.text)?.[1]
+      assert.deepEqual(
+        loaded.problems.map(({ message }) => message),
+        [`Cannot read the document: it is ${given.is} (${kind}), wanted ${wanted.is}`],
+      )
+    })
+  }
