@@ -163,3 +163,33 @@ for (const wanted of kinds)
       )
     })
   }
+
+const inBraces = 'expected in {} at most 64 letters, digits, hyphens and underscores, and no digit or hyphen first'
+const places = [
+  { written: 'listen: { health: localhost }', says: 'listen.health: expected an address like 127.0.0.1:8080' },
+  { written: 'listen: { admin: "unix:/a" }', says: 'listen.admin: expected an address like 127.0.0.1:8080' },
+  { written: 'listen: { admin: "127.0.0.1:65536" }', says: 'listen.admin: expected a port up to 65535' },
+  { path: '/ä b/{id}/**', says: 'rules.0.match.path: expected "/%C3%A4%20b/{id}/**", escaped as in a request' },
+  { path: '/a%2eb', says: 'rules.0.match.path: expected dots as they are, not escaped' },
+  { path: '/{order.id}', says: `rules.0.match.path: ${inBraces}` },
+  { path: '/{1}', says: `rules.0.match.path: ${inBraces}` },
+  { path: '/{a}b', says: 'rules.0.match.path: expected {name} for one segment, or a closing ** for any number' },
+  {
+    path: '/a//b',
+    says: 'rules.0.match.path: expected a path without dot segments, empty segments, query, or characters that need an escape',
+  },
+]
+for (const { written = '', path = '/a', says } of places) {
+  test(`load() says once what is wrong with ${written}${path}`, () => {
+    const text = `version: 1
+upstream: { url: http://a }
+rules: [{ match: { path: "${path}" }, public: true }]
+${written}`
+    const loaded = load(gatewayOptions, { file: 'f', text }, { env: {} })
+
+    assert.deepEqual(
+      loaded.kind === 'refused' && loaded.problems.map(({ message }) => message.replace(/, got .*/, '')),
+      [`Cannot read ${says}`],
+    )
+  })
+}
