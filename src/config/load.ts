@@ -2,8 +2,8 @@ import { createHash } from 'node:crypto'
 import type { CST, Pair, ParsedNode } from 'yaml'
 import { Composer, isAlias, isMap, isScalar, isSeq, Lexer, Parser, Schema } from 'yaml'
 import type * as z from 'zod'
-import { codeOf } from '../base/errors.ts'
 import type { SecretDeps } from '../io/files.ts'
+import { saidOfUnreadable } from '../io/files.ts'
 import { cannotRead, expandWritten, maxDepth } from './expand.ts'
 import type { Mended } from './mend.ts'
 import { mend } from './mend.ts'
@@ -162,8 +162,7 @@ export function loadFile<T>(
   try {
     return parse(read(file).toString())
   } catch (cause) {
-    const code = codeOf(cause)
-    const message = `Cannot read configuration: the file cannot be read (${code})`
+    const message = `Cannot read configuration: the file ${saidOfUnreadable(cause)}`
     return { kind: 'refused', problems: [{ file, line: 1, column: 1, path: '', message, excerpt: '', caretLength: 1 }] }
   }
 }

@@ -44,6 +44,12 @@ function readAtOnce(path: string): Buffer {
   }
 }
 
+/** Why a file cannot be read, as the rest of a sentence about it. */
+export function saidOfUnreadable(cause: unknown): string {
+  const why = cause instanceof NoRegularFile ? 'it is a pipe or a device, no regular file' : codeOf(cause)
+  return `cannot be read (${why})`
+}
+
 /** What reading a secret needs from outside. */
 export type SecretDeps = {
   readonly env: Readonly<Record<string, string | undefined>>
@@ -97,7 +103,7 @@ function readGuarded(file: string, deps: SecretDeps): { mode: number; bytes: Buf
   try {
     return { mode: deps.mode(file), bytes: deps.readFile(file) }
   } catch (cause) {
-    throw new SecretRefused(`file ${file}`, `cannot be read (${codeOf(cause)})`, { cause })
+    throw new SecretRefused(`file ${file}`, saidOfUnreadable(cause), { cause })
   }
 }
 
