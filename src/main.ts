@@ -30,6 +30,7 @@ const { performance } = globalThis
 // start. The least of a few differences: a pause between the two readings only ever makes one larger.
 const machineMs = Math.min(...[1, 2, 3, 4].map(machineOffsetMs))
 
+const mayColor = (env['NO_COLOR'] ?? '') === ''
 const shell: Shell = {
   clock: { wallMs: Date.now, monotonicMs: () => machineMs + performance.now() },
   random: Math.random,
@@ -45,7 +46,8 @@ const shell: Shell = {
   say: (text) => void stderr.write(text),
   isTerminal: stderr.isTTY === true,
   columns: stdout.columns,
-  color: stdout.isTTY === true && (env['NO_COLOR'] ?? '') === '',
+  color: stdout.isTTY === true && mayColor,
+  sayColor: stderr.isTTY === true && mayColor,
   readStdin,
   stdinIsTerminal: stdin.isTTY === true,
   writeFile: (path, text) => writeFileSync(path, text),

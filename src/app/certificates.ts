@@ -153,8 +153,12 @@ export function findTlsConflicts(
   // A key that cannot be read is told as every secret is.
   if (found.length > 0 || problemOf(tls.key.file, readFile) !== undefined) return found
   const clientCa = tls.client_ca && text(tls.client_ca)
-  const wrong = vetTlsMaterial({ cert: text(tls.cert), key: text(tls.key), clientCa })
-  return wrong === undefined ? [] : [{ path: ['listen', 'tls'], message: wrong }]
+  const key = text(tls.key)
+  // And so is one that is empty.
+  if (key.trim() === '') return found
+  const wrong = vetTlsMaterial({ cert: text(tls.cert), key, clientCa })
+  const path = ['listen', 'tls', ...(key.includes('PRIVATE KEY-----') ? [] : ['key', 'file'])]
+  return wrong === undefined ? [] : [{ path, message: wrong }]
 }
 
 /** What is to be warned of in a certificate that can be used: it has ended, has not begun, or ends within seven days. */

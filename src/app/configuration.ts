@@ -1,6 +1,6 @@
 // From the text of a configuration file to one object that serves requests.
 import { BlockList, isIP, isIPv6 } from 'node:net'
-import { codeOf } from '../base/errors.ts'
+import { messageOf } from '../base/errors.ts'
 import type { Clock } from '../base/time.ts'
 import type { CrossFinding, LoadDeps, Refused } from '../config/load.ts'
 import { load, loadFile } from '../config/load.ts'
@@ -13,6 +13,7 @@ import { createPolicy } from '../decision/policy.ts'
 import { compileRules } from '../decision/rules.ts'
 import type { Serving } from '../gates/gate.ts'
 import { createGateway } from '../gateway.ts'
+import { saidOfUnreadable } from '../io/files.ts'
 import { readKeySet } from '../sources/held-keys.ts'
 import type { KnownTokens } from '../sources/known-tokens.ts'
 import type { LocalListOptions } from '../sources/local-list.ts'
@@ -176,7 +177,8 @@ export function findKeyFileConflicts(options: GatewayOptions, readFile: LoadDeps
       readKeySet(readFile(file))
       return []
     } catch (error) {
-      const message = error instanceof Error ? error.message : 'it holds no keys'
+      const why = messageOf(error).replace(/^Cannot (?:parse JSON|load keys): /, '')
+      const message = `it holds no JSON Web Key Set: ${why}`
       return [{ path: ['issuers', at, 'jwks', 'file'], message }]
     }
   })
@@ -188,7 +190,7 @@ export function problemOf(file: string, readFile: (path: string) => Buffer): str
     readFile(file)
     return undefined
   } catch (cause) {
-    return `the file cannot be read (${codeOf(cause)})`
+    return `the file ${saidOfUnreadable(cause)}`
   }
 }
 

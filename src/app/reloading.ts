@@ -37,11 +37,15 @@ export type Reloading = {
   readonly close: () => void
 }
 
+// Longer than it takes the watch of files to see what a SIGHUP has just told of; whoever sends two is slower.
+const echoMs = 1500
+
 /** Puts the first configuration to work, and asks its issuers at once. */
 export function createReloading(source: ConfigurationSource, first: Configuration, deps: ReloadingDeps): Reloading {
   const { clock, readFile, log, counted, certificates, reloaded } = deps
   let running = run(first, undefined, deps)
   let refusal: string | undefined
+  let told: { readonly words: string; readonly atMs: number } | undefined
   let isReloading = false
   let isDue = false
   let closed = false
@@ -106,10 +110,14 @@ export function createReloading(source: ConfigurationSource, first: Configuratio
     const list = useListAlone()
     const [first = 'unknown'] = problems
     refusal = list === undefined ? first : `${first}; ${list.said}`
+    const in_use = shortHash(running.configuration.hash)
+    const all = [...new Set([...problems, ...(list?.problems ?? [])])].slice(0, 20)
+    const words = JSON.stringify([refusal, in_use, all])
+    const nowMs = clock.monotonicMs()
     counted.reloaded(false)
-    const all = new Set([...problems, ...(list?.problems ?? [])])
-    for (const each of [...all].slice(0, 20))
-      log.error('config_refused', { error: each, in_use: shortHash(running.configuration.hash) })
+    if (words === told?.words && nowMs - told.atMs < echoMs) return 'refused'
+    told = { words, atMs: nowMs }
+    for (const error of all) log.error('config_refused', { error, in_use })
     return 'refused'
   }
 

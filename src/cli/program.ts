@@ -15,7 +15,7 @@ export async function runCommand(args: readonly string[], shell: Shell): Promise
     return await (await import('./serve.ts')).serve(file, shell)
   // Nobody's to type, so no command of the help.
   if (args.length === 1 && command === 'worker') return await (await import('./worker.ts')).worker(shell)
-  const { Command, CommanderError, Option } = await import('commander')
+  const { Command, CommanderError, InvalidArgumentError, Option } = await import('commander')
   let code: number = exitCodes.ok
   const set = (result: number) => {
     code = result
@@ -33,10 +33,14 @@ export async function runCommand(args: readonly string[], shell: Shell): Promise
     })
     .showHelpAfterError('(postern --help shows every command)')
 
+  const named = (file: string) => {
+    if (file === '') throw new InvalidArgumentError('It is empty, wanted the path of a file.')
+    return file
+  }
   program
     .command('serve')
     .description('run the gateway')
-    .requiredOption('--config <file>', 'configuration file')
+    .requiredOption('--config <file>', 'configuration file', named)
     .action(async ({ config }: { config: string }) => set(await (await import('./serve.ts')).serve(config, shell)))
 
   program
@@ -56,7 +60,7 @@ export async function runCommand(args: readonly string[], shell: Shell): Promise
     .description('explain one decision step by step; the token comes on stdin')
     .argument('<method>', 'such as GET')
     .argument('<url>', 'such as http://api.example.com/orders/1, or /orders/1')
-    .requiredOption('--config <file>', 'configuration file')
+    .requiredOption('--config <file>', 'configuration file', named)
     .option('--certificate <thumbprint>', 'SHA-256 of the certificate the client shows, base64url (x5t#S256)')
     .option('--json', 'steps as JSON')
     .action(async (method: string, url: string, options: { config: string; certificate?: string; json?: boolean }) =>
@@ -66,7 +70,7 @@ export async function runCommand(args: readonly string[], shell: Shell): Promise
   program
     .command('issuer')
     .description('run the bundled issuer')
-    .requiredOption('--config <file>', 'configuration file')
+    .requiredOption('--config <file>', 'configuration file', named)
     .option('--dev', 'for trying out: store in memory, demonstration keys, tokens made to order')
     .action(async (options: { config: string; dev?: true }) =>
       set(await (await import('./issuer.ts')).issuer(options, shell)),

@@ -17,6 +17,8 @@ export type Shell = Powers & {
   readonly columns: number | undefined
   /** Whether colours are wanted on stdout. */
   readonly color: boolean
+  /** Whether they are on stderr. */
+  readonly sayColor: boolean
   /** All of stdin, at most `maxBytes`; rejects with RangeError when there is more. */
   readonly readStdin: (maxBytes: number) => Promise<string>
   readonly stdinIsTerminal: boolean
@@ -46,7 +48,7 @@ export function sayFailure(shell: Shell, error: unknown): number {
 
 /** Says everything that is wrong with a configuration. */
 export function sayRefused(shell: Shell, problems: readonly Problem[]): number {
-  for (const problem of problems) shell.say(`${formatProblem(problem, { color: shell.color })}\n`)
+  for (const problem of problems) shell.say(`${formatProblem(problem, { color: shell.sayColor })}\n`)
   return exitCodes.configuration
 }
 

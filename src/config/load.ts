@@ -2,15 +2,17 @@ import { createHash } from 'node:crypto'
 import type { CST, Pair, ParsedNode } from 'yaml'
 import { Composer, isAlias, isMap, isScalar, isSeq, Lexer, Parser, Schema } from 'yaml'
 import type * as z from 'zod'
-import { codeOf } from '../base/errors.ts'
 import type { SecretDeps } from '../io/files.ts'
-import { readSecret, SecretRefused } from '../io/files.ts'
+import { saidOfUnreadable } from '../io/files.ts'
 import { cannotRead, expandWritten, maxDepth } from './expand.ts'
 import type { Mended } from './mend.ts'
 import { mend } from './mend.ts'
 import type { Finding, Path, Place, Problem } from './problems.ts'
-import { isSecretPath } from './problems.ts'
+import { findSecretProblems } from './secret-problems.ts'
+import { isSecretPath } from './secrets.ts'
+import { createShown } from './shown.ts'
 import { explainSyntax, isUtf16 } from './slips.ts'
+import { knownKeys } from './wanted.ts'
 import type { Entry, Places, Span, Written } from './written.ts'
 import { createPlaces, findWritten } from './written.ts'
 import { explainIssues, unsaid } from './zod-issues.ts'
@@ -61,6 +63,9 @@ export const nothingLeftOut: Whole = { original: (path) => path, isWhole: () => 
 // security.md §4.1.
 const maxBytes = 1_048_576
 
+// More is one mistake many times, and reading it as a whole besides would only keep probes waiting for longer.
+const maxMended = 200
+
 /**
  * Reads one YAML document against a schema, and reports every problem in one run, with its place.
  *
@@ -79,17 +84,26 @@ export function load<S extends z.ZodType>(
 ): Loaded<z.output<S>> {
   const { file } = source
   if (Buffer.byteLength(source.text) > maxBytes) {
-    const places = createPlaces(file, '', undefined, false)
+    const places = createPlaces(file, '', undefined, createShown('', undefined, false, schema))
     return refused(places, [document(`it is larger than ${maxBytes} bytes`)])
   }
   if (isUtf16(source.text)) {
-    const places = createPlaces(file, '', undefined, false)
+    const places = createPlaces(file, '', undefined, createShown('', undefined, false, schema))
     return refused(places, [document('the file is UTF-16, wanted UTF-8')])
   }
   // A byte order mark is not part of the first line's columns.
   const text = source.text.replace(/^\ufeff/, '')
+  // What decoding puts where bytes are no UTF-8; whoever has written it himself has lost a character, too.
+  const lost = text.indexOf('\ufffd')
+  if (lost !== -1) {
+    const places = createPlaces(file, text, undefined, createShown(text, undefined, false, schema))
+    return refused(places, [document('what stands here is not UTF-8, wanted UTF-8', { start: lost, end: lost + 1 })])
+  }
   const parsed = parse(text)
-  const places = createPlaces(file, text, parsed.root, parsed.findings.length === 0)
+  // What a key says a second time is not in the tree.
+  const isTree = parsed.findings.length === 0 && parsed.repeated.length === 0
+  const shown = createShown(text, parsed.root, isTree, schema)
+  const places = createPlaces(file, text, parsed.root, shown)
   if (parsed.findings.length > 0 || parsed.root === undefined) return refused(places, parsed.findings)
   const root = parsed.root
   if (root.kind === 'map' && root.entries.has('apiVersion') && root.entries.has('kind')) {
@@ -99,11 +113,17 @@ export function load<S extends z.ZodType>(
       { path: [], at: root.entries.get('apiVersion')?.key ?? root.span, message: cannotRead([], why) },
     ])
   }
+  const names = knownKeys([schema])
+  const other = root.kind === 'map' ? otherKind(root.entries, names) : undefined
+  if (other !== undefined) return refused(places, [other])
+  if (root.kind === 'map' && !shown.isOurs)
+    return refused(places, [document(`it has none of the keys of a configuration, such as ${names[0]}`)])
 
   const core = new Schema({ schema: 'core' })
   const expanded = expandWritten(root, { env: deps.env, text, resolvePlain: (plain) => resolvePlain(core, plain) })
   const before = [...parsed.repeated, ...expanded.findings]
   if (!expanded.complete) return refused(places, before)
+  const secrets = findSecretProblems(expanded.value, root, deps)
 
   const result = schema.safeParse(expanded.value, { error: () => unsaid })
   if (!result.success) {
@@ -112,16 +132,17 @@ export function load<S extends z.ZodType>(
     const told = issues.filter(
       ({ path, at }) => at !== 'value' || !expanded.unknown.some((cause) => related(path, cause)),
     )
-    const mended = refine === undefined ? undefined : mend(schema, expanded.value)
+    const isMendable = refine !== undefined && told.length <= maxMended
+    const mended = isMendable ? mend(schema, expanded.value) : undefined
     const crossed = (mended === undefined ? [] : (refine?.(mended.value, mended) ?? []))
       .map((finding) => atWritten(finding, root, mended?.original))
       // What is wrong with a part that was left out, or beside it in the same entry, may be its consequence.
       .filter(({ path }) => mended?.isWhole(entryOf(path)) === true)
-    return refused(places, [...before, ...told, ...crossed.map(written), ...secretFindings(expanded.value, [], deps)])
+    return refused(places, [...before, ...told, ...crossed.map(written), ...secrets])
   }
 
   const crossed = (refine?.(result.data, nothingLeftOut) ?? []).map((finding) => written(atWritten(finding, root)))
-  const found = [...before, ...crossed, ...secretFindings(expanded.value, [], deps)]
+  const found = [...before, ...crossed, ...secrets]
   if (found.length > 0) return refused(places, found)
   return {
     kind: 'loaded',
@@ -146,8 +167,7 @@ export function loadFile<T>(
   try {
     return parse(read(file).toString())
   } catch (cause) {
-    const code = codeOf(cause)
-    const message = `Cannot read configuration: the file cannot be read (${code})`
+    const message = `Cannot read configuration: the file ${saidOfUnreadable(cause)}`
     return { kind: 'refused', problems: [{ file, line: 1, column: 1, path: '', message, excerpt: '', caretLength: 1 }] }
   }
 }
@@ -168,6 +188,21 @@ function atWritten(
   if (unwritten === undefined || findWritten(root, first.path) !== undefined) return first
   const other = { ...unwritten, path: original(unwritten.path) }
   return findWritten(root, other.path) === undefined ? first : other
+}
+
+// Each has one key that no other has, and nobody reads a dozen errors as "this is the wrong file".
+const kindsOfFile = [
+  { key: 'rules', is: 'a configuration of the gateway' },
+  { key: 'realms', is: 'a configuration of `postern issuer`' },
+  { key: 'entries', is: 'a list of revoked tokens' },
+]
+
+/** What a file is instead, if it is another of ours. */
+function otherKind(entries: ReadonlyMap<string, Entry>, names: readonly string[]): Finding | undefined {
+  const own = kindsOfFile.find(({ key }) => names.includes(key))
+  const other = kindsOfFile.find(({ key }) => entries.has(key))
+  if (own === undefined || other === undefined || entries.has(own.key)) return undefined
+  return document(`it is ${other.is} (${other.key}), wanted ${own.is}`, entries.get(other.key)?.key)
 }
 
 function written({ path, message }: CrossFinding): Finding {
@@ -228,9 +263,9 @@ function parse(text: string): Parsed {
     const lexer = new Lexer()
     const parser = new Parser()
     const tokens: CST.Token[] = []
-    const quoted: Span[] = []
+    const marks: Span[] = []
     for (const lexeme of lexer.lex(shield(text))) {
-      if (/^["']/.test(lexeme)) quoted.push({ start: parser.offset, end: parser.offset + lexeme.length })
+      if (/^(?:["']|[[\]{}]$)/.test(lexeme)) marks.push({ start: parser.offset, end: parser.offset + lexeme.length })
       for (const token of parser.next(lexeme)) tokens.push(token)
       // The stack also holds the document and a scalar; only then is it worth counting.
       if (parser.stack.length > maxDepth && parser.stack.filter(isCollectionToken).length > maxDepth) {
@@ -239,7 +274,7 @@ function parse(text: string): Parsed {
       }
     }
     for (const token of parser.end()) tokens.push(token)
-    return compose(tokens, text, quoted)
+    return compose(tokens, text, marks)
   } catch (cause) {
     // Whatever the library throws (it has thrown RangeError), the file is what caused it.
     const name = cause instanceof Error ? cause.name : 'unknown'
@@ -251,7 +286,7 @@ function isCollectionToken({ type }: { readonly type: string }): boolean {
   return type === 'block-map' || type === 'block-seq' || type === 'flow-collection'
 }
 
-function compose(tokens: readonly CST.Token[], text: string, quoted: readonly Span[]): Parsed {
+function compose(tokens: readonly CST.Token[], text: string, marks: readonly Span[]): Parsed {
   const composer = new Composer({
     schema: 'core',
     merge: false,
@@ -264,10 +299,10 @@ function compose(tokens: readonly CST.Token[], text: string, quoted: readonly Sp
   })
   const [first, second] = composer.compose(tokens, true, text.length)
   const errors = [...(first?.errors ?? []), ...(first?.warnings ?? [])]
-  const findings = [...explainSyntax(errors, text, quoted)]
+  const findings = [...explainSyntax(errors, text, marks)]
   if (findings.length === 0 && second !== undefined) {
     const at = Math.max(0, (second.contents?.range ?? second.range)[0] - 1)
-    const start = text.lastIndexOf('\n---', at) + 1
+    const start = Math.max(text.lastIndexOf('\n---', at), text.lastIndexOf('\n...', at)) + 1
     findings.push(document('it holds more than one YAML document, wanted one', { start, end: start + 3 }))
   }
   const contents = first?.contents
@@ -299,10 +334,10 @@ function toWritten(node: unknown, at: Span, path: Path, anchors: Anchors, sinks:
   if (isAlias(known)) {
     const target = anchors.get(known.source)
     if (target !== undefined) return { kind: 'alias', span, target }
-    // No anchor is named so, and hosts are.
-    const isHost = known.source.startsWith('.')
+    // No anchor is named so; hosts and patterns are.
+    const isText = /^[.*/]/.test(known.source)
     const quoted = isSecretPath(path) ? 'quote it' : `quote it: "*${known.source}"`
-    const why = isHost ? quoted : 'the alias has no anchor before it'
+    const why = isText ? quoted : 'the alias has no anchor before it'
     sinks.bad.push({ path, at: span, message: cannotRead(path, why) })
     return { kind: 'scalar', span, value: null, plain: false }
   }
@@ -346,23 +381,4 @@ function resolvePlain(core: Schema, plain: string): unknown {
     return isScalar(resolved) ? resolved.value : resolved
   }
   return plain
-}
-
-/** Tries every secret the value names. */
-function secretFindings(value: unknown, path: Path, deps: LoadDeps): readonly Finding[] {
-  const { env, readFile, fileMode } = deps
-  if (readFile === undefined || typeof value !== 'object' || value === null) return []
-  const members = Object.entries(value)
-  const [name, held] = members.length === 1 ? (members[0] ?? []) : []
-  if (isSecretPath(path.slice(-1)) && (name === 'file' || name === 'env') && typeof held === 'string') {
-    try {
-      readSecret(name === 'file' ? { file: held } : { env: held }, { env, readFile, mode: fileMode ?? (() => 0) })
-      return []
-    } catch (error) {
-      if (!(error instanceof SecretRefused)) throw error
-      return [{ path: [...path, name], at: 'value', message: error.message }]
-    }
-  }
-  const isList = Array.isArray(value)
-  return members.flatMap(([key, member]) => secretFindings(member, [...path, isList ? Number(key) : key], deps))
 }

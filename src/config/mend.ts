@@ -29,8 +29,7 @@ export function mend<S extends z.ZodType>(schema: S, value: unknown): Mended<z.o
     const original = (path: Path) => toOriginal(path, kept)
     const result = schema.safeParse(pruned)
     if (result.success) {
-      const isWhole = (path: Path) => [...removed.values()].every((gone) => !begins(gone, path) && !begins(path, gone))
-      return { value: result.data, original, isWhole }
+      return { value: result.data, original, isWhole: wholeness([...removed.values()]) }
     }
     for (const path of result.error.issues.flatMap(partsOf)) {
       const part = brokenPart(value, original(path), removed)
@@ -89,6 +88,13 @@ function valueAt(value: unknown, path: Path): unknown {
   return at
 }
 
-function begins(path: Path, start: Path): boolean {
-  return start.every((step, at) => path[at] === step)
+/** Asked of every rule of a file, beside as many parts that were left out: each is looked up, none is gone through. */
+function wholeness(removed: readonly Path[]): (path: Path) => boolean {
+  const gone = new Set(removed.map((path) => JSON.stringify(path)))
+  const touched = new Set(removed.flatMap(beginnings))
+  return (path) => !touched.has(JSON.stringify(path)) && !beginnings(path).some((start) => gone.has(start))
+}
+
+function beginnings(path: Path): readonly string[] {
+  return Array.from({ length: path.length + 1 }, (_, length) => JSON.stringify(path.slice(0, length)))
 }

@@ -5,7 +5,7 @@ export type Place = {
   readonly file: string
   readonly line: number
   readonly column: number
-  /** The source line, at most its first 400 characters; what stands under a secret-bearing key is overwritten with `*`. */
+  /** The source line, at most its first 400 characters; what may be a secret is overwritten with `*`, and of what is no configuration nothing is there. */
   readonly excerpt: string
   /** How many characters of the line are meant, at least 1. */
   readonly caretLength: number
@@ -40,11 +40,6 @@ export function printable(text: string): string {
   return text.replaceAll(unprintable, '\ufffd')
 }
 
-/** Whether what stands at a path may be a secret, judged by the names of its keys: if so, it is never shown. */
-export function isSecretPath(path: Path): boolean {
-  return path.some((step) => typeof step === 'string' && secretName.test(step))
-}
-
 /**
  * Formats a problem as a compiler would: `file:line:column: message`, the source line with its number, and a caret under
  * the place. Without an excerpt, or with a place beyond it, only the first line.
@@ -73,4 +68,3 @@ export function formatProblemLine({ file, line, column, message }: Problem): str
 
 // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what must not come through.
 const unprintable = /[\0-\x08\x0a-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]/g
-const secretName = /secret|password|tokens?$|keys?$/i

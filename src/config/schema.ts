@@ -16,12 +16,18 @@ import { nothingLeftOut } from './load.ts'
 
 const address = z
   .string()
-  .regex(/^(?:\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+):\d{1,5}$/, { error: 'expected an address like 127.0.0.1:8080' })
+  .regex(/^(?:\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+):\d{1,5}$/, {
+    error: 'expected an address like 127.0.0.1:8080',
+    abort: true,
+  })
   .refine((text) => Number(text.slice(text.lastIndexOf(':') + 1)) <= 65_535, { error: 'expected a port up to 65535' })
 
 const unixPath = z
   .string()
-  .regex(/^unix:\/[^\s?#]+$/, { error: 'expected an address like 127.0.0.1:8080, or unix:/run/postern.sock' })
+  .regex(/^unix:\/[^\s?#]+$/, {
+    error: 'expected an address like 127.0.0.1:8080, or unix:/run/postern.sock',
+    abort: true,
+  })
   .refine((text) => Buffer.byteLength(text.slice(unixAddress.length)) <= maxSocketPath, {
     error: `expected a path of at most ${maxSocketPath} bytes`,
   })

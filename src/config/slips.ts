@@ -15,18 +15,21 @@ type Slip = { readonly at: Span; readonly why: string; readonly isLast: boolean 
 /**
  * Turns what the parser says into findings, the first of each line: one mistake makes it stumble several times.
  *
- * @param quoted Every quoted scalar, from its opening quote on, in the order of the text.
+ * @param marks Every quoted scalar, from its opening quote on, and every bracket and brace, in the order of the text.
  */
 export function explainSyntax(
   errors: readonly ParserError[],
   text: string,
-  quoted: readonly Span[],
+  marks: readonly Span[],
 ): readonly Finding[] {
   const found: Finding[] = []
+  const isQuote = ({ start }: Span) => text[start] === '"' || text[start] === "'"
+  const quoted = marks.filter(isQuote)
+  const brackets = marks.filter((mark) => !isQuote(mark))
   let opened = 0
   for (const error of firstOfEachLine(errors, text)) {
     while ((quoted[opened]?.start ?? Number.POSITIVE_INFINITY) <= error.pos[0]) opened += 1
-    const slip = slipOf(error, text, quoted[opened - 1])
+    const slip = slipOf(error, text, quoted[opened - 1]) ?? openBracket(error, text, brackets)
     found.push(
       slip === undefined ? syntax(error) : { path: [], at: slip.at, message: `Cannot parse YAML: ${slip.why}` },
     )
@@ -51,7 +54,8 @@ function firstOfEachLine(errors: readonly ParserError[], text: string): readonly
 }
 
 /** @param quote The last quoted text that opens before, or there. */
-function slipOf({ pos: [at] }: ParserError, text: string, quote: Span | undefined): Slip | undefined {
+function slipOf(error: ParserError, text: string, quote: Span | undefined): Slip | undefined {
+  const [at] = error.pos
   const start = text.lastIndexOf('\n', at - 1) + 1
   const line = text.slice(start, endOfLine(text, start))
   const indent = /^ *\t/.exec(line)
@@ -62,6 +66,16 @@ function slipOf({ pos: [at] }: ParserError, text: string, quote: Span | undefine
   if (quote !== undefined && quote.end >= at && !isClosed(quote, text)) {
     const opening = { start: quote.start, end: endOfLine(text, quote.start) }
     return { at: opening, why: 'the quote that opens here is never closed', isLast: true }
+  }
+  const template = line.indexOf('{{')
+  if (template !== -1) {
+    const span = { start: start + template, end: start + line.length }
+    return { at: span, why: 'here is a template, {{ … }}, wanted what it is to become', isLast: true }
+  }
+  const space = oddSpace.exec(line)
+  if (space !== null) {
+    const odd = start + space.index + space[0].length - 1
+    return { at: { start: odd, end: odd + 1 }, why: 'here is no plain space, but one that looks like it', isLast: true }
   }
   const key = /^ *(?:- +)*([A-Za-z_]\w*):(?![ \t\r]|\/\/|$)/.exec(line)
   if (key !== null) {
@@ -75,7 +89,60 @@ function slipOf({ pos: [at] }: ParserError, text: string, quote: Span | undefine
     const span = { start: addressAt, end: addressAt + address[0].length }
     return { at: span, why: `quote it: "${address[0]}"`, isLast: false }
   }
-  return undefined
+  const hyphen = /^ *-(?=[A-Za-z_]\w*:)/.exec(line)
+  if (hyphen !== null) {
+    const end = start + hyphen[0].length
+    return { at: { start: end - 1, end }, why: 'no space after "-"', isLast: true }
+  }
+  return slipOfCode(error, text, { start, end: start + line.length })
+}
+
+/** What only the parser's code tells apart; words of the line may be a secret, and are not told. */
+function slipOfCode({ code, message, pos: [at] }: ParserError, text: string, line: Span): Slip | undefined {
+  switch (code) {
+    case 'BAD_ALIAS': {
+      const star = text.lastIndexOf('*', at)
+      if (!/^\*(?=[\s,\]}]|$)/.test(text.slice(star, star + 2))) return undefined
+      return { at: { start: star, end: star + 1 }, why: 'quote it: "*"', isLast: false }
+    }
+    case 'BAD_SCALAR_START':
+      return {
+        at: { start: at, end: at + 1 },
+        why: 'quote it: a value cannot begin with this character',
+        isLast: false,
+      }
+    case 'MULTILINE_IMPLICIT_KEY':
+    case 'MISSING_CHAR': {
+      if (code === 'MISSING_CHAR' && !message.startsWith('Implicit map keys')) return undefined
+      const [whole, equals] = /^[\w.-]+ *(=)?/.exec(text.slice(at, line.end)) ?? []
+      if (whole === undefined || text.slice(at, line.end).includes(':')) return undefined
+      const why = `no ":" after the key${equals === undefined ? '' : ', but "="'}`
+      return { at: { start: at, end: at + whole.trimEnd().length }, why, isLast: false }
+    }
+    case 'BLOCK_AS_IMPLICIT_KEY':
+      if (!/: +\S.*: /.test(text.slice(line.start, line.end))) return undefined
+      return { at: { start: at, end: line.end }, why: 'quote it: a value cannot hold ": "', isLast: false }
+    default:
+      return undefined
+  }
+}
+
+// Where only spaces may stand: in front of a key, and behind its colon.
+const oddSpace = /^[ -]*[\u00a0\u2000-\u200b\u202f\u3000]|^[^#"']*:[\u00a0\u2000-\u200b\u202f\u3000]/
+
+/** The innermost `[` or `{` that is open where the parser misses its end. */
+function openBracket({ message, pos: [at] }: ParserError, text: string, brackets: readonly Span[]): Slip | undefined {
+  if (!/ end with a? ?[\]}]$/.test(message)) return undefined
+  const open: number[] = []
+  for (const { start } of brackets) {
+    if (start > at) break
+    if (text[start] === '[' || text[start] === '{') open.push(start)
+    else if (text[open.at(-1) ?? start] === (text[start] === ']' ? '[' : '{')) open.pop()
+    else break
+  }
+  const start = open.at(-1)
+  if (start === undefined) return undefined
+  return { at: { start, end: start + 1 }, why: `the ${text[start]} that opens here is not closed`, isLast: true }
 }
 
 function isClosed({ start, end }: Span, text: string): boolean {
@@ -92,10 +159,17 @@ function syntax(error: ParserError): Finding {
   const [start, end] = error.pos
   // What follows ": " in the library's sentences is a piece of the file, which may be a secret.
   const said = error.message.replace(/(?<=\S): .*$/s, '')
-  const message = error.code === 'NON_STRING_KEY' ? 'a key must be plain text' : said
+  const message = ownWords.get(error.code) ?? said
   return {
     path: [],
     at: { start, end },
     message: `Cannot parse YAML: ${message[0]?.toLowerCase()}${message.slice(1)}`,
   }
 }
+
+// In place of words that hold a piece of the file.
+const ownWords: ReadonlyMap<string, string> = new Map([
+  ['NON_STRING_KEY', 'a key must be plain text'],
+  ['BAD_DQ_ESCAPE', 'no such escape in a text in double quotes'],
+  ['BAD_DIRECTIVE', 'a line that begins with % must be a directive of YAML'],
+])

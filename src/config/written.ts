@@ -1,5 +1,6 @@
 import type { Finding, Path, Place, Problem } from './problems.ts'
-import { formatPath, isSecretPath, printable } from './problems.ts'
+import { formatPath, printable } from './problems.ts'
+import type { Shown } from './shown.ts'
 
 /** A stretch of the text, in UTF-16 units from its start. */
 export type Span = { readonly start: number; readonly end: number }
@@ -40,13 +41,12 @@ export type Places = {
 }
 
 /**
- * @param root What was read from the text, if it could be read at all: it says where secrets are, and what the excerpts
- *   must not show. Without it every line is searched for secret-bearing keys instead.
+ * @param root What was read from the text, if it could be read at all.
+ * @param shown What may be shown of it.
  */
-export function createPlaces(file: string, text: string, root: Written | undefined, trusted: boolean): Places {
+export function createPlaces(file: string, text: string, root: Written | undefined, shown: Shown): Places {
   const lineStarts = [0]
   for (let at = text.indexOf('\n'); at !== -1; at = text.indexOf('\n', at + 1)) lineStarts.push(at + 1)
-  const secrets = root === undefined ? [] : secretSpans(root)
   return { ofSpan, ofPath, problem }
 
   function ofSpan({ start, end }: Span): Place {
@@ -56,7 +56,8 @@ export function createPlaces(file: string, text: string, root: Written | undefin
     const written = text.slice(lineStart, lineEnd).replace(/\r$/, '')
     const column = Math.min(start, lineStart + written.length) - lineStart
     const caretLength = Math.max(1, Math.min(end - lineStart, written.trimEnd().length) - column)
-    return { file, line: index + 1, column: column + 1, excerpt: excerptOf(written, lineStart), caretLength }
+    const excerpt = printable(shown.text().slice(lineStart, lineStart + Math.min(written.length, 400)))
+    return { file, line: index + 1, column: column + 1, excerpt, caretLength }
   }
 
   function ofPath(path: Path, part: 'key' | 'value'): Place {
@@ -76,7 +77,8 @@ export function createPlaces(file: string, text: string, root: Written | undefin
 
   function problem({ path, at, message }: Finding): Problem {
     const place = typeof at === 'object' ? ofSpan(at) : ofPath(path, at)
-    return { ...place, path: printable(formatPath(path)), message: printable(message) }
+    const [whole, told] = [formatPath(path), formatPath(shown.path(path))]
+    return { ...place, path: printable(told), message: printable(message.replace(whole, () => told)) }
   }
 
   function lineOf(offset: number): number {
@@ -89,26 +91,6 @@ export function createPlaces(file: string, text: string, root: Written | undefin
     }
     return low
   }
-
-  function excerptOf(written: string, lineStart: number): string {
-    let line = printable(written.slice(0, 400))
-    for (const { start, end } of secrets) {
-      if (end > lineStart && start < lineStart + line.length) line = starred(line, start - lineStart, end - lineStart)
-    }
-    if (trusted) return line
-    for (const match of line.matchAll(secretOnLine)) line = starred(line, match.index + match[0].length, line.length)
-    return line
-  }
-}
-
-// For text that is not YAML: a secret-bearing key, its colon, and no map after it; the rest of the line is hidden.
-const secretOnLine = /(?:[\w.-]*(?:secret|password)[\w.-]*|[\w.-]*(?:token|key)s?)["']?\s*:\s*(?=[^\s{])/gi
-
-function starred(line: string, start: number, end: number): string {
-  const from = Math.max(0, start)
-  return (
-    line.slice(0, from) + line.slice(from, Math.max(from, end)).replaceAll(/\S/g, '*') + line.slice(Math.max(from, end))
-  )
 }
 
 function resolveAlias(node: Written): Exclude<Written, { kind: 'alias' }> {
@@ -128,26 +110,4 @@ function headOf(node: Written): Span {
   if (node.kind !== 'map') return node.span
   const [first] = node.entries.values()
   return first?.key ?? node.span
-}
-
-/** Every scalar under a secret-bearing key, but for the names `{ file: … }` and `{ env: … }` give: those are no secrets. */
-function secretSpans(root: Written): readonly Span[] {
-  const spans: Span[] = []
-  const seen = { open: new Set<Written>(), secret: new Set<Written>() }
-  const visit = (node: Written, secret: boolean): void => {
-    const visited = secret ? seen.secret : seen.open
-    if (visited.has(node)) return
-    visited.add(node)
-    if (node.kind === 'alias') visit(node.target, secret)
-    else if (node.kind === 'list') for (const item of node.items) visit(item, secret)
-    else if (node.kind === 'map') {
-      const source = node.entries.size === 1
-      for (const [name, { value }] of node.entries) {
-        const isName = source && (name === 'file' || name === 'env') && value.kind === 'scalar'
-        visit(value, !isName && (secret || isSecretPath([name])))
-      }
-    } else if (secret && node.value !== null) spans.push(node.span)
-  }
-  visit(root, false)
-  return spans
 }

@@ -2,10 +2,10 @@ import type * as z from 'zod'
 import { nearest } from '../base/nearest.ts'
 import { cannotRead } from './expand.ts'
 import type { Finding, Path } from './problems.ts'
-import { isSecretPath } from './problems.ts'
+import { hideCredentials, isSecretPath } from './secrets.ts'
 import type { Schema } from './wanted.ts'
 import { knownKeys, schemasAt, unionOptions, wanted, wantedBy } from './wanted.ts'
-import type { Written } from './written.ts'
+import type { Entry, Written } from './written.ts'
 import { findWritten } from './written.ts'
 
 /** Stands for every message the schema did not write itself: hand `{ error: () => unsaid }` to safeParse. */
@@ -38,7 +38,8 @@ function explainOne(issue: Issue, schemas: readonly Schema[], base: Path, root: 
   const path = [...base, ...below]
   if (issue.code === 'unrecognized_keys') {
     const known = knownKeys(schemasAt(schemas, below))
-    return issue.keys.map((key) => unknownKey([...path, key], known))
+    const beside = below.length === 0 ? [] : knownKeys(schemasAt(schemas, below.slice(0, -1)))
+    return issue.keys.map((key) => unknownKey([...path, key], known, beside))
   }
   const node = findWritten(root, path)
   const expected = wanted(schemasAt(schemas, below))
@@ -59,7 +60,7 @@ function explainOne(issue: Issue, schemas: readonly Schema[], base: Path, root: 
   if (node?.kind === 'scalar' && node.value === null && node.span.start === node.span.end) {
     return [finding('mismatch', 'value', `it is empty, wanted ${says ?? expected}`)]
   }
-  const got = node === undefined || isSecretPath(path) ? '' : `, got ${show(node)}`
+  const got = node === undefined || isSecretPath(path) ? '' : `, got ${show(node, path)}`
   const limit = says === undefined ? limitOf(issue) : undefined
   return [finding(isMismatch(issue) ? 'mismatch' : 'other', 'value', `expected ${says ?? limit ?? expected}${got}`)]
 
@@ -68,14 +69,29 @@ function explainOne(issue: Issue, schemas: readonly Schema[], base: Path, root: 
   }
 }
 
-function unknownKey(path: Path, known: readonly string[]): Found {
-  const guess = nearest(String(path.at(-1)), known)
+function unknownKey(path: Path, known: readonly string[], beside: readonly string[]): Found {
+  const [key, outer] = [String(path.at(-1)), path.at(-2)]
+  if (key === '<<') return unknown('there are no merge keys, wanted the keys themselves')
+  const guess = nearest(key, known) ?? abbreviated(key, known)
+  // `jwks: { url: … }` is jwks_uri.
+  const other = guess === undefined ? nearest(`${outer}_${key}`, beside) : undefined
+  if (other !== undefined && other !== outer) return unknown(`no such key, did you mean "${other}", beside ${outer}?`)
   const parent = path.slice(0, -1)
   const meant = guess === undefined ? undefined : [...parent, guess]
   const list = known.length > 0 && known.length <= 12 ? `, wanted one of ${known.join(', ')}` : ''
   const hint = guess === undefined ? list : `, did you mean "${guess}"?`
-  const base = { kind: 'unknown', path, at: 'key', message: cannotRead(path, `no such key${hint}`) } as const
-  return meant === undefined ? base : { ...base, meant }
+  const found = unknown(`no such key${hint}`)
+  return meant === undefined ? found : { ...found, meant }
+
+  function unknown(why: string): Found {
+    return { kind: 'unknown', path, at: 'key', message: cannotRead(path, why) }
+  }
+}
+
+/** The only one of these that begins so: `aud` is audience. */
+function abbreviated(key: string, known: readonly string[]): string | undefined {
+  const whole = known.filter((each) => key.length >= 3 && each.startsWith(key))
+  return whole.length === 1 ? whole[0] : undefined
 }
 
 /**
@@ -122,13 +138,23 @@ function limitOf(issue: Issue): string | undefined {
   return `${most} ${bound} ${unit}${bound === 1 ? '' : 's'}`
 }
 
-/** A value as the file has it, for the end of a sentence; an environment variable is named, never told. */
-function show(node: NonNullable<ReturnType<typeof findWritten>>): string {
-  if (node.kind === 'map') return 'a map'
+/** A value as the file has it, for the end of a sentence; an environment variable is named, never told, and neither is a credential. */
+function show(node: NonNullable<ReturnType<typeof findWritten>>, path: Path): string {
+  if (node.kind === 'map') return showMap(node.entries)
   if (node.kind === 'list') return node.items.length === 0 ? 'an empty list' : 'a list'
+  // Another file: a key or a token, as likely as not.
+  if (path.length === 0) return 'text'
   if (typeof node.value !== 'string') return String(node.value)
-  const text = node.value.length > 60 ? `${node.value.slice(0, 60)}…` : node.value
+  const safe = hideCredentials(node.value)
+  const text = safe.length > 60 ? `${safe.slice(0, 60)}…` : safe
   return node.value.includes('${') ? `${JSON.stringify(text)} (expanded)` : JSON.stringify(text)
+}
+
+/** A text that ends in a colon is a map to YAML, as `[unix:]` is. */
+function showMap(entries: ReadonlyMap<string, Entry>): string {
+  const [[name, { value }] = ['', { value: undefined }]] = entries
+  const isText = entries.size === 1 && value?.kind === 'scalar' && value.span.start === value.span.end
+  return isText ? `a map; quote it: ${JSON.stringify(`${name}:`)}` : 'a map'
 }
 
 function keyOf(path: Path): string {

@@ -22,10 +22,15 @@ export function parsePathTemplate(text: string): PathTemplate | { readonly kind:
   if (segments.slice(0, -1).includes('**')) return problem('expected ** as the last segment only')
   const parts = segments.map((segment) => (nameSegment.test(segment) ? '{}' : segment))
   const literals = segments.map((segment) => (segment === '**' || nameSegment.test(segment) ? 'x' : segment))
+  if (segments.some((segment) => /^\{[^{}]+\}$/.test(segment) && !nameSegment.test(segment)))
+    return problem('expected in {} at most 64 letters, digits, hyphens and underscores, and no digit or hyphen first')
   if (literals.some((literal) => /[*{}]/.test(literal)))
     return problem('expected {name} for one segment, or a closing ** for any number')
   const written = `/${literals.join('/')}`
   const canonical = canonicalPath(written)
+  if (/%2e/i.test(written)) return problem('expected dots as they are, not escaped')
+  if (canonical === undefined && text.isWellFormed() && canonicalPath(escapeRest(written)) !== undefined)
+    return problem(`expected "${escapeRest(text)}", escaped as in a request`)
   if (canonical === undefined)
     return problem('expected a path without dot segments, empty segments, query, or characters that need an escape')
   if (canonical.path !== written)
@@ -33,6 +38,11 @@ export function parsePathTemplate(text: string): PathTemplate | { readonly kind:
   if (withoutNeedlessEscapes(canonical) !== undefined)
     return problem("expected each of !$&'()+,:;=@ as it is, not escaped, and no star")
   return { kind: 'template', parts, encoded: canonical.encoded }
+}
+
+/** Escapes what no request has as it is: spaces, and what is beyond ASCII. */
+function escapeRest(path: string): string {
+  return path.replaceAll(/[^!-~]+/g, encodeURIComponent)
 }
 
 /** Where a rule stands in the table. */

@@ -85,7 +85,7 @@ export const upstreamOptions = z.strictObject({
     .describe('What it speaks; h2 without TLS is by prior knowledge (RFC 9113 §3.3).'),
   health_path: z
     .string()
-    .regex(/^\/[!-~]*$/, { error: 'expected a path that begins with /' })
+    .regex(/^\/[!-~]*$/, { error: 'expected a path that begins with /, without spaces, and escaped as in a request' })
     .optional()
     .describe('What /upstreamz of the health listener relays.'),
   connect_timeout: wait.prefault('2s').describe('Until a connection is there, TLS included.'),

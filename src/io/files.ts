@@ -44,6 +44,12 @@ function readAtOnce(path: string): Buffer {
   }
 }
 
+/** Why a file cannot be read, as the rest of a sentence about it. */
+export function saidOfUnreadable(cause: unknown): string {
+  const why = cause instanceof NoRegularFile ? 'it is a pipe or a device, no regular file' : codeOf(cause)
+  return `cannot be read (${why})`
+}
+
 /** What reading a secret needs from outside. */
 export type SecretDeps = {
   readonly env: Readonly<Record<string, string | undefined>>
@@ -57,6 +63,12 @@ export type SecretDeps = {
 export class SecretRefused extends Error {
   override readonly name = 'SecretRefused'
   readonly code = 'ERR_SECRET_REFUSED'
+  /** The reason alone, for whoever must not tell the name, such as `is not set`. */
+  readonly why: string
+  constructor(named: string, why: string, options?: ErrorOptions) {
+    super(`Cannot read secret: ${named} ${why}`, options)
+    this.why = why
+  }
 }
 
 // 64 KiB: more than any key or password; a secret that long is another file.
@@ -69,38 +81,35 @@ const maxSecretBytes = 65_536
  */
 export function readSecret(source: SecretSource, deps: SecretDeps): string {
   if ('env' in source) {
+    const named = `environment variable ${source.env}`
     const held = Object.hasOwn(deps.env, source.env) ? deps.env[source.env] : undefined
-    if (held === undefined) throw new SecretRefused(`Cannot read secret: environment variable ${source.env} is not set`)
-    return cut(held, `environment variable ${source.env}`)
+    if (held === undefined) throw new SecretRefused(named, 'is not set')
+    return cut(held, named)
   }
+  const named = `file ${source.file}`
   const { mode, bytes } = readGuarded(source.file, deps)
   if ((mode & 0o004) !== 0) {
     const octal = (mode & 0o777).toString(8).padStart(4, '0')
-    throw new SecretRefused(
-      `Cannot read secret: file ${source.file} has mode ${octal}, wanted one that others cannot read, such as 0440`,
-    )
+    throw new SecretRefused(named, `has mode ${octal}, wanted one that others cannot read, such as 0440`)
   }
-  if (bytes.length > maxSecretBytes) {
-    throw new SecretRefused(
-      `Cannot read secret: file ${source.file} is ${bytes.length} bytes, wanted at most ${maxSecretBytes}`,
-    )
-  }
+  if (bytes.length > maxSecretBytes)
+    throw new SecretRefused(named, `is ${bytes.length} bytes, wanted at most ${maxSecretBytes}`)
   const text = bytes.toString('utf8')
-  if (text.includes('\ufffd')) throw new SecretRefused(`Cannot read secret: file ${source.file} is not UTF-8 text`)
-  return cut(text, `file ${source.file}`)
+  if (text.includes('\ufffd')) throw new SecretRefused(named, 'is not UTF-8 text')
+  return cut(text, named)
 }
 
 function readGuarded(file: string, deps: SecretDeps): { mode: number; bytes: Buffer } {
   try {
     return { mode: deps.mode(file), bytes: deps.readFile(file) }
   } catch (cause) {
-    throw new SecretRefused(`Cannot read secret: file ${file} cannot be read (${codeOf(cause)})`, { cause })
+    throw new SecretRefused(`file ${file}`, saidOfUnreadable(cause), { cause })
   }
 }
 
-function cut(text: string, from: string): string {
+function cut(text: string, named: string): string {
   const secret = text.replace(/\r?\n$/, '')
-  if (secret === '') throw new SecretRefused(`Cannot read secret: ${from} is empty`)
+  if (secret === '') throw new SecretRefused(named, 'is empty')
   return secret
 }
 

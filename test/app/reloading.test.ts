@@ -48,7 +48,13 @@ function start(
   const powers = { clock, env: { SECRET: 'secret' }, readFile, fileMode: (path: string) => statSync(path).mode }
   const first = readConfiguration({ file: 'gateway.yaml', read: () => atStart }, powers)
   if (first.kind === 'refused') throw new Error(first.problems.map(({ message }) => message).join('; '))
-  const log = createLog({ stream: 'main' }, { writer: createLineWriter({}, { write: (_, done) => done() }), clock })
+  let logged = ''
+  const write = (chunk: Buffer | string, done: () => void) => {
+    logged += chunk.toString()
+    done()
+  }
+  const writer = createLineWriter({}, { write })
+  const log = createLog({ stream: 'main' }, { writer, clock })
   const counted = createGatewayMetrics()
   const reloading = createReloading({ file: 'gateway.yaml', read: text }, first, {
     ...powers,
@@ -58,7 +64,11 @@ function start(
     reloaded: () => {},
   })
   const outcomes = () => outcomesOf((series) => counted.metrics.snapshot().get(series) ?? 0)
-  return { ...reloading, outcomes, [Symbol.dispose]: reloading.close }
+  const lines = async () => {
+    await writer.flush()
+    return logged.trimEnd().split('\n')
+  }
+  return { ...reloading, outcomes, lines, [Symbol.dispose]: reloading.close }
 }
 
 for (const { place, before, good } of [
@@ -249,6 +259,23 @@ for (const { broken, because } of [
     assert.deepEqual(reasons, ['token_revoked', 'token_revoked', 'token_revoked'])
     assert.equal(countsOf(world)[0], 1, 'the configuration is refused all the same')
   })
+
+test('createReloading() logs once what a SIGHUP and the watch of files find at the same time, and counts both', async () => {
+  let text = naming('nowhere', '').replace('upstream', 'upstraem')
+  using it = start(() => text)
+
+  it.reload()
+  it.reload()
+  text = text.replace('issuers', 'isuers')
+  it.reload()
+
+  const refused = (await it.lines()).filter((line) => line.includes('config_refused'))
+  assert.deepEqual(
+    refused.map((line) => /no such key, did you mean \\"(\w+)/.exec(line)?.[1]),
+    ['upstream', 'upstream', 'issuers'],
+  )
+  assert.deepEqual(it.outcomes(), [0, 3])
+})
 
 test('createReloading() says which list is in force while the rest of a configuration is refused', () => {
   using named = folder()

@@ -97,6 +97,16 @@ const refused = [
     says: /:8:64: .*OTHER is not set/,
   },
   {
+    what: 'a secret in place of the name of its variable',
+    text: good.replace('env: SECRET', `env: \${SECRET}`),
+    says: /:8:64: .*client_secret\.env: .*write "env: SECRET"/,
+  },
+  {
+    what: 'a secret in place of the name of its file',
+    text: good.replace('env: SECRET', `file: \${SECRET}`),
+    says: /:8:65: .*file \$\{SECRET\} cannot be read/,
+  },
+  {
     what: 'an unset variable in a value',
     text: good.replace('orders-api', `\${OTHER}`),
     says: /:6:15: .*OTHER is not set/,

@@ -132,6 +132,21 @@ describe('postern serve with listen.tls', { skip: skipWithoutOpenssl }, () => {
     assert.equal(await told(30), undefined)
   })
 
+  test('is told by check once, and at its file, of a key that is none', async () => {
+    using ours = createAuthority()
+    using secret = mountSecret()
+    const file = join(secret.path, 'gateway.yaml')
+    writeFileSync(file, JSON.stringify({ version: 1, ...configuration(secret.path, 1) }))
+    const told = async (key: string) => {
+      secret.hold({ ...ours.issue('first'), key })
+      const { stdout } = await runToEnd(['check', file])
+      return [...stdout.matchAll(/warning: (Cannot .*)/g)].map(([, said = '']) => said.replaceAll(secret.path, 'PATH'))
+    }
+
+    assert.deepEqual(await told('none'), ['Cannot read listen.tls.key.file: the key file holds no private key'])
+    assert.deepEqual(await told('\n'), ['Cannot read secret: file PATH/tls.key is empty'])
+  })
+
   test('keeps serving, and wanting certificates of its client_ca, while that and its certificate are written anew', async () => {
     using ours = createAuthority()
     using publicCa = createAuthority()

@@ -236,7 +236,7 @@ test('postern check warns of a secret that is not here, and with --secrets refus
 for (const { written, says } of [
   { written: '{"kez":1}', says: 'it has no keys array' },
   { written: '{"keys":[]}', says: 'it has no usable key' },
-  { written: 'keys', says: 'Cannot parse JSON' },
+  { written: 'keys', says: 'Cannot read issuers.0.jwks.file: it holds no JSON Web Key Set: no value at offset 0' },
 ]) {
   test(`postern check --secrets refuses a file of keys that are none: ${written}`, async () => {
     using files = directory()
@@ -335,6 +335,7 @@ const misused = [
   { args: ['nonsense'], says: /unknown command 'nonsense'/ },
   { args: ['serv'], says: /Did you mean serve\?/ },
   { args: ['serve'], says: /required option '--config <file>'/ },
+  { args: ['serve', '--config='], says: /'--config <file>' argument '' is invalid.*path of a file/ },
   { args: ['serve', '--config', 'a.yaml', '--verbose'], says: /unknown option '--verbose'/ },
   { args: ['check'], says: /at least one file/ },
   { args: ['explain', 'GET', '--config', 'a.yaml'], says: /missing required argument 'url'/ },

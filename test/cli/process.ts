@@ -117,6 +117,7 @@ export function fakeShell(env: Record<string, string> = {}): Shell & {
     isTerminal: false,
     columns: undefined,
     color: false,
+    sayColor: false,
     readStdin: async () => '',
     stdinIsTerminal: false,
     writeFile: () => {},

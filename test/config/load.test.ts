@@ -6,6 +6,7 @@ import fc from 'fast-check'
 import * as z from 'zod'
 import { nearest } from '../../src/base/nearest.ts'
 import { load } from '../../src/config/load.ts'
+import { mend } from '../../src/config/mend.ts'
 import { formatProblem, formatProblemLine } from '../../src/config/problems.ts'
 import { firstLines, problemsOf, schema, valueFrom } from './toy-schema.ts'
 
@@ -153,6 +154,16 @@ const said = [
     at: [2, 12, 1],
   },
   { text: 'version: 1\n__proto__: { a: 1 }', message: 'Cannot read __proto__: no such key', at: [2, 1, 9] },
+  {
+    text: 'version: 1\nissuers: [{ issuer: https://a, aud: a }]',
+    message: 'Cannot read issuers.0.aud: no such key, did you mean "audience"?',
+    at: [2, 32, 3],
+  },
+  {
+    text: 'version: 1\nblack: { list: 1 }',
+    message: 'Cannot read black: no such key, did you mean "blacklist"?',
+    at: [2, 1, 5],
+  },
   { text: 'version: 1\r\nlisten: 5\r\n', message: 'Cannot read listen: expected a map, got 5', at: [2, 9, 1] },
   { text: '\ufeffversion: 3', message: 'Cannot read version: expected 1, got 3', at: [1, 10, 1] },
 ] as const
@@ -177,10 +188,10 @@ const secrets = [
   { written: '{ value: hush }', says: [either] },
   { written: '{}', says: [either] },
   { written: 'hush', says: [either] },
-  { written: '{ fil: /a }', says: ['issuers.0.introspection.client_secret.fil: no such key, did you mean "file"?'] },
+  { written: '{ fil: /a }', says: ['issuers.0.introspection.client_secret: no such key, did you mean "file"?'] },
   {
     written: '{ env: S, mode: 1 }',
-    says: ['issuers.0.introspection.client_secret.mode: no such key, wanted one of file, env'],
+    says: ['issuers.0.introspection.client_secret: no such key, wanted one of file, env'],
   },
 ]
 for (const { written, says } of secrets) {
@@ -198,7 +209,7 @@ issuers: [{ issuer: https://a, audience: a, introspection: { client_id: a, clien
 
 const notYaml = [
   { text: 'a:\n\t- b', at: [2, 1], because: 'a tab cannot indent' },
-  { text: 'a: [b\n', at: [2, 1], because: 'a list is not closed' },
+  { text: 'a: [b\n', at: [1, 4], because: 'a list is not closed' },
   { text: 'a: "b\n', at: [1, 4], because: 'a quote is not closed' },
   { text: 'version: 1\na: b: c', at: [2, 4], because: 'a value cannot be a map on the same line' },
   { text: 'a: !thing b', at: [1, 4], because: 'we know no tags' },
@@ -257,9 +268,9 @@ test('load() points at the anchored value when what an alias stands for is wrong
   assert.deepEqual([problem?.line, problem?.column], [2, 21])
 })
 
-test('load() knows no merge keys: << is a key like any other', () => {
+test('load() knows no merge keys, and says so of <<', () => {
   assert.deepEqual(firstLines(problemsOf('version: 1\nlisten: &l {}\nblacklist: { <<: *l }\n')), [
-    '3:14 Cannot read blacklist.<<: no such key, wanted one of poll_interval, jitter',
+    '3:14 Cannot read blacklist.<<: there are no merge keys, wanted the keys themselves',
   ])
 })
 
@@ -327,6 +338,36 @@ step: 3
     loaded.problems.filter(({ message }) => message.endsWith('seen')).map(({ path }) => path),
     ['issuers.3.issuer'],
   )
+})
+
+test('load() judges no rest as a whole beside hundreds of mistakes: a reload holds up the probes', () => {
+  let judged = 0
+  const countJudged = () => {
+    judged += 1
+    return []
+  }
+  const textWith = (mistakes: number) => `version: 1\nissuers: [${'{ issuer: 5, audience: a }, '.repeat(mistakes)}]\n`
+
+  load(schema, { file: 'f', text: textWith(200) }, { env: {} }, countJudged)
+  assert.equal(judged, 1)
+  load(schema, { file: 'f', text: textWith(201) }, { env: {} }, countJudged)
+  assert.equal(judged, 1)
+})
+
+test('mend() isWhole() looks up what was left out, and goes through none of it', () => {
+  const mended = mend(
+    z.array(z.number()),
+    Array.from({ length: 30_000 }, (_, at) => (at % 2 === 0 ? at : 'x')),
+  )
+  const before = process.cpuUsage()
+
+  const whole = Array.from({ length: 30_000 }, (_, at) => at).filter((at) => mended?.isWhole([at]))
+
+  const { user } = process.cpuUsage(before)
+  assert.equal(whole.length, 15_000)
+  assert.equal(mended?.isWhole([]), false)
+  assert.equal(mended?.isWhole([1, 'below']), false)
+  assert.ok(user < 1_500_000, `it took ${user} µs of the processor`)
 })
 
 for (const { text, scopes } of [

@@ -1,8 +1,12 @@
 import assert from 'node:assert/strict'
+import { readFileSync } from 'node:fs'
 import { test } from 'node:test'
+import type * as z from 'zod'
 import { load } from '../../src/config/load.ts'
 import { findGatewayConflicts, gatewayOptions } from '../../src/config/schema.ts'
 import { readAccessRequest } from '../../src/decision/request.ts'
+import { issuerOptions } from '../../src/issuer/options.ts'
+import { localListOptions } from '../../src/sources/local-list.ts'
 
 const broken = [
   {
@@ -158,6 +162,72 @@ for (const { listen, at } of [
     assert.deepEqual(
       findGatewayConflicts(options).map(({ path }) => path.join('.')),
       at,
+    )
+  })
+}
+
+test('load() says of a key that stands beside its section with the name of that, what is meant', () => {
+  const text = `version: 1
+upstream: { url: http://a }
+issuers: [{ issuer: https://a, audience: a, jwks: { url: https://a/jwks } }]
+rules: [{ match: { path: /a }, public: true }]
+`
+  const loaded = load(gatewayOptions, { file: 'f', text }, { env: {} })
+
+  assert.deepEqual(loaded.kind === 'refused' && loaded.problems.map(({ message }) => message), [
+    'Cannot read issuers.0.jwks.url: no such key, did you mean "jwks_uri", beside jwks?',
+  ])
+})
+
+const kinds = [
+  { schema: gatewayOptions, text: readFileSync('config/full.yaml', 'utf8'), is: 'a configuration of the gateway' },
+  {
+    schema: issuerOptions,
+    text: readFileSync('config/issuer.yaml', 'utf8'),
+    is: 'a configuration of `postern issuer`',
+  },
+  { schema: localListOptions, text: 'version: 1\nentries: []\n', is: 'a list of revoked tokens' },
+]
+for (const wanted of kinds)
+  for (const given of kinds.filter((each) => each !== wanted)) {
+    test(`load() says in one line of ${given.is} that it is none, where ${wanted.is} is wanted`, () => {
+      const loaded = load<z.ZodType>(wanted.schema, { file: 'f', text: given.text }, { env: {} })
+
+      assert.ok(loaded.kind === 'refused')
+      const kind = /^(rules|realms|entries):/m.exec(given.text)?.[1]
+      assert.deepEqual(
+        loaded.problems.map(({ message }) => message),
+        [`Cannot read the document: it is ${given.is} (${kind}), wanted ${wanted.is}`],
+      )
+    })
+  }
+
+const inBraces = 'expected in {} at most 64 letters, digits, hyphens and underscores, and no digit or hyphen first'
+const places = [
+  { written: 'listen: { health: localhost }', says: 'listen.health: expected an address like 127.0.0.1:8080' },
+  { written: 'listen: { admin: "unix:/a" }', says: 'listen.admin: expected an address like 127.0.0.1:8080' },
+  { written: 'listen: { admin: "127.0.0.1:65536" }', says: 'listen.admin: expected a port up to 65535' },
+  { path: '/ä b/{id}/**', says: 'rules.0.match.path: expected "/%C3%A4%20b/{id}/**", escaped as in a request' },
+  { path: '/a%2eb', says: 'rules.0.match.path: expected dots as they are, not escaped' },
+  { path: '/{order.id}', says: `rules.0.match.path: ${inBraces}` },
+  { path: '/{1}', says: `rules.0.match.path: ${inBraces}` },
+  { path: '/{a}b', says: 'rules.0.match.path: expected {name} for one segment, or a closing ** for any number' },
+  {
+    path: '/a//b',
+    says: 'rules.0.match.path: expected a path without dot segments, empty segments, query, or characters that need an escape',
+  },
+]
+for (const { written = '', path = '/a', says } of places) {
+  test(`load() says once what is wrong with ${written}${path}`, () => {
+    const text = `version: 1
+upstream: { url: http://a }
+rules: [{ match: { path: "${path}" }, public: true }]
+${written}`
+    const loaded = load(gatewayOptions, { file: 'f', text }, { env: {} })
+
+    assert.deepEqual(
+      loaded.kind === 'refused' && loaded.problems.map(({ message }) => message.replace(/, got .*/, '')),
+      [`Cannot read ${says}`],
     )
   })
 }

@@ -2,6 +2,11 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { problemsOf } from './toy-schema.ts'
 
+const notClosed = (opening: string) => `Cannot parse YAML: the ${opening} that opens here is not closed`
+const noColon = 'Cannot parse YAML: no ":" after the key'
+const isTemplate = 'Cannot parse YAML: here is a template, {{ … }}, wanted what it is to become'
+const quoteIt = 'Cannot parse YAML: quote it: a value cannot begin with'
+
 const slips = [
   { text: 'version: 1\nlisten:5\nscopes: [a]\n', said: 'Cannot parse YAML: no space after "listen:"', at: [2, 1, 7] },
   {
@@ -9,7 +14,44 @@ const slips = [
     said: 'Cannot parse YAML: no space after "issuer:"',
     at: [2, 5, 7],
   },
-  { text: 'version: 1\nlisten:\u00a05\n', said: 'Cannot parse YAML: no space after "listen:"', at: [2, 1, 7] },
+  ...['\u00a0', '\u3000'].map((space) => {
+    const said = 'Cannot parse YAML: here is no plain space, but one that looks like it'
+    return { text: `version: 1\nlisten:${space}5\n`, said, at: [2, 8, 1] }
+  }),
+  {
+    text: 'issuers:\n  - issuer: a\n \u00a0  audience: b\n    leeway: 1s\n    blacklist: c\n',
+    said: 'Cannot parse YAML: here is no plain space, but one that looks like it',
+    at: [3, 2, 1],
+  },
+  ...['hosts: *\n', 'hosts: [*]\n', 'hosts: { a: *, b: c }\n', 'hosts: *'].map((text) => {
+    return { text, said: 'Cannot parse YAML: quote it: "*"', at: [1, text.indexOf('*') + 1, 1] }
+  }),
+  { text: 'path: /**\nhost: **\n', said: 'Cannot read host: quote it: "**"', at: [2, 7, 2] },
+  { text: 'a: b\nhost: @c\n', said: `${quoteIt} this character`, at: [2, 7, 1] },
+  {
+    text: 'a: b\nhost: "c"\naudience: c: d\n',
+    said: 'Cannot parse YAML: quote it: a value cannot hold ": "',
+    at: [3, 11, 4],
+  },
+  { text: 'a: [b, c\nd: [e]\nf: { g: [h] }\n', said: notClosed('['), at: [1, 4, 1] },
+  { text: 'a: { b: [c, d: e }\nf: { g: h }\n', said: notClosed('['), at: [1, 9, 1] },
+  { text: 'a: { b: [c], d: e\nf: { g: h }\n', said: notClosed('{'), at: [1, 4, 1] },
+  { text: 'a:\n  - { b: "]", c: "}"\n  - { d: e }\n', said: notClosed('{'), at: [2, 5, 1] },
+  { text: 'version: 1\nlisten = 5\nscopes: []\n', said: `${noColon}, but "="`, at: [2, 1, 8] },
+  { text: 'a:\n  - audience: b\n    leeway 5s\n', said: noColon, at: [3, 5, 6] },
+  { text: 'a:\n  - id: b\n  -id: c\n    path: d\n', said: 'Cannot parse YAML: no space after "-"', at: [3, 3, 1] },
+  { text: '{{- if .a }}\nversion: 1\nlisten:\n  port: 1\n', said: isTemplate, at: [1, 1, 12] },
+  { text: 'version: 1\nlisten: {{ .a }}\nscopes: {{ .b }}\n', said: isTemplate, at: [2, 9, 8] },
+  {
+    text: 'version: 1\n...\nlisten: {}\n',
+    said: 'Cannot read the document: it holds more than one YAML document, wanted one',
+    at: [2, 1, 3],
+  },
+  {
+    text: 'version: 1\nscopes: [unix:]\n',
+    said: 'Cannot read scopes.0: expected a string, got a map; quote it: "unix:"',
+    at: [2, 10, 4],
+  },
   {
     text: 'issuers:\n  - issuer: a\n\taudience: b\n    leeway: 1s\n    blacklist: c\n',
     said: 'Cannot parse YAML: the line is indented with a tab, wanted spaces',
@@ -36,8 +78,8 @@ const slips = [
   }),
   {
     text: `hosts: ['it''s', "\\\\"\n`,
-    said: 'Cannot parse YAML: flow sequence in block collection must be sufficiently indented and end with a ]',
-    at: [2, 1, 1],
+    said: notClosed('['),
+    at: [1, 8, 1],
   },
   { text: 'listen: { proxy: "a"b }\n', said: 'Cannot parse YAML: unexpected scalar at node end', at: [1, 21, 1] },
   {
@@ -49,6 +91,11 @@ const slips = [
     text: Buffer.from('version: 1\n', 'utf16le').swap16().toString('utf8'),
     said: 'Cannot read the document: the file is UTF-16, wanted UTF-8',
     at: [1, 1, 1],
+  },
+  {
+    text: Buffer.from('version: 1\r\nlisten: { proxy: "w\xe4re" } # \xfc\n', 'latin1').toString('utf8'),
+    said: 'Cannot read the document: what stands here is not UTF-8, wanted UTF-8',
+    at: [2, 20, 1],
   },
   {
     text: 'apiVersion: v1\nkind: ConfigMap\ndata: {}\n',

@@ -52,7 +52,7 @@ test('blacklist.poll() takes a secret that cannot be read as a failed poll: the 
   it.revoke('a')
   await it.blacklist.poll()
   it.secret = () => {
-    throw new SecretRefused('Cannot read secret: file /run/secret cannot be read (ENOENT)')
+    throw new SecretRefused('file /run/secret', 'cannot be read (ENOENT)')
   }
   it.pass(200_000)
   await it.blacklist.poll()

@@ -424,7 +424,7 @@ for (const { header, toldS, pauseMs } of asksForLess) {
 test('introspection.ask() is unavailable while our secret cannot be read, and blames nobody else for it', async () => {
   const it = setup()
   it.secret = () => {
-    throw new SecretRefused('Cannot read secret: file /run/secret cannot be read (ENOENT)')
+    throw new SecretRefused('file /run/secret', 'cannot be read (ENOENT)')
   }
   for (let at = 0; at < 6; at += 1) assert.equal(await it.kind(`t${at}`), 'unavailable')
   assert.equal(it.calls.length, 0)

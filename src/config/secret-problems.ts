@@ -1,0 +1,55 @@
+import type { SecretSource } from '../base/options.ts'
+import { readSecret, SecretRefused } from '../io/files.ts'
+import { cannotRead } from './expand.ts'
+import type { LoadDeps } from './load.ts'
+import type { Finding, Path } from './problems.ts'
+import { isNameOfSecret, isSecretPath } from './secrets.ts'
+import type { Written } from './written.ts'
+import { findWritten } from './written.ts'
+
+/** Tries every secret that a value names; without the power to read files, only what should name a variable is looked at. */
+export function findSecretProblems(value: unknown, root: Written, deps: LoadDeps): readonly Finding[] {
+  return visit(value, [])
+
+  function visit(value: unknown, path: Path): readonly Finding[] {
+    if (typeof value !== 'object' || value === null) return []
+    const members = Object.entries(value)
+    const [name, held] = members.length === 1 ? (members[0] ?? []) : []
+    if ((name === 'file' || name === 'env') && typeof held === 'string' && isSecretPath(path.slice(-1)))
+      return problemAt([...path, name], name, held)
+    const isList = Array.isArray(value)
+    return members.flatMap(([key, member]) => visit(member, [...path, isList ? Number(key) : key]))
+  }
+
+  function problemAt(path: Path, name: 'file' | 'env', held: string): readonly Finding[] {
+    const node = findWritten(root, path)
+    const written = node?.kind === 'scalar' ? node.value : undefined
+    const wrong = name === 'env' ? problemOfVariable(written) : undefined
+    if (wrong !== undefined) return [{ path, at: 'value', message: cannotRead(path, wrong) }]
+    const why = tryOne(name === 'file' ? { file: held } : { env: held }, deps)
+    if (why === undefined) return []
+    const kind = name === 'file' ? 'file' : 'environment variable'
+    const named = isNameOfSecret(name, written) ? `${kind} ${written}` : `the ${kind}`
+    return [{ path, at: 'value', message: `Cannot read secret: ${named} ${why}` }]
+  }
+}
+
+/** Under `env:` a variable is named, as Kubernetes lets it be; one that is filled in would have its value taken for a name. */
+function problemOfVariable(written: unknown): string | undefined {
+  if (typeof written !== 'string' || /^[-._A-Za-z][-._A-Za-z0-9]*$/.test(written)) return undefined
+  const [, braced, bare] = /^\$(?:\{([A-Za-z_]\w*)(?::-[^}]*)?\}|([A-Z_][A-Z0-9_]*))$/.exec(written) ?? []
+  const meant = braced ?? bare
+  return `expected the name of an environment variable${meant === undefined ? '' : `, write "env: ${meant}"`}`
+}
+
+/** Why a secret cannot be used, as the rest of a sentence about it. */
+function tryOne(source: SecretSource, { env, readFile, fileMode }: LoadDeps): string | undefined {
+  if (readFile === undefined) return undefined
+  try {
+    readSecret(source, { env, readFile, mode: fileMode ?? (() => 0) })
+    return undefined
+  } catch (error) {
+    if (!(error instanceof SecretRefused)) throw error
+    return error.why
+  }
+}

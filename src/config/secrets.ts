@@ -1,0 +1,54 @@
+// What may be a secret in a configuration: such a value is never shown, whatever is wrong with it.
+import { nearest } from '../base/nearest.ts'
+import type { Path } from './problems.ts'
+
+/** Whether what stands at a path may be a secret, judged by the names of its keys: if so, it is never shown. */
+export function isSecretPath(path: Path): boolean {
+  return path.some((step) => typeof step === 'string' && isSecretName(step))
+}
+
+/** Whether a key is, or was most likely to be, one that a secret stands under: whoever mistypes it writes the secret all the same. */
+export function isSecretName(name: string): boolean {
+  if (secretName.test(name)) return true
+  const words = name.replaceAll(/([a-z])(?=[A-Z])/g, '$1_').split(/[^A-Za-z0-9]+/)
+  const last = words.at(-1) ?? ''
+  return (
+    nearest(name, ['client_secret']) !== undefined ||
+    nearest(last, ['token', 'key']) !== undefined ||
+    words.some((word) => nearest(word, ['secret', 'password', 'passphrase', 'passwd']) !== undefined)
+  )
+}
+
+const secretName =
+  /secret|passw|passphrase|tokens?$|keys?$|^(?:credentials?|authorization|(?:basic_?)?auth|bearer|jwt|pass|pwd|pin)$/i
+
+/**
+ * Overwrites with `*`, one for one, what is a secret wherever it stands: the user and password of a URL, a parameter of it
+ * whose name says so, a JWT, and what PEM holds.
+ */
+export function hideCredentials(text: string): string {
+  return text
+    .replaceAll(/(:?\/\/|:)(.*)(?=@)/gs, (found, before: string) => starred(found, before.length))
+    .replaceAll(/([\w.-]+)=[^&\s]+/g, (found, name: string) => {
+      return isSecretName(name) ? starred(found, name.length + 1) : found
+    })
+    .replaceAll(/\beyJ[\w-]{8,}[\w.-]*/g, (found) => starred(found))
+    .replaceAll(/(?<=-----BEGIN ).*?(?=-----END |$)/gs, (found) => starred(found))
+}
+
+/** Overwrites a stretch of a text, but for what parts its words and lines. */
+export function starred(text: string, start = 0, end = text.length): string {
+  return text.slice(0, start) + text.slice(start, end).replaceAll(/\S/g, '*') + text.slice(end)
+}
+
+/**
+ * Whether what is written under `file:` or `env:` of a secret is surely a name, and may be shown. A secret may stand there
+ * by mistake: of what could be one, in itself or by its variable, only the place is told.
+ */
+export function isNameOfSecret(kind: string, written: unknown): written is string {
+  if (typeof written !== 'string') return false
+  return kind === 'env' ? /^(?:[A-Z_][A-Z0-9_]*|\$\{\w+\})$/.test(written) : kind === 'file' && pathLike.test(written)
+}
+
+// No default of a variable: that is text of the file itself.
+const pathLike = /^(?:(?:\.{0,2}|~)\/|\$\{\w+\}(?=\/|$))(?:(?!\$\{\w+:-).)*$/

@@ -1,0 +1,255 @@
+import assert from 'node:assert/strict'
+import { readFileSync } from 'node:fs'
+import { test } from 'node:test'
+import fc from 'fast-check'
+import * as z from 'zod'
+import { load } from '../../src/config/load.ts'
+import { formatProblem } from '../../src/config/problems.ts'
+import { findGatewayConflicts, gatewayOptions } from '../../src/config/schema.ts'
+import { isSecretName } from '../../src/config/secrets.ts'
+import { findIssuerConflicts, issuerOptions } from '../../src/issuer/options.ts'
+import { localListOptions } from '../../src/sources/local-list.ts'
+import { problemsOf } from './toy-schema.ts'
+
+const absent = () => {
+  throw Object.assign(new Error('hunter2'), { code: 'ENOENT' })
+}
+/** Everything that may be printed of what is wrong with a text. */
+const printed = (text: string, env: Record<string, string> = {}) =>
+  problemsOf(text, { env, readFile: absent }).map(
+    (each) => `${JSON.stringify(each)} ${formatProblem(each, { color: false })}`,
+  )
+
+const at = 'issuers.0.introspection.client_secret'
+const named = [
+  {
+    written: `env: \${SEC}`,
+    says: `Cannot read ${at}.env: expected the name of an environment variable, write "env: SEC"`,
+  },
+  {
+    written: `env: "\${SEC:-x}"`,
+    says: `Cannot read ${at}.env: expected the name of an environment variable, write "env: SEC"`,
+  },
+  {
+    written: 'env: $SEC',
+    says: `Cannot read ${at}.env: expected the name of an environment variable, write "env: SEC"`,
+  },
+  { written: 'env: "hunter 2"', says: `Cannot read ${at}.env: expected the name of an environment variable` },
+  { written: 'env: hunter-2', says: 'Cannot read secret: the environment variable is not set' },
+  { written: 'env: hunter2', says: 'Cannot read secret: the environment variable is not set' },
+  { written: 'env: OTHER', says: 'Cannot read secret: environment variable OTHER is not set' },
+  { written: `file: \${SEC}`, says: `Cannot read secret: file \${SEC} cannot be read (ENOENT)` },
+  { written: `file: "\${SEC}/x"`, says: `Cannot read secret: file \${SEC}/x cannot be read (ENOENT)` },
+  { written: `file: \${NO:-hunter2}`, says: 'Cannot read secret: the file cannot be read (ENOENT)' },
+  { written: 'file: hunter2', says: 'Cannot read secret: the file cannot be read (ENOENT)' },
+  { written: 'file: /run/secret', says: 'Cannot read secret: file /run/secret cannot be read (ENOENT)' },
+]
+for (const { written, says } of named) {
+  test(`load() takes what is written as { ${written} } for no name that it may tell, but where it surely is one`, () => {
+    const text = `version: 1
+issuers: [{ issuer: https://a, audience: a, introspection: { client_id: a, client_secret: { ${written} } } }]
+`
+    const deps = { env: { SEC: 'hunter2' }, readFile: absent }
+
+    assert.deepEqual(
+      problemsOf(text, deps).map(({ message }) => message),
+      [says],
+    )
+    assert.doesNotMatch(printed(text, deps.env).join('\n'), /hunter/)
+  })
+}
+
+const gatewayText = readFileSync('config/full.yaml', 'utf8')
+const issuerText = readFileSync('config/issuer.yaml', 'utf8').replaceAll('-demo-', '-')
+
+const secret = fc.constantFrom(
+  'hunter2',
+  'hunter-2',
+  '2 hunter two',
+  'x:hunter/2',
+  'a=hunter==',
+  'hunter@2',
+  '\\Uhunter12',
+  '-----BEGIN X----- hunter',
+)
+const secretKey = fc.constantFrom(
+  'client_secret',
+  'client_sceret',
+  'clientSecret',
+  'tokn',
+  'passphrase',
+  'passwd',
+  'api_key',
+  '"client_secret"',
+)
+const forms: readonly ((held: string) => string)[] = [
+  (held) => held,
+  (held) => `"${held}"`,
+  (held) => `'${held}'`,
+  (held) => `[${held}]`,
+  (held) => `{ file: /x }, client_secret: ${held}`,
+  (held) => `{ value: ${held} }`,
+  (held) => `{ ${held} }`,
+  (held) => `{ ${held}: x }`,
+  (held) => `{ "${held}": 1, "${held}": 2 }`,
+  (held) => `{ file: ${held} }`,
+  (held) => `{ env: ${held} }`,
+  (held) => `{ env: ${held}, file: /x }`,
+  (held) => `\${UNSET:-${held}}`,
+  (held) => `{ env: "\${UNSET:-${held}}" }`,
+  (held) => `{ file: "\${UNSET:-${held}}" }`,
+  (held) => `*${held}`,
+  (held) => `!${held}`,
+  (held) => `&${held}`,
+  (held) => `\n          ${held}`,
+  (held) => `\n          ${held}\n          ${held}`,
+  (held) => `|\n          ${held}\n          ${held}`,
+  (held) => `>-\n          ${held}`,
+  (held) => `"x\n          ${held}"`,
+  (held) => `"x\n${held}`,
+  (held) => `|\n${held}\n${held}`,
+  () => `\${SEC}`,
+  () => `{ env: \${SEC} }`,
+  () => `{ file: \${SEC} }`,
+  () => `{ file: "/run/\${SEC}" }`,
+  () => `{ \${SEC}: x }`,
+]
+/** What an editor, or a slip of the hand, does to a text; never within a name. */
+const damage = fc.oneof(
+  fc.constant((text: string) => text),
+  fc
+    .record({
+      share: fc.double({ min: 0, max: 1, noNaN: true }),
+      put: fc.constantFrom(...'{}[]:"\'#&*!|>%@-,?', '\n', '\t', ' ', '- ', '\n\t', ''),
+    })
+    .map(({ share, put }) => (text: string) => {
+      const places = [...text.matchAll(/(?<!\w)|(?!\w)/g)].map(({ index }) => index)
+      const at = places[Math.floor(share * (places.length - 1))] ?? 0
+      return put === '' ? text.slice(0, at) : text.slice(0, at) + put + text.slice(at)
+    }),
+  fc.constant((text: string) => text.replace('audience', 'audiense')),
+)
+
+test('load() tells of no secret, wherever one is planted and whatever else is wrong', () => {
+  const planted = fc.record({
+    held: secret,
+    key: secretKey,
+    form: fc.constantFrom(...forms),
+    at: fc.nat(),
+    kind: fc.constantFrom('secret', 'url', 'value'),
+    ofIssuer: fc.boolean(),
+    damage,
+  })
+  fc.assert(
+    fc.property(planted, ({ held, key, form, at, kind, ofIssuer, damage }) => {
+      const whole = ofIssuer ? issuerText : gatewayText
+      const pattern = {
+        secret: /(?:client_secret|token|\bkey): (?:\{[^}]*\}|[\w-]+)/g,
+        url: /(?<=https?:\/\/)/g,
+        value: /(?<=[\w"]: |\[|, )[\w./:*-]+(?=[,\]} \n])(?!:)/g,
+      }[kind]
+      const places = [...whole.matchAll(pattern)]
+      const place = places[at % places.length]
+      if (place === undefined) return
+      const written = { secret: `${key}: ${form(held)}`, url: `user:${held}@`, value: `\${SEC}` }[kind]
+      const text = damage(whole.slice(0, place.index) + written + whole.slice(place.index + place[0].length))
+      const loaded = ofIssuer
+        ? load(issuerOptions, { file: 'f', text }, { env: { SEC: held }, readFile: absent }, findIssuerConflicts)
+        : load(gatewayOptions, { file: 'f', text }, { env: { SEC: held }, readFile: absent }, findGatewayConflicts)
+      if (loaded.kind === 'loaded') return
+      const said = loaded.problems.map((each) => `${JSON.stringify(each)}\n${formatProblem(each, { color: false })}`)
+      assert.doesNotMatch(said.join('\n'), /hunter/, text)
+    }),
+    { numRuns: 1000 },
+  )
+})
+
+const others = [
+  'hunter2',
+  'hunter2\n',
+  '-----BEGIN PRIVATE KEY-----\nMIGHunter\nhunter2\n-----END PRIVATE KEY-----\n',
+  '-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES,hunter\n\nhunter2\n-----END RSA PRIVATE KEY-----\n',
+  '{"kty":"oct","k":"hunter2"}',
+  '{"keys":[{"kty":"oct","k":"hunter2"}]}',
+  '[{"k":"hunter2"}]',
+  'admin:hunter2\nother:hunter3\n',
+  'admin: hunter2\n',
+  'ACCESS=hunter2\nSECRET=hunter3\n',
+  '[default]\naws = hunter2\n',
+  'machine a login b password hunter2\n',
+  '@hunter2',
+  '%hunter2',
+  '*hunter2',
+  '"hunter2',
+  '!hunter2 x: [',
+  '? hunter2\n? [\n',
+]
+for (const text of others) {
+  test(`load() shows nothing of a file that is no configuration: ${JSON.stringify(text.slice(0, 40))}`, () => {
+    for (const each of printed(text)) assert.doesNotMatch(each, /hunter/i)
+    assert.notEqual(printed(text).length, 0)
+  })
+}
+
+test('load() takes a document for a configuration that has a key of one, be it mistyped', () => {
+  assert.deepEqual(
+    problemsOf('verison: 1\n').map(({ message, excerpt }) => [message, excerpt]),
+    [['Cannot read verison: no such key, did you mean "version"?', 'verison: 1']],
+  )
+  assert.deepEqual(
+    problemsOf('verzion: [\nversion: 1').map(({ excerpt }) => excerpt.trim() === ''),
+    [false],
+  )
+  assert.deepEqual(
+    problemsOf('hunter: 2\n').map(({ message, excerpt }) => [message, excerpt.trim()]),
+    [['Cannot read the document: it has none of the keys of a configuration, such as version', '']],
+  )
+})
+
+test('isSecretName() knows every key of ours that a secret stands under, and takes no other for one', () => {
+  const keys = new Set<string>()
+  for (const schema of [gatewayOptions, issuerOptions, localListOptions])
+    JSON.stringify(z.toJSONSchema(schema, { io: 'input' }), (_, value) => {
+      for (const key of Object.keys(value?.properties ?? {})) keys.add(key)
+      return value
+    })
+
+  assert.ok(keys.has('keep_headers') && keys.has('allow_credentials'))
+  assert.deepEqual([...keys].filter(isSecretName), ['key', 'client_secret', 'access_token', 'token'])
+  assert.deepEqual(
+    [
+      'client_sceret',
+      'sercet',
+      'tokn',
+      'kye',
+      'pasword',
+      'clientSceret',
+      'CLIENT_SECERT',
+      'x-api-key',
+      'passwd',
+    ].filter((name) => !isSecretName(name)),
+    [],
+  )
+})
+
+const excerpts = [
+  {
+    text: 'version: 2\nlisten: { proxy: "http://u:hush@a:1", port: x }',
+    shown: 'listen: { proxy: "http://******@a:1", port: x }',
+  },
+  { text: 'listen: { proxy: u:hush@a, port: x }', shown: 'listen: { proxy: u:****@a, port: x }' },
+  {
+    text: 'listen: { proxy: "http://a?q=1&api_key=hush&b=2", port: x }',
+    shown: 'listen: { proxy: "http://a?q=1&api_key=****&b=2", port: x }',
+  },
+  { text: 'version: 1\nclient_sceret: hush', shown: 'client_sceret: ****' },
+  { text: 'version: 1\nclient_secret: { file: /a }', shown: 'client_secret: { file: /a }' },
+  { text: 'version: 1\nclient_secret:\n  hush', shown: 'client_secret:' },
+  { text: 'version: 1\nclient_secret: { file: /a }\nclient_secret: hush', shown: 'client_secret: ****' },
+  { text: 'version: 1\nx: "a\nclient_secret:\n  hush', shown: 'x: "a' },
+]
+for (const { text, shown } of excerpts) {
+  test(`load() shows ${JSON.stringify(text)} as ${shown}`, () => {
+    assert.equal(problemsOf(text).at(-1)?.excerpt, shown)
+  })
+}
