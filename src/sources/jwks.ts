@@ -222,8 +222,8 @@ export function createJwks(options: JwksOptions, deps: JwksDeps, previous?: Keys
     isLooking = true
     try {
       const looked = origin.doubt()
-      // Somebody else's doubt may have found it already.
-      await followTo(origin.url)
+      // Somebody else's doubt may have found it already; what is held may have no address, which that is to mend.
+      await followTo(origin.url).catch(() => {})
       await looked
       await followTo(origin.url)
     } finally {

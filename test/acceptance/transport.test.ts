@@ -35,11 +35,17 @@ test('require_https believes a trusted proxy about its client, both ways, and a 
   await allowed(world, { token: world.mint() })
 })
 
-test('explain() says transport_insecure of an http URL where require_https is set', async () => {
-  await using world = await openWorld({ more: { require_https: true } })
-  const reasonOf = async (url: string) => (await world.app.explain({ method: 'GET', url, token: world.mint() })).reason
-
-  assert.equal(await reasonOf('http://gateway.test/read/x'), 'transport_insecure')
-  assert.equal(await reasonOf('https://gateway.test/read/x'), 'ok')
-  assert.equal(await reasonOf('/read/x'), 'ok')
+const explained = [
+  { url: 'http://gateway.test/read/x', behindProxy: 'transport_insecure', alone: 'transport_insecure' },
+  { url: 'https://gateway.test/read/x', behindProxy: 'ok', alone: 'transport_insecure' },
+  { url: '/read/x', behindProxy: 'ok', alone: 'transport_insecure' },
+]
+test('explain() says transport_insecure where require_https is set, of an http URL, and of any where nothing can make it https', async () => {
+  await using proxied = await openWorld({ more: { require_https: true, trusted_proxies: ['127.0.0.0/8'] } })
+  await using alone = await openWorld({ more: { require_https: true } })
+  for (const { url, ...expected } of explained) {
+    const token = proxied.mint()
+    assert.equal((await proxied.app.explain({ method: 'GET', url, token })).reason, expected.behindProxy, url)
+    assert.equal((await alone.app.explain({ method: 'GET', url, token: alone.mint() })).reason, expected.alone, url)
+  }
 })

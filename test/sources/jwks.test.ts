@@ -95,6 +95,27 @@ test('jwks.key() brings keys from an address that somebody else has found, witho
   assert.equal(it.calls.at(-1)?.url, 'https://issuer.test/moved')
 })
 
+for (const before of ['https://issuer.test/jwks', undefined])
+  test(`jwks.key() brings keys from another address as soon as that is looked up, where ${before === undefined ? 'there was none' : 'it takes a while'}`, async () => {
+    using it = await loadedEndpoint()
+    const { promise, resolve } = Promise.withResolvers<void>()
+    it.looked = () => {
+      it.url = before
+      return promise
+    }
+    assert.deepEqual(await it.key('b'), unknown)
+    for (let turn = 0; turn < 5; turn += 1) await nextTick()
+    assert.equal(it.calls.length, 1)
+
+    it.url = 'https://issuer.test/moved'
+    it.answer = () => reply(200, setOf(signerA, signerB))
+    resolve()
+    await nextTick()
+
+    assert.equal(await kidOf(it.key('b')), 'b')
+    assert.equal(it.calls.at(-1)?.url, 'https://issuer.test/moved')
+  })
+
 test('jwks.key() raises no doubt of what it has fetched because of one: of two addresses in turn there would be no end', async () => {
   using it = await loadedEndpoint()
   let at = 0

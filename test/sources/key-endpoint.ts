@@ -4,6 +4,7 @@ import type { HttpCall, HttpReply } from '../../src/io/http-client.ts'
 import { HttpCallFailed } from '../../src/io/http-client.ts'
 import type { Jwks, JwksOptions } from '../../src/sources/jwks.ts'
 import { createJwks } from '../../src/sources/jwks.ts'
+import { SourceFailed } from '../../src/sources/source-failed.ts'
 import type { TestClock } from '../support/clock.ts'
 import { createTestClock } from '../support/clock.ts'
 import { createTestLog } from '../support/log.ts'
@@ -25,8 +26,8 @@ export type Endpoint = Disposable & {
   readonly doubts: () => number
   /** What the endpoint answers from now on. */
   answer: () => HttpReply | Promise<HttpReply>
-  /** Where it is. */
-  url: string
+  /** Where it is; undefined: its metadata does not say. */
+  url: string | undefined
   /** What looking for another address does. */
   looked: () => void | Promise<void>
   /** The answer to `key` for a kid. */
@@ -85,7 +86,10 @@ export function endpoint(options: Partial<JwksOptions> = {}): Endpoint {
       random: () => 0,
       origin: {
         kind: 'url',
-        url: async () => it.url,
+        async url() {
+          if (it.url === undefined) throw new SourceFailed('metadata', 'the document names no jwks_uri')
+          return it.url
+        },
         doubt: async () => {
           doubts += 1
           await it.looked()
