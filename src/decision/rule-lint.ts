@@ -58,7 +58,8 @@ export function lintRules(options: readonly RuleOptions[]): readonly RuleFinding
   const open = createPatternIndex(
     table.rules.filter((rule) => rule.public && rule.methods !== undefined && rule.host !== undefined),
   )
-  return table.rules.flatMap((rule) => {
+  const gaps = new Map<string, Gap>()
+  const found = table.rules.flatMap((rule) => {
     const found: RuleFinding[] = []
     const here = [rule.index]
     const { all, any } = rule.scopes
@@ -98,15 +99,14 @@ export function lintRules(options: readonly RuleOptions[]): readonly RuleFinding
           path: [...here, 'upgrade', at],
           message: `${protocol} is no usual protocol, did you mean "websocket"?`,
         })
-    for (const [id, fallen] of fallThrough(rule, new Set(methods)))
-      found.push({ path: here, message: `${rule.id} does not cover ${fallen.join(', ')}: the public rule ${id} does` })
+    fallThrough(rule, new Set(methods))
     return found
   })
+  return [...found, ...[...gaps.values()].map(describeGap)]
 
-  /** By the id of a public rule: the methods with which a path that this rule protects reaches it. */
-  function fallThrough(rule: Rule, tried: ReadonlySet<string>): ReadonlyMap<string, readonly string[]> {
-    const fallen = new Map<string, string[]>()
-    if (rule.public || rule.methods === undefined) return fallen
+  /** Enters the methods with which a path that this rule protects reaches a public one. */
+  function fallThrough(rule: Rule, tried: ReadonlySet<string>): void {
+    if (rule.public || rule.methods === undefined) return
     const own = new Set(rule.methods.map(judgedMethod))
     for (const segments of samplePaths(readTemplate(rule.path).parts))
       for (const host of [rule.host, ...hostsWithin(rule.host, segments)]) {
@@ -115,11 +115,15 @@ export function lintRules(options: readonly RuleOptions[]): readonly RuleFinding
         for (const method of tried) {
           const other = own.has(method) ? undefined : decides(method)
           if (other?.kind !== 'rule' || !other.public) continue
-          const methods = fallen.get(other.id) ?? []
-          if (!methods.includes(method)) fallen.set(other.id, [...methods, method])
+          // Hundreds of hosts may be open in the same way.
+          const key = `${other.path} ${other.methods}`
+          const gap = gaps.get(key) ?? { rule, open: other, methods: new Set(), alike: new Set(), opened: new Set() }
+          gaps.set(key, gap)
+          gap.alike.add(rule)
+          gap.opened.add(other)
+          if (gap.rule === rule) gap.methods.add(method)
         }
       }
-    return fallen
   }
 
   /** Hosts of which public rules have some methods of a path, and which a rule for this host has, too: a few of them. */
@@ -131,6 +135,24 @@ export function lintRules(options: readonly RuleOptions[]): readonly RuleFinding
     }
     return hosts
   }
+}
+
+/** What a protected rule leaves to a public one, and which others do so. */
+type Gap = {
+  readonly rule: Rule
+  readonly open: Rule
+  readonly methods: Set<string>
+  /** Protected, the first with them. */
+  readonly alike: Set<Rule>
+  /** Public, with the same path and methods for other hosts, the first with them. */
+  readonly opened: Set<Rule>
+}
+
+function describeGap({ rule, open, methods, alike, opened }: Gap): RuleFinding {
+  const others = opened.size === 1 ? '' : `, and ${opened.size - 1} more for other hosts`
+  const more = alike.size === 1 ? '' : `; so it is with ${alike.size - 1} more`
+  const message = `${rule.id} does not cover ${[...methods].join(', ')}: the public rule ${open.id} does${others}${more}`
+  return { path: [rule.index], message }
 }
 
 // Each of thousands of rules is tried with these.

@@ -191,7 +191,32 @@ const warned = [
       { match: { path: '/a/{id}', methods: ['GET'] }, scopes },
       { id: 'open', match: { path: '/{x}/**', host: 'www.a.test', methods: ['PUT'] }, public: true },
     ],
-    says: [['0', /does not cover PUT: the public rule open does/]],
+    says: [['0', /does not cover PUT: the public rule open does$/]],
+  },
+  {
+    of: 'what many rules leave to many hosts once',
+    rules: [
+      ...['/a', '/b', '/c'].map((path) => ({ match: { path, methods: ['POST'] }, scopes })),
+      ...['a', 'b', 'c'].map((id) => {
+        return { id, match: { path: '/**', host: `${id}.test`, methods: ['GET'] }, public: true, insecure: true }
+      }),
+    ],
+    says: [
+      ['0', /^rule-1 does not cover GET: the public rule a does, and 2 more for other hosts; so it is with 2 more$/],
+    ],
+  },
+  {
+    of: 'every other public rule that takes what one leaves',
+    rules: [
+      { match: { path: '/a/{id}', methods: ['POST'] }, scopes },
+      { match: { path: '/b/{id}', methods: ['POST'] }, scopes },
+      { id: 'open', match: { path: '/a/**' }, public: true },
+      { id: 'too', match: { path: '/b/**' }, public: true },
+    ],
+    says: [
+      ['0', /does not cover GET, PUT, PATCH, DELETE, OPTIONS: the public rule open does$/],
+      ['1', /does not cover GET, PUT, PATCH, DELETE, OPTIONS: the public rule too does$/],
+    ],
   },
 ] as const
 for (const { of, rules, says } of warned) {
