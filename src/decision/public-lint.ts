@@ -1,6 +1,16 @@
 // Public rules that take what another rule protects.
 import type { RuleFinding } from './rule-lint.ts'
-import { createPatternIndex, hostHolds, samplePaths, sampleRequest, stranger, usualMethods } from './rule-overlap.ts'
+import type { PatternIndex } from './rule-overlap.ts'
+import {
+  createEffort,
+  createPatternIndex,
+  holdersOf,
+  matchSteps,
+  samplePaths,
+  sampleRequest,
+  stranger,
+  usualMethods,
+} from './rule-overlap.ts'
 import { judgedMethod } from './rule-table.ts'
 import type { Rule, RuleOptions } from './rules.ts'
 import { compileRules, readTemplate } from './rules.ts'
@@ -11,14 +21,24 @@ import { compileRules, readTemplate } from './rules.ts'
  * is open is meant. Says only what it can prove.
  *
  * @param options Rules against which `findRuleConflicts` has nothing.
+ * @param effort Of thousands of rules, not each is compared with each; it is said where.
  */
-export function lintPublic(options: readonly RuleOptions[]): readonly RuleFinding[] {
+export function lintPublic(options: readonly RuleOptions[], effort = createEffort()): readonly RuleFinding[] {
   const table = compileRules(options)
-  const guarded = createPatternIndex(table.rules.filter((rule) => !rule.public))
-  const rivalsOf = new Map<string, readonly Rule[]>()
-  return table.rules.flatMap((rule) => {
-    const outer = rule.public ? firstTaken(rule) : undefined
-    if (outer === undefined) return []
+  const partsOf = new Map(table.rules.map((rule) => [rule, readTemplate(rule.path).parts]))
+  const guarded = Map.groupBy(
+    table.rules.filter((rule) => !rule.public),
+    ({ host }) => host,
+  )
+  const indexOf = new Map([...guarded].map(([host, rules]) => [host, createPatternIndex(rules)]))
+  const rivalsOf = new Map<string, Rivals>()
+  const unfinished: Rule[] = []
+  const open = table.rules.filter((rule) => rule.public)
+  const found = open.flatMap((rule, at) => {
+    effort.share(at, open.length)
+    const outer = firstTaken(rule)
+    if (outer === 'unknown') unfinished.push(rule)
+    if (outer === undefined || outer === 'unknown') return []
     const shared = sharedMethods(rule, outer)
     const what = `${shared?.join(', ') ?? 'any method of'} ${rule.path}`
     const within = `${outer.id} (${outer.host ?? ''}${outer.path}), which wants one`
@@ -28,32 +48,60 @@ export function lintPublic(options: readonly RuleOptions[]): readonly RuleFindin
         : `${what} needs no token at ${rule.host}: ${rule.id} is public, and its host comes before every path, so it decides within ${within}; which host it is the client says`
     return [{ path: [rule.index, 'match', 'path'], message }]
   })
+  return [...found, ...describeUnfinished(unfinished)]
 
-  function firstTaken(rule: Rule): Rule | undefined {
-    const { parts } = readTemplate(rule.path)
-    return rivals(rule, parts).find((outer) => hostHolds(outer.host, rule.host) && takes(rule, parts, outer))
+  /** The first, by hosts and paths, of which a rule without token takes something; 'unknown' where no steps are left. */
+  function firstTaken(rule: Rule): Rule | 'unknown' | undefined {
+    const parts = pathOf(rule)
+    for (const host of holdersOf(rule.host))
+      for (const outer of rivals(rule, parts, host)) {
+        if (!effort.spend(1)) return 'unknown'
+        if (outer !== undefined && takes(rule, parts, outer)) return outer
+      }
+    return undefined
   }
 
-  /** What a rule would take but for hosts; thousands of hosts may have the same. */
-  function rivals(rule: Rule, parts: readonly string[]): readonly Rule[] {
-    const key = JSON.stringify([parts, rule.methods])
-    const known = rivalsOf.get(key)
-    if (known !== undefined) return known
-    const found: Rule[] = []
-    for (const outer of guarded.overlapping(parts))
-      if (sharedMethods(rule, outer)?.length !== 0 && !isSpelledOut(parts, readTemplate(outer.path).parts))
-        found.push(outer)
-    rivalsOf.set(key, found)
-    return found
+  /** What a rule would take of those for a host, but for other rules; thousands of rules may have the same. */
+  function* rivals(rule: Rule, parts: readonly string[], host: string | undefined) {
+    const key = JSON.stringify([parts, rule.methods, host])
+    const met = indexOf.get(host)?.overlapping(parts)
+    const known = rivalsOf.get(key) ?? (met && { found: [], met })
+    if (known === undefined) return
+    rivalsOf.set(key, known)
+    yield* known.found
+    for (let next = known.met.next(); next.done !== true; next = known.met.next()) {
+      const outer = next.value
+      const isRival =
+        outer !== undefined && sharedMethods(rule, outer)?.length !== 0 && !isSpelledOut(parts, pathOf(outer))
+      if (isRival) known.found.push(outer)
+      yield isRival ? outer : undefined
+    }
   }
 
   /** Whether a rule without token decides some request of another. */
   function takes(rule: Rule, parts: readonly string[], outer: Rule): boolean {
     const methods = sharedMethods(rule, outer) ?? [...usualMethods, stranger]
-    return samplePaths(common(parts, readTemplate(outer.path).parts)).some((segments) =>
-      methods.some((method) => table.match(sampleRequest(rule.host, segments, method)) === rule),
+    return samplePaths(common(parts, pathOf(outer))).some((segments) =>
+      methods.some((method) => {
+        effort.spend(matchSteps)
+        return table.match(sampleRequest(rule.host, segments, method)) === rule
+      }),
     )
   }
+
+  function pathOf(rule: Rule): readonly string[] {
+    return partsOf.get(rule) ?? [] // each of the table is there
+  }
+}
+
+/** Those found so far, and the search for more, which goes on where it was left. */
+type Rivals = { readonly found: Rule[]; readonly met: ReturnType<PatternIndex['overlapping']> }
+
+function describeUnfinished([rule, ...more]: readonly Rule[]): readonly RuleFinding[] {
+  if (rule === undefined) return []
+  const others = more.length === 0 ? '' : `, and so were ${more.length} more public rules`
+  const message = `${rule.id} was compared with some rules only, since there are so many${others}: what it takes of the rest is not told`
+  return [{ path: [rule.index, 'match', 'path'], message }]
 }
 
 /** The methods that both have; undefined: all. */

@@ -1,5 +1,13 @@
 import { nearest } from '../base/nearest.ts'
-import { createPatternIndex, hostHolds, samplePaths, sampleRequest, usualMethods } from './rule-overlap.ts'
+import {
+  createEffort,
+  createPatternIndex,
+  holdersOf,
+  matchSteps,
+  samplePaths,
+  sampleRequest,
+  usualMethods,
+} from './rule-overlap.ts'
 import { judgedMethod } from './rule-table.ts'
 import type { Rule, RuleOptions } from './rules.ts'
 import { compileRules, maskOf, readTemplate, ruleId } from './rules.ts'
@@ -46,8 +54,9 @@ export function findRuleConflicts(
  * What `check` warns of: rules that load, and may not do what was meant. Says only what it can prove.
  *
  * @param options Rules against which `findRuleConflicts` has nothing.
+ * @param effort Of thousands of rules, not each is compared with each; it is said where.
  */
-export function lintRules(options: readonly RuleOptions[]): readonly RuleFinding[] {
+export function lintRules(options: readonly RuleOptions[], effort = createEffort()): readonly RuleFinding[] {
   const table = compileRules(options)
   const index = createMethodIndex()
   for (const [at, rule] of options.entries()) index.claim(rule, at)
@@ -99,20 +108,30 @@ export function lintRules(options: readonly RuleOptions[]): readonly RuleFinding
           path: [...here, 'upgrade', at],
           message: `${protocol} is no usual protocol, did you mean "websocket"?`,
         })
-    fallThrough(rule, new Set(methods))
     return found
   })
-  return [...found, ...[...gaps.values()].map(describeGap)]
+  const tried = new Set(methods)
+  const guarded = table.rules.filter((rule) => !rule.public && rule.methods !== undefined)
+  const unfinished = guarded.filter((rule, at) => {
+    effort.share(at, guarded.length)
+    return !fallThrough(rule, rule.methods ?? [])
+  })
+  return [...found, ...[...gaps.values()].map(describeGap), ...describeUnfinished(unfinished)]
 
-  /** Enters the methods with which a path that this rule protects reaches a public one. */
-  function fallThrough(rule: Rule, tried: ReadonlySet<string>): void {
-    if (rule.public || rule.methods === undefined) return
-    const own = new Set(rule.methods.map(judgedMethod))
+  /** Enters the methods with which a path that this rule protects reaches a public one; false: not all were tried. */
+  function fallThrough(rule: Rule, named: readonly string[]): boolean {
+    const own = new Set(named.map(judgedMethod))
     for (const segments of samplePaths(readTemplate(rule.path).parts))
-      for (const host of [rule.host, ...hostsWithin(rule.host, segments)]) {
-        const decides = (method: string) => table.match(sampleRequest(host, segments, method))
-        if (!rule.methods.some((method) => decides(method) === rule)) continue
+      for (const host of hostsWithin(rule.host, segments, own)) {
+        if (!effort.spend(1)) return false
+        if (host === null) continue
+        const decides = (method: string) => {
+          effort.spend(matchSteps)
+          return table.match(sampleRequest(host, segments, method))
+        }
+        if (!named.some((method) => decides(method) === rule)) continue
         for (const method of tried) {
+          if (!effort.spend(1)) return false
           const other = own.has(method) ? undefined : decides(method)
           if (other?.kind !== 'rule' || !other.public) continue
           // Hundreds of hosts may be open in the same way.
@@ -124,16 +143,20 @@ export function lintRules(options: readonly RuleOptions[]): readonly RuleFinding
           if (gap.rule === rule) gap.methods.add(method)
         }
       }
+    return true
   }
 
-  /** Hosts of which public rules have some methods of a path, and which a rule for this host has, too: a few of them. */
-  function hostsWithin(host: string | undefined, segments: readonly string[]): ReadonlySet<string | undefined> {
-    const hosts = new Set<string | undefined>()
+  /** A host, and those within it of which public rules have other methods of a path; null for a step between them. */
+  function* hostsWithin(host: string | undefined, segments: readonly string[], own: ReadonlySet<string>) {
+    yield host
+    if (host !== undefined && !host.startsWith('*.')) return
+    const told = new Set([host])
     for (const each of open.overlapping(segments)) {
-      if (each.host !== host && hostHolds(host, each.host)) hosts.add(each.host)
-      if (hosts.size === hostsTried) break
+      const hasOther = each?.methods?.some((method) => !own.has(judgedMethod(method))) === true
+      const isNew = hasOther && !told.has(each.host) && holdersOf(each.host).includes(host)
+      if (isNew) told.add(each.host)
+      yield isNew ? each.host : null
     }
-    return hosts
   }
 }
 
@@ -155,8 +178,12 @@ function describeGap({ rule, open, methods, alike, opened }: Gap): RuleFinding {
   return { path: [rule.index], message }
 }
 
-// Each of thousands of rules is tried with these.
-const hostsTried = 8
+function describeUnfinished([rule, ...more]: readonly Rule[]): readonly RuleFinding[] {
+  if (rule === undefined) return []
+  const others = more.length === 0 ? '' : `, and so were ${more.length} more`
+  const message = `${rule.id} was compared with some public rules and methods only, since there are so many${others}: what the rest take of it is not told`
+  return [{ path: [rule.index], message }]
+}
 
 // And those of WebDAV (RFC 4918, RFC 3253, RFC 5323), CalDAV and caches.
 const knownMethods: ReadonlySet<string> = new Set([

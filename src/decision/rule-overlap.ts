@@ -9,10 +9,50 @@ export const usualMethods = ['GET', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS']
 /** A segment, a label and a method that no rule can name. */
 export const stranger = '\0'
 
+/**
+ * How much of thousands of rules is compared with each other. In steps: by the time, what is said would depend on the
+ * machine.
+ */
+export type Effort = {
+  /** Lets one of several rules, by its number from 0, take its share and what those before it left of theirs. */
+  readonly share: (at: number, of: number) => void
+  /** Takes steps; false: none was left. */
+  readonly spend: (steps: number) => boolean
+}
+
+// Some seconds at the worst; each of three thousand rules with each.
+const usualSteps = 10_000_000
+
+/** What finding the rule for one request takes, beside a comparison of two hosts. */
+export const matchSteps = 10
+
+/**
+ * Begins to count.
+ *
+ * @param maxSteps Of all rules together.
+ */
+export function createEffort(maxSteps = usualSteps): Effort {
+  let spent = 0
+  let allowed = maxSteps
+  return {
+    share(at, of) {
+      allowed = (maxSteps / of) * (at + 1)
+    },
+    spend(steps) {
+      if (spent >= allowed) return false
+      spent += steps
+      return true
+    },
+  }
+}
+
 /** Rules by their paths. */
 export type PatternIndex = {
-  /** Those of which at least one path is one of the pattern, too, whatever their hosts and methods. */
-  readonly overlapping: (parts: readonly string[]) => Iterable<Rule>
+  /**
+   * Those of which at least one path is one of the pattern, too, whatever their hosts and methods; undefined for each
+   * step on the way to them.
+   */
+  readonly overlapping: (parts: readonly string[]) => Generator<Rule | undefined, undefined>
 }
 
 type Branch = { readonly rules: Rule[]; readonly next: Map<string, Branch> }
@@ -32,7 +72,10 @@ export function createPatternIndex(rules: readonly Rule[]): PatternIndex {
   return { overlapping: (parts) => meeting(root, parts, 0) }
 }
 
-function* meeting(branch: Branch, parts: readonly string[], depth: number): Generator<Rule, undefined> {
+type Met = Generator<Rule | undefined, undefined>
+
+function* meeting(branch: Branch, parts: readonly string[], depth: number): Met {
+  yield undefined
   const part = parts[depth]
   if (part === '**') return yield* everything(branch)
   yield* branch.next.get('**')?.rules ?? []
@@ -50,17 +93,17 @@ function* literally({ next }: Branch, part: string): Generator<readonly [string,
   }
 }
 
-function* everything(branch: Branch): Generator<Rule, undefined> {
+function* everything(branch: Branch): Met {
+  yield undefined
   yield* branch.rules
   for (const next of branch.next.values()) yield* everything(next)
 }
 
-/** Whether a rule for one host has every request to another; undefined: every host. */
-export function hostHolds(outer: string | undefined, inner: string | undefined): boolean {
+/** The hosts whose rules have every request to one; undefined: every host. */
+export function holdersOf(host: string | undefined): readonly (string | undefined)[] {
+  if (host === undefined) return [undefined]
   // `*.` covers one label.
-  return (
-    outer === undefined || outer === inner || (inner !== undefined && outer === `*${inner.slice(inner.indexOf('.'))}`)
-  )
+  return [...new Set([host, `*${host.slice(host.indexOf('.'))}`, undefined])]
 }
 
 /** Paths of a pattern, each as segments, with strangers where it is open. */

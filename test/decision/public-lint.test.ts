@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { lintPublic } from '../../src/decision/public-lint.ts'
+import { createEffort } from '../../src/decision/rule-overlap.ts'
 import { rulesOptions } from '../../src/decision/rules.ts'
 
 const scopes = ['read']
@@ -82,3 +83,46 @@ for (const { match, of, more, said } of openings) {
     else assert.equal(found[0]?.message, said)
   })
 }
+
+// No two of them have a request in common that the public one decides.
+const many = Array.from({ length: 200 }, (_, at) => [
+  { match: { host: `t${at}.test`, path: '/**' }, public: true, insecure: true },
+  { match: { host: `t${at}.test`, path: '/{x}' }, scopes },
+  { match: { path: `/a${at}` }, scopes },
+]).flat()
+
+test('lintPublic() says so where it has not compared each of many rules with each', () => {
+  const rules = rulesOptions.parse(many)
+
+  assert.deepEqual(lintPublic(rules), [])
+  const [told, ...more] = lintPublic(rules, createEffort(20_000))
+  assert.deepEqual([told?.path, more], [[0, 'match', 'path'], []])
+  assert.match(told?.message ?? '', /^rule-1 was compared with some rules only.*, and so were 199 more public/)
+})
+
+test('lintPublic() still finds what the last of many public rules takes when those before it leave no time', () => {
+  const rules = rulesOptions.parse([
+    ...many,
+    { match: { host: 'www.test', path: '/orders/**' }, scopes },
+    { id: 'open', match: { host: 'www.test', path: '/orders/{id}' }, public: true },
+  ])
+
+  assert.deepEqual(
+    lintPublic(rules, createEffort(20_000)).map(({ path }) => path[0]),
+    [601, 0],
+  )
+})
+
+test('lintPublic() compares rules of thousands of hosts to the end', () => {
+  const rules = rulesOptions.parse(
+    Array.from({ length: 3300 }, (_, at) => [
+      { match: { host: `t${at}.test`, path: '/**' }, public: true, insecure: true },
+      { match: { host: `t${at}.test`, path: '/{x}/**' }, scopes },
+      { match: { host: `t${at}.test`, path: '/' }, scopes },
+    ]).flat(),
+  )
+
+  const found = lintPublic(rules)
+
+  assert.deepEqual(found, [])
+})

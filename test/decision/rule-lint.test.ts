@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { findRuleConflicts, lintRules } from '../../src/decision/rule-lint.ts'
+import { createEffort } from '../../src/decision/rule-overlap.ts'
 import { rulesOptions } from '../../src/decision/rules.ts'
 
 const scopes = ['read']
@@ -280,3 +281,23 @@ const silent = [
 for (const { of, rules } of silent) {
   test(`lintRules() says nothing of ${of}`, () => assert.deepEqual(lintRules(rulesOptions.parse(rules)), []))
 }
+
+test('lintRules() says so where it has not compared each of many rules with each', () => {
+  const rules = rulesOptions.parse([
+    ...Array.from({ length: 100 }, (_, at) => ({ match: { path: `/a${at}`, methods: ['POST'] }, scopes })),
+    ...Array.from({ length: 100 }, (_, at) => {
+      return { match: { path: '/{x}', host: `h${at}.test`, methods: ['PUT'] }, public: true }
+    }),
+  ])
+
+  const [whole, part] = [lintRules(rules), lintRules(rules, createEffort(20_000))]
+
+  assert.deepEqual(
+    whole.map(({ message }) => message),
+    ['rule-1 does not cover PUT: the public rule rule-101 does, and 99 more for other hosts; so it is with 99 more'],
+  )
+  const [gap, told, ...more] = part.map(({ message }) => message)
+  assert.match(gap ?? '', /^rule-1 does not cover PUT: .*; so it is with 99 more$/)
+  assert.match(told ?? '', /^rule-1 was compared with some public rules and methods only.*, and so were 99 more:/)
+  assert.deepEqual(more, [])
+})
