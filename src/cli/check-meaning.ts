@@ -4,6 +4,7 @@ import { isLoopbackUrl } from '../base/options.ts'
 import { formatSpan } from '../base/time.ts'
 import type { GatewayOptions, IssuerOptions } from '../config/schema.ts'
 import { unixAddress } from '../decision/headers.ts'
+import type { RuleOptions } from '../decision/rules.ts'
 import { ruleId } from '../decision/rules.ts'
 
 type Warning = { readonly path: readonly (string | number)[]; readonly message: string }
@@ -139,13 +140,16 @@ export function lintIssuers({ issuers, rules, blacklist }: GatewayOptions): read
         path: ['rules', at],
         message: 'opaque tokens are refused: several issuers could be asked, and none is marked opaque: true',
       })
-    const never = issuers.filter(
-      ({ issuer, revocation }) => revocation === 'blacklist' && (rule.issuers?.includes(issuer) ?? true),
-    )
-    if (rule.freshness !== 'cached' && never.length > 0)
+  }
+  for (const { issuer, revocation } of issuers) {
+    const isFresh = ({ freshness, issuers: named }: RuleOptions) =>
+      freshness !== 'cached' && (named?.includes(issuer) ?? true)
+    const fresh = revocation === 'blacklist' ? rules.filter(isFresh).length : 0
+    const others = fresh > 1 ? `; so it is with ${fresh - 1} more of the rules` : ''
+    if (fresh > 0)
       warnings.push({
-        path: ['rules', at, 'freshness'],
-        message: `${rule.freshness === 'always' ? 'always' : 'max_age'} asks the issuer about opaque and wrapped tokens only; JWTs are asked about where revocation is introspect`,
+        path: ['rules', rules.findIndex(isFresh), 'freshness'],
+        message: `this does nothing for JWTs of ${issuer}: it is asked about them only with revocation: introspect${others}`,
       })
   }
   if (blacklist.on_stale === 'allow')

@@ -220,3 +220,36 @@ for (const { issuer, rule, at } of [
     )
   })
 }
+
+test('lintIssuers() says of each issuer once that freshness does nothing for its JWTs', () => {
+  const fresh = { freshness: { max_age: '5s' } }
+  const options = gatewayOptions.parse({
+    version: 1,
+    upstream: { url: 'http://127.0.0.1:9' },
+    issuers: [
+      { issuer: 'https://a.test', audience: 'api' },
+      { issuer: 'https://b.test', audience: 'api' },
+      { issuer: 'https://c.test', audience: 'api', introspection, revocation: 'introspect' },
+    ],
+    rules: [
+      { match: { path: '/a' } },
+      { match: { path: '/b' }, ...fresh, issuers: ['https://c.test'] },
+      { match: { path: '/c' }, ...fresh, issuers: ['https://a.test'] },
+      { match: { path: '/d' }, ...fresh },
+      { match: { path: '/e' }, freshness: 'always' },
+    ],
+  })
+
+  const found = lintIssuers(options).filter(({ path }) => path.includes('freshness'))
+
+  assert.deepEqual(
+    found.map(({ path, message }) => [
+      path.join('.'),
+      message.replace(/^this does nothing for JWTs of ([^ ]+): .* introspect/, '$1'),
+    ]),
+    [
+      ['rules.2.freshness', 'https://a.test; so it is with 2 more of the rules'],
+      ['rules.3.freshness', 'https://b.test; so it is with 1 more of the rules'],
+    ],
+  )
+})

@@ -306,6 +306,14 @@ for (const name of ['gateway.yaml', 'full.yaml']) {
   })
 }
 
+test('config/full.yaml asks for fresh answers only where they are had of JWTs, too', async () => {
+  const shell = fakeShell()
+
+  await runCommand(['check', join(root, 'config', 'full.yaml')], shell)
+
+  assert.doesNotMatch(shell.told.out, /this does nothing for JWTs/)
+})
+
 test('config/postern.schema.json and config/README.md are what npm run docs writes', () => {
   const committed = (name: string) => readFileSync(join(root, 'config', name), 'utf8')
   assert.equal(committed('postern.schema.json'), formatSchema())
