@@ -30,6 +30,11 @@ const odd: [object, string, RegExp][] = [
   [{ scopes: { any: [] }, claims: { tenant: 7 } }, 'scopes', /no scope is asked for/],
   [{ claims: { 'realm_access.roles': 'admin' } }, 'claims.realm_access.roles', /realm_access\.roles is one name/],
   [
+    { claims: { 'resource_access.orders-api.roles': 'admin' } },
+    'claims.resource_access.orders-api.roles',
+    /is one name: no claim within another/,
+  ],
+  [
     { audience: '$AUDIENCE' },
     'audience',
     /\$AUDIENCE is taken as it stands; the environment variable is \$\{AUDIENCE\}/,
@@ -62,6 +67,7 @@ const usual = [
     claims: { cost: '$5', of: '100%' },
   },
   { claims: { 'https://api.test/roles': 'admin', 'urn:zitadel:iam': 'a' }, audience: 'US$' },
+  { claims: { 'com.example.role': 'admin', 'custom.tenant': 'a', address: 'a' } },
   { scopes: ['https://www.test/auth/orders.read', 'orders:read', 'user_impersonation', '.default'] },
 ]
 for (const rule of usual) {
