@@ -27,9 +27,12 @@ const secretName =
  * whose name says so, a JWT, and what PEM holds.
  */
 export function hideCredentials(text: string): string {
-  return text
-    .replaceAll(/(:?\/\/|:)(.*)(?=@)/gs, (found, before: string) => starred(found, before.length))
-    .replaceAll(/([\w.-]+)=[^&\s]+/g, (found, name: string) => {
+  // No expression for this one: it would look for an `@` from every colon, and a line may be a megabyte long.
+  const at = text.lastIndexOf('@')
+  const opened = at === -1 ? null : /:?\/\/|:/.exec(text)
+  const from = opened === null ? at : opened.index + opened[0].length
+  return (from < at ? starred(text, from, at) : text)
+    .replaceAll(/(?<![\w.-])([\w.-]+)=[^&\s]+/g, (found, name: string) => {
       return isSecretName(name) ? starred(found, name.length + 1) : found
     })
     .replaceAll(/\beyJ[\w-]{8,}[\w.-]*/g, (found) => starred(found))

@@ -53,7 +53,7 @@ function hasKnownKey(root: Written | undefined, names: readonly string[]): boole
 }
 
 function mentions(text: string, names: readonly string[]): boolean {
-  return names.some((name) => new RegExp(`^[\\s{"']*${name}["']?\\s*:`, 'm').test(text))
+  return names.some((name) => new RegExp(`^[ \\t{"']*${name}["']?\\s*:`, 'm').test(text))
 }
 
 /**
@@ -128,7 +128,7 @@ function hideSpans(text: string, spans: readonly Span[]): string {
 }
 
 // A key, quoted or not, and what parts it from its value: `=` in what is no YAML at all.
-const keyOnLine = /([\w.-]+)[^\w\s:=]{0,2}\s*[:=]/g
+const keyOnLine = /(?<![\w.-])([\w.-]+)[^\w\s:=]{0,2}\s*[:=]/g
 // What ends a value that began above, if it is not indented deeper.
 const entryStart = /^\s*(?:- +)*["']?[\w.-]+["']?\s*:(?:\s|$)|^\s*-(?:\s|$)/
 const namedInBraces = /^\s*\{\s*(file|env)\s*:\s*([^\s,{}"']+|\$\{\w+\}[^\s,{}"']*)\s*\}/

@@ -253,3 +253,31 @@ for (const { text, shown } of excerpts) {
     assert.equal(problemsOf(text).at(-1)?.excerpt, shown)
   })
 }
+
+const entry = '{"kind":"jti","value":"x","expires_at":"2027-01-01"},'
+const inUrl = (text: string) => `version: 1\nupstream: { url: "${text}" }\nrules: ]`
+const longLines = [
+  { of: 'a list without its last byte', repeated: entry, line: (text: string) => `{"version":1,"entries":[${text}1]` },
+  {
+    of: 'a list with one key twice',
+    repeated: entry,
+    line: (text: string) => `{"version":1,"version":1,"x":[${text}1]}`,
+  },
+  { of: 'colons', repeated: 'ab:', line: inUrl },
+  { of: 'colons and an @', repeated: 'ab:', line: (text: string) => inUrl(`${text}@`) },
+  { of: 'base64', repeated: 'AbC9', line: inUrl },
+  { of: 'hyphens', repeated: '-', line: inUrl },
+  { of: 'keys of secrets', repeated: 'client_secret: ', line: inUrl },
+  { of: 'quotes', repeated: '"', line: inUrl },
+  { of: 'line ends', repeated: '\n', line: (text: string) => `${text}version: [` },
+]
+for (const { of, repeated, line } of longLines) {
+  test(`load() refuses 128 KiB of ${of} in a time that does not grow with their square`, () => {
+    const text = line(repeated.repeat(131_072 / repeated.length))
+    const startedMs = performance.now()
+
+    assert.notEqual(problemsOf(text).length, 0)
+    // A quarter of a second here; the square of it is half a minute.
+    assert.ok(performance.now() - startedMs < 5000)
+  })
+}
