@@ -37,6 +37,7 @@ const named = [
   { written: 'env: "hunter 2"', says: `Cannot read ${at}.env: expected the name of an environment variable` },
   { written: 'env: hunter-2', says: 'Cannot read secret: the environment variable is not set' },
   { written: 'env: hunter2', says: 'Cannot read secret: the environment variable is not set' },
+  { written: `env: "OIDC_\${SEC}_SECRET"`, says: 'Cannot read secret: the environment variable is not set' },
   { written: 'env: OTHER', says: 'Cannot read secret: environment variable OTHER is not set' },
   { written: `file: \${SEC}`, says: `Cannot read secret: file \${SEC} cannot be read (ENOENT)` },
   { written: `file: "\${SEC}/x"`, says: `Cannot read secret: file \${SEC}/x cannot be read (ENOENT)` },
@@ -58,6 +59,20 @@ issuers: [{ issuer: https://a, audience: a, introspection: { client_id: a, clien
     assert.doesNotMatch(printed(text, deps.env).join('\n'), /hunter/)
   })
 }
+
+test('load() reads a secret from a variable whose name is put together from another one', () => {
+  const text = `version: 1
+upstream: { url: http://127.0.0.1:3000 }
+issuers:
+  - issuer: https://a
+    audience: a
+    introspection: { client_id: a, client_secret: { env: "OIDC_\${STAGE}_SECRET" } }
+rules: [{ match: { path: /a }, scopes: [x] }]
+`
+  const env = { STAGE: 'prod', OIDC_prod_SECRET: 'hunter2' }
+
+  assert.equal(load(gatewayOptions, { file: 'f', text }, { env, readFile: absent }).kind, 'loaded')
+})
 
 const gatewayText = readFileSync('config/full.yaml', 'utf8')
 const issuerText = readFileSync('config/issuer.yaml', 'utf8').replaceAll('-demo-', '-')
