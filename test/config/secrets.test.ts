@@ -269,6 +269,62 @@ for (const { text, shown } of excerpts) {
   })
 }
 
+const slips = [
+  '{ client_id: x, client_secret:hunter2 }',
+  '{ client_id: x, client_secret hunter2 }',
+  '{ client_id: x, client_secret = hunter2 }',
+  '{ client_id: x, client_secret=hunter2 }',
+  '{ client_id: x, client_secret :hunter2 }',
+  '{ client_id: x, client-sceret = hunter2 }',
+  '{ client_id: x, tokn hunter2: y }',
+  '{ client_id: x, "client_secret: hunter2" }',
+  '{ client_id: x, "client_secret\\x20hunter2" }',
+  '{ client_id: x, client_secret hunter2 ]',
+  '\n      client_id: x\n      client_secret hunter2',
+  '\n      client_id: x\n      client_secret:hunter2',
+  '\n      client_id: x\n      client_secret = hunter2',
+  '\n      client_id: x\n      client_secret:\n    - hunter2',
+  ...['authorization_header', 'cookie', 'psk', 'passcode', 'cred', 'assertion', 'client_assertion'].flatMap((key) => [
+    `{ client_id: x, ${key}: hunter2 }`,
+    `\n      client_id: x\n      ${key}: hunter2`,
+    `\n      client_id: x\n      ${key}: hunter2\n      bad: ]`,
+  ]),
+  '{ client_id: x, jwk: { kty: oct, k: hunter2 } }',
+  '{ client_id: x, jwk: { kty: EC, d: hunter2 } }',
+]
+for (const written of slips) {
+  test(`load() tells nothing of a secret that is written as ${JSON.stringify(written)}`, () => {
+    const text = `version: 1\nissuers:\n  - issuer: https://a\n    audience: a\n    introspection: ${written}\n`
+
+    const said = printed(text)
+
+    assert.notEqual(said.length, 0)
+    assert.doesNotMatch(said.join('\n'), /hunter/)
+  })
+}
+
+test('load() tells the name of a secret that a key begins with, and shows the line up to there', () => {
+  const text =
+    'version: 1\nissuers: [{ issuer: https://a, audience: a, introspection: { client_id: a, client_secret:hunter2 } }]\n'
+  const path = 'issuers.0.introspection.client_secret'
+
+  assert.deepEqual(
+    problemsOf(text).map(({ path, message, excerpt }) => ({ path, message, excerpt })),
+    [
+      {
+        path,
+        message: `Cannot read ${path}: no ": " after the key`,
+        excerpt:
+          'issuers: [{ issuer: https://a, audience: a, introspection: { client_id: a, client_secret******** } }]',
+      },
+    ],
+  )
+})
+
+test('isSecretName() tells the members of a JWK apart: k and d are secret, kty is not', () => {
+  assert.deepEqual(['kty', 'k', 'd', 'crv', 'kid', 'alg', 'use'].filter(isSecretName), ['k', 'd'])
+})
+
 const entry = '{"kind":"jti","value":"x","expires_at":"2027-01-01"},'
 const inUrl = (text: string) => `version: 1\nupstream: { url: "${text}" }\nrules: ]`
 const longLines = [
