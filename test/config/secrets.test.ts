@@ -151,22 +151,30 @@ test('load() tells of no secret, wherever one is planted and whatever else is wr
     key: secretKey,
     form: fc.constantFrom(...forms),
     at: fc.nat(),
-    kind: fc.constantFrom('secret', 'url', 'value'),
+    kind: fc.constantFrom('secret', 'glued', 'url', 'value'),
+    glue: fc.constantFrom(':', ' ', ' = ', '=', ' :'),
     ofIssuer: fc.boolean(),
     damage,
   })
   fc.assert(
-    fc.property(planted, ({ held, key, form, at, kind, ofIssuer, damage }) => {
+    fc.property(planted, ({ held, key, form, at, kind, glue, ofIssuer, damage }) => {
       const whole = ofIssuer ? issuerText : gatewayText
+      const secretPattern = /(?:client_secret|token|\bkey): (?:\{[^}]*\}|[\w-]+)/g
       const pattern = {
-        secret: /(?:client_secret|token|\bkey): (?:\{[^}]*\}|[\w-]+)/g,
+        secret: secretPattern,
+        glued: secretPattern,
         url: /(?<=https?:\/\/)/g,
         value: /(?<=[\w"]: |\[|, )[\w./:*-]+(?=[,\]} \n])(?!:)/g,
       }[kind]
       const places = [...whole.matchAll(pattern)]
       const place = places[at % places.length]
       if (place === undefined) return
-      const written = { secret: `${key}: ${form(held)}`, url: `user:${held}@`, value: `\${SEC}` }[kind]
+      const written = {
+        secret: `${key}: ${form(held)}`,
+        glued: `${key}${glue}${held}`,
+        url: `user:${held}@`,
+        value: `\${SEC}`,
+      }[kind]
       const text = damage(whole.slice(0, place.index) + written + whole.slice(place.index + place[0].length))
       const loaded = ofIssuer
         ? load(issuerOptions, { file: 'f', text }, { env: { SEC: held }, readFile: absent }, findIssuerConflicts)
