@@ -34,11 +34,12 @@ export function findSecretProblems(value: unknown, root: Written, deps: LoadDeps
   }
 }
 
-/** Under `env:` a variable is named, as Kubernetes lets it be; one that is filled in would have its value taken for a name. */
+/** Under `env:` a variable is named; one that is filled in as a whole would have its value taken for a name. */
 function problemOfVariable(written: unknown): string | undefined {
-  if (typeof written !== 'string' || /^[-._A-Za-z][-._A-Za-z0-9]*$/.test(written)) return undefined
+  if (typeof written !== 'string') return undefined
   const [, braced, bare] = /^\$(?:\{([A-Za-z_]\w*)(?::-[^}]*)?\}|([A-Z_][A-Z0-9_]*))$/.exec(written) ?? []
   const meant = braced ?? bare
+  if (meant === undefined && !/\s/.test(written)) return undefined
   return `expected the name of an environment variable${meant === undefined ? '' : `, write "env: ${meant}"`}`
 }
 

@@ -9,7 +9,9 @@ export function isSecretPath(path: Path): boolean {
 
 /** Whether a key is, or was most likely to be, one that a secret stands under: whoever mistypes it writes the secret all the same. */
 export function isSecretName(name: string): boolean {
-  if (secretName.test(name)) return true
+  // Of a JWK (RFC 7517 §4.1), and one letter away from `key`.
+  if (name === 'kty') return false
+  if (secretName.test(name) || secretNameIn(name) !== undefined) return true
   const words = name.replaceAll(/([a-z])(?=[A-Z])/g, '$1_').split(/[^A-Za-z0-9]+/)
   const last = words.at(-1) ?? ''
   return (
@@ -19,17 +21,30 @@ export function isSecretName(name: string): boolean {
   )
 }
 
+// `d` and `k` are what is secret of a JWK (RFC 7518 §6).
 const secretName =
-  /secret|passw|passphrase|tokens?$|keys?$|^(?:credentials?|authorization|(?:basic_?)?auth|bearer|jwt|pass|pwd|pin)$/i
+  /secret|passw|passphrase|passcode|tokens?$|keys?$|(?:^|[_.-])(?:psk|creds?|cookies?|assertion)$|^(?:credentials?|authorization(?:[_-]?header)?|(?:basic_?)?auth|bearer|jwt|pass|pwd|pin|[dk])$/i
+
+/**
+ * The name of a secret that a key begins with and goes on behind: YAML makes one key of `client_secret:hunter2` and of
+ * `client_secret hunter2` in braces, and what follows the name is the secret.
+ */
+export function secretNameIn(key: string): string | undefined {
+  const [, name] = /^([\w.-]+)["']?[\s:=]/.exec(key) ?? []
+  return name !== undefined && isSecretName(name) ? name : undefined
+}
 
 /**
  * Overwrites with `*`, one for one, what is a secret wherever it stands: the user and password of a URL, a parameter of it
  * whose name says so, a JWT, and what PEM holds.
  */
 export function hideCredentials(text: string): string {
-  return text
-    .replaceAll(/(:?\/\/|:)(.*)(?=@)/gs, (found, before: string) => starred(found, before.length))
-    .replaceAll(/([\w.-]+)=[^&\s]+/g, (found, name: string) => {
+  // No expression for this one: it would look for an `@` from every colon, and a line may be a megabyte long.
+  const at = text.lastIndexOf('@')
+  const opened = at === -1 ? null : /:?\/\/|:/.exec(text)
+  const from = opened === null ? at : opened.index + opened[0].length
+  return (from < at ? starred(text, from, at) : text)
+    .replaceAll(/(?<![\w.-])([\w.-]+)=[^&\s]+/g, (found, name: string) => {
       return isSecretName(name) ? starred(found, name.length + 1) : found
     })
     .replaceAll(/\beyJ[\w-]{8,}[\w.-]*/g, (found) => starred(found))

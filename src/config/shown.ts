@@ -1,7 +1,7 @@
 // What of a configuration may be shown to whoever reads what is wrong with it: all but what may be a secret.
 import { nearest } from '../base/nearest.ts'
 import type { Path } from './problems.ts'
-import { hideCredentials, isNameOfSecret, isSecretName, isSecretPath, starred } from './secrets.ts'
+import { hideCredentials, isNameOfSecret, isSecretName, isSecretPath, secretNameIn, starred } from './secrets.ts'
 import type { Schema } from './wanted.ts'
 import { knownKeys, schemasAt } from './wanted.ts'
 import type { Entry, Span, Written } from './written.ts'
@@ -35,10 +35,14 @@ export function createShown(text: string, root: Written | undefined, trusted: bo
   }
 
   function tell(path: Path): Path {
-    const at = path.findIndex((step, index) => {
-      return typeof step === 'string' && isSecretPath(path.slice(0, index)) && !isKnown(path.slice(0, index), step)
-    })
-    return at === -1 ? path : path.slice(0, at)
+    for (const [at, step] of path.entries()) {
+      if (typeof step === 'number') continue
+      const above = path.slice(0, at)
+      if (isSecretPath(above) && !isKnown(above, step)) return above
+      const name = secretNameIn(step)
+      if (name !== undefined) return [...above, name]
+    }
+    return path
   }
 
   function isKnown(path: Path, name: string): boolean {
@@ -53,7 +57,7 @@ function hasKnownKey(root: Written | undefined, names: readonly string[]): boole
 }
 
 function mentions(text: string, names: readonly string[]): boolean {
-  return names.some((name) => new RegExp(`^[\\s{"']*${name}["']?\\s*:`, 'm').test(text))
+  return names.some((name) => new RegExp(`^[ \\t{"']*${name}["']?\\s*:`, 'm').test(text))
 }
 
 /**
@@ -94,6 +98,10 @@ function secretSpans(root: Written, text: string, isKnown: (path: Path, name: st
   function visitMembers(entries: ReadonlyMap<string, Entry>, path: Path, secret: boolean): void {
     for (const [name, { key, value }] of entries) {
       const isSecret = !isNamed(entries) && (secret || judge(name))
+      const begun = judge(name) ? secretNameIn(name) : undefined
+      // With quotes or escapes, what stands there is not what it says.
+      if (begun !== undefined)
+        spans.push({ start: key.start + (text.startsWith(begun, key.start) ? begun.length : 0), end: key.end })
       // Anchors and tags are before the value.
       if (isSecret) spans.push({ start: key.end + (text[key.end] === ':' ? 1 : 0), end: value.span.start })
       visit(value, [...path, name], isSecret)
@@ -128,9 +136,11 @@ function hideSpans(text: string, spans: readonly Span[]): string {
 }
 
 // A key, quoted or not, and what parts it from its value: `=` in what is no YAML at all.
-const keyOnLine = /([\w.-]+)[^\w\s:=]{0,2}\s*[:=]/g
-// What ends a value that began above, if it is not indented deeper.
-const entryStart = /^\s*(?:- +)*["']?[\w.-]+["']?\s*:(?:\s|$)|^\s*-(?:\s|$)/
+const keyOnLine = /(?<![\w.-])([\w.-]+)[^\w\s:=]{0,2}\s*[:=]/g
+// The same of a key that lacks its colon: only where a key stands, for in a comment it is a word.
+const keyWithoutColon = /(?:^|[{[,])\s*(?:- +)*["']?([\w.-]+)["']?\s+(?=[^\s:=])/g
+// What ends a value that began above, if it is not indented deeper; an item of a list may belong to it.
+const entryStart = /^\s*(?:- +)*["']?[\w.-]+["']?\s*:(?:\s|$)/
 const namedInBraces = /^\s*\{\s*(file|env)\s*:\s*([^\s,{}"']+|\$\{\w+\}[^\s,{}"']*)\s*\}/
 const namedOnLine = /^\s*(file|env):\s+([^\s"']+)\s*$/
 
@@ -154,13 +164,17 @@ function hideLines(text: string): string {
 
 /** Where on a line something follows a secret-bearing key and is not surely a name. */
 function secretOn(line: string): number | undefined {
-  for (const match of line.matchAll(keyOnLine)) {
-    if (!isSecretName(match[1] ?? '')) continue
-    const from = match.index + match[0].length
-    const [, kind = '', name] = namedInBraces.exec(line.slice(from)) ?? []
-    if (!isNameOfSecret(kind, name)) return from
-  }
-  return undefined
+  const starts: number[] = []
+  for (const key of [keyOnLine, keyWithoutColon])
+    for (const match of line.matchAll(key)) {
+      if (!isSecretName(match[1] ?? '')) continue
+      const from = match.index + match[0].length
+      const [, kind = '', name] = namedInBraces.exec(line.slice(from)) ?? []
+      if (isNameOfSecret(kind, name)) continue
+      starts.push(from)
+      break
+    }
+  return starts.length === 0 ? undefined : Math.min(...starts)
 }
 
 /** How far in the first key of a line stands, behind the hyphens of a list. */

@@ -45,10 +45,10 @@ export function isUtf16(text: string): boolean {
 
 function firstOfEachLine(errors: readonly ParserError[], text: string): readonly ParserError[] {
   const inOrder = [...errors].sort((a, b) => a.pos[0] - b.pos[0])
-  let previous: ParserError | undefined
-  return inOrder.filter((error) => {
-    const same = previous !== undefined && !text.slice(previous.pos[0], error.pos[0]).includes('\n')
-    if (!same) previous = error
+  let lineEnd = -1
+  return inOrder.filter(({ pos: [at] }) => {
+    const same = at <= lineEnd
+    if (!same) lineEnd = endOfLine(text, at)
     return !same
   })
 }

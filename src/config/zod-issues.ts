@@ -2,7 +2,7 @@ import type * as z from 'zod'
 import { nearest } from '../base/nearest.ts'
 import { cannotRead } from './expand.ts'
 import type { Finding, Path } from './problems.ts'
-import { hideCredentials, isSecretPath } from './secrets.ts'
+import { hideCredentials, isSecretPath, secretNameIn } from './secrets.ts'
 import type { Schema } from './wanted.ts'
 import { knownKeys, schemasAt, unionOptions, wanted, wantedBy } from './wanted.ts'
 import type { Entry, Written } from './written.ts'
@@ -77,6 +77,10 @@ function unknownKey(path: Path, known: readonly string[], beside: readonly strin
   const other = guess === undefined ? nearest(`${outer}_${key}`, beside) : undefined
   if (other !== undefined && other !== outer) return unknown(`no such key, did you mean "${other}", beside ${outer}?`)
   const parent = path.slice(0, -1)
+  // `{ client_secret:hunter2 }` is one key to YAML.
+  const begun = secretNameIn(key)
+  if (begun !== undefined)
+    return { ...unknown('no ": " after the key'), meant: [...parent, nearest(begun, known) ?? begun] }
   const meant = guess === undefined ? undefined : [...parent, guess]
   const list = known.length > 0 && known.length <= 12 ? `, wanted one of ${known.join(', ')}` : ''
   const hint = guess === undefined ? list : `, did you mean "${guess}"?`

@@ -37,6 +37,7 @@ const named = [
   { written: 'env: "hunter 2"', says: `Cannot read ${at}.env: expected the name of an environment variable` },
   { written: 'env: hunter-2', says: 'Cannot read secret: the environment variable is not set' },
   { written: 'env: hunter2', says: 'Cannot read secret: the environment variable is not set' },
+  { written: `env: "OIDC_\${SEC}_SECRET"`, says: 'Cannot read secret: the environment variable is not set' },
   { written: 'env: OTHER', says: 'Cannot read secret: environment variable OTHER is not set' },
   { written: `file: \${SEC}`, says: `Cannot read secret: file \${SEC} cannot be read (ENOENT)` },
   { written: `file: "\${SEC}/x"`, says: `Cannot read secret: file \${SEC}/x cannot be read (ENOENT)` },
@@ -58,6 +59,20 @@ issuers: [{ issuer: https://a, audience: a, introspection: { client_id: a, clien
     assert.doesNotMatch(printed(text, deps.env).join('\n'), /hunter/)
   })
 }
+
+test('load() reads a secret from a variable whose name is put together from another one', () => {
+  const text = `version: 1
+upstream: { url: http://127.0.0.1:3000 }
+issuers:
+  - issuer: https://a
+    audience: a
+    introspection: { client_id: a, client_secret: { env: "OIDC_\${STAGE}_SECRET" } }
+rules: [{ match: { path: /a }, scopes: [x] }]
+`
+  const env = { STAGE: 'prod', OIDC_prod_SECRET: 'hunter2' }
+
+  assert.equal(load(gatewayOptions, { file: 'f', text }, { env, readFile: absent }).kind, 'loaded')
+})
 
 const gatewayText = readFileSync('config/full.yaml', 'utf8')
 const issuerText = readFileSync('config/issuer.yaml', 'utf8').replaceAll('-demo-', '-')
@@ -136,22 +151,30 @@ test('load() tells of no secret, wherever one is planted and whatever else is wr
     key: secretKey,
     form: fc.constantFrom(...forms),
     at: fc.nat(),
-    kind: fc.constantFrom('secret', 'url', 'value'),
+    kind: fc.constantFrom('secret', 'glued', 'url', 'value'),
+    glue: fc.constantFrom(':', ' ', ' = ', '=', ' :'),
     ofIssuer: fc.boolean(),
     damage,
   })
   fc.assert(
-    fc.property(planted, ({ held, key, form, at, kind, ofIssuer, damage }) => {
+    fc.property(planted, ({ held, key, form, at, kind, glue, ofIssuer, damage }) => {
       const whole = ofIssuer ? issuerText : gatewayText
+      const secretPattern = /(?:client_secret|token|\bkey): (?:\{[^}]*\}|[\w-]+)/g
       const pattern = {
-        secret: /(?:client_secret|token|\bkey): (?:\{[^}]*\}|[\w-]+)/g,
+        secret: secretPattern,
+        glued: secretPattern,
         url: /(?<=https?:\/\/)/g,
         value: /(?<=[\w"]: |\[|, )[\w./:*-]+(?=[,\]} \n])(?!:)/g,
       }[kind]
       const places = [...whole.matchAll(pattern)]
       const place = places[at % places.length]
       if (place === undefined) return
-      const written = { secret: `${key}: ${form(held)}`, url: `user:${held}@`, value: `\${SEC}` }[kind]
+      const written = {
+        secret: `${key}: ${form(held)}`,
+        glued: `${key}${glue}${held}`,
+        url: `user:${held}@`,
+        value: `\${SEC}`,
+      }[kind]
       const text = damage(whole.slice(0, place.index) + written + whole.slice(place.index + place[0].length))
       const loaded = ofIssuer
         ? load(issuerOptions, { file: 'f', text }, { env: { SEC: held }, readFile: absent }, findIssuerConflicts)
@@ -251,5 +274,89 @@ const excerpts = [
 for (const { text, shown } of excerpts) {
   test(`load() shows ${JSON.stringify(text)} as ${shown}`, () => {
     assert.equal(problemsOf(text).at(-1)?.excerpt, shown)
+  })
+}
+
+const slips = [
+  '{ client_id: x, client_secret:hunter2 }',
+  '{ client_id: x, client_secret hunter2 }',
+  '{ client_id: x, client_secret = hunter2 }',
+  '{ client_id: x, client_secret=hunter2 }',
+  '{ client_id: x, client_secret :hunter2 }',
+  '{ client_id: x, client-sceret = hunter2 }',
+  '{ client_id: x, tokn hunter2: y }',
+  '{ client_id: x, "client_secret: hunter2" }',
+  '{ client_id: x, "client_secret\\x20hunter2" }',
+  '{ client_id: x, client_secret hunter2 ]',
+  '\n      client_id: x\n      client_secret hunter2',
+  '\n      client_id: x\n      client_secret:hunter2',
+  '\n      client_id: x\n      client_secret = hunter2',
+  '\n      client_id: x\n      client_secret:\n    - hunter2',
+  ...['authorization_header', 'cookie', 'psk', 'passcode', 'cred', 'assertion', 'client_assertion'].flatMap((key) => [
+    `{ client_id: x, ${key}: hunter2 }`,
+    `\n      client_id: x\n      ${key}: hunter2`,
+    `\n      client_id: x\n      ${key}: hunter2\n      bad: ]`,
+  ]),
+  '{ client_id: x, jwk: { kty: oct, k: hunter2 } }',
+  '{ client_id: x, jwk: { kty: EC, d: hunter2 } }',
+]
+for (const written of slips) {
+  test(`load() tells nothing of a secret that is written as ${JSON.stringify(written)}`, () => {
+    const text = `version: 1\nissuers:\n  - issuer: https://a\n    audience: a\n    introspection: ${written}\n`
+
+    const said = printed(text)
+
+    assert.notEqual(said.length, 0)
+    assert.doesNotMatch(said.join('\n'), /hunter/)
+  })
+}
+
+test('load() tells the name of a secret that a key begins with, and shows the line up to there', () => {
+  const text =
+    'version: 1\nissuers: [{ issuer: https://a, audience: a, introspection: { client_id: a, client_secret:hunter2 } }]\n'
+  const path = 'issuers.0.introspection.client_secret'
+
+  assert.deepEqual(
+    problemsOf(text).map(({ path, message, excerpt }) => ({ path, message, excerpt })),
+    [
+      {
+        path,
+        message: `Cannot read ${path}: no ": " after the key`,
+        excerpt:
+          'issuers: [{ issuer: https://a, audience: a, introspection: { client_id: a, client_secret******** } }]',
+      },
+    ],
+  )
+})
+
+test('isSecretName() tells the members of a JWK apart: k and d are secret, kty is not', () => {
+  assert.deepEqual(['kty', 'k', 'd', 'crv', 'kid', 'alg', 'use'].filter(isSecretName), ['k', 'd'])
+})
+
+const entry = '{"kind":"jti","value":"x","expires_at":"2027-01-01"},'
+const inUrl = (text: string) => `version: 1\nupstream: { url: "${text}" }\nrules: ]`
+const longLines = [
+  { of: 'a list without its last byte', repeated: entry, line: (text: string) => `{"version":1,"entries":[${text}1]` },
+  {
+    of: 'a list with one key twice',
+    repeated: entry,
+    line: (text: string) => `{"version":1,"version":1,"x":[${text}1]}`,
+  },
+  { of: 'colons', repeated: 'ab:', line: inUrl },
+  { of: 'colons and an @', repeated: 'ab:', line: (text: string) => inUrl(`${text}@`) },
+  { of: 'base64', repeated: 'AbC9', line: inUrl },
+  { of: 'hyphens', repeated: '-', line: inUrl },
+  { of: 'keys of secrets', repeated: 'client_secret: ', line: inUrl },
+  { of: 'quotes', repeated: '"', line: inUrl },
+  { of: 'line ends', repeated: '\n', line: (text: string) => `${text}version: [` },
+]
+for (const { of, repeated, line } of longLines) {
+  test(`load() refuses 128 KiB of ${of} in a time that does not grow with their square`, () => {
+    const text = line(repeated.repeat(131_072 / repeated.length))
+    const startedMs = performance.now()
+
+    assert.notEqual(problemsOf(text).length, 0)
+    // A quarter of a second here; the square of it is half a minute.
+    assert.ok(performance.now() - startedMs < 5000)
   })
 }
