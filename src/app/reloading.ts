@@ -132,16 +132,18 @@ export function createReloading(source: ConfigurationSource, first: Configuratio
     const list = `the list in use, ${configuration.options.blacklist.local?.file}`
     const unchanged = `${list}, stays as it was, too`
     if ('kind' in found) return { said: unchanged, problems: found.problems.map(formatProblemLine) }
-    const { configuration: next, kept } = found
+    const { configuration: next, kept, leftOut } = found
     const rest = kept === 0 ? '' : `, and so are ${kept} that it had before, until the configuration loads`
-    const said = `${list}: its entries are in force${rest}`
+    const lost = leftOut === 0 ? '' : `; for ${leftOut} more that it had before there is no room: they are not in force`
+    const said = `${list}: its entries are in force${rest}${lost}`
     if (next.hash === configuration.hash) return { said, problems: [] }
     const failure = use(next)
     if (failure !== undefined) return { said: unchanged, problems: [failure] }
-    log.info('local_list_reloaded', {
+    log[leftOut === 0 ? 'info' : 'warn']('local_list_reloaded', {
       config_hash: shortHash(next.hash),
       entries: next.localList.entries.length - kept,
       kept,
+      left_out: leftOut,
     })
     return { said, problems: [] }
   }
