@@ -147,6 +147,12 @@ type Read =
   | { readonly kind: 'wrong'; readonly messages: readonly string[] }
 
 function readJson(text: string, options: GatewayOptions, { schema, parse }: ListBounds): Read {
+  // What decoding puts where bytes are no UTF-8: the name it stands in is nobody's, and would revoke nothing.
+  const lost = text.indexOf('\ufffd')
+  if (lost !== -1) {
+    const why = `what stands at character ${lost + 1} is not UTF-8, wanted UTF-8`
+    return { kind: 'wrong', messages: [cannotRead([], why)] }
+  }
   try {
     const parsed = schema.safeParse(parse(text))
     const found: readonly { readonly path: readonly PropertyKey[]; readonly message: string }[] = parsed.success

@@ -15,12 +15,12 @@ const source = { file: '/gateway.yaml', read: () => gateway }
 
 const nowS = 1_796_000_000
 
-function reading(list: string) {
+function reading(list: string | Buffer) {
   const clock = { wallMs: () => nowS * 1000, monotonicMs: () => 0 }
-  return { env: { NAME: 'carol' }, readFile: () => Buffer.from(list), clock }
+  return { env: { NAME: 'carol' }, readFile: () => (typeof list === 'string' ? Buffer.from(list) : list), clock }
 }
 
-function read(list: string) {
+function read(list: string | Buffer) {
   return readConfiguration(source, reading(list))
 }
 
@@ -35,6 +35,18 @@ function json(entries: readonly object[]): string {
 }
 
 const many = Array.from({ length: 100_000 }, (_, at) => ({ kind: 'jti', value: `${at}-${'a'.repeat(30)}` }))
+
+for (const count of [0, 99_999]) {
+  test(`readLocalList() refuses JSON in Latin-1 behind ${count} entries: a name in it would be nobody's`, () => {
+    const text = json([...many.slice(0, count), { kind: 'sub', value: 'M\u00fcller' }])
+
+    const found = read(Buffer.from(text, 'latin1'))
+
+    assert.ok(found.kind === 'refused')
+    assert.match(found.problems[0]?.message ?? '', /^Cannot read the document: .* is not UTF-8, wanted UTF-8$/)
+    assert.equal(read(text).kind, 'loaded')
+  })
+}
 
 test('readLocalList() takes as many entries as a list may have', () => {
   const found = read(json(many))
