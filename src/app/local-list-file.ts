@@ -64,6 +64,20 @@ export function readLocalList(
   })
 }
 
+// Whoever writes `now` may have a clock that is ahead of ours.
+const aheadS = 60
+
+/** What loads and is probably not meant: entries that refuse tokens as soon as they are issued. One finding, at the first. */
+export function lintLocalList({ entries }: LocalListOptions, nowS: number): CrossFinding | undefined {
+  const isAhead = ({ issued_before = 0, expires_at = maxNumericDate }: Entry) =>
+    issued_before > nowS + aheadS && expires_at > nowS
+  const count = entries.filter(isAhead).length
+  if (count === 0) return undefined
+  const others = count === 1 ? '' : `, the first of ${count}`
+  const message = `it is in the future, and until then refuses each token as soon as it is issued; a date alone is its whole day (UTC)${others}`
+  return { path: ['entries', entries.findIndex(isAhead), 'issued_before'], message }
+}
+
 /** A list with entries of the one before it, and as the file of one that `readLocalList` reads as the same. */
 export type Merged = {
   readonly list: LocalListOptions

@@ -320,6 +320,32 @@ test('createReloading() says which list is in force while the rest of a configur
   assert.deepEqual(mended, { ...swapped, said: undefined })
 })
 
+test('createReloading() warns of a list that refuses what is still to be issued, whenever that is another list', async () => {
+  using named = folder()
+  const file = named.at('list')
+  const until = (year: number) =>
+    writeFileSync(file, `version: 1\nentries: [{ kind: issued_before, value: "*", issued_before: ${year}-01-01 }]\n`)
+  const good = naming('list', file)
+  let text = good
+  until(2100)
+  using it = start(() => text, readFileSync, good)
+
+  it.reload()
+  until(2101)
+  it.reload()
+  until(2020)
+  it.reload()
+  text = text.replace('upstream', 'upstraem')
+  it.reload()
+  until(2102)
+  it.reload()
+  it.reload()
+
+  const told = (await it.lines()).filter((line) => line.includes('local_list_ahead'))
+  assert.equal(told.length, 3, told.join('\n'))
+  assert.match(told[2] ?? '', /"WARN".*"file":".*\/list","at":"entries\.0\.issued_before"/)
+})
+
 function countsOf(world: World): readonly number[] {
   return outcomesOf(world.count)
 }
