@@ -45,7 +45,12 @@ export type Configuration = {
   readonly files: ReadonlyMap<string, Buffer>
   /** SHA-256 of the text, and of the list's. */
   readonly hash: string
+  /** Where the list has entries that its file has not: what `withListAnew` found last. */
+  readonly merged?: MergedFrom
 }
+
+/** The SHA-256 of a list's file, and how many entries are in force besides, and are not for want of room. */
+type MergedFrom = Pick<Merged, 'kept' | 'leftOut'> & { readonly fileHash: string }
 
 /**
  * Reads a configuration and the lists it names. Reports all problems of a file at once; never throws.
@@ -111,15 +116,26 @@ export function withListAnew(
   const { file } = local
   const files = new Map(configuration.files)
   files.delete(file)
+  // Whoever tries to mend the rest changes it again and again, and a long list takes a second.
+  const fileHash = loadFile(file, (path) => readOnce(path, files, readFile), hashOf)
+  if (fileHash === (configuration.merged?.fileHash ?? hash.slice(64))) {
+    const { kept = 0, leftOut = 0 } = configuration.merged ?? {}
+    return { configuration, kept, leftOut }
+  }
   const list = readLocalList(file, options, { env, readFile: (path) => readOnce(path, files, readFile) })
   if (list.kind === 'refused') return list
-  const merged = mergeLists(list.value, configuration.localList, clock.wallMs() / 1000)
-  const { kept, leftOut } = merged
+  const both = mergeLists(list.value, configuration.localList, clock.wallMs() / 1000)
+  const { kept, leftOut } = both
   // In the file's place, and read as it is: so do workers get it.
-  if (kept > 0) files.set(file, merged.bytes)
-  const localList = kept > 0 ? merged.list : list.value
-  const listHash = kept > 0 ? hashOf(merged.bytes.toString()) : list.hash
-  return { configuration: { ...configuration, localList, files, hash: hash.slice(0, 64) + listHash }, kept, leftOut }
+  if (kept > 0) files.set(file, both.bytes)
+  const localList = kept > 0 ? both.list : list.value
+  const listHash = kept > 0 ? hashOf(both.bytes.toString()) : list.hash
+  const merged: MergedFrom = { fileHash: list.hash, kept, leftOut }
+  return {
+    configuration: { ...configuration, localList, files, hash: hash.slice(0, 64) + listHash, merged },
+    kept,
+    leftOut,
+  }
 }
 
 type ListAnew = Pick<Merged, 'kept' | 'leftOut'> & { readonly configuration: Configuration }

@@ -167,6 +167,25 @@ test('withListAnew() holds two lists that are as long as one may be', () => {
   assertHanded(found.configuration)
 })
 
+test('withListAnew() reads no list again that is as it was, be it merged or not', () => {
+  const first = json([{ kind: 'sub', value: 'mallory' }])
+  const second = json([{ kind: 'sub', value: 'eve' }])
+
+  const alone = anew(first)
+  const merged = anew(first, second)
+
+  assert.equal(anew(first, first).configuration.hash, alone.configuration.hash)
+  for (const { found, list } of [
+    { found: alone, list: first },
+    { found: merged, list: second },
+  ]) {
+    const again = withListAnew(found.configuration, reading(list))
+    assert.ok(again !== undefined && 'configuration' in again)
+    assert.equal(again.configuration, found.configuration, 'the very same, not another that is equal')
+    assert.deepEqual([again.kept, again.leftOut], [found.kept, found.leftOut])
+  }
+})
+
 const covering = [
   { because: 'it has expired', was: { expires_at: nowS }, is: undefined, kept: 0 },
   { because: 'it expires in a second', was: { expires_at: nowS + 1 }, is: undefined, kept: 1 },
