@@ -3,7 +3,7 @@ import { BlockList, isIP, isIPv6 } from 'node:net'
 import { messageOf } from '../base/errors.ts'
 import type { Clock } from '../base/time.ts'
 import type { CrossFinding, LoadDeps, Refused } from '../config/load.ts'
-import { load, loadFile } from '../config/load.ts'
+import { hashOf, load, loadFile } from '../config/load.ts'
 import type { GatewayOptions } from '../config/schema.ts'
 import { findGatewayConflicts, gatewayOptions } from '../config/schema.ts'
 import { createCors } from '../decision/cors.ts'
@@ -21,8 +21,8 @@ import { createLocalList, emptyLocalList } from '../sources/local-list.ts'
 import { findCertificateProblem } from '../spec/pem.ts'
 import type { IssuerSources, SourceDeps } from './issuer-sources.ts'
 import { createIssuerSources } from './issuer-sources.ts'
-import type { ListBounds } from './local-list-file.ts'
-import { formatLocalList, mergedList, readLocalList, writtenList } from './local-list-file.ts'
+import type { Merged } from './local-list-file.ts'
+import { mergedList, mergeLists, readLocalList, writtenList } from './local-list-file.ts'
 import { createLookups } from './lookups.ts'
 import { findUpstreamFileConflicts } from './upstream/upstream-files.ts'
 
@@ -45,7 +45,12 @@ export type Configuration = {
   readonly files: ReadonlyMap<string, Buffer>
   /** SHA-256 of the text, and of the list's. */
   readonly hash: string
+  /** Where the list has entries that its file has not: what `withListAnew` found last. */
+  readonly merged?: MergedFrom
 }
+
+/** The SHA-256 of a list's file, and how many entries are in force besides, and are not for want of room. */
+type MergedFrom = Pick<Merged, 'kept' | 'leftOut'> & { readonly fileHash: string }
 
 /**
  * Reads a configuration and the lists it names. Reports all problems of a file at once; never throws.
@@ -98,35 +103,42 @@ export function shortHash(hash: string): string {
  * A configuration with what its operator's list has now besides what was in force: while the rest of a change is refused,
  * nobody knows what else was to revoke what the list leaves out. Never throws.
  *
- * @returns Undefined for a configuration without a list; `kept` is how many entries are in force that the file has not.
+ * @returns Undefined for a configuration without a list; `kept` is how many entries are in force that the file has not,
+ *   `leftOut` how many of those there was no room for.
  */
 export function withListAnew(
   configuration: Configuration,
-  { env, readFile }: Required<Pick<LoadDeps, 'env' | 'readFile'>>,
-): { readonly configuration: Configuration; readonly kept: number } | Refused | undefined {
+  { env, readFile, clock }: Required<Pick<LoadDeps, 'env' | 'readFile'>> & { readonly clock: Clock },
+): ListAnew | Refused | undefined {
   const { options, hash } = configuration
   const { local } = options.blacklist
   if (local === undefined) return undefined
   const { file } = local
   const files = new Map(configuration.files)
   files.delete(file)
-  const read = (bounds: ListBounds) =>
-    readLocalList(file, options, { env, readFile: (path) => readOnce(path, files, readFile) }, bounds)
-  let list = read(writtenList)
-  if (list.kind === 'refused') return list
-  const listed = new Set(list.value.entries.map((entry) => JSON.stringify(entry)))
-  const kept = configuration.localList.entries.filter((entry) => !listed.has(JSON.stringify(entry)))
-  if (kept.length > 0) {
-    // In the file's place, and judged as it is: so do workers get it.
-    files.set(file, formatLocalList({ version: 1, entries: [...list.value.entries, ...kept] }))
-    list = read(mergedList)
-    if (list.kind === 'refused') return list
+  // Whoever tries to mend the rest changes it again and again, and a long list takes a second.
+  const fileHash = loadFile(file, (path) => readOnce(path, files, readFile), hashOf)
+  if (fileHash === (configuration.merged?.fileHash ?? hash.slice(64))) {
+    const { kept = 0, leftOut = 0 } = configuration.merged ?? {}
+    return { configuration, kept, leftOut }
   }
+  const list = readLocalList(file, options, { env, readFile: (path) => readOnce(path, files, readFile) })
+  if (list.kind === 'refused') return list
+  const both = mergeLists(list.value, configuration.localList, clock.wallMs() / 1000)
+  const { kept, leftOut } = both
+  // In the file's place, and read as it is: so do workers get it.
+  if (kept > 0) files.set(file, both.bytes)
+  const localList = kept > 0 ? both.list : list.value
+  const listHash = kept > 0 ? hashOf(both.bytes.toString()) : list.hash
+  const merged: MergedFrom = { fileHash: list.hash, kept, leftOut }
   return {
-    configuration: { ...configuration, localList: list.value, files, hash: hash.slice(0, 64) + list.hash },
-    kept: kept.length,
+    configuration: { ...configuration, localList, files, hash: hash.slice(0, 64) + listHash, merged },
+    kept,
+    leftOut,
   }
 }
+
+type ListAnew = Pick<Merged, 'kept' | 'leftOut'> & { readonly configuration: Configuration }
 
 /** Whoever is handed the configuration later must see the bytes that were judged, whatever the path leads to by then. */
 function readOnce(path: string, files: Map<string, Buffer>, readFile: (path: string) => Buffer): Buffer {

@@ -1,6 +1,7 @@
 // The file of the operator's own list. It may be long, and is what he revokes by in an emergency: one of JSON is not read as
 // the YAML it is, too, which takes the process twenty times as long.
 import { JsonRefused, parseJsonObject } from '../base/json.ts'
+import { maxNumericDate } from '../base/time.ts'
 import { cannotRead } from '../config/expand.ts'
 import type { CrossFinding, LoadDeps, Loaded, Refused } from '../config/load.ts'
 import { hashOf, load, loadFile } from '../config/load.ts'
@@ -10,14 +11,27 @@ import { problemOfIssuer } from '../config/schema.ts'
 import type { LocalListOptions } from '../sources/local-list.ts'
 import { localListOptions, mergedListOptions } from '../sources/local-list.ts'
 
-/** How much a list may be. */
-export type ListBounds = { readonly schema: typeof localListOptions; readonly maxBytes: number }
+/** How a list is read: what it may hold, and how much. */
+export type ListBounds = {
+  readonly schema: typeof localListOptions
+  readonly maxBytes: number
+  readonly parse: (text: string) => unknown
+}
 
 /** For one that somebody wrote: 125 bytes for each of the entries it may have. */
-export const writtenList: ListBounds = { schema: localListOptions, maxBytes: 12_582_912 }
+export const writtenList: ListBounds = {
+  schema: localListOptions,
+  maxBytes: 12_582_912,
+  parse: (text) => parseJsonObject(text, { maxMembers: Number.POSITIVE_INFINITY }),
+}
 
 /** For one that was judged before, with what was in force besides: as much as a worker can be sent in one piece. */
-export const mergedList: ListBounds = { schema: mergedListOptions, maxBytes: 2 * writtenList.maxBytes }
+export const mergedList: ListBounds = {
+  schema: mergedListOptions,
+  maxBytes: 2 * writtenList.maxBytes,
+  // YAML's escapes write what our own reader of JSON refuses: half a character, say, in a note.
+  parse: JSON.parse,
+}
 
 // As `load` has it; beyond that nobody waits for the places of what is wrong.
 const maxYamlBytes = 1_048_576
@@ -50,19 +64,111 @@ export function readLocalList(
   })
 }
 
-/** A list, as the file of one that `readLocalList` reads again as the same. */
-export function formatLocalList(list: LocalListOptions): Buffer {
-  // Nothing in it is to be filled in again.
-  return Buffer.from(JSON.stringify(list).replaceAll('${', () => '$${'))
+// Whoever writes `now` may have a clock that is ahead of ours.
+const aheadS = 60
+
+/** What loads and is probably not meant: entries that refuse tokens as soon as they are issued. One finding, at the first. */
+export function lintLocalList({ entries }: LocalListOptions, nowS: number): CrossFinding | undefined {
+  const isAhead = ({ issued_before = 0, expires_at = maxNumericDate }: Entry) =>
+    issued_before > nowS + aheadS && expires_at > nowS
+  const count = entries.filter(isAhead).length
+  if (count === 0) return undefined
+  const others = count === 1 ? '' : `, the first of ${count}`
+  const message = `it is in the future, and until then refuses each token as soon as it is issued; a date alone is its whole day (UTC)${others}`
+  return { path: ['entries', entries.findIndex(isAhead), 'issued_before'], message }
+}
+
+/** A list with entries of the one before it, and as the file of one that `readLocalList` reads as the same. */
+export type Merged = {
+  readonly list: LocalListOptions
+  readonly bytes: Buffer
+  /** How many entries it has of those before. */
+  readonly kept: number
+  /** How many it should have besides, and has no room for. */
+  readonly leftOut: number
+}
+
+/**
+ * Puts a list together with what the one before it revokes and it does not. All that is new is in it, however much that
+ * is; of what was before as much as fits, the latest first. Without notes: they differ with each run of a generator, and
+ * take up the room of what revokes.
+ */
+export function mergeLists(list: LocalListOptions, before: LocalListOptions, nowS: number): Merged {
+  const isCovered = coveredBy(list.entries)
+  const rest = before.entries.filter((entry) => (entry.expires_at ?? maxNumericDate) > nowS && !isCovered(entry))
+  const entries = list.entries.map(withoutNote)
+  const written = entries.map(formatEntry)
+  let room = mergedList.maxBytes - written.reduce((sum, each) => sum + Buffer.byteLength(each) + 1, 64)
+  for (const entry of rest.map(withoutNote)) {
+    const text = formatEntry(entry)
+    const bytes = Buffer.byteLength(text) + 1
+    if (bytes > room) continue
+    room -= bytes
+    entries.push(entry)
+    written.push(text)
+  }
+  const kept = entries.length - list.entries.length
+  return {
+    list: { version: 1, entries },
+    bytes: Buffer.from(`{"version":1,"entries":[${written.join(',')}]}`),
+    kept,
+    leftOut: rest.length - kept,
+  }
+}
+
+type Entry = LocalListOptions['entries'][number]
+
+/** Whether one of these entries revokes all that an entry does, and for as long. */
+function coveredBy(entries: readonly Entry[]): (entry: Entry) => boolean {
+  // Of each name those that no other is within: from the widest to the narrowest, each longer than the one before.
+  const longest = new Map<string, Entry[]>()
+  for (const entry of entries.toSorted((a, b) => widthOf(b) - widthOf(a))) {
+    const held = longest.get(nameOf(entry)) ?? []
+    const last = held.at(-1)
+    if (last === undefined || lengthOf(entry) > lengthOf(last)) held.push(entry)
+    longest.set(nameOf(entry), held)
+  }
+  return (entry) => {
+    const wide = longest.get(nameOf(entry))?.findLast((held) => widthOf(held) >= widthOf(entry))
+    return wide !== undefined && lengthOf(wide) >= lengthOf(entry)
+  }
+}
+
+function nameOf({ issuer = '', kind, value }: Entry): string {
+  // Only the value, which is last, can hold a space.
+  return `${issuer} ${kind} ${value}`
+}
+
+function widthOf({ issued_before }: Entry): number {
+  return issued_before ?? Number.MAX_VALUE
+}
+
+function lengthOf({ expires_at }: Entry): number {
+  return expires_at ?? Number.MAX_VALUE
+}
+
+function withoutNote({ note: _, ...entry }: Entry): Entry {
+  return entry
+}
+
+function formatEntry(entry: Entry): string {
+  // Escaped, nothing in it is to be filled in again, or taken for what was no UTF-8.
+  return JSON.stringify(entry).replaceAll('$', '\\u0024').replaceAll('\ufffd', '\\ufffd')
 }
 
 type Read =
   | { readonly kind: 'list'; readonly list: LocalListOptions }
   | { readonly kind: 'wrong'; readonly messages: readonly string[] }
 
-function readJson(text: string, options: GatewayOptions, { schema }: ListBounds): Read {
+function readJson(text: string, options: GatewayOptions, { schema, parse }: ListBounds): Read {
+  // What decoding puts where bytes are no UTF-8: the name it stands in is nobody's, and would revoke nothing.
+  const lost = text.indexOf('\ufffd')
+  if (lost !== -1) {
+    const why = `what stands at character ${lost + 1} is not UTF-8, wanted UTF-8`
+    return { kind: 'wrong', messages: [cannotRead([], why)] }
+  }
   try {
-    const parsed = schema.safeParse(parseJsonObject(text, { maxMembers: Number.POSITIVE_INFINITY }))
+    const parsed = schema.safeParse(parse(text))
     const found: readonly { readonly path: readonly PropertyKey[]; readonly message: string }[] = parsed.success
       ? findListConflicts(parsed.data, options)
       : parsed.error.issues
@@ -75,7 +181,8 @@ function readJson(text: string, options: GatewayOptions, { schema }: ListBounds)
     })
     return { kind: 'wrong', messages }
   } catch (error) {
-    if (error instanceof JsonRefused) return { kind: 'wrong', messages: [error.message] }
+    if (error instanceof JsonRefused || error instanceof SyntaxError)
+      return { kind: 'wrong', messages: [error.message] }
     throw error
   }
 }

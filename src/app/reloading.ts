@@ -6,10 +6,12 @@ import { formatProblemLine } from '../config/problems.ts'
 import type { GatewayOptions } from '../config/schema.ts'
 import type { FileWatch } from '../io/files.ts'
 import { watchFiles } from '../io/files.ts'
+import type { LocalListOptions } from '../sources/local-list.ts'
 import type { Powers } from './app.ts'
 import type { Certificates } from './certificates.ts'
 import type { Configuration, ConfigurationSource, RunDeps, Running } from './configuration.ts'
 import { readConfiguration, retire, run, shortHash, withListAnew } from './configuration.ts'
+import { lintLocalList } from './local-list-file.ts'
 import type { GatewayMetrics } from './metrics.ts'
 
 /** What reading a configuration again, and putting it to work, needs. */
@@ -53,6 +55,7 @@ export function createReloading(source: ConfigurationSource, first: Configuratio
   /** The files of one that was refused. */
   let awaiting: FileWatch | undefined
   for (const each of running.sources) each.start()
+  warnOfList(first.localList)
   return { running: () => running, refusal: () => refusal, restart, reload, watch, close }
 
   function reload(): 'reloaded' | 'unchanged' | 'refused' {
@@ -83,6 +86,7 @@ export function createReloading(source: ConfigurationSource, first: Configuratio
     refusal = undefined
     if (next.hash === before.configuration.hash && !wasRefused) return 'unchanged'
     counted.reloaded(true)
+    if (next.hash.slice(64) !== before.configuration.hash.slice(64)) warnOfList(next.localList)
     const waiting = restart()
     const said = { rules: next.options.rules.length, needs_restart: waiting.join(' ') }
     // Half of what was asked for is no good news, whatever was loaded.
@@ -132,18 +136,29 @@ export function createReloading(source: ConfigurationSource, first: Configuratio
     const list = `the list in use, ${configuration.options.blacklist.local?.file}`
     const unchanged = `${list}, stays as it was, too`
     if ('kind' in found) return { said: unchanged, problems: found.problems.map(formatProblemLine) }
-    const { configuration: next, kept } = found
+    const { configuration: next, kept, leftOut } = found
     const rest = kept === 0 ? '' : `, and so are ${kept} that it had before, until the configuration loads`
-    const said = `${list}: its entries are in force${rest}`
+    const lost = leftOut === 0 ? '' : `; for ${leftOut} more that it had before there is no room: they are not in force`
+    const said = `${list}: its entries are in force${rest}${lost}`
     if (next.hash === configuration.hash) return { said, problems: [] }
     const failure = use(next)
     if (failure !== undefined) return { said: unchanged, problems: [failure] }
-    log.info('local_list_reloaded', {
+    const entries = next.localList.entries.slice(0, next.localList.entries.length - kept)
+    warnOfList({ version: 1, entries })
+    log[leftOut === 0 ? 'info' : 'warn']('local_list_reloaded', {
       config_hash: shortHash(next.hash),
-      entries: next.localList.entries.length - kept,
+      entries: entries.length,
       kept,
+      left_out: leftOut,
     })
     return { said, problems: [] }
+  }
+
+  function warnOfList(list: LocalListOptions): void {
+    const found = lintLocalList(list, clock.wallMs() / 1000)
+    if (found === undefined) return
+    const { local } = running.configuration.options.blacklist
+    log.warn('local_list_ahead', { file: local?.file ?? '', at: found.path.join('.'), warning: found.message })
   }
 
   /** Where what runs differs from what was started with, whatever came between. */

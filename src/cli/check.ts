@@ -1,6 +1,6 @@
 import { findTlsConflicts, lintCertificate } from '../app/certificates.ts'
 import { findKeyFileConflicts, findMissingFiles, problemOf } from '../app/configuration.ts'
-import { readLocalList } from '../app/local-list-file.ts'
+import { lintLocalList, readLocalList } from '../app/local-list-file.ts'
 import type { LoadDeps, Loaded } from '../config/load.ts'
 import { load, loadFile } from '../config/load.ts'
 import type { Problem } from '../config/problems.ts'
@@ -74,7 +74,7 @@ function checkFile(file: string, options: Options, shell: Shell): Found {
   return { file, findings: [...spelled, ...findings, ...missing, ...listed], means: meaning(value) }
 }
 
-/** What is wrong in the operator's list, and what of it does nothing; that it is not here is told at the key. */
+/** What is wrong in the operator's list, and what of it does nothing or too much; that it is not here is told at the key. */
 function checkLocalList(options: GatewayOptions, { clock, env, readFile }: Shell): readonly Finding[] {
   const { local } = options.blacklist
   if (local === undefined || problemOf(local.file, readFile) !== undefined) return []
@@ -83,11 +83,13 @@ function checkLocalList(options: GatewayOptions, { clock, env, readFile }: Shell
   const nowS = clock.wallMs() / 1000
   const isPast = ({ expires_at }: { readonly expires_at?: number | undefined }) => (expires_at ?? nowS + 1) <= nowS
   const count = list.value.entries.filter(isPast).length
-  if (count === 0) return []
-  const path = ['entries', list.value.entries.findIndex(isPast), 'expires_at']
   const others = count === 1 ? '' : `, the first of ${count}`
-  const message = `this entry has expired, and revokes nothing any more${others}`
-  return [{ ...list.locate(path), path: path.join('.'), message, severity: 'warning' }]
+  const path = ['entries', list.value.entries.findIndex(isPast), 'expires_at']
+  const past = { path, message: `this entry has expired, and revokes nothing any more${others}` }
+  return [count === 0 ? undefined : past, lintLocalList(list.value, nowS)].flatMap((finding): readonly Finding[] => {
+    if (finding === undefined) return []
+    return [{ ...list.locate(finding.path), ...finding, path: finding.path.join('.'), severity: 'warning' }]
+  })
 }
 
 function asError(problem: Problem): Finding {

@@ -31,7 +31,9 @@ const entry = z
     issued_before: time
       .transform(endOf)
       .optional()
-      .describe('Only tokens issued until then, that second included; of a date its whole day (UTC).'),
+      .describe(
+        "Only tokens issued until then, that second included; of a date its whole day (UTC), so today's refuses what is issued later today, too.",
+      ),
     expires_at: time
       .transform(beginOf)
       .optional()

@@ -1,6 +1,7 @@
 // biome-ignore-all lint/suspicious/noTemplateCurlyInString: they are what the list writes.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import type { Configuration } from '../../src/app/configuration.ts'
 import { readConfiguration, withListAnew } from '../../src/app/configuration.ts'
 
 const gateway = JSON.stringify({
@@ -12,11 +13,14 @@ const gateway = JSON.stringify({
 })
 const source = { file: '/gateway.yaml', read: () => gateway }
 
-function reading(list: string) {
-  return { env: { NAME: 'carol' }, readFile: () => Buffer.from(list) }
+const nowS = 1_796_000_000
+
+function reading(list: string | Buffer) {
+  const clock = { wallMs: () => nowS * 1000, monotonicMs: () => 0 }
+  return { env: { NAME: 'carol' }, readFile: () => (typeof list === 'string' ? Buffer.from(list) : list), clock }
 }
 
-function read(list: string) {
+function read(list: string | Buffer) {
   return readConfiguration(source, reading(list))
 }
 
@@ -31,6 +35,18 @@ function json(entries: readonly object[]): string {
 }
 
 const many = Array.from({ length: 100_000 }, (_, at) => ({ kind: 'jti', value: `${at}-${'a'.repeat(30)}` }))
+
+for (const count of [0, 99_999]) {
+  test(`readLocalList() refuses JSON in Latin-1 behind ${count} entries: a name in it would be nobody's`, () => {
+    const text = json([...many.slice(0, count), { kind: 'sub', value: 'M\u00fcller' }])
+
+    const found = read(Buffer.from(text, 'latin1'))
+
+    assert.ok(found.kind === 'refused')
+    assert.match(found.problems[0]?.message ?? '', /^Cannot read the document: .* is not UTF-8, wanted UTF-8$/)
+    assert.equal(read(text).kind, 'loaded')
+  })
+}
 
 test('readLocalList() takes as many entries as a list may have', () => {
   const found = read(json(many))
@@ -91,11 +107,125 @@ test('withListAnew() puts what is new in force however long the lists are togeth
   assert.ok(found !== undefined && 'configuration' in found, JSON.stringify(found).slice(0, 500))
   assert.equal(found.kept, 11_000)
   assert.equal(found.configuration.localList.entries.length, 22_000)
-  const { files, hash } = found.configuration
-  const handed = readConfiguration(source, { env: {}, readNamed: (path) => files.get(path) ?? Buffer.alloc(0) })
-  assert.ok(handed.kind === 'loaded')
-  assert.equal(handed.hash, hash)
+  assertHanded(found.configuration)
 })
+
+/** Whoever is handed a configuration, as a worker is, has the very same list. */
+function assertHanded({ files, hash, localList }: Configuration): void {
+  const readNamed = (path: string) => files.get(path) ?? Buffer.alloc(0)
+  const handed = readConfiguration(source, { env: {}, readNamed })
+  assert.ok(handed.kind === 'loaded', JSON.stringify(handed).slice(0, 500))
+  assert.equal(handed.hash, hash)
+  assert.deepEqual(handed.localList, localList)
+}
+
+/** The list in force after one file of it was read, and others while the rest was refused. */
+function anew(first: string, ...others: readonly string[]) {
+  const before = read(first)
+  assert.ok(before.kind === 'loaded', JSON.stringify(before).slice(0, 500))
+  let found = { configuration: before as Configuration, kept: 0, leftOut: 0 }
+  for (const each of others) {
+    const next = withListAnew(found.configuration, reading(each))
+    assert.ok(next !== undefined && 'configuration' in next, JSON.stringify(next).slice(0, 500))
+    found = next
+  }
+  return found
+}
+
+test('withListAnew() keeps nothing of a list that is generated again, whatever its notes say', () => {
+  const generated = (note: string) => json(many.slice(0, 85_000).map((entry) => ({ ...entry, note: `run ${note}` })))
+  const second = `${generated('3').slice(0, -2)},${JSON.stringify({ kind: 'sub', value: 'eve' })}]}`
+
+  const found = anew(generated('1'), generated('2'), second)
+
+  assert.equal(found.kept, 0)
+  assert.equal(found.configuration.localList.entries.at(-1)?.value, 'eve')
+  assertHanded(found.configuration)
+})
+
+test('withListAnew() puts all that is new in force where not all that was fits beside it, and fills the room with the latest', () => {
+  // Three of these lists are more than fits.
+  const long = (prefix: string) =>
+    Array.from({ length: 11_000 }, (_, at) => ({ kind: 'jti', value: `${prefix}${at}-${'a'.repeat(1000)}` }))
+  const short = { kind: 'sub', value: 'mallory' }
+
+  const found = anew(json([...long('a'), short]), json(long('b')), json(long('c')))
+
+  const values = found.configuration.localList.entries.map(({ value }) => value)
+  const countOf = (prefix: string) => values.filter((value) => value.startsWith(prefix)).length
+  assert.deepEqual([countOf('c'), countOf('b'), countOf('mallory')], [11_000, 11_000, 1])
+  assert.deepEqual([found.kept, found.leftOut], [11_001 + countOf('a'), 11_000 - countOf('a')])
+  const bytes = found.configuration.files.get('/denied')?.length ?? 0
+  assert.ok(bytes <= 25_165_824 && bytes > 25_165_824 - 1200, `${bytes} bytes leave room for none`)
+  assertHanded(found.configuration)
+})
+
+test('withListAnew() holds two lists that are as long as one may be', () => {
+  const found = anew(json(many), json(many.map(({ kind, value }) => ({ kind, value: `b${value}` }))))
+
+  assert.deepEqual([found.kept, found.leftOut], [100_000, 0])
+  assertHanded(found.configuration)
+})
+
+test('withListAnew() reads no list again that is as it was, be it merged or not', () => {
+  const first = json([{ kind: 'sub', value: 'mallory' }])
+  const second = json([{ kind: 'sub', value: 'eve' }])
+
+  const alone = anew(first)
+  const merged = anew(first, second)
+
+  assert.equal(anew(first, first).configuration.hash, alone.configuration.hash)
+  for (const { found, list } of [
+    { found: alone, list: first },
+    { found: merged, list: second },
+  ]) {
+    const again = withListAnew(found.configuration, reading(list))
+    assert.ok(again !== undefined && 'configuration' in again)
+    assert.equal(again.configuration, found.configuration, 'the very same, not another that is equal')
+    assert.deepEqual([again.kept, again.leftOut], [found.kept, found.leftOut])
+  }
+})
+
+const covering = [
+  { because: 'it has expired', was: { expires_at: nowS }, is: undefined, kept: 0 },
+  { because: 'it expires in a second', was: { expires_at: nowS + 1 }, is: undefined, kept: 1 },
+  { because: 'the new one is the same', was: { note: 'a' }, is: { note: 'b' }, kept: 0 },
+  { because: 'the new one ends earlier', was: {}, is: { expires_at: nowS + 9 }, kept: 1 },
+  { because: 'the new one ends later', was: { expires_at: nowS + 8 }, is: { expires_at: nowS + 9 }, kept: 0 },
+  { because: 'the new one is narrower', was: { issued_before: 9 }, is: { issued_before: 8 }, kept: 1 },
+  { because: 'the new one is wider', was: { issued_before: 8 }, is: { issued_before: 9 }, kept: 0 },
+  { because: 'the new one is of one issuer', was: {}, is: { issuer: 'https://issuer.test' }, kept: 1 },
+  { because: 'the new one is of another kind', was: {}, is: { kind: 'sid' }, kept: 1 },
+]
+for (const { because, was, is, kept } of covering) {
+  test(`withListAnew() keeps ${kept} entries of before where ${because}`, () => {
+    const entry = { kind: 'sub', value: 'mallory' }
+
+    const found = anew(json([{ ...entry, ...was }]), json(is === undefined ? [] : [{ ...entry, ...is }]))
+
+    assert.equal(found.kept, kept)
+    assertHanded(found.configuration)
+  })
+}
+
+test('withListAnew() asks of each new entry alone whether it covers one: two that do together may end apart', () => {
+  const entry = { kind: 'jti', value: 'a' }
+  const wide = { ...entry, expires_at: nowS + 5 }
+  const long = { ...entry, issued_before: 100 }
+
+  assert.equal(anew(json([{ ...entry, expires_at: nowS + 8 }]), json([wide, long])).kept, 1)
+  assert.equal(anew(json([wide]), json([long, entry, wide])).kept, 0)
+})
+
+for (const written of ['$${A}', '$$', '\\ud800', '\\ufffd', '\\0']) {
+  test(`withListAnew() hands on "${written}" in a list as what it means, however long that list is`, () => {
+    const odd = `version: 1\nentries: [{ kind: sub, value: "x${written}", note: "${written}" }]\n`
+    const long = json(many.slice(0, 30_000))
+
+    assertHanded(anew(odd, long).configuration)
+    assertHanded(anew(long, odd).configuration)
+  })
+}
 
 test('withListAnew() keeps what is in force as it is: it fills in nothing twice', () => {
   const before = read('version: 1\nentries: [{ kind: sub, value: "$${NAME}" }]\n')

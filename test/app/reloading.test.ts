@@ -320,6 +320,60 @@ test('createReloading() says which list is in force while the rest of a configur
   assert.deepEqual(mended, { ...swapped, said: undefined })
 })
 
+test('createReloading() says how many entries of before have no room beside a new list', async () => {
+  using named = folder()
+  const file = named.at('list')
+  // Three of these are more than 24 MiB.
+  const deny = (prefix: string) => {
+    const entries = Array.from({ length: 11_000 }, (_, at) => ({
+      kind: 'jti',
+      value: `${prefix}${at}${'a'.repeat(1000)}`,
+    }))
+    writeFileSync(file, JSON.stringify({ version: 1, entries }))
+  }
+  deny('a')
+  const good = naming('list', file)
+  using it = start(() => good.replace('upstream', 'upstraem'), readFileSync, good)
+
+  for (const prefix of ['b', 'c']) {
+    deny(prefix)
+    it.reload()
+  }
+
+  const leftOut = 33_000 - it.running().configuration.localList.entries.length
+  assert.ok(leftOut > 0)
+  assert.match(it.refusal() ?? '', new RegExp(`; for ${leftOut} more that it had before there is no room`))
+  const told = (await it.lines()).filter((line) => line.includes('local_list_reloaded'))
+  assert.match(told[0] ?? '', /"INFO".*"kept":11000,"left_out":0/)
+  assert.match(told[1] ?? '', new RegExp(`"WARN".*"entries":11000,.*"left_out":${leftOut}`))
+})
+
+test('createReloading() warns of a list that refuses what is still to be issued, whenever that is another list', async () => {
+  using named = folder()
+  const file = named.at('list')
+  const until = (year: number) =>
+    writeFileSync(file, `version: 1\nentries: [{ kind: issued_before, value: "*", issued_before: ${year}-01-01 }]\n`)
+  const good = naming('list', file)
+  let text = good
+  until(2100)
+  using it = start(() => text, readFileSync, good)
+
+  it.reload()
+  until(2101)
+  it.reload()
+  until(2020)
+  it.reload()
+  text = text.replace('upstream', 'upstraem')
+  it.reload()
+  until(2102)
+  it.reload()
+  it.reload()
+
+  const told = (await it.lines()).filter((line) => line.includes('local_list_ahead'))
+  assert.equal(told.length, 3, told.join('\n'))
+  assert.match(told[2] ?? '', /"WARN".*"file":".*\/list","at":"entries\.0\.issued_before"/)
+})
+
 function countsOf(world: World): readonly number[] {
   return outcomesOf(world.count)
 }

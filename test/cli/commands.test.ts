@@ -270,6 +270,30 @@ for (const { written, at } of [
   })
 }
 
+test('postern check warns once of a list that refuses what is still to be issued', async () => {
+  using files = directory()
+  const list = files.write(
+    'denied.yaml',
+    `version: 1
+entries:
+  - { kind: issued_before, value: "*", issued_before: 2020-01-01 }
+  - { kind: issued_before, value: "*", issued_before: 2100-01-01 }
+  - { kind: sub, value: bob, issued_before: 4102444800 }
+  - { kind: sub, value: trudy, issued_before: 4102444800, expires_at: 2020-01-01 }
+`,
+  )
+  const file = files.write(
+    'gateway.yaml',
+    `${gateway('http://127.0.0.1:9/a')}blacklist: { local: { file: ${list} } }\n`,
+  )
+  const shell = fakeShell({ SECRET: 'x' })
+
+  assert.equal(await runCommand(['check', file], shell), 0)
+
+  assert.equal(shell.told.out.split('in the future').length, 2, shell.told.out)
+  assert.match(shell.told.out, /denied\.yaml:4:\d+: warning: it is in the future, .*\(UTC\), the first of 2\n/)
+})
+
 test("postern check warns once of entries of the operator's list that have expired, at the first", async () => {
   using files = directory()
   const list = files.write(
