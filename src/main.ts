@@ -30,6 +30,9 @@ const { performance } = globalThis
 // start. The least of a few differences: a pause between the two readings only ever makes one larger.
 const machineMs = Math.min(...[1, 2, 3, 4].map(machineOffsetMs))
 
+// How long a write of the log may be with the kernel at the end before it counts as one that never comes back.
+const stuckMs = 1000
+
 const mayColor = (env['NO_COLOR'] ?? '') === ''
 const shell: Shell = {
   clock: { wallMs: Date.now, monotonicMs: () => machineMs + performance.now() },
@@ -55,7 +58,7 @@ const shell: Shell = {
     process.on(name, listener)
     for (let count = early?.take(name) ?? 0; count > 0; count -= 1) listener()
   },
-  exitNow: end,
+  exitNow: endSoon,
   started: () => lean?.end(),
 }
 
@@ -69,11 +72,11 @@ process.on('uncaughtException', (error) => {
 stdout.on('error', () => end(1))
 
 process.exitCode = await runCommand(process.argv.slice(2), shell)
-// A log that was flushed is written now, or stuck, and a stuck write would keep the process. 250 ms: for the last lines of
-// a command that failed, which are written 50 ms after they were told.
+// A log that was flushed is written now, or stuck, and a stuck write would keep the process. The last lines of a command
+// that failed are written 50 ms after they were told.
 setTimeout(() => {
   if (isStuck()) end(1)
-}, 250).unref()
+}, stuckMs).unref()
 
 /** Keeps the signals of a start until the command listens. */
 function noteSignals(): { readonly take: (name: Signal) => number } {
@@ -86,6 +89,15 @@ function noteSignals(): { readonly take: (name: Signal) => number } {
       return noted.filter((each) => each === name).length
     },
   }
+}
+
+/** Ends the process at once; while a write of the log is with the kernel, when that is done, or stuck. */
+function endSoon(code: number): void {
+  if (!isStuck()) end(code)
+  const atMs = performance.now() + stuckMs
+  setInterval(() => {
+    if (!isStuck() || performance.now() > atMs) end(code)
+  }, 10)
 }
 
 /**

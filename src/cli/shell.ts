@@ -26,8 +26,8 @@ export type Shell = Powers & {
   readonly onSignal: (name: 'SIGTERM' | 'SIGINT' | 'SIGHUP', listener: () => void) => void
   /** Told once what the start needed is needed no more. */
   readonly started: () => void
-  /** Ends the process without waiting for anything. */
-  readonly exitNow: (code: number) => never
+  /** Ends the process with `code`, and waits for nothing but a write of the log that is under way, a moment. */
+  readonly exitNow: (code: number) => void
 }
 
 /** What the process ends with (product.md §3). */
@@ -60,7 +60,7 @@ export function untilSignal(shell: Shell, beforeEnd: () => void = () => {}): Pro
     asked += 1
     if (asked > 1) {
       beforeEnd()
-      shell.exitNow(exitCodes.failure)
+      return shell.exitNow(exitCodes.failure)
     }
     resolve()
   }

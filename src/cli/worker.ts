@@ -7,7 +7,10 @@ export async function worker(shell: Shell): Promise<number> {
   // A signal to the group is for the primary, which says what is to be done, and when.
   for (const name of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) shell.onSignal(name, () => {})
   const code = await runWorker(shell, shell.started)
-  if (code !== undefined) return shell.exitNow(code) // the pipe to the primary would keep it
+  if (code !== undefined) {
+    shell.exitNow(code) // the pipe to the primary would keep it
+    return code
+  }
   shell.say('postern: worker is no command to type: serve starts its workers\n')
   return exitCodes.usage
 }
