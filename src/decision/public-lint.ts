@@ -1,9 +1,9 @@
 // Public rules that take what another rule protects.
-import type { RuleFinding } from './rule-lint.ts'
-import type { PatternIndex } from './rule-overlap.ts'
+import type { PatternIndex, RuleFinding } from './rule-overlap.ts'
 import {
   createEffort,
   createPatternIndex,
+  describeUnfinished,
   holdersOf,
   matchSteps,
   samplePaths,
@@ -48,7 +48,7 @@ export function lintPublic(options: readonly RuleOptions[], effort = createEffor
         : `${what} needs no token at ${rule.host}: ${rule.id} is public, and its host comes before every path, so it decides within ${within}; which host it is the client says`
     return [{ path: [rule.index, 'match', 'path'], message }]
   })
-  return [...found, ...describeUnfinished(unfinished)]
+  return [...found, ...describeUnfinished(unfinished, 'what it takes of them')]
 
   /** The first, by hosts and paths, of which a rule without token takes something; 'unknown' where no steps are left. */
   function firstTaken(rule: Rule): Rule | 'unknown' | undefined {
@@ -96,13 +96,6 @@ export function lintPublic(options: readonly RuleOptions[], effort = createEffor
 
 /** Those found so far, and the search for more, which goes on where it was left. */
 type Rivals = { readonly found: Rule[]; readonly met: ReturnType<PatternIndex['overlapping']> }
-
-function describeUnfinished([rule, ...more]: readonly Rule[]): readonly RuleFinding[] {
-  if (rule === undefined) return []
-  const others = more.length === 0 ? '' : `, and so were ${more.length} more public rules`
-  const message = `${rule.id} was compared with some rules only, since there are so many${others}: what it takes of the rest is not told`
-  return [{ path: [rule.index, 'match', 'path'], message }]
-}
 
 /** The methods that both have; undefined: all. */
 function sharedMethods({ methods }: Rule, outer: Rule): readonly string[] | undefined {

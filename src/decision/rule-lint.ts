@@ -1,7 +1,9 @@
 import { nearest } from '../base/nearest.ts'
+import type { RuleFinding } from './rule-overlap.ts'
 import {
   createEffort,
   createPatternIndex,
+  describeUnfinished,
   holdersOf,
   matchSteps,
   samplePaths,
@@ -11,9 +13,6 @@ import {
 import { judgedMethod } from './rule-table.ts'
 import type { Rule, RuleOptions } from './rules.ts'
 import { compileRules, maskOf, readTemplate, ruleId } from './rules.ts'
-
-/** Something to say about the rules, and where: the path begins at the list of rules. */
-export type RuleFinding = { readonly path: readonly (string | number)[]; readonly message: string }
 
 /**
  * What makes rules that the schema accepts unfit to load; empty when nothing does.
@@ -116,7 +115,11 @@ export function lintRules(options: readonly RuleOptions[], effort = createEffort
     effort.share(at, guarded.length)
     return !fallThrough(rule, rule.methods ?? [])
   })
-  return [...found, ...[...gaps.values()].map(describeGap), ...describeUnfinished(unfinished)]
+  return [
+    ...found,
+    ...[...gaps.values()].map(describeGap),
+    ...describeUnfinished(unfinished, 'what public rules take of it'),
+  ]
 
   /** Enters the methods with which a path that this rule protects reaches a public one; false: not all were tried. */
   function fallThrough(rule: Rule, named: readonly string[]): boolean {
@@ -176,13 +179,6 @@ function describeGap({ rule, open, methods, alike, opened }: Gap): RuleFinding {
   const more = alike.size === 1 ? '' : `; so it is with ${alike.size - 1} more`
   const message = `${rule.id} does not cover ${[...methods].join(', ')}: the public rule ${open.id} does${others}${more}`
   return { path: [rule.index], message }
-}
-
-function describeUnfinished([rule, ...more]: readonly Rule[]): readonly RuleFinding[] {
-  if (rule === undefined) return []
-  const others = more.length === 0 ? '' : `, and so were ${more.length} more`
-  const message = `${rule.id} was compared with some public rules and methods only, since there are so many${others}: what the rest take of it is not told`
-  return [{ path: [rule.index], message }]
 }
 
 // And those of WebDAV (RFC 4918, RFC 3253, RFC 5323), CalDAV and caches.

@@ -1,7 +1,11 @@
-// Which patterns of rules have requests in common, found without comparing each with each, and a request to prove it by.
+// Which patterns of rules have requests in common, found without comparing each with each, and a request to prove it by;
+// and what is said where not all of that was found.
 import type { AccessRequest } from './request.ts'
 import type { Rule } from './rules.ts'
 import { readTemplate } from './rules.ts'
+
+/** Something to say about the rules, and where: the path begins at the list of rules. */
+export type RuleFinding = { readonly path: readonly (string | number)[]; readonly message: string }
 
 /** The methods that nearly every service knows. */
 export const usualMethods = ['GET', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS']
@@ -44,6 +48,14 @@ export function createEffort(maxSteps = usualSteps): Effort {
       return true
     },
   }
+}
+
+/** Says of rules that were not compared with all others what is not told: the rest of `what`. One finding, at the first. */
+export function describeUnfinished([rule, ...more]: readonly Rule[], what: string): readonly RuleFinding[] {
+  if (rule === undefined) return []
+  const others = more.length === 0 ? '' : `, and so were ${more.length} more`
+  const message = `${rule.id} was compared with some rules only, since there are so many${others}: ${what} is not told in full`
+  return [{ path: [rule.index, 'match', 'path'], message }]
 }
 
 /** Rules by their paths. */
