@@ -36,6 +36,11 @@ export type Group = {
   readonly rows: readonly Row[]
   /** Processors of contestant and load; absent: one each. */
   readonly cpus?: string
+  /**
+   * Every round has processes of its own. Two of one program may differ by a tenth for as long as they live, which is
+   * more than rows that are to be nearly the same may differ by.
+   */
+  readonly afresh?: true
   /** Of the time of a round; absent: all. */
   readonly share?: number
 }
@@ -159,6 +164,7 @@ function rulesGroup(): Group {
   const spread = cycle(({ requests }) => requests.spread)
   return {
     name: 'rules',
+    afresh: true,
     title: `${warmTokens} warm JWTs, against rules`,
     rows: [
       row('rules-few', '10 rules, all of them asked for', 'gateway', gateway(), 'rs256', warm),
@@ -171,6 +177,7 @@ function rulesGroup(): Group {
 function blacklistGroup(): Group {
   return {
     name: 'blacklist',
+    afresh: true,
     title: `${warmTokens} warm JWTs, against a blacklist`,
     rows: [
       row('blacklist-none', '0 entries', 'gateway', gateway({ blacklist: 0 }), 'rs256', warm),
@@ -232,6 +239,7 @@ function tlsGroup(): Group {
 function workersGroup(): Group {
   return {
     name: 'workers',
+    afresh: true,
     title: `${warmTokens} warm JWTs, two processors shared with the load`,
     cpus: '0,1',
     rows: [

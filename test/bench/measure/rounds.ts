@@ -26,9 +26,28 @@ const nextWarmUpSeconds = 1
 const workingShare = 0.05
 const maxSentence = 240
 
-/** Starts the contestants of a group, measures its rows, and stops them. */
+/** Measures the rows of a group, with the processes of its contestants started once, or for each round. */
 export async function measureGroup(group: Group, world: World, options: RoundOptions): Promise<readonly MeasuredRow[]> {
-  const { rounds, say } = options
+  const rounds = Array.from({ length: options.rounds }, (_, at) => at + 1)
+  if (group.afresh !== true) return await measureRounds(group, world, rounds, options)
+  const parts: (readonly MeasuredRow[])[] = []
+  for (const round of rounds) parts.push(await measureRounds(group, world, [round], options))
+  const [first = []] = parts
+  return first.map((row, at) => ({
+    ...row,
+    missing: parts.map((part) => part[at]?.missing).find((why) => why !== undefined),
+    runs: parts.flatMap((part) => part[at]?.runs ?? []),
+  }))
+}
+
+/** Starts the contestants of a group, measures its rows in these rounds, and stops them. */
+async function measureRounds(
+  group: Group,
+  world: World,
+  rounds: readonly number[],
+  options: RoundOptions,
+): Promise<readonly MeasuredRow[]> {
+  const { say } = options
   const seconds = Math.max(1, Math.round(options.seconds * (group.share ?? 1)))
   const contestantCpus = group.cpus ?? '0'
   const loadCpus = group.cpus ?? '1'
@@ -43,7 +62,7 @@ export async function measureGroup(group: Group, world: World, options: RoundOpt
       entries.push(await enter(row, await held))
     }
     for (const entry of entries) await measure(entry, 0)
-    for (let round = 1; round <= rounds; round += 1)
+    for (const round of rounds)
       for (const at of entries.keys()) {
         const entry = entries[(at + round) % entries.length]
         if (entry !== undefined) await measure(entry, round)
@@ -90,7 +109,7 @@ export async function measureGroup(group: Group, world: World, options: RoundOpt
   async function measure(entry: Entry, round: number): Promise<void> {
     const { row, runs, running } = entry
     if (running === undefined || entry.missing !== undefined) return
-    say(`${group.name} ${round === 0 ? 'warm-up' : `${round}/${rounds}`}: ${row.name}`)
+    say(`${group.name} ${round === 0 ? 'warm-up' : `${round}/${options.rounds}`}: ${row.name}`)
     const span = round === 0 ? warmUp(running) : seconds
     try {
       const run = await observe(running, () =>
