@@ -2,14 +2,11 @@
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { readFileSync } from 'node:fs'
-import { join } from 'node:path'
 import { test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { program } from '../support/program.ts'
+import { image, program } from '../support/program.ts'
 import { directory, start, until } from './process.ts'
 
-const root = join(import.meta.dirname, '../..')
 const local = "'127.0.0.1:0'"
 const commands = {
   serve: `version: 1
@@ -61,12 +58,9 @@ for (const [command, text] of Object.entries(commands)) {
 }
 
 test('the image ignores SIGUSR1, which would open a debugger to every container of the pod', async () => {
-  const entrypoint = /^ENTRYPOINT (\[.*\])$/m.exec(readFileSync(join(root, 'Dockerfile'), 'utf8'))?.[1] ?? '[]'
-  const [, ...args] = JSON.parse(entrypoint) as string[] // the array that Docker wants
-  const options = args.filter((arg) => arg.startsWith('-'))
   using files = directory()
   const file = files.write('it.yaml', commands.serve)
-  const child = spawn(process.execPath, [...options, program, 'serve', '--config', file], { stdio: 'pipe' })
+  const child = spawn(process.execPath, [...image.options, program, 'serve', '--config', file], { stdio: 'pipe' })
   let said = ''
   for (const stream of [child.stdout, child.stderr]) stream.on('data', (text) => (said += String(text)))
   await until(() => said.includes('"started"') || child.exitCode !== null, 'it to start')

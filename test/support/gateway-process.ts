@@ -8,7 +8,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as wait } from 'node:timers/promises'
 import { endChild } from './processes.ts'
-import { program } from './program.ts'
+import { image, program } from './program.ts'
 
 /** A gateway that serves, until disposed of. */
 export type GatewayProcess = AsyncDisposable & {
@@ -34,7 +34,7 @@ export type GatewayProcess = AsyncDisposable & {
 const startMs = 10_000
 
 /**
- * Starts `postern serve` with a configuration; listeners and drain are filled in. The secret `POSTERN_SECRET` in the
+ * Starts `postern serve`, by Node's options of the image, with a configuration; listeners and drain are filled in. The secret `POSTERN_SECRET` in the
  * environment is `gateway-secret`. Rejects when it does not start within ten seconds.
  *
  * @param env More of its environment.
@@ -50,7 +50,7 @@ export async function startGatewayProcess(
   configure(configuration)
   // To a file: reading an access log through a pipe would cost the loader more than the load.
   const output = openSync(log, 'w')
-  const child = spawn(process.execPath, [program, 'serve', '--config', file], {
+  const child = spawn(process.execPath, [...image.options, program, 'serve', '--config', file], {
     stdio: ['ignore', output, 'inherit'],
     env: { ...process.env, POSTERN_SECRET: 'gateway-secret', ...env },
   })

@@ -1,6 +1,5 @@
-import { readFileSync } from 'node:fs'
-import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { image } from '../../support/program.ts'
 import { run, start } from '../processes.ts'
 import { manyRules } from '../requests.ts'
 import { audience, issuer } from '../tokens.ts'
@@ -20,15 +19,8 @@ export type GatewaySetting = {
   readonly workers?: number
 }
 
-const root = join(import.meta.dirname, '../../..')
-// What the image is started with: `node`, options, the program.
-const entrypoint = /^ENTRYPOINT (\[.*\])$/m.exec(readFileSync(join(root, 'Dockerfile'), 'utf8'))?.[1] ?? '[]'
-const [, ...entryArgs]: readonly string[] = JSON.parse(entrypoint)
 /** The program as `npm run build` makes it, started as in the image. */
-export const gatewayCommand: readonly string[] = [
-  process.execPath,
-  ...entryArgs.map((arg) => (arg.startsWith('-') ? arg : join(root, arg))),
-]
+export const gatewayCommand: readonly string[] = [process.execPath, ...image.options, image.program]
 // A million entries come in a thousand pages.
 const readyMs = 120_000
 const few = 10
