@@ -1,5 +1,6 @@
+import { codeOf, messageOf } from '../base/errors.ts'
 import { JsonRefused, parseJsonObject } from '../base/json.ts'
-import type { HttpAnswer, HttpRequest } from '../io/http-server.ts'
+import type { HttpAnswer, HttpHandler } from '../io/http-server.ts'
 import { problem } from '../io/http-server.ts'
 
 type Question = { method: string; url: string; token: string | undefined; certificate: string | undefined }
@@ -16,7 +17,7 @@ export type AdminDeps = {
 const ownHost = /^(?:localhost|127\.0\.0\.1|\[::1\])(?::\d{1,5})?$/
 
 /** Answers the admin listener: `POST /explain` with `{"method","url","token","certificate"}`, and `GET /status`. */
-export function createAdmin(deps: AdminDeps): (request: HttpRequest) => HttpAnswer | Promise<HttpAnswer> {
+export function createAdmin(deps: AdminDeps): HttpHandler {
   return async ({ method, path, headers, body }) => {
     const host = headers.get('host') ?? []
     if (host.length !== 1 || !ownHost.test(host[0] ?? '')) return problem(403, 'Not a name of this listener')
@@ -30,8 +31,7 @@ export function createAdmin(deps: AdminDeps): (request: HttpRequest) => HttpAnsw
     try {
       return json(await deps.explain(question))
     } catch (error) {
-      if (error instanceof Error && 'code' in error && error.code === 'ERR_QUESTION_REFUSED')
-        return problem(400, error.message)
+      if (codeOf(error) === 'ERR_QUESTION_REFUSED') return problem(400, messageOf(error))
       throw error
     }
   }

@@ -1,4 +1,4 @@
-import type { HttpAnswer, HttpRequest } from '../io/http-server.ts'
+import type { HttpAnswer, HttpHandler } from '../io/http-server.ts'
 import { problem } from '../io/http-server.ts'
 
 /** One thing that health depends on. */
@@ -32,7 +32,7 @@ export type HealthDeps = {
 }
 
 /** Answers the health listener: /livez /startupz /readyz /metrics /upstreamz, and nothing else. */
-export function createHealth(deps: HealthDeps): (request: HttpRequest) => HttpAnswer | Promise<HttpAnswer> {
+export function createHealth(deps: HealthDeps): HttpHandler {
   return async ({ method, path, query }) => {
     if (method !== 'GET' && method !== 'HEAD') return problem(405, 'Method Not Allowed')
     const verbose = new URLSearchParams(query).has('verbose')

@@ -8,7 +8,7 @@ import { formatDuration, nextTurn, sleep } from '../base/time.ts'
 import type { Problem } from '../config/problems.ts'
 import type { Principal } from '../decision/decision.ts'
 import type { TlsMaterial } from '../gates/tls.ts'
-import type { HttpServerDeps } from '../io/http-server.ts'
+import type { HttpHandler } from '../io/http-server.ts'
 import { startHttpServer } from '../io/http-server.ts'
 import { listenAs, splitAddress } from '../io/listen.ts'
 import type { WriteChunk } from '../io/log.ts'
@@ -164,11 +164,7 @@ export async function startApp(
     return workers
   }
 
-  async function openListener(
-    name: 'health' | 'admin',
-    maxBodyBytes: number,
-    handle: HttpServerDeps['handle'],
-  ): Promise<number> {
+  async function openListener(name: 'health' | 'admin', maxBodyBytes: number, handle: HttpHandler): Promise<number> {
     const address = options.listen[name]
     const onCrowded = () => {
       crowded[name] += 1

@@ -2,13 +2,14 @@
 import { BlockList, isIP, isIPv6 } from 'node:net'
 import { messageOf } from '../base/errors.ts'
 import type { Clock } from '../base/time.ts'
+import { unixAddress } from '../base/unix-address.ts'
 import type { CrossFinding, LoadDeps, Refused } from '../config/load.ts'
 import { hashOf, load, loadFile } from '../config/load.ts'
 import type { GatewayOptions } from '../config/schema.ts'
 import { findGatewayConflicts, gatewayOptions } from '../config/schema.ts'
 import { createCors } from '../decision/cors.ts'
 import type { Principal } from '../decision/decision.ts'
-import { createHeaderFilter, unixAddress } from '../decision/headers.ts'
+import { createHeaderFilter } from '../decision/headers.ts'
 import { createPolicy } from '../decision/policy.ts'
 import { compileRules } from '../decision/rules.ts'
 import type { Serving } from '../gates/gate.ts'
@@ -217,7 +218,7 @@ export type Running = {
 export type RunDeps = Omit<SourceDeps, 'files'> & { readonly clock: Clock; readonly known: KnownTokens<Principal> }
 
 /**
- * Puts a configuration to work; its new sources are not started yet.
+ * Puts a configuration to work, in place of what runs now. Where it throws, nothing has changed.
  *
  * @param before What runs now: an issuer of which nothing changed keeps its sources, with all they hold.
  */
@@ -227,7 +228,10 @@ export function run(configuration: Configuration, before: Running | undefined, d
     const old = before?.sources.find((each) => each.options.issuer === issuer.issuer)
     return createIssuerSources(issuer, options, old, { ...deps, files: configuration.files })
   })
-  return { configuration, sources, serving: serve(configuration, sources, deps) }
+  const running = { configuration, sources, serving: serve(configuration, sources, deps) }
+  for (const each of sources) each.start()
+  if (before !== undefined) retire(before, running)
+  return running
 }
 
 /** Ends what a configuration had and the next one does not use. */

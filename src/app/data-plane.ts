@@ -2,9 +2,10 @@
 import type { Clock } from '../base/time.ts'
 import { sleep } from '../base/time.ts'
 import type { GatewayOptions } from '../config/schema.ts'
-import type { FrontDoorDeps, Hall, HallOptions } from '../gates/front-door.ts'
+import type { Hall, HallOptions } from '../gates/front-door.ts'
 import { createHall, openFrontDoor } from '../gates/front-door.ts'
 import type { Serving } from '../gates/gate.ts'
+import type { FrontDoorDeps } from '../gates/handler.ts'
 import { serverLimits } from '../gates/options.ts'
 import type { Streams } from '../gates/streams.ts'
 import { createStreams } from '../gates/streams.ts'
@@ -39,7 +40,7 @@ export type DataPlane = Pick<Hall, 'inFlight' | 'connections' | 'dropped' | 'use
   readonly drain: (timeoutMs: number) => Promise<number>
 }
 
-/** Of a configuration, what needs a restart. */
+/** Of a configuration, what it is made of; a change needs a restart. */
 export type DataPlaneOptions = Pick<GatewayOptions, 'listen' | 'limits' | 'upstream'>
 
 /** Opens it on an address, with a certificate where there is TLS. Rejects when that cannot be listened on. */

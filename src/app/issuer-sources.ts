@@ -84,7 +84,6 @@ export function createIssuerSources(
   const old = before?.parts
   const ca = issuer.http.ca === undefined ? undefined : textOf(issuer.http.ca.file, files)
   const reached = [ca, issuer.http.proxy, issuer.insecure_http]
-  const place = [reached, issuer.metadata_url, issuer.jwks_uri, issuer.jwks.file]
 
   const http = keep(old?.http, reached, () => createHttpClient({ ca, proxy: issuer.http.proxy }))
   const { metadata_url, insecure_http } = issuer
@@ -92,8 +91,9 @@ export function createIssuerSources(
     createMetadata({ issuer: name, metadata_url, insecure_http }, { clock, send: http.it.send }),
   )
   const numbers = deps.replicas?.numbersOf(name)
-  const samePlace = before !== undefined && placeOf(before.options) === placeOf(issuer) && old?.http === http
-  const jwks = keep(old?.jwks, [place, issuer.jwks, issuer.leeway, numbers?.keys], () =>
+  const place = placeOf(issuer)
+  const samePlace = before !== undefined && placeOf(before.options) === place && old?.http === http
+  const jwks = keep(old?.jwks, [reached, place, issuer.jwks, issuer.leeway, numbers?.keys], () =>
     jwksOf(
       issuer,
       http.it,
@@ -165,8 +165,8 @@ function keep<T>(old: Part<T> | undefined, from: unknown, make: () => T): Part<T
 }
 
 /** Where an issuer's keys are: other keys are at another place. */
-function placeOf({ issuer, metadata_url, jwks_uri, jwks }: IssuerOptions): string {
-  return JSON.stringify([issuer, metadata_url, jwks_uri, jwks.file])
+function placeOf({ metadata_url, jwks_uri, jwks }: IssuerOptions): string {
+  return JSON.stringify([metadata_url, jwks_uri, jwks.file])
 }
 
 function jwksOf(

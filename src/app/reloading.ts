@@ -54,7 +54,6 @@ export function createReloading(source: ConfigurationSource, first: Configuratio
   let watching: FileWatch | undefined
   /** The files of one that was refused. */
   let awaiting: FileWatch | undefined
-  for (const each of running.sources) each.start()
   warnOfList(first.localList)
   return { running: () => running, refusal: () => refusal, restart, reload, watch, close }
 
@@ -96,14 +95,11 @@ export function createReloading(source: ConfigurationSource, first: Configuratio
 
   /** Puts it to work in place of what runs. Returns why that cannot be, as a sentence. */
   function use(next: Configuration): string | undefined {
-    const before = running
     try {
-      running = run(next, before, deps)
+      running = run(next, running, deps)
     } catch (error) {
       return sentenceOf(error)
     }
-    for (const each of running.sources) each.start()
-    retire(before, running)
     // Files that only this one names are watched from now on, not from the next poll.
     watching?.check()
     reloaded()

@@ -15,6 +15,11 @@ export type NumericDate = number
 /** The latest one that is taken, of the year 9999: what is larger is milliseconds, or nonsense, and would never expire. */
 export const maxNumericDate: NumericDate = 253_402_300_799
 
+/** The second it is. */
+export function nowSeconds(clock: Clock): NumericDate {
+  return Math.floor(clock.wallMs() / 1000)
+}
+
 const unitMs = { ms: 1, s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 } as const
 
 /** The form of a duration in the configuration: a whole number and a unit, such as `250ms`, `30s`, `5m`, `1h`, `2d`. */

@@ -2,17 +2,17 @@
 import { BlockList } from 'node:net'
 import { isLoopbackUrl } from '../base/options.ts'
 import { formatSpan } from '../base/time.ts'
+import { unixAddress } from '../base/unix-address.ts'
+import type { CrossFinding } from '../config/load.ts'
 import type { GatewayOptions, IssuerOptions } from '../config/schema.ts'
-import { unixAddress } from '../decision/headers.ts'
+import { upstreamPlaces } from '../config/schema.ts'
 import type { RuleOptions } from '../decision/rules.ts'
 import { ruleId } from '../decision/rules.ts'
 
-type Warning = { readonly path: readonly (string | number)[]; readonly message: string }
-
 /** Settings of the front door that leave nobody in, or have nobody to hold for. */
-export function lintListeners(options: GatewayOptions): readonly Warning[] {
+export function lintListeners(options: GatewayOptions): readonly CrossFinding[] {
   const { listen, require_https, trusted_proxies } = options
-  const warnings: Warning[] = []
+  const warnings: CrossFinding[] = []
   if (require_https && listen.tls === undefined && trusted_proxies.length === 0)
     warnings.push({
       path: ['require_https'],
@@ -26,11 +26,8 @@ export function lintListeners(options: GatewayOptions): readonly Warning[] {
         path: ['trusted_proxies', at],
         message: `every IPv4 address is in ${block}: whoever connects by IPv4 is believed`,
       })
-  const { url, urls = [] } = options.upstream
-  const places = [...urls.entries()].map(([at, each]) => ({ path: ['upstream', 'urls', at], place: each }))
-  if (url !== undefined) places.push({ path: ['upstream', 'url'], place: url })
-  for (const { path, place } of places)
-    if (isOwnAddress(place, listen.proxy))
+  for (const { path, url } of upstreamPlaces(options.upstream))
+    if (isOwnAddress(url, listen.proxy))
       warnings.push({
         path,
         message: `requests come back to this gateway, again and again: ${listen.proxy} is its own listen.proxy`,
@@ -61,8 +58,8 @@ function isOwnAddress(place: string, listener: string): boolean {
 }
 
 /** Rules that let nobody in, whatever a request has. */
-export function lintReach({ hosts, issuers, rules }: GatewayOptions): readonly Warning[] {
-  const warnings: Warning[] = []
+export function lintReach({ hosts, issuers, rules }: GatewayOptions): readonly CrossFinding[] {
+  const warnings: CrossFinding[] = []
   if (issuers.length === 0 && rules.some((rule) => !rule.public))
     warnings.push({
       path: ['issuers'],
@@ -83,8 +80,8 @@ export function lintReach({ hosts, issuers, rules }: GatewayOptions): readonly W
 }
 
 /** Traps of real issuers, and settings that work against each other. */
-export function lintIssuers({ issuers, rules, blacklist }: GatewayOptions): readonly Warning[] {
-  const warnings: Warning[] = []
+export function lintIssuers({ issuers, rules, blacklist }: GatewayOptions): readonly CrossFinding[] {
+  const warnings: CrossFinding[] = []
   for (const [at, each] of issuers.entries()) {
     const here = ['issuers', at]
     if (/\/\.well-known\//.test(each.issuer))
@@ -161,7 +158,7 @@ export function lintIssuers({ issuers, rules, blacklist }: GatewayOptions): read
 export function meaning({ issuers, blacklist, rules }: GatewayOptions): readonly string[] {
   const { poll_interval, purge_delay } = blacklist
   return [
-    `${count(rules, 'rule')}, ${count(issuers, 'issuer')}; what no rule matches is denied`,
+    `${counted(rules.length, 'rule')}, ${counted(issuers.length, 'issuer')}; what no rule matches is denied`,
     ...(issuers.length === 0 ? [] : ['nothing was asked over the network: this is what the settings say']),
     ...issuers.flatMap((each) => {
       const { issuer, jwks, introspection, blacklist: feed, max_token_lifetime } = each
@@ -218,6 +215,7 @@ function soonest(first: Term, ...others: readonly Term[]): Term {
   return others.reduce((one, other) => (other.ms < one.ms ? other : one), first)
 }
 
-function count(things: readonly unknown[], name: string): string {
-  return `${things.length} ${name}${things.length === 1 ? '' : 's'}`
+/** So many things, such as `1 rule`, `2 rules`. */
+export function counted(count: number, name: string): string {
+  return `${count} ${name}${count === 1 ? '' : 's'}`
 }

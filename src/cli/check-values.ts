@@ -1,13 +1,12 @@
 // Values that the schema takes, and that no token is likely to have.
+import type { CrossFinding } from '../config/load.ts'
+import type { Path } from '../config/problems.ts'
 import type { GatewayOptions } from '../config/schema.ts'
 import type { RuleOptions } from '../decision/rules.ts'
 import { textClaims } from '../spec/claims.ts'
 
-type Path = readonly (string | number)[]
-type Warning = { readonly path: Path; readonly message: string }
-
 /** Audiences, scopes and claim values that look like several, or like a pattern, and are compared as they stand. */
-export function lintValues(options: GatewayOptions): readonly Warning[] {
+export function lintValues(options: GatewayOptions): readonly CrossFinding[] {
   const { issuers, rules } = options
   return [
     ...lintReferences([], options),
@@ -24,7 +23,7 @@ export function lintValues(options: GatewayOptions): readonly Warning[] {
 }
 
 /** Names of variables as other programs write them. */
-function lintReferences(path: Path, value: unknown): readonly Warning[] {
+function lintReferences(path: Path, value: unknown): readonly CrossFinding[] {
   if (typeof value === 'string') {
     const found = reference.exec(value)
     const name = found?.[1] ?? found?.[2] ?? found?.[3]
@@ -38,7 +37,7 @@ function lintReferences(path: Path, value: unknown): readonly Warning[] {
 
 const reference = /^\$([A-Z_][A-Z0-9_]{2,})$|\$\(([A-Z_][A-Z0-9_]*)\)|%([A-Z_][A-Z0-9_]{2,})%/
 
-function lintScopes(path: Path, { scopes, claims }: RuleOptions): readonly Warning[] {
+function lintScopes(path: Path, { scopes, claims }: RuleOptions): readonly CrossFinding[] {
   if (Array.isArray(scopes)) return lintNames(path, scopes)
   // Of one that asks for no claim either, more is said.
   if (scopes.all.length + scopes.any.length === 0 && Object.keys(claims).length > 0)
@@ -47,7 +46,7 @@ function lintScopes(path: Path, { scopes, claims }: RuleOptions): readonly Warni
 }
 
 /** Names that are one word each, as a rule. */
-function lintNames(path: Path, names: string | readonly string[]): readonly Warning[] {
+function lintNames(path: Path, names: string | readonly string[]): readonly CrossFinding[] {
   return members(path, names).flatMap(([at, name]) => {
     const why = oddInName(name)
     return why === undefined ? [] : [{ path: at, message: `${JSON.stringify(name)} ${why}` }]
@@ -61,7 +60,7 @@ function oddInName(name: string): string | undefined {
   return undefined
 }
 
-function lintClaim(path: Path, name: string, wanted: RuleOptions['claims'][string]): readonly Warning[] {
+function lintClaim(path: Path, name: string, wanted: RuleOptions['claims'][string]): readonly CrossFinding[] {
   // `com.example.role` and `https://api.test/roles` are names that issuers give.
   if (name.includes('.') && objects.has(name.slice(0, name.indexOf('.'))))
     return [{ path, message: `${name} is one name: no claim within another is looked for` }]

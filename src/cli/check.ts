@@ -10,7 +10,7 @@ import type { GatewayOptions } from '../config/schema.ts'
 import { findGatewayConflicts, gatewayOptions } from '../config/schema.ts'
 import { lintPublic } from '../decision/public-lint.ts'
 import { lintRules } from '../decision/rule-lint.ts'
-import { lintIssuers, lintListeners, lintReach, meaning } from './check-meaning.ts'
+import { counted, lintIssuers, lintListeners, lintReach, meaning } from './check-meaning.ts'
 import { lintValues } from './check-values.ts'
 import type { Shell } from './shell.ts'
 import { exitCodes, sayFailure } from './shell.ts'
@@ -121,8 +121,4 @@ function formatChecked({ file, findings, means, ok }: Checked, color: boolean): 
   const passed = ok ? `ok${warnings > 0 ? `, ${warned}` : ''}` : `${warned}, refused by --strict`
   const verdict = `${file}: ${errors > 0 ? counted(errors, 'error') : passed}`
   return `${[...told, verdict, ...means.map((line) => `  ${line}`)].join('\n')}\n`
-}
-
-function counted(count: number, name: string): string {
-  return `${count} ${name}${count === 1 ? '' : 's'}`
 }

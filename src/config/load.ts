@@ -83,22 +83,16 @@ export function load<S extends z.ZodType>(
   refine?: (value: z.output<S>, whole: Whole) => readonly CrossFinding[],
 ): Loaded<z.output<S>> {
   const { file } = source
-  if (Buffer.byteLength(source.text) > maxBytes) {
-    const places = createPlaces(file, '', undefined, createShown('', undefined, false, schema))
-    return refused(places, [document(`it is larger than ${maxBytes} bytes`)])
-  }
-  if (isUtf16(source.text)) {
-    const places = createPlaces(file, '', undefined, createShown('', undefined, false, schema))
-    return refused(places, [document('the file is UTF-16, wanted UTF-8')])
-  }
+  const unread = (text: string, finding: Finding) =>
+    refused(createPlaces(file, text, undefined, createShown(text, undefined, false, schema)), [finding])
+  if (Buffer.byteLength(source.text) > maxBytes) return unread('', document(`it is larger than ${maxBytes} bytes`))
+  if (isUtf16(source.text)) return unread('', document('the file is UTF-16, wanted UTF-8'))
   // A byte order mark is not part of the first line's columns.
   const text = source.text.replace(/^\ufeff/, '')
   // What decoding puts where bytes are no UTF-8; whoever has written it himself has lost a character, too.
   const lost = text.indexOf('\ufffd')
-  if (lost !== -1) {
-    const places = createPlaces(file, text, undefined, createShown(text, undefined, false, schema))
-    return refused(places, [document('what stands here is not UTF-8, wanted UTF-8', { start: lost, end: lost + 1 })])
-  }
+  if (lost !== -1)
+    return unread(text, document('what stands here is not UTF-8, wanted UTF-8', { start: lost, end: lost + 1 }))
   const parsed = parse(text)
   // What a key says a second time is not in the tree.
   const isTree = parsed.findings.length === 0 && parsed.repeated.length === 0
@@ -109,9 +103,7 @@ export function load<S extends z.ZodType>(
   if (root.kind === 'map' && root.entries.has('apiVersion') && root.entries.has('kind')) {
     const why =
       'it is a Kubernetes manifest (apiVersion, kind), wanted the configuration alone, as in the data of a ConfigMap'
-    return refused(places, [
-      { path: [], at: root.entries.get('apiVersion')?.key ?? root.span, message: cannotRead([], why) },
-    ])
+    return refused(places, [document(why, root.entries.get('apiVersion')?.key)])
   }
   const names = knownKeys([schema])
   const other = root.kind === 'map' ? otherKind(root.entries, names) : undefined

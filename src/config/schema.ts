@@ -2,12 +2,13 @@ import * as z from 'zod'
 import { nearest } from '../base/nearest.ts'
 import { durationBetween, httpUrl, isLoopbackUrl, secretSource } from '../base/options.ts'
 import { formatDuration } from '../base/time.ts'
+import { maxSocketPath, unixAddress } from '../base/unix-address.ts'
 import { corsOptions, findCorsConflicts } from '../decision/cors.ts'
-import { identityHeadersOptions, keepHeadersOptions, trustedProxiesOptions, unixAddress } from '../decision/headers.ts'
+import { identityHeadersOptions, keepHeadersOptions, trustedProxiesOptions } from '../decision/headers.ts'
 import { findRuleConflicts } from '../decision/rule-lint.ts'
 import { hostName, rulesOptions } from '../decision/rules.ts'
 import { trustOptions } from '../decision/verify.ts'
-import { limitsOptions, listenTlsOptions, maxSocketPath, upstreamOptions } from '../gates/options.ts'
+import { limitsOptions, listenTlsOptions, upstreamOptions } from '../gates/options.ts'
 import { blacklistOptions } from '../sources/blacklist.ts'
 import { introspectionOptions } from '../sources/introspection.ts'
 import { jwksOptions } from '../sources/jwks.ts'
@@ -109,7 +110,7 @@ export const gatewayOptions = z.strictObject({
       timeout: durationBetween('0s', '1d').prefault('20s').describe('How long what is in flight may take after that.'),
     })
     .prefault({})
-    .describe('What happens at SIGTERM.'),
+    .describe('What happens at SIGTERM. A change needs a restart.'),
   stream_grace: durationBetween('0s', '1d')
     .prefault('0s')
     .describe('How long a WebSocket, an event stream or a gRPC call may go on once its token is no longer good.'),
@@ -294,6 +295,12 @@ function findListenConflicts({ listen }: GatewayOptions): readonly CrossFinding[
   return found
 }
 
+/** Every place of the upstream, and where it is written. */
+export function upstreamPlaces({ url, urls = [] }: GatewayOptions['upstream']) {
+  const places = [...urls.entries()].map(([at, each]) => ({ path: ['upstream', 'urls', at], url: each }))
+  return url === undefined ? places : [...places, { path: ['upstream', 'url'], url }]
+}
+
 function findUpstreamConflicts({ upstream, rules }: GatewayOptions): readonly CrossFinding[] {
   const { url, urls = [], tls } = upstream
   const found: CrossFinding[] = []
@@ -307,11 +314,9 @@ function findUpstreamConflicts({ upstream, rules }: GatewayOptions): readonly Cr
     if (upgrade.length > 0 && upstream.protocol === 'h2')
       found.push({ path: ['rules', at, 'upgrade'], message: 'expected upstream.protocol: http1 for an upgrade' })
   if (tls === undefined) return found
-  const all = [...urls.entries()].map(([at, each]) => ({ path: ['upstream', 'urls', at], each }))
-  if (url !== undefined) all.push({ path: ['upstream', 'url'], each: url })
   // Whoever writes tls means that nothing goes without it.
-  for (const { path, each } of all)
-    if (!each.startsWith('https:')) found.push({ path, message: 'expected an https url beside upstream.tls' })
+  for (const { path, url } of upstreamPlaces(upstream))
+    if (!url.startsWith('https:')) found.push({ path, message: 'expected an https url beside upstream.tls' })
   if (tls.cert !== undefined && tls.key === undefined)
     found.push({ path: ['upstream', 'tls', 'cert'], message: 'expected key beside cert' })
   if (tls.key !== undefined && tls.cert === undefined)

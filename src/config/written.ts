@@ -34,7 +34,6 @@ export function findWritten(root: Written, path: Path): Exclude<Written, { kind:
 
 /** Turns stretches of one file's text, and paths into it, into places a reader can go to. */
 export type Places = {
-  readonly ofSpan: (span: Span) => Place
   /** Where a path is written; what is missing stands at the key of the nearest thing that is there. */
   readonly ofPath: (path: Path, part: 'key' | 'value') => Place
   readonly problem: (finding: Finding) => Problem
@@ -47,7 +46,7 @@ export type Places = {
 export function createPlaces(file: string, text: string, root: Written | undefined, shown: Shown): Places {
   const lineStarts = [0]
   for (let at = text.indexOf('\n'); at !== -1; at = text.indexOf('\n', at + 1)) lineStarts.push(at + 1)
-  return { ofSpan, ofPath, problem }
+  return { ofPath, problem }
 
   function ofSpan({ start, end }: Span): Place {
     const index = lineOf(start)

@@ -50,10 +50,7 @@ function readSigned(
 ): SignedToken | Deny {
   const [first = '', payload = '', signature = ''] = segments
   const header = readJoseHeader(object)
-  if (typeof header === 'string') {
-    trail?.({ stage: 'classify', passed: false, is: `a JWS whose header has a ${header} we refuse`, wanted })
-    return deny('jwt_malformed')
-  }
+  if (typeof header === 'string') return refuse('jwt_malformed', `a JWS whose header has a ${header} we refuse`, trail)
   const unverified = decodeObject(payload)
   if (unverified === undefined) return refuse('jwt_malformed', 'claims that are no strict JSON object', trail)
   if (decodeBase64url(signature) === undefined)

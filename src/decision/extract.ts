@@ -1,9 +1,10 @@
+import type { BearerCredential } from '../spec/authorization.ts'
 import { parseBearer } from '../spec/authorization.ts'
 import type { Deny, Trail } from './decision.ts'
 import { deny } from './decision.ts'
 
 /** The one access token of a request; its alphabet is not yet judged. */
-export type Credential = { readonly kind: 'credential'; readonly token: string }
+export type Credential = Extract<BearerCredential, { kind: 'bearer' }>
 
 const denied = {
   missing: deny('token_missing'),
@@ -22,5 +23,5 @@ const denied = {
 export function extractToken(authorization: readonly string[], trail?: Trail): Credential | Deny {
   const bearer = parseBearer(authorization)
   trail?.({ stage: 'extract', passed: bearer.kind === 'bearer', is: bearer.kind, wanted: 'one Bearer credential' })
-  return bearer.kind === 'bearer' ? { kind: 'credential', token: bearer.token } : denied[bearer.kind]
+  return bearer.kind === 'bearer' ? bearer : denied[bearer.kind]
 }

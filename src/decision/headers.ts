@@ -3,6 +3,7 @@
 import * as z from 'zod'
 import { copyOf } from '../base/copy-of.ts'
 import { fieldName } from '../base/field-name.ts'
+import { unixAddress } from '../base/unix-address.ts'
 import { claimOf } from './authorize.ts'
 import type { Principal } from './decision.ts'
 import type { AccessRequest } from './request.ts'
@@ -81,9 +82,6 @@ export const keepHeadersOptions = z
   .array(z.enum(overrideNames))
   .prefault([])
   .describe('Headers that may tell the upstream another path or method than the one judged, and pass all the same.')
-
-/** What stands for the address of a client that came on a Unix socket, and before the path of one to listen on or connect to. */
-export const unixAddress = 'unix:'
 
 const address = z.union([z.ipv4(), z.ipv6(), z.cidrv4(), z.cidrv6()])
 

@@ -51,7 +51,7 @@ export function findIssuer(policy: Policy, rule: Rule, iss: Json | undefined, tr
     wanted: wanted(rule, policy, iss),
   })
   if (iss !== undefined && typeof iss !== 'string') return deny('jwt_malformed')
-  return issuer !== undefined && found ? issuer : deny('issuer_unknown')
+  return found ? issuer : deny('issuer_unknown')
 }
 
 /** Whether a rule takes tokens of the issuer that known facts are from; if not, a denial `issuer_unknown`. */

@@ -1,6 +1,6 @@
 // What a connection passes before its first request: the PROXY protocol, TLS.
 import type { Socket } from 'node:net'
-import { unixAddress } from '../decision/headers.ts'
+import { unixAddress } from '../base/unix-address.ts'
 import type { Deadline, Deadlines } from '../http1/deadlines.ts'
 import { lendAcceptedReads } from '../http1/lent-reads.ts'
 import type { ProxyHeader } from '../http1/proxy-protocol.ts'

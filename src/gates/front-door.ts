@@ -4,7 +4,7 @@ import { createServer } from 'node:net'
 import type { Bagged } from '../base/bag.ts'
 import { createBag } from '../base/bag.ts'
 import { nextTurn } from '../base/time.ts'
-import type { Deadline, Deadlines } from '../http1/deadlines.ts'
+import type { Deadline } from '../http1/deadlines.ts'
 import { lastCall } from '../http1/last-call.ts'
 import type { ServerLimits } from '../http1/limits.ts'
 import type { ServerConnection } from '../http1/server-connection.ts'
@@ -13,9 +13,8 @@ import type { ListenAddress } from '../io/listen.ts'
 import { listenOn } from '../io/listen.ts'
 import type { DropCause, Entered, EntranceOptions } from './entrance.ts'
 import { createEntrance, dropCauses } from './entrance.ts'
-import type { Handler, HandlerDeps } from './handler.ts'
+import type { FrontDoorDeps, Handler, Served } from './handler.ts'
 import { createHandler } from './handler.ts'
-import type { Served } from './http2.ts'
 import { serveHttp2 } from './http2.ts'
 import type { TlsMaterial } from './tls.ts'
 
@@ -28,9 +27,6 @@ export type HallOptions = EntranceOptions & {
 
 /** Where the front door is, and what a client may cost. */
 export type FrontDoorOptions = HallOptions & { readonly address: ListenAddress }
-
-/** What the front door needs. */
-export type FrontDoorDeps = HandlerDeps & { readonly deadlines: Deadlines }
 
 /** Clients that have come in, wherever they were let in: here, or at the door of another process. */
 export type Hall = {

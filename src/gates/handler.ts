@@ -8,6 +8,7 @@ import { deny } from '../decision/decision.ts'
 import type { AccessRequest } from '../decision/request.ts'
 import { readAccessRequest } from '../decision/request.ts'
 import type { Rule } from '../decision/rules.ts'
+import type { Deadlines } from '../http1/deadlines.ts'
 import type { AnswerSink, RequestEvents, Upstream } from '../http1/exchange.ts'
 import type { HeadProblem, RequestHead } from '../http1/request-head.ts'
 import type { GateReports, Peer, Serving, UpstreamFailure } from './gate.ts'
@@ -21,6 +22,20 @@ export type HandlerDeps = GateReports & {
   readonly serving: () => Serving
   readonly upstream: Upstream
   readonly streams: Pick<Streams, 'open'>
+}
+
+/** What the front door needs, in whatever protocol it serves. */
+export type FrontDoorDeps = HandlerDeps & { readonly deadlines: Deadlines }
+
+/** A client's connection, whatever it speaks, served until it closes. */
+export type Served = {
+  /** Every answer from now on says that it is the last, where the protocol has words for that: HTTP/2 has none. */
+  readonly announceClose: () => void
+  /** Ends it as soon as nothing is under way. */
+  readonly closeIdle: () => void
+  readonly destroy: () => void
+  /** Requests under way. */
+  readonly inFlight: () => number
 }
 
 /** Serves the requests of one client. */
@@ -73,10 +88,7 @@ export function createHandler(client: AnswerSink, peer: Peer, deps: HandlerDeps)
   const forwarder = createForwarder(sink, peer, upstream, deps.streams)
   let current: Handled | undefined
   const events: RequestEvents = {
-    data: forwarder.events.data,
-    end: forwarder.events.end,
-    broken: forwarder.events.broken,
-    drained: forwarder.events.drained,
+    ...forwarder.events,
     gone() {
       if (current?.decision === undefined) leave()
       else forwarder.events.gone()
@@ -215,22 +227,11 @@ export function createHandler(client: AnswerSink, peer: Peer, deps: HandlerDeps)
     cut?: CutReason,
   ): void {
     if (current === handled) current = undefined
-    const { head, request: read, arrivedMs, decidedMs, isForwarded } = handled
-    const { address } = peer
-    const { method = '' } = head ?? {}
+    const { head, request, arrivedMs, decidedMs, isForwarded } = handled
+    const method = head?.method ?? ''
+    const about = { method, request, peer: peer.address, arrivedMs, decidedMs, isForwarded }
     try {
-      finished({
-        method,
-        request: read,
-        peer: address,
-        arrivedMs,
-        decidedMs,
-        decision,
-        isForwarded,
-        status,
-        upstreamFailure,
-        cut,
-      })
+      finished({ ...about, decision, status, upstreamFailure, cut })
     } catch (error) {
       // A line that cannot be written keeps no answer back.
       failed(error)

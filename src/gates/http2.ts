@@ -2,16 +2,16 @@
 import type { ServerHttp2Stream, ServerOptions } from 'node:http2'
 import type { Socket } from 'node:net'
 import { createBag } from '../base/bag.ts'
-import type { Deadline, Deadlines } from '../http1/deadlines.ts'
+import type { Deadline } from '../http1/deadlines.ts'
 import type { ServerLimits } from '../http1/limits.ts'
 import { probeMs } from '../http1/tunnel.ts'
 import { http2Codes } from '../http2/codes.ts'
-import { maxHeadBytes, outliveStreamErrors } from '../http2/errors.ts'
+import { outliveStreamErrors } from '../http2/errors.ts'
 import { neverIndexed, readRequestFields } from '../http2/fields.ts'
-import { anyInvalidFrames, noLimit, sessionWindow } from '../http2/session-limits.ts'
+import { sessionBounds, sessionWindow } from '../http2/session-limits.ts'
 import { serveStream } from '../http2/stream.ts'
 import type { Peer } from './gate.ts'
-import type { Handler, HandlerDeps } from './handler.ts'
+import type { FrontDoorDeps, Handler, Served } from './handler.ts'
 import { createHandler } from './handler.ts'
 
 /** Who the client is, and what it may cost. */
@@ -22,20 +22,6 @@ export type Http2Options = {
   readonly acceptedMs: number | undefined
   /** No request has come in time; the session ends. */
   readonly late: () => void
-}
-
-/** What a session needs. */
-export type Http2Deps = HandlerDeps & { readonly deadlines: Deadlines }
-
-/** A client's connection, whatever it speaks, served until it closes. */
-export type Served = {
-  /** Every answer from now on says that it is the last, where the protocol has words for that: HTTP/2 has none. */
-  readonly announceClose: () => void
-  /** Ends it as soon as nothing is under way. */
-  readonly closeIdle: () => void
-  readonly destroy: () => void
-  /** Requests under way. */
-  readonly inFlight: () => number
 }
 
 const maxStreams = 100
@@ -59,7 +45,11 @@ const lingerMs = 1000
  *
  * @param socket A plain one (prior knowledge), or one of TLS whose ALPN said `h2`.
  */
-export function serveHttp2(socket: Socket, { limits, peer, acceptedMs, late }: Http2Options, deps: Http2Deps): Served {
+export function serveHttp2(
+  socket: Socket,
+  { limits, peer, acceptedMs, late }: Http2Options,
+  deps: FrontDoorDeps,
+): Served {
   const { clock, deadlines } = deps
   // First needed here: most sidecars never load it.
   const { performServerHandshake } = process.getBuiltinModule('node:http2')
@@ -240,17 +230,11 @@ function sessionOptions({ request }: ServerLimits): ServerOptions {
   // Twice our limits, and what it counts besides: a little over them is answered, a lot more is reset.
   const maxHeaderListSize = 2 * (target + fields.bytes) + 32 * fields.count
   return {
+    ...sessionBounds,
     settings: { maxConcurrentStreams: maxStreams, maxHeaderListSize },
     // As many as that has room for, at 32 bytes each at least: each crumb of a cookie counts as one here.
     maxHeaderListPairs: Math.ceil(maxHeaderListSize / 32),
     maxSessionRejectedStreams: maxStreams,
-    maxSessionMemory: noLimit,
-    maxSessionInvalidFrames: anyInvalidFrames,
-    maxSendHeaderBlockLength: maxHeadBytes,
-    // White space around a value comes to us, to be refused: nghttp2 would drop the field, and the request pass.
-    strictFieldWhitespaceValidation: false,
-    // What an upstream says twice is passed on twice.
-    strictSingleValueFields: false,
     streamResetBurst: resetsUncounted,
     streamResetRate: resetsUncounted,
   }

@@ -1,7 +1,7 @@
 // What the configuration says of front door and upstream, and the numbers of security.md §4.1 as defaults.
 import * as z from 'zod'
 import { durationBetween } from '../base/options.ts'
-import { unixAddress } from '../decision/headers.ts'
+import { maxSocketPath, unixAddress } from '../base/unix-address.ts'
 import type { PoolLimits, ServerLimits } from '../http1/limits.ts'
 
 const file = z.strictObject({ file: z.string().min(1) })
@@ -38,8 +38,6 @@ export const limitsOptions = z.strictObject({
 export type LimitsOptions = z.output<typeof limitsOptions>
 
 const originPattern = /^(?:https?:\/\/(?:\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(?::[1-9]\d{0,4})?\/?|unix:\/[^\s?#]+)$/
-/** Longest path of a socket, in bytes: what fits into a sockaddr_un with the zero at its end; the system would cut off more. */
-export const maxSocketPath = 107
 /** How the front door speaks TLS. */
 export const listenTlsOptions = z.strictObject({
   cert: file.describe('Our certificate and those between it and its CA, PEM; re-read on change.'),

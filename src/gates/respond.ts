@@ -39,7 +39,7 @@ export function respond(denied: Deny): Denial {
   const { status, error, help } = denyReasons[denied.reason]
   const denial = formatDenial(denied.status ?? status, denied.reason, help)
   const headers = [...denial.headers]
-  const challenge = challengeOf(denied, status, error)
+  const challenge = challengeOf(denied, error)
   if (challenge !== undefined) headers.push('WWW-Authenticate', challenge)
   if (status === 503) headers.push('Retry-After', String(denied.retryAfterS ?? 1))
   return { ...denial, headers }
@@ -132,12 +132,12 @@ function formatDenial(status: number, reason: string, detail: string): Denial {
   return { status, reason, headers, body }
 }
 
-function challengeOf({ reason, rule }: Deny, status: number, error: string | null): string | undefined {
+function challengeOf({ reason, rule }: Deny, error: string | null): string | undefined {
   const scope = rule === undefined ? '' : scopesOf(rule).join(' ')
   // RFC 6750 §3.1: who sent nothing learns what is needed, and no error code.
   if (reason === 'token_missing') return formatBearerChallenge({ realm, scope })
   if (error === null) return undefined
   const error_description = denyReasons[reason].help.replaceAll('`', '')
   if (error === 'insufficient_scope') return formatBearerChallenge({ realm, error, error_description, scope })
-  return status === 401 || status === 400 ? formatBearerChallenge({ realm, error, error_description }) : undefined
+  return formatBearerChallenge({ realm, error, error_description })
 }

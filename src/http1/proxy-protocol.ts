@@ -1,6 +1,7 @@
 // The PROXY protocol, versions 1 and 2 (proxy-protocol.txt of HAProxy): what a balancer says of a client, before the
 // client's own first byte.
 import { isIPv4, isIPv6, SocketAddress } from 'node:net'
+import { unixAddress } from '../base/unix-address.ts'
 
 /** A whole header. */
 export type ProxyHeader = {
@@ -80,7 +81,7 @@ function addressOf(header: Buffer, family: 'none' | 'ipv4' | 'ipv6' | 'unix'): s
     case 'none':
       return undefined
     case 'unix':
-      return 'unix:'
+      return unixAddress
     case 'ipv4':
       return [...header.subarray(headBytes2, headBytes2 + 4)].join('.')
     case 'ipv6': {

@@ -9,7 +9,7 @@ export type Framing = 'none' | 'chunked' | 'close' | number
  * The head of one request. Strings hold one character per byte (latin1).
  *
  * @example { kind: 'head', method: 'GET', target: '/a?b', version: '1.1', lines: ['Host', 'a.test'], host: ['a.test'],
- *   authorization: [], framing: 'none', keepAlive: true, expectsContinue: false, upgrade: undefined, bytes: 39 }
+ *   authorization: [], framing: 'none', expectsContinue: false, upgrade: undefined }
  */
 export type RequestHead = {
   readonly kind: 'head'
@@ -24,14 +24,18 @@ export type RequestHead = {
   /** Every `Authorization` line. */
   readonly authorization: readonly string[]
   readonly framing: Framing
-  /** Whether the client wants to send another request after this one. */
-  readonly keepAlive: boolean
   /** Whether it waits for a 100 before it sends the body (RFC 9110 §10.1.1). */
   readonly expectsContinue: boolean
   /** The protocols it offers to switch to, lower-case; undefined where it offers none, or has a body. */
   readonly upgrade: string | undefined
   /** Names of fields that no compression is to remember (RFC 7541 §6.2.3), lower-case; HTTP/1.1 knows none. */
   readonly neverIndexed?: readonly string[] | undefined
+}
+
+/** The same as HTTP/1.1 has it, where it begins a part of a connection. */
+export type Http1Head = RequestHead & {
+  /** Whether the client wants to send another request after this one. */
+  readonly keepAlive: boolean
   /** Bytes of the head, its empty line included. */
   readonly bytes: number
 }
@@ -45,9 +49,12 @@ export function bodyLength(framing: Framing): number {
 /** Why something is no request we read: the grammar, or which limit. */
 export type HeadProblem = { readonly kind: 'malformed' | 'target_too_large' | 'head_too_large' }
 
-const malformed: HeadProblem = { kind: 'malformed' }
-const targetTooLarge: HeadProblem = { kind: 'target_too_large' }
-const headTooLarge: HeadProblem = { kind: 'head_too_large' }
+/** What each is told by, in HTTP/2 too. */
+export const malformed: HeadProblem = { kind: 'malformed' }
+/** Likewise. */
+export const targetTooLarge: HeadProblem = { kind: 'target_too_large' }
+/** Likewise. */
+export const headTooLarge: HeadProblem = { kind: 'head_too_large' }
 const none: readonly string[] = []
 const headEnd = Buffer.from('\r\n\r\n')
 // A method, two spaces, the version and the line's end.
@@ -68,7 +75,7 @@ export function readRequestHead(
   bytes: Buffer,
   searched: number,
   limits: RequestLimits,
-): RequestHead | HeadProblem | undefined {
+): Http1Head | HeadProblem | undefined {
   const start = bytes[0] === 13 && bytes[1] === 10 ? 2 : 0
   // A head that comes byte by byte is not made a text for every one of them.
   if (searched > 0 && bytes.indexOf(headEnd, Math.max(start, searched - 3)) === -1) {
@@ -106,7 +113,7 @@ function parseHead(
   bytes: Buffer,
   start: number,
   limits: RequestLimits,
-): RequestHead | HeadProblem {
+): Http1Head | HeadProblem {
   const lineEnd = text.indexOf('\r\n')
   const space = text.indexOf(' ')
   const target = lineEnd - 9 // ` HTTP/1.1`
@@ -141,7 +148,7 @@ function understand(
   lines: readonly string[],
   names: readonly string[],
   bytes: number,
-): RequestHead | HeadProblem {
+): Http1Head | HeadProblem {
   let host = none
   let authorization = none
   let encoding: string | undefined

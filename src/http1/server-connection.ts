@@ -9,7 +9,7 @@ import { giveBack, keep } from './lent-reads.ts'
 import type { ServerLimits } from './limits.ts'
 import { lingerMs, maxUnreadBytes, trailerLimits } from './limits.ts'
 import { createMessageWriter, formatAnswerHead } from './message-writer.ts'
-import type { Framing, HeadProblem, RequestHead } from './request-head.ts'
+import type { Framing, HeadProblem, Http1Head } from './request-head.ts'
 import { bodyLength, readRequestHead } from './request-head.ts'
 import { reset } from './reset.ts'
 import { openTunnel } from './tunnel.ts'
@@ -153,7 +153,7 @@ export function createServerConnection(
     adjustReading()
   }
 
-  function start(head: RequestHead): void {
+  function start(head: Http1Head): void {
     requests += 1
     occupy()
     isVersion11 = head.version === '1.1'

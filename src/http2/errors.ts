@@ -4,12 +4,6 @@ import type { Socket } from 'node:net'
 import { http2Codes } from './codes.ts'
 import { freeBeforeSession, freeStreamsFirst } from './lifetime.ts'
 
-/**
- * What a head may have at most on its way out (`maxSendHeaderBlockLength`), in bytes: more than all limits together let
- * it have. Of one that is too long for nghttp2 node makes the end of its session.
- */
-export const maxHeadBytes = 8_388_608
-
 // NGHTTP2_ERR_PROTO, of nghttp2.h.
 const protocolError = -505
 

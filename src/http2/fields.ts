@@ -3,11 +3,8 @@ import type { AnswerHead } from '../http1/exchange.ts'
 import { isContentLength, isFieldValue, readMediaType, readName } from '../http1/field-lines.ts'
 import type { FieldLimits, RequestLimits } from '../http1/limits.ts'
 import type { Framing, HeadProblem, RequestHead } from '../http1/request-head.ts'
-import { isMethod, isTarget } from '../http1/request-head.ts'
+import { headTooLarge, isMethod, isTarget, malformed, targetTooLarge } from '../http1/request-head.ts'
 
-const malformed: HeadProblem = { kind: 'malformed' }
-const targetTooLarge: HeadProblem = { kind: 'target_too_large' }
-const headTooLarge: HeadProblem = { kind: 'head_too_large' }
 const whiteAround = /^[\t ]|[\t ]$/
 // RFC 9110 §15; those below 200 are heads apart, which Node tells apart.
 const status = /^[2-5]\d\d$/
@@ -138,10 +135,8 @@ function understand(
     host,
     authorization,
     framing: length === undefined ? (hasEnded ? 'none' : 'chunked') : Number(length),
-    keepAlive: true,
     expectsContinue,
     upgrade: undefined,
-    bytes: 0,
   }
 }
 

@@ -1,13 +1,13 @@
 // A session with an upstream: many requests at a time, as many as the upstream allows.
-import type { ClientHttp2Session, ClientHttp2Stream, ClientSessionOptions, ServerSessionOptions } from 'node:http2'
+import type { ClientHttp2Session, ClientHttp2Stream, ClientSessionOptions } from 'node:http2'
 import type { Socket } from 'node:net'
 import type { Deadline, Deadlines } from '../http1/deadlines.ts'
 import type { AnswerEvents, UpstreamExchange, UpstreamProblem, UpstreamRequest } from '../http1/exchange.ts'
 import type { UpstreamLimits } from '../http1/limits.ts'
 import type { LostRequest, OpenSocket } from '../http1/upstream-connection.ts'
 import { http2Codes } from './codes.ts'
-import { maxHeadBytes, outliveStreamErrors } from './errors.ts'
-import { anyInvalidFrames, noLimit, sessionWindow } from './session-limits.ts'
+import { outliveStreamErrors } from './errors.ts'
+import { sessionBounds, sessionWindow } from './session-limits.ts'
 import { openExchange } from './upstream-exchange.ts'
 
 /** What a session tells its pool. */
@@ -225,16 +225,9 @@ function isHttp2(socket: Socket): boolean {
 
 function sessionOptions({ response }: UpstreamLimits): ClientSessionOptions {
   const { bytes, count } = response.fields
-  const options: ServerSessionOptions = {
+  return {
+    ...sessionBounds,
     settings: { enablePush: false, maxHeaderListSize: bytes + 32 * count },
     maxHeaderListPairs: count + 1,
-    maxSessionMemory: noLimit,
-    maxSessionInvalidFrames: anyInvalidFrames,
-    // A head that is too long for nghttp2 would end the session: it is bounded where it comes from.
-    maxSendHeaderBlockLength: maxHeadBytes,
-    // As at the front door: what is odd comes to us, to be refused, and what is said twice is passed on twice.
-    strictFieldWhitespaceValidation: false,
-    strictSingleValueFields: false,
   }
-  return options
 }

@@ -22,6 +22,9 @@ export type HttpAnswer = {
   readonly body?: string | Uint8Array
 }
 
+/** Answers requests. */
+export type HttpHandler = (request: HttpRequest) => HttpAnswer | Promise<HttpAnswer>
+
 /** Where to listen, and how much to take. */
 export type HttpServerOptions = {
   readonly host: string
@@ -38,7 +41,7 @@ export type HttpServerOptions = {
 
 /** Who answers, and who is told what went wrong. */
 export type HttpServerDeps = {
-  readonly handle: (request: HttpRequest) => HttpAnswer | Promise<HttpAnswer>
+  readonly handle: HttpHandler
   /** Told what the handler threw, and what goes wrong with the listening socket. */
   readonly onError?: (error: unknown) => void
   /** Told of each connection that had to make room for a new one. */

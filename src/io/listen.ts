@@ -4,6 +4,7 @@ import type { AddressInfo, Server } from 'node:net'
 import { connect } from 'node:net'
 import { dirname } from 'node:path'
 import { codeOf } from '../base/errors.ts'
+import { unixAddress } from '../base/unix-address.ts'
 
 /** Where a server listens: a port of an address, or the path of a Unix socket. */
 export type ListenAddress = { readonly host: string; readonly port: number } | { readonly path: string }
@@ -19,10 +20,8 @@ export function splitAddress(text: string): { readonly host: string; readonly po
 
 /** Where a server listens: host and port of an address, or a path after `unix:`. */
 export function listenAddress(text: string): ListenAddress {
-  return text.startsWith(unixPrefix) ? { path: text.slice(unixPrefix.length) } : splitAddress(text)
+  return text.startsWith(unixAddress) ? { path: text.slice(unixAddress.length) } : splitAddress(text)
 }
-
-const unixPrefix = 'unix:'
 
 /**
  * Waits for something that listens, and names the key of the configuration where the system would not let it: its own
@@ -98,6 +97,6 @@ function connectCode(path: string): Promise<string | undefined> {
       socket.destroy()
       resolve(undefined)
     })
-    socket.on('error', (error: NodeJS.ErrnoException) => resolve(error.code ?? 'unknown error'))
+    socket.on('error', (error) => resolve(codeOf(error)))
   })
 }

@@ -230,7 +230,7 @@ const ownNames: readonly string[] = ['timestamp', 'severity_text', 'event.name',
 /**
  * A log on a writer. Strings longer than 512 characters are cut.
  *
- * @example {"timestamp":"2026-11-21T09:30:00.000Z","severity_text":"INFO","event.name":"jwks_refreshed","stream":"main","keys":2}
+ * @example {"timestamp":"2026-11-21T09:30:00.000Z","severity_text":"INFO","event.name":"jwks_recovered","stream":"main","issuer":"https://login.example.com"}
  */
 export function createLog(
   options: { readonly stream: string },

@@ -1,6 +1,7 @@
 import { chmodSync, closeSync, existsSync, fsyncSync, linkSync, mkdtempSync, openSync, rmSync, statSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import type { DatabaseSync, StatementSync } from 'node:sqlite'
+import { codeOf } from '../base/errors.ts'
 
 /** A database file with one writing process: this one. */
 export type Database = Disposable & {
@@ -221,7 +222,7 @@ function create(path: string): void {
     fsyncSync(directory)
     closeSync(directory)
   } catch (cause) {
-    if (cause instanceof Error && 'code' in cause && cause.code === 'EEXIST') return
+    if (codeOf(cause) === 'EEXIST') return
     throw refused(path, 'it cannot be made', 'a directory we may write to', cause)
   }
 }

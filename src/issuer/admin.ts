@@ -3,13 +3,12 @@ import { createHash, timingSafeEqual } from 'node:crypto'
 import type { JsonObject } from '../base/json.ts'
 import { isJsonObject } from '../base/json.ts'
 import type { Clock } from '../base/time.ts'
-import { maxNumericDate } from '../base/time.ts'
-import type { HttpAnswer, HttpRequest } from '../io/http-server.ts'
+import { maxNumericDate, nowSeconds } from '../base/time.ts'
+import type { HttpAnswer, HttpHandler, HttpRequest } from '../io/http-server.ts'
 import { problem } from '../io/http-server.ts'
 import { blacklistCauses, blacklistKinds } from '../spec/blacklist-feed.ts'
 import { json, readJson, stringMember } from './answers.ts'
 import type { Blacklist, NewEntry } from './blacklist.ts'
-import { nowSeconds } from './blacklist.ts'
 import type { KeyRing, ListedKey } from './keys.ts'
 import type { RealmOptions, TokenFormat } from './options.ts'
 import type { Grant, Tokens } from './tokens.ts'
@@ -28,15 +27,13 @@ export type AdminDeps = {
   readonly log: (event: string, fields: Record<string, unknown>) => void
 }
 
-type Handler = (request: HttpRequest) => HttpAnswer | Promise<HttpAnswer>
-
 /** The administration's endpoints, below `/admin`; each asks for the bearer token of the configuration first. */
 export type Admin = {
-  readonly keys: Handler
-  readonly rotate: Handler
-  readonly revoke: Handler
+  readonly keys: HttpHandler
+  readonly rotate: HttpHandler
+  readonly revoke: HttpHandler
   /** Undefined without `dev`. */
-  readonly mint: Handler | undefined
+  readonly mint: HttpHandler | undefined
 }
 
 const listable = blacklistCauses.filter((cause) => cause !== 'local')
@@ -58,7 +55,7 @@ export function createAdmin(
     mint: options.dev ? guarded(mint) : undefined,
   }
 
-  function guarded(handle: Handler): Handler {
+  function guarded(handle: HttpHandler): HttpHandler {
     return (request) => {
       const lines = request.headers.get('authorization') ?? []
       const [, token = ''] = /^bearer +(\S+)$/i.exec(lines[0] ?? '') ?? []

@@ -4,7 +4,7 @@ import { JsonRefused, parseJsonObject } from '../base/json.ts'
 import type { HttpAnswer, HttpRequest } from '../io/http-server.ts'
 
 /** The headers of every answer that holds a token, or speaks of one (RFC 6749 §5.1). */
-export const tokenHeaders = {
+const tokenHeaders = {
   'Content-Type': 'application/json;charset=UTF-8',
   'Cache-Control': 'no-store',
   Pragma: 'no-cache',

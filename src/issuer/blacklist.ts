@@ -1,5 +1,6 @@
 import type { Json } from '../base/json.ts'
 import type { Clock } from '../base/time.ts'
+import { nowSeconds } from '../base/time.ts'
 import type { BlacklistCause, BlacklistKind } from '../spec/blacklist-feed.ts'
 import type { EntryRow, IssuerStore, RealmStore } from './store.ts'
 
@@ -114,11 +115,6 @@ export function createBlacklist(options: BlacklistOptions, { store, tables, cloc
   function isForgotten(exp: number): boolean {
     return exp + purgeDelay <= nowSeconds(store.clock)
   }
-}
-
-/** The second it is. */
-export function nowSeconds(clock: Clock): number {
-  return Math.floor(clock.wallMs() / 1000)
 }
 
 function covered(held: EntryRow, entry: NewEntry): boolean {

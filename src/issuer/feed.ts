@@ -1,10 +1,10 @@
 // The blacklist feed and its look-up: product specification §6.
+import { nowSeconds } from '../base/time.ts'
 import type { HttpAnswer, HttpRequest } from '../io/http-server.ts'
 import { problem } from '../io/http-server.ts'
 import { isStorageError } from '../io/sqlite.ts'
 import { holds, json, readJson } from './answers.ts'
 import type { Blacklist } from './blacklist.ts'
-import { nowSeconds } from './blacklist.ts'
 import type { Authenticator } from './clients.ts'
 import type { ResourceServer } from './introspect.ts'
 import type { EntryRow, IssuerStore, RealmStore } from './store.ts'

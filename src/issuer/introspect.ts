@@ -1,10 +1,10 @@
 // The introspection endpoint: RFC 7662.
 import type { Json } from '../base/json.ts'
 import type { Clock } from '../base/time.ts'
+import { nowSeconds } from '../base/time.ts'
 import type { HttpAnswer, HttpRequest } from '../io/http-server.ts'
 import { json, oauthError, readForm } from './answers.ts'
 import type { Blacklist } from './blacklist.ts'
-import { nowSeconds } from './blacklist.ts'
 import type { Authenticator } from './clients.ts'
 import type { RealmOptions } from './options.ts'
 import type { Tokens } from './tokens.ts'

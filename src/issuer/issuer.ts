@@ -1,4 +1,5 @@
 // The bundled issuer: several realms, one store, one listener.
+import { messageOf } from '../base/errors.ts'
 import type { Clock } from '../base/time.ts'
 import type { HttpAnswer, HttpRequest, HttpServer } from '../io/http-server.ts'
 import { problem, startHttpServer } from '../io/http-server.ts'
@@ -65,8 +66,7 @@ export async function startIssuer(options: IssuerOptions, deps: IssuerDeps): Pro
   let closed: Promise<void> | undefined
   try {
     const { host, port } = splitAddress(options.listen)
-    const onError = (error: unknown) =>
-      log('issuer_error', { error: error instanceof Error ? error.message : 'unknown' })
+    const onError = (error: unknown) => log('issuer_error', { error: messageOf(error) })
     server = await startHttpServer(
       { host, port, maxBodyBytes },
       // A 404 would say that there is no such issuer; it only is not up yet.

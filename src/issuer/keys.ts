@@ -1,13 +1,13 @@
 import type { KeyObject } from 'node:crypto'
 import { createPrivateKey, createPublicKey, generateKeyPairSync, sign, verify } from 'node:crypto'
 import type { Clock } from '../base/time.ts'
-import { nowSeconds } from './blacklist.ts'
+import { nowSeconds } from '../base/time.ts'
 import { IssuerRefused } from './options.ts'
 import type { IssuerStore, KeyRow, RealmStore } from './store.ts'
 import { latestExp } from './store.ts'
 
 /** The kinds of key we sign with, by the word the administration uses. */
-export const keyTypes = { ec: 'ES256', rsa: 'RS256' } as const
+const keyTypes = { ec: 'ES256', rsa: 'RS256' } as const
 /** One of them. */
 export type KeyType = keyof typeof keyTypes
 

@@ -1,10 +1,11 @@
+import { messageOf } from '../base/errors.ts'
 import type { Clock } from '../base/time.ts'
-import type { HttpAnswer, HttpRequest } from '../io/http-server.ts'
+import type { HttpAnswer, HttpHandler } from '../io/http-server.ts'
 import { problem } from '../io/http-server.ts'
 import { isStorageError } from '../io/sqlite.ts'
 import { createAdmin } from './admin.ts'
 import { oauthError } from './answers.ts'
-import { createBlacklist, nowSeconds } from './blacklist.ts'
+import { createBlacklist } from './blacklist.ts'
 import { createAuthenticator } from './clients.ts'
 import { createFeed } from './feed.ts'
 import { createIntrospection } from './introspect.ts'
@@ -13,19 +14,15 @@ import { createJwksEndpoint, formatMetadata } from './metadata.ts'
 import type { RealmOptions } from './options.ts'
 import { realmPath } from './options.ts'
 import { createRevocation } from './revoke.ts'
-import type { IssuerStore, RealmStore } from './store.ts'
-import { latestExp } from './store.ts'
+import type { IssuerStore } from './store.ts'
 import { createTokenEndpoint } from './token-endpoint.ts'
 import { createTokens } from './tokens.ts'
 
-type Handler = (request: HttpRequest) => HttpAnswer | Promise<HttpAnswer>
-
 /** What a path answers, by method. */
-export type Route = { readonly method: 'GET' | 'POST'; readonly handle: Handler }
+export type Route = { readonly method: 'GET' | 'POST'; readonly handle: HttpHandler }
 
 /** One issuer: its endpoints, by full path. */
 export type Realm = {
-  readonly issuer: string
   readonly path: string
   readonly routes: ReadonlyMap<string, Route>
   /** How often its key set was fetched. */
@@ -55,7 +52,6 @@ export async function createRealm(options: RealmOptions, issuer: string, deps: R
   const { store, clock, random, log, dev, epoch, closing } = deps
   const lifetime = Math.floor(options.access_token.lifetime / 1000)
   const tables = store.realm(options.issuer ?? options.name ?? '')
-  noteOlderTokens(tables, deps)
   const keys = createKeyRing(
     {
       type: options.preset === 'workforce' ? 'rsa' : 'ec',
@@ -106,29 +102,29 @@ export async function createRealm(options: RealmOptions, issuer: string, deps: R
     routes.set(`${path}/admin/revoke`, post(admin.revoke))
     if (admin.mint !== undefined) routes.set(`${path}/admin/mint`, post(admin.mint))
   }
-  return { issuer, path, routes, jwksFetches: jwks.fetches, introspections }
+  return { path, routes, jwksFetches: jwks.fetches, introspections }
 
-  function get(handle: Handler): Route {
+  function get(handle: HttpHandler): Route {
     return { method: 'GET', handle: mapped(handle, () => problem(503, 'The store is not available')) }
   }
 
-  function post(handle: Handler): Route {
+  function post(handle: HttpHandler): Route {
     return { method: 'POST', handle: mapped(handle, () => problem(503, 'The store is not available')) }
   }
 
-  function oauth(handle: Handler): Route {
+  function oauth(handle: HttpHandler): Route {
     const unavailable = () => oauthError('temporarily_unavailable', 'The store is not available')
     return { method: 'POST', handle: mapped(handle, unavailable) }
   }
 
   /** The one place where a failed store becomes an answer: never a 2xx for what may not be on disk. */
-  function mapped(handle: Handler, unavailable: () => HttpAnswer): Handler {
+  function mapped(handle: HttpHandler, unavailable: () => HttpAnswer): HttpHandler {
     return async (request) => {
       try {
         return await handle(request)
       } catch (error) {
         if (!isStorageError(error)) throw error
-        log('issuer_store_unavailable', { error: error instanceof Error ? error.message : 'unknown' })
+        log('issuer_store_unavailable', { error: messageOf(error) })
         return unavailable()
       }
     }
@@ -136,13 +132,3 @@ export async function createRealm(options: RealmOptions, issuer: string, deps: R
 }
 
 const metadataHeaders = { 'Content-Type': 'application/json', 'Cache-Control': 'public, max-age=60' } as const
-
-/** Of what it issued an earlier version noted the lifetime, and not the latest end. */
-function noteOlderTokens(tables: RealmStore, { store, clock }: Pick<RealmDeps, 'store' | 'clock'>): void {
-  const lifetime = tables.number('lifetime') ?? 0
-  if (lifetime === 0) return
-  store.transaction(() => {
-    tables.putNumber(latestExp, Math.max(tables.number(latestExp) ?? 0, nowSeconds(clock) + lifetime))
-    tables.putNumber('lifetime', 0)
-  })
-}

@@ -1,4 +1,5 @@
 import type { Clock } from '../base/time.ts'
+import { nowSeconds } from '../base/time.ts'
 import type { StorageFailed } from '../io/sqlite.ts'
 import { openDatabase } from '../io/sqlite.ts'
 import type { CarefulState } from './careful-clock.ts'
@@ -195,7 +196,7 @@ export function openIssuerStore(
     }
 
     function purge(limit: number): void {
-      const now = Math.floor(clock.wallMs() / 1000)
+      const now = nowSeconds(clock)
       keepState()
       sql.purgeTokens.run(now, limit)
       // Without this a clock set back would revive tokens whose entries are gone.

@@ -1,11 +1,11 @@
 // The token endpoint: RFC 6749 §3.2, §4.4 (client credentials), RFC 8707 (resource indicators).
 import type { Json } from '../base/json.ts'
 import type { Clock } from '../base/time.ts'
+import { nowSeconds } from '../base/time.ts'
 import type { HttpAnswer, HttpRequest } from '../io/http-server.ts'
 import type { Form, Refused } from './answers.ts'
 import { json, oauthError, readForm, refuse } from './answers.ts'
 import type { Blacklist } from './blacklist.ts'
-import { nowSeconds } from './blacklist.ts'
 import type { Authenticator } from './clients.ts'
 import type { ClientOptions, RealmOptions, TokenFormat } from './options.ts'
 import type { Tokens } from './tokens.ts'

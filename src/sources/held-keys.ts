@@ -131,7 +131,7 @@ export function createHeldKeys(
  */
 export function readKeySet(document: Buffer): KeySet {
   if (document.length > maxKeySetBytes)
-    throw new SourceFailed('jwks', `Cannot load keys: ${document.length} bytes, at most ${maxKeySetBytes} wanted`)
+    throw new SourceFailed(`Cannot load keys: ${document.length} bytes, at most ${maxKeySetBytes} wanted`)
   return parseKeySet(parseJsonObject(document, jsonLimits))
 }
 

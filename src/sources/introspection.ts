@@ -193,7 +193,7 @@ export function createIntrospection(
 
 /** What is wrong with the metadata is no answer about a token: it counts against the issuer, whatever it is. */
 function refuseAddress(cause: unknown): never {
-  throw cause instanceof HttpCallFailed ? new SourceFailed('metadata', cause.message, { cause }) : cause
+  throw cause instanceof HttpCallFailed ? new SourceFailed(cause.message, { cause }) : cause
 }
 
 function readAnswer({ header, body }: HttpReply): IntrospectionAnswer | string {

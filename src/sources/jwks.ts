@@ -1,4 +1,5 @@
 import * as z from 'zod'
+import { messageOf } from '../base/errors.ts'
 import { JsonRefused } from '../base/json.ts'
 import { durationBetween } from '../base/options.ts'
 import type { Clock } from '../base/time.ts'
@@ -201,7 +202,7 @@ export function createJwks(options: JwksOptions, deps: JwksDeps, previous?: Keys
     } catch (error) {
       // Called off by us: that says nothing of the issuer.
       if (closed) return
-      const said = error instanceof Error ? error.message : 'unknown'
+      const said = messageOf(error)
       if (!isSameFailure(said, failure))
         log.warn('jwks_failed', { issuer: options.issuer, error: said, held: keys.held() !== undefined })
       failures += 1
@@ -241,7 +242,7 @@ export function createJwks(options: JwksOptions, deps: JwksDeps, previous?: Keys
       return keys.take(document, startedMs, startedWallMs)
     } catch (cause) {
       if (!(cause instanceof JsonRefused || cause instanceof KeySetRefused)) throw cause
-      throw new SourceFailed('jwks', `Cannot use keys from ${from}: ${cause.message}`, { cause })
+      throw new SourceFailed(`Cannot use keys from ${from}: ${cause.message}`, { cause })
     }
   }
 
@@ -257,7 +258,7 @@ export function createJwks(options: JwksOptions, deps: JwksDeps, previous?: Keys
     const reply = await origin.send({ method: 'GET', url, headers }, limits)
     if (reply.status === 304 && held !== undefined) return undefined
     const { from, status } = reply
-    if (status !== 200) throw new SourceFailed('jwks', `Cannot load keys from ${from}: status is ${status}, wanted 200`)
+    if (status !== 200) throw new SourceFailed(`Cannot load keys from ${from}: status is ${status}, wanted 200`)
     const etag = reply.header('etag')
     return { from, document: reply.body, validator: etag === undefined ? undefined : { url, etag } }
   }

@@ -71,10 +71,10 @@ export function createMetadata(options: MetadataOptions, { clock, send }: Metada
     async endpoint(name) {
       const { document, from } = await current()
       const found = document[name]
-      if ('why' in found) throw new SourceFailed('metadata', `Cannot use metadata from ${from}: ${found.why}`)
+      if ('why' in found) throw new SourceFailed(`Cannot use metadata from ${from}: ${found.why}`)
       const { url } = found
       if (url.startsWith('http:') && !isLoopbackUrl(url) && !options.insecure_http)
-        throw new SourceFailed('metadata', `Cannot use metadata from ${from}: its ${name} is plain http, https wanted`)
+        throw new SourceFailed(`Cannot use metadata from ${from}: its ${name} is plain http, https wanted`)
       return url
     },
     async doubt() {
@@ -146,15 +146,15 @@ export function createMetadata(options: MetadataOptions, { clock, send }: Metada
     const { from, status, body } = await send({ method: 'GET', url, headers: { accept: 'application/json' } }, limits)
     if (status !== 200) {
       const why = `Cannot load metadata from ${from}: status is ${status}, wanted 200`
-      throw status === 404 || status === 410 ? new NotThere('metadata', why) : new SourceFailed('metadata', why)
+      throw status === 404 || status === 410 ? new NotThere(why) : new SourceFailed(why)
     }
     try {
       const document = parseMetadata(parseJsonObject(body, { maxMembers: 2048 }), options.issuer)
       if (typeof document !== 'string') return { document, from, place }
-      throw new DocumentRefused('metadata', `Cannot use metadata from ${from}: ${document}`)
+      throw new DocumentRefused(`Cannot use metadata from ${from}: ${document}`)
     } catch (cause) {
       if (!(cause instanceof JsonRefused)) throw cause
-      throw new SourceFailed('metadata', `Cannot read metadata from ${from}: ${cause.message}`, { cause })
+      throw new SourceFailed(`Cannot read metadata from ${from}: ${cause.message}`, { cause })
     }
   }
 }

@@ -2,12 +2,6 @@
 export class SourceFailed extends Error {
   override readonly name = 'SourceFailed'
   readonly code = 'ERR_SOURCE_FAILED'
-  /** Which kind of source: `metadata`, `jwks`, `introspection` or `blacklist`. */
-  readonly source: string
-  constructor(source: string, message: string, options?: ErrorOptions) {
-    super(message, options)
-    this.source = source
-  }
 }
 
 /** Whether a failure is told already by the one before: where in a document it lies differs with each token. */

@@ -5,7 +5,7 @@ import { decodeBase64url, encodeBase64url } from '../base/base64url.ts'
 import type { Json, JsonObject } from '../base/json.ts'
 import { isJsonObject } from '../base/json.ts'
 import type { SignatureAlgorithm } from './jws.ts'
-import { signatureAlgorithms } from './jws.ts'
+import { algorithmOf, maxKidBytes, signatureAlgorithms } from './jws.ts'
 
 /** A public key fit to verify signatures, and the algorithms it may verify. */
 export type VerificationKey = {
@@ -49,7 +49,6 @@ export type KeyAnswer =
 
 /** Most members a set may have. */
 export const maxKeys = 100
-const maxKidBytes = 256
 // Of a set without a usable key.
 const maxReasons = 3
 
@@ -125,7 +124,7 @@ export function vetJwk(jwk: Json): VerificationKey | string {
   if (typeof fitting === 'string') return fitting
   let algorithms = fitting.algorithms
   if (alg !== undefined) {
-    const named = alg === 'EdDSA' ? 'Ed25519' : alg
+    const named = typeof alg === 'string' ? algorithmOf(alg) : undefined
     algorithms = algorithms.filter((name) => name === named)
     if (algorithms.length === 0) return 'its alg does not fit its key type'
   }

@@ -65,7 +65,8 @@ export type JoseHeader = {
 }
 
 const maxHeaderBytes = 2048
-const maxKidBytes = 256
+/** Longest `kid`, in a header and in a key set. */
+export const maxKidBytes = 256
 
 /**
  * Reads the header of a JWS or JWE.

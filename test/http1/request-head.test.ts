@@ -3,23 +3,23 @@ import { test } from 'node:test'
 import * as fc from 'fast-check'
 import { readAccessRequest } from '../../src/decision/request.ts'
 import type { RequestLimits } from '../../src/http1/limits.ts'
-import type { HeadProblem, RequestHead } from '../../src/http1/request-head.ts'
+import type { HeadProblem, Http1Head } from '../../src/http1/request-head.ts'
 import { readRequestHead } from '../../src/http1/request-head.ts'
 import { crumble, cuts, cutUp, readGrowing, spoilt } from './parts.ts'
 
 const roomy: RequestLimits = { target: 8192, fields: { bytes: 16_384, count: 100, one: 12_288 } }
 
-function read(text: string, limits = roomy): RequestHead | HeadProblem | undefined {
+function read(text: string, limits = roomy): Http1Head | HeadProblem | undefined {
   return readRequestHead(Buffer.from(text, 'latin1'), 0, limits)
 }
 
-function readHead(text: string): RequestHead {
+function readHead(text: string): Http1Head {
   const head = read(text)
   assert.equal(head?.kind, 'head', JSON.stringify(text))
   return head
 }
 
-function readParts(parts: readonly Buffer[], limits = roomy): RequestHead | HeadProblem | undefined {
+function readParts(parts: readonly Buffer[], limits = roomy): Http1Head | HeadProblem | undefined {
   return readGrowing(parts, (bytes, searched) => readRequestHead(bytes, searched, limits))
 }
 
@@ -252,9 +252,9 @@ const wishes = [
 ] as const
 for (const { version, sent, as } of wishes) {
   test(`readRequestHead() reads ${JSON.stringify(sent)} in HTTP/${version} as ${Object.entries(as).flat().join(' ')}`, () => {
-    const head: Partial<RequestHead> = readHead(`GET / HTTP/${version}\r\nHost: a\r\n${sent}\r\n`)
+    const head: Partial<Http1Head> = readHead(`GET / HTTP/${version}\r\nHost: a\r\n${sent}\r\n`)
 
-    for (const [name, value] of Object.entries(as)) assert.equal(head[name as keyof RequestHead], value)
+    for (const [name, value] of Object.entries(as)) assert.equal(head[name as keyof Http1Head], value)
   })
 }
 

@@ -450,7 +450,7 @@ test('introspection.ask() opens the circuit over metadata that cannot be used, a
 
 test('introspection.ask() is unavailable while the endpoint cannot be found, and counts that against the issuer', async () => {
   const it = setup()
-  it.endpoint = () => Promise.reject(new SourceFailed('metadata', 'Cannot load metadata: status is 500, wanted 200'))
+  it.endpoint = () => Promise.reject(new SourceFailed('Cannot load metadata: status is 500, wanted 200'))
   for (let at = 0; at < 5; at += 1) assert.equal(await it.kind(`t${at}`), 'unavailable')
   assert.equal(it.introspection.state().circuit, 'open')
   assert.equal(it.doubts(), 5, 'a document that names no endpoint is looked at again')

@@ -87,7 +87,7 @@ export function endpoint(options: Partial<JwksOptions> = {}): Endpoint {
       origin: {
         kind: 'url',
         async url() {
-          if (it.url === undefined) throw new SourceFailed('metadata', 'the document names no jwks_uri')
+          if (it.url === undefined) throw new SourceFailed('the document names no jwks_uri')
           return it.url
         },
         doubt: async () => {

@@ -35,7 +35,6 @@ export async function explainOffline(
   const deps = { ...powers, log, known, counted: createGatewayMetrics(), ...createSecrets(powers, log) }
   const running = run(configuration, undefined, deps)
   try {
-    for (const each of running.sources) each.start()
     const untilMs = clock.monotonicMs() + patienceMs
     // Not `sleep`: the command must not end before it has answered.
     while (!isSettled(running) && clock.monotonicMs() < untilMs)

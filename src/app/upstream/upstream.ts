@@ -1,7 +1,7 @@
 // From `upstream:` of the configuration to connections.
 import { isIP } from 'node:net'
 import type { Clock } from '../../base/time.ts'
-import { unixAddress } from '../../decision/headers.ts'
+import { unixAddress } from '../../base/unix-address.ts'
 import type { UpstreamOptions } from '../../gates/options.ts'
 import { poolLimits } from '../../gates/options.ts'
 import type { Deadlines } from '../../http1/deadlines.ts'

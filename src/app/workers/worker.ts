@@ -11,7 +11,7 @@ import { createLineWriter, createLog } from '../../io/log.ts'
 import { createKnownTokens } from '../../sources/known-tokens.ts'
 import type { Powers } from '../app.ts'
 import type { Configuration, Running } from '../configuration.ts'
-import { readConfiguration, retire, run, shortHash } from '../configuration.ts'
+import { readConfiguration, run, shortHash } from '../configuration.ts'
 import { createDataPlane } from '../data-plane.ts'
 import { shareDescriptors } from '../descriptors.ts'
 import { registerDataPlane } from '../gauges.ts'
@@ -138,7 +138,6 @@ export async function runWorker(powers: Powers, started: () => void): Promise<nu
     const known = createKnownTokens<Principal>(clock.monotonicMs, keepBytes)
     const deps = { ...powers, log, counted, known, ...createSecrets(powers, log), replicas: store.replicas }
     let running: Running = run(configuration, undefined, deps)
-    for (const each of running.sources) each.start()
     const planeDeps = { ...powers, log, counted, writer, failed, serving: () => running.serving }
     const shares = shareDescriptors(first.options, powers.readFile)
     const plane = createDataPlane(first.options, shares, material, planeDeps)
@@ -149,8 +148,6 @@ export async function runWorker(powers: Powers, started: () => void): Promise<nu
     function reload(next: Configuration): void {
       const before = running
       running = run(next, before, deps)
-      for (const each of running.sources) each.start()
-      retire(before, running)
       if (next.hash !== before.configuration.hash)
         log.info('config_reloaded', { config_hash: shortHash(next.hash), rules: next.options.rules.length })
     }
