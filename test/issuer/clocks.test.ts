@@ -1,6 +1,5 @@
 // A revocation that was answered 200 holds until every token it names has run out, whatever the issuer's clock did.
 import assert from 'node:assert/strict'
-import { DatabaseSync } from 'node:sqlite'
 import { test } from 'node:test'
 import type { World, WorldTime, Written } from './realms.ts'
 import {
@@ -132,24 +131,6 @@ test('clocks: a restart with a shorter lifetime forgets nothing of before while 
   setAhead(world, 0)
 
   await assertRevoked(world, token, 'when the clock is right again')
-})
-
-test('clocks: what an earlier version issued, which noted its lifetime only, is named to its end', async () => {
-  const time: WorldTime = { now: epochStart }
-  using issuer = starter(time)
-  {
-    await using _ = await issuer.start({ access_token: { lifetime: '23h' } })
-  }
-  const db = new DatabaseSync(issuer.file)
-  db.exec("DELETE FROM number WHERE name = 'latest_exp'")
-  db.exec("INSERT INTO number (realm, name, value) VALUES ('https://login.test/realm', 'lifetime', 82800)")
-  db.close()
-
-  await using world = await issuer.start({ access_token: { lifetime: '1m' } })
-  await postJson(`${world.a.url}/admin/revoke`, { kind: 'client', value: 'web' })
-
-  const { entries } = await page(world.a)
-  assert.ok(entries.every(({ expires_at }) => expires_at >= epochStart + 23 * hour) && entries.length === 1)
 })
 
 test('clocks: a restart while the clock is ahead forgets nothing, whichever way it is set right', async () => {
