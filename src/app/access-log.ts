@@ -59,7 +59,7 @@ export function createAccessLog(
   /** Of the whole line, scheme left out; a public request's is as unread here as everywhere. */
   function printOf({ request, decision }: Exchange): string | undefined {
     const [line] = request?.authorization ?? []
-    if (line === undefined || decision.reason === 'public') return undefined
+    if (line === undefined || decision.rule?.public === true) return undefined
     return fingerprint(line.replace(/^bearer +/i, ''))
   }
 }

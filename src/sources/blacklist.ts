@@ -235,8 +235,12 @@ export function createBlacklist(
     index.noteLeftOut(changes.index.leftOutUntil())
     // What is live can only have grown by what was listed: the rest was never told to us.
     noteUnlisted(holding.unlisted + Math.max(0, changes.totalLive - before.totalLive - changes.listed))
-    if (changes.oldestRevokedAt !== undefined) lagSeconds = Math.max(0, clock.wallMs() / 1000 - changes.oldestRevokedAt)
+    measureLag(changes)
     hold({ index, inherited: before.inherited }, changes, changes.cursor)
+  }
+
+  function measureLag({ oldestRevokedAt }: FeedRead): void {
+    if (oldestRevokedAt !== undefined) lagSeconds = Math.max(0, clock.wallMs() / 1000 - oldestRevokedAt)
   }
 
   /** Takes a complete list, and keeps what was held and is not on it: a restored issuer must not revive a token. */
@@ -254,6 +258,8 @@ export function createBlacklist(
         })
     }
     noteUnlisted(Math.max(0, all.totalLive - all.listed))
+    // Where the list was empty, all that is on it now has come since.
+    if (before?.cursor === 0 && !restarted) measureLag(all)
     // Within an epoch the last entry may have run out, and then the list ends before where we were.
     const cursor = before === undefined || restarted ? all.cursor : Math.max(all.cursor, before.cursor)
     hold({ index: all.index, inherited }, all, cursor)

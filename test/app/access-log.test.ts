@@ -47,3 +47,25 @@ test('createAccessLog() tells a client of IPv4 by the same address as X-Forwarde
   assert.deepEqual(forwarded, ['127.0.0.1'])
   assert.equal(JSON.parse(gateway.logged('url.path')[0] ?? '')['client.address'], '127.0.0.1')
 })
+
+test('createAccessLog() prints no credential of a request to a public rule, allowed or refused', async () => {
+  const service = createServer((request, response) => void request.resume().on('end', () => response.end()))
+  const port = await freePort()
+  await new Promise<void>((resolve) => void service.listen(port, '127.0.0.1', resolve))
+  await using gateway = await startGatewayProcess({
+    upstream: { url: `http://127.0.0.1:${port}` },
+    rules: [{ match: { path: '/a' }, public: true, max_body: 10 }],
+  })
+  const statuses: number[] = []
+  for (const body of ['short', 'longer than ten bytes']) {
+    const headers = { authorization: 'Basic dTpw' }
+    statuses.push((await fetch(`http://127.0.0.1:${gateway.proxyPort}/a`, { method: 'POST', body, headers })).status)
+  }
+  await until(async () => gateway.logged('url.path').length === 2)
+  service.close()
+  service.closeAllConnections()
+
+  assert.deepEqual(statuses, [200, 413])
+  const prints = gateway.logged('url.path').map((line) => JSON.parse(line).token_fingerprint)
+  assert.deepEqual(prints, [undefined, undefined])
+})

@@ -204,6 +204,17 @@ test('poll() measures the lag of new entries, and not of a first load', async ()
   assert.equal(it.blacklist.state().lagSeconds, 9)
 })
 
+test('poll() measures the lag of the first entries of a list that was empty', async () => {
+  await using it = setup()
+  await it.blacklist.poll()
+
+  it.revoke('c')
+  it.pass(5000)
+  await it.blacklist.poll()
+
+  assert.equal(it.blacklist.state().lagSeconds, 5)
+})
+
 test('close() ends a load between two pages', async () => {
   await using it = setup()
   for (const value of ['a', 'b', 'c']) it.revoke(value)
