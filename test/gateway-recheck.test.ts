@@ -27,6 +27,14 @@ test('recheck() lets a good token go on, and asks no issuer', async () => {
   assert.deepEqual(it.asked, ['revoked'])
 })
 
+test('recheck() waits for a token that has to be asked for, and lets it go on where it is clear', async () => {
+  const it = world()
+  const allow = await permit(it)
+  it.revoked = () => Promise.resolve('clear')
+
+  assert.equal(await it.gateway.recheck(allow), undefined)
+})
+
 test('recheck() has nothing against a public rule, ever', async () => {
   const it = world()
   const allow = await it.gateway.decide(requestFor('/open', []))
@@ -56,6 +64,12 @@ const ends = [
     reason: 'blacklist_stale',
     end: (it: World) => {
       it.revoked = () => 'stale'
+    },
+  },
+  {
+    reason: 'blacklist_stale',
+    end: (it: World) => {
+      it.revoked = () => Promise.resolve('stale')
     },
   },
   {

@@ -49,6 +49,13 @@ const stages: readonly {
   { reason: 'jwt_malformed', request: bearer(jwt({ iss: 7 })), stage: 'verify.iss' },
   { reason: 'alg_not_allowed', request: bearer(jwt({}, { alg: 'HS256' })), stage: 'verify.alg' },
   { reason: 'alg_not_allowed', request: bearer(jwt({}, { alg: 'RS256' })), stage: 'verify.key' },
+  {
+    // The key fits it: only the issuer's own list is against it.
+    reason: 'alg_not_allowed',
+    request: bearer(jwt()),
+    change: { algorithms: ['RS256'] },
+    stage: 'verify.alg',
+  },
   { reason: 'type_mismatch', request: bearer(jwt({}, { typ: 'JWT' })), stage: 'verify.typ' },
   { reason: 'key_unknown', request: bearer(jwt({}, { kid: undefined })), stage: 'verify.kid' },
   { reason: 'key_unknown', request: bearer(jwt({}, { kid: 'z' })), stage: 'verify.key' },
@@ -199,4 +206,35 @@ for (const { what, reason, retryAfterS } of seconds) {
 
     assert.equal(((await it.gateway.decide(row.request)) as Deny).retryAfterS, retryAfterS) // the table says it denies
   })
+}
+
+test('decide() says how it came by the facts it judged by, the first time and again', async () => {
+  const it = world()
+  const token = jwt()
+  const paths = async (each: string) => [
+    (await it.gateway.decide(bearer(each))).path,
+    (await it.gateway.decide(bearer(each))).path,
+  ]
+
+  assert.deepEqual(await paths(token), ['jwt_verified', 'jwt_cached'])
+  assert.deepEqual(await paths('opaque'), ['introspect_remote', 'introspect_cached'])
+})
+
+const forms = [
+  { token: 'opaque', form: 'opaque' },
+  { token: shell(), form: 'wrapped' },
+  { token: jwt(), form: 'jwt' },
+] as const
+for (const said of [{ kind: 'unavailable', retryAfterS: 3 }, answer({ active: false })] as const) {
+  for (const { token, form } of forms) {
+    test(`decide() says that a token was ${form} whose issuer is asked, where its answer is ${said.kind}`, async () => {
+      const it = world({ revocation: 'introspect' })
+      it.introspect = () => said
+
+      const decision = await it.gateway.decide(bearer(token))
+
+      assert.ok(decision.kind === 'deny')
+      assert.deepEqual([decision.form, decision.path, decision.issuer?.issuer], [form, 'introspect_remote', main])
+    })
+  }
 }
