@@ -218,6 +218,15 @@ const ways = [
   { by: 'a proxy over https that says nothing', sent: [], proto: 'https', peer: '10.0.0.1', secure: true },
   { by: 'two proxies, one by http', sent: ['https, http'], proto: 'http', peer: '10.0.0.1', secure: false },
   { by: 'two lines, one http', sent: ['https', 'http'], proto: 'http', peer: '10.0.0.1', secure: false },
+  { by: 'two lines, the first http', sent: ['http', 'https'], proto: 'http', peer: '10.0.0.1', secure: false },
+  {
+    by: 'a proxy that passes on a value which is a name',
+    sent: [],
+    proto: 'http',
+    peer: '10.0.0.1',
+    secure: false,
+    more: ['X-A', 'X-Forwarded-Proto', 'https', 'x'],
+  },
   { by: 'two proxies by https', sent: ['https, https'], proto: 'http', peer: '10.0.0.1', secure: true },
   { by: 'a proxy that says an empty word', sent: [''], proto: 'https', peer: '10.0.0.1', secure: false },
   { by: 'a proxy that says wss', sent: ['wss'], proto: 'http', peer: '10.0.0.1', secure: false },
@@ -281,6 +290,74 @@ test('forward() believes a trusted proxy: appends to X-Forwarded-For, keeps the 
     'X-Forwarded-For: 203.0.113.7, 203.0.113.8, 10.0.0.1',
     'X-Forwarded-Host: api.test:8080',
     ...ours.slice(3),
+  ])
+})
+
+const proxySays = [
+  { says: ['X-Forwarded-Proto', 'https'], proto: ['https'], host: ['api.test:8080'] },
+  { says: ['X-Forwarded-Host', 'shop.test'], proto: ['http'], host: ['shop.test'] },
+  { says: ['X-Forwarded-Proto', 'https', 'X-Forwarded-Host', 'shop.test'], proto: ['https'], host: ['shop.test'] },
+  { says: ['X-Forwarded-Host', 'shop.test', 'X-Forwarded-Proto', 'https'], proto: ['https'], host: ['shop.test'] },
+  { says: ['X-Forwarded-Proto', 'https', 'Via', '1.1 lb'], proto: ['https'], host: ['api.test:8080'] },
+  { says: ['X-Forwarded-Host', 'shop.test', 'Via', '1.1 lb'], proto: ['http'], host: ['shop.test'] },
+  { says: ['X-Forwarded-Port', '443'], proto: ['http'], host: ['api.test:8080'] },
+] as const
+for (const { says, proto, host } of proxySays) {
+  test(`forward() says each of protocol and host once behind a trusted proxy that says ${says.join(' ')}`, () => {
+    const lines = forwarded(says, { peer: '10.0.0.1' })
+    const said = (name: string) => lines.filter((line) => line.startsWith(name)).map((line) => line.slice(name.length))
+
+    assert.deepEqual([said('X-Forwarded-Proto: '), said('X-Forwarded-Host: ')], [proto, host])
+  })
+}
+
+test('forward() takes an empty X-Forwarded-For of a trusted proxy for none', () => {
+  const lines = forwarded(['X-Forwarded-For', '', 'X-Forwarded-For', '203.0.113.7'], { peer: '10.0.0.1' })
+
+  assert.ok(lines.includes('X-Forwarded-For: 203.0.113.7, 10.0.0.1'))
+})
+
+const trailing = [
+  'X-Sum: 1',
+  'X-User: mallory',
+  'x_user: mallory',
+  'X-HTTP-Method-Override: DELETE',
+  'X-Forwarded-For: 203.0.113.7',
+  'X-Forwarded-Host: evil.test',
+  'Forwarded: for=x',
+  'Client-Cert: :a:',
+  'Authorization: Bearer a',
+  'Cookie: a=b',
+  'Content-Length: 3',
+  'Transfer-Encoding: chunked',
+  'Connection: close',
+  'Host: evil.test',
+  'If-Match: a',
+  'Set-Cookie: a=b',
+  'Cache-Control: public',
+  'Server-Timing: a',
+].flatMap((line) => line.split(': '))
+
+function createFilter() {
+  const options = { identityHeaders: new Map(Object.entries(identity)), keepHeaders: [] }
+  return createHeaderFilter(options, { isTrustedProxy: () => true })
+}
+
+test('forwardTrailers() lets nothing pass behind a body that would not pass before it, nor what changes the message', () => {
+  assert.deepEqual(pairs(createFilter().forwardTrailers(trailing)), ['X-Sum: 1', 'Server-Timing: a'])
+})
+
+test("backwardTrailers() lets an upstream's own names pass, and nothing that changes the message", () => {
+  assert.deepEqual(pairs(createFilter().backwardTrailers(trailing)), [
+    'X-Sum: 1',
+    'X-User: mallory',
+    'x_user: mallory',
+    'X-HTTP-Method-Override: DELETE',
+    'X-Forwarded-For: 203.0.113.7',
+    'X-Forwarded-Host: evil.test',
+    'Forwarded: for=x',
+    'Client-Cert: :a:',
+    'Server-Timing: a',
   ])
 })
 
