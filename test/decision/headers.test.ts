@@ -170,6 +170,18 @@ test('forward() does hop-by-hop headers first: Connection removes what it names,
   assert.deepEqual(forwarded(sent), ['Host: api.test:8080', ...ours])
 })
 
+test('forward() removes each of several headers that Connection lines name', () => {
+  const sent = ['Connection', 'x-a, X-B', 'connection', 'x-c', 'X-A', '1', 'X-B', '2', 'X-C', '3', 'X-D', '4']
+
+  assert.deepEqual(forwarded(sent), ['Host: api.test:8080', 'X-D: 4', ...ours])
+})
+
+test('forward() takes only the values of Connection for names of headers to remove', () => {
+  const sent = ['X-A', 'connection', 'X-B', 'x-c', 'User-Agent', 'x-c', 'X-Of-Ten-10', 'x-c', 'X-C', '1']
+
+  assert.deepEqual(forwarded(sent), ['Host: api.test:8080', ...pairs(sent), ...ours])
+})
+
 test('forward() ignores a Connection that names credentials, cookies, framing or Host', () => {
   const sent = ['Connection', 'Authorization, Cookie, Host, Content-Length', 'Cookie', 'a', 'Authorization', 'Bearer x']
   const seen = forwarded(sent, { rule: { forward_authorization: true } })

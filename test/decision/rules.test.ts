@@ -253,6 +253,7 @@ const refused = [
   { match: { path: '/a/../b' }, at: 'path' },
   { match: { path: '/a//b' }, at: 'path' },
   { match: { path: '/a/**/b' }, at: 'path' },
+  { match: { path: '/**/b' }, at: 'path' },
   { match: { path: '/a*' }, at: 'path' },
   { match: { path: '/a/*' }, at: 'path' },
   { match: { path: '/a{b}' }, at: 'path' },
