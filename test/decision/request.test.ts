@@ -190,6 +190,12 @@ test('readAccessRequest() answers for the names in hosts only, whatever their ca
   assert.equal(reasonOf({ host: ['evil.test'] }, ['api.test']), 'request_malformed')
 })
 
+test('readAccessRequest() takes methods that only some services know, and neither CONNECT, TRACE nor what no method is', () => {
+  for (const method of ['PURGE', 'PROPFIND', 'M-SEARCH', 'A'.repeat(32)]) assert.equal(reasonOf({ method }), 'none')
+  for (const method of ['CONNECT', 'TRACE', 'post', '1A', 'A B', '', 'A'.repeat(33)])
+    assert.equal(reasonOf({ method }), 'request_malformed', method)
+})
+
 test('readAccessRequest() leaves the length of a target to whoever reads it off the wire', () => {
   assert.equal(reasonOf({ target: `/${'a'.repeat(65_535)}` }), 'none')
 })
