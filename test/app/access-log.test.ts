@@ -67,5 +67,5 @@ test('createAccessLog() prints no credential of a request to a public rule, allo
 
   assert.deepEqual(statuses, [200, 413])
   const prints = gateway.logged('url.path').map((line) => JSON.parse(line).token_fingerprint)
-  assert.deepEqual(prints, [undefined, undefined])
+  assert.deepEqual(prints, [null, null])
 })
