@@ -126,6 +126,8 @@ test('createUpstreamConnection() is used no more when the answer comes before th
 
 for (const { bytes, status, connections } of [
   { bytes: 16_385, status: 413, connections: 2 },
+  { bytes: 16_385, status: 400, connections: 2 },
+  { bytes: 16_385, status: 399, connections: 1 },
   { bytes: 16_384, status: 413, connections: 1 },
   { bytes: 16_385, status: 201, connections: 1 },
 ])
@@ -224,6 +226,22 @@ test('createUpstreamConnection() is closed when an answer is given up in its mid
   assert.equal(half.isOver(), false)
   await until(() => peer.accepted[0]?.isClosed === true, 'the end of the first connection')
 })
+
+for (const told of ['head', 'data'] as const)
+  test(`createUpstreamConnection() is over when an answer that came whole is given up at its ${told}, and serves nobody else`, async () => {
+    await using peer = await openPeer()
+    using pool = openPool([peer.endpoint], { connections: 1 })
+    const given = ask(pool, {}, { [told]: () => given.exchange().abort() })
+    await until(() => peer.accepted[0]?.isClosed === true, 'the end of the first connection')
+
+    const next = ask(pool, post)
+
+    assert.equal(await next.outcome, 'end')
+    assert.equal(next.opened(), 1)
+    assert.equal(given.isOver(), false)
+    assert.equal(given.body(), told === 'head' ? '' : 'ok')
+    assert.equal(peer.accepted.length, 2)
+  })
 
 test('createUpstreamConnection() tells an upstream that has switched protocols of the end, and hears of its own', async () => {
   await using peer = await openPeer(() => switching)
@@ -535,6 +553,20 @@ test('createUpstreamConnection() is closed when it was kept long enough, though 
 
   await until(() => peer.open() === 0, 'the end of both')
   assert.equal(pool.time.watched(), 0)
+})
+
+test('createUpstreamConnection() is used no more once its time is over, though nobody has looked since, and takes nobody a place', async () => {
+  await using peer = await openPeer()
+  using pool = openPool([peer.endpoint], { connections: 1, keepAliveMs: 4000 })
+  await ask(pool).outcome
+
+  pool.time.slip(4000)
+  const asked = ask(pool, post)
+  await until(() => asked.isOver(), 'the answer')
+
+  assert.equal(await asked.outcome, 'end')
+  assert.equal(peer.accepted.length, 2)
+  await until(() => peer.accepted[0]?.isClosed === true, 'the end of the first connection')
 })
 
 test('createUpstreamConnection() is sent a request again that may be repeated, when it closes before a byte of an answer', async () => {

@@ -5,7 +5,7 @@ import { poolLimits, upstreamOptions } from '../../src/gates/options.ts'
 import { createUpstreamPool } from '../../src/http1/upstream-pool.ts'
 import { createTestDeadlines } from '../support/deadlines.ts'
 import type { Accepted } from './upstream-peer.ts'
-import { ask, deserted, ok, openPeer, openPool, until } from './upstream-peer.ts'
+import { ask, deserted, ok, openPeer, openPool, plain, until } from './upstream-peer.ts'
 
 /** Asks for something to be answered, and has it answered later. */
 async function openSlowPeer() {
@@ -99,6 +99,23 @@ test('createUpstreamPool() turns a request away when it has waited long enough, 
   peer.answer()
   assert.equal(await first.outcome, 'end')
   assert.equal(peer.requests(), 1)
+})
+
+test('createUpstreamPool() is not full while a connection may be opened, even where nothing may wait', async () => {
+  await using peer = await openSlowPeer()
+  using pool = openPool([peer.endpoint], { connections: 2, queued: 0 })
+  const full = [pool.isFull()]
+  const ours = [ask(pool)]
+  full.push(pool.isFull())
+  ours.push(ask(pool))
+  full.push(pool.isFull())
+
+  assert.deepEqual(full, [false, false, true])
+  assert.equal(await ask(pool).outcome, 'overloaded')
+  await until(() => peer.waiting.length === 2, 'both requests')
+  peer.answer()
+  peer.answer()
+  assert.deepEqual(await Promise.all(ours.map(({ outcome }) => outcome)), ['end', 'end'])
 })
 
 test('createUpstreamPool() is not full while a connection is free, even where nothing may wait', async () => {
@@ -203,6 +220,30 @@ test('createUpstreamPool().cancel() takes a request out of the queue: the upstre
   assert.ok(!peer.accepted.some(({ received }) => received.includes('/second')))
 })
 
+test('createUpstreamPool().cancel() takes out the request that waits, whatever the same client asked before', async () => {
+  await using peer = await openSlowPeer()
+  using pool = openPool([peer.endpoint], { connections: 1 })
+  // A client tells its requests apart by nothing: one is over before the next.
+  const client = ask(pool)
+  await until(() => peer.requests() === 1, 'the first request')
+  peer.answer()
+  await client.outcome
+  const busy = ask(pool)
+  await until(() => peer.requests() === 2, 'the second request')
+  pool.open({ ...plain, target: '/taken-back' }, client.events)
+  const last = ask(pool)
+
+  pool.cancel(client.events)
+  peer.answer()
+  await busy.outcome
+  await until(() => peer.waiting.length > 0, 'the last request')
+  peer.answer()
+  await until(() => last.isOver(), 'the last answer')
+
+  assert.equal(client.opened(), 1)
+  assert.ok(!peer.accepted.some(({ received }) => received.includes('/taken-back')))
+})
+
 test('createUpstreamPool().cancel() while its connection is made leaves the connection to the next request', async () => {
   await using peer = await openPeer()
   using pool = openPool([peer.endpoint])
@@ -237,6 +278,29 @@ test('createUpstreamPool() gives each request to the place with the least to do'
   assert.deepEqual(requests(), [4, 2, 2])
 })
 
+for (const told of ['head', 'data'] as const)
+  test(`createUpstreamPool() still gives each place as much where answers that came whole were given up at their ${told}`, async () => {
+    const whole = told === 'head' ? 'HTTP/1.1 204 No Content\r\n\r\n' : ok
+    let isSlow = false
+    await using a = await openPeer(() => (isSlow ? undefined : whole))
+    await using b = await openPeer(() => (isSlow ? undefined : whole))
+    using pool = openPool([a.endpoint, b.endpoint])
+    // Those of one place are given up.
+    for (let at = 0; at < 3; at += 1) {
+      const given = ask(pool, {}, { [told]: () => given.exchange().abort() })
+      await until(() => a.accepted.concat(b.accepted).filter(({ isClosed }) => isClosed).length > at, 'its end')
+      assert.equal(given.isOver(), false)
+      await ask(pool).outcome
+    }
+    assert.deepEqual([a.requests(), b.requests()], [3, 3])
+
+    isSlow = true
+    for (let at = 0; at < 6; at += 1) ask(pool)
+    await until(() => a.requests() + b.requests() === 12, 'six more')
+
+    assert.deepEqual([a.requests(), b.requests()], [6, 6])
+  })
+
 test('createUpstreamPool() closes a connection that is kept at one place where another one is wanted', async () => {
   await using a = await openPeer()
   await using b = await openSlowPeer()
@@ -252,6 +316,21 @@ test('createUpstreamPool() closes a connection that is kept at one place where a
   await until(() => third.isOver() || fourth.isOver(), 'an answer')
 
   assert.ok(a.open() + b.open() <= 2)
+})
+
+test('createUpstreamPool() has nobody wait where all it may open is kept at the other place', async () => {
+  await using a = await openPeer()
+  await using b = await openPeer()
+  using pool = openPool([a.endpoint, b.endpoint], { connections: 1 })
+  await ask(pool).outcome
+
+  // The other place is the next.
+  const second = ask(pool)
+  await until(() => second.isOver(), 'the second answer')
+
+  assert.equal(await second.outcome, 'end')
+  assert.deepEqual([a.requests(), b.requests()], [1, 1])
+  await until(() => a.open() + b.open() === 1, 'the end of the one that was kept')
 })
 
 test('createUpstreamPool() asks one place after the other where all of them are free', async () => {
@@ -403,6 +482,27 @@ test('createUpstreamPool() rests a place that takes connections and breaks off w
   assert.equal((await Promise.all(outcomes)).filter((outcome) => outcome === 'reset').length, 3)
 })
 
+test('createUpstreamPool() does not rest a place for what its kept connections have lost', async () => {
+  await using quick = await openPeer((connection) => {
+    if (connection.requests === 1) return ok
+    connection.socket.destroy()
+    return undefined
+  })
+  await using other = await openPeer()
+  using pool = openPool([quick.endpoint, other.endpoint])
+  const post = { method: 'POST', repeatable: false } as const
+  const six = () => Promise.all(Array.from({ length: 6 }, () => ask(pool, post).outcome))
+  await six()
+  assert.equal(quick.accepted.length, 3)
+
+  const lost = (await six()).filter((outcome) => outcome === 'reset').length
+  const before = quick.requests()
+  await Promise.all([ask(pool, post).outcome, ask(pool, post).outcome])
+
+  assert.equal(lost, 3)
+  assert.equal(quick.requests(), before + 1)
+})
+
 test('createUpstreamPool() forgets the failures of a place that answers', async () => {
   let asked = 0
   await using moody = await openPeer(({ socket }) => {
@@ -519,11 +619,15 @@ test('createUpstreamPool().close() ends every connection, gives up what waits, a
   ask(pool)
   await until(() => peer.requests() === 1, 'the first request')
   const connecting = ask(pool)
-  const queued = ask(pool)
+  const queued = [ask(pool), ask(pool), ask(pool)]
 
   pool.close()
 
-  assert.deepEqual(await Promise.all([connecting.outcome, queued.outcome]), ['connect', 'connect'])
+  assert.ok(queued.every((each) => each.isOver()))
+  assert.deepEqual(
+    await Promise.all([connecting, ...queued].map(({ outcome }) => outcome)),
+    Array.from({ length: 4 }, () => 'connect'),
+  )
   assert.equal(await ask(pool).outcome, 'connect')
   await until(() => peer.open() === 0, 'the end of all')
   assert.equal(peer.requests(), 1)

@@ -4,6 +4,8 @@ import type { Deadline, Deadlines } from '../../src/http1/deadlines.ts'
 export type TestDeadlines = Deadlines & {
   /** Moves the time, and looks at every deadline once. */
   readonly pass: (ms: number) => void
+  /** Moves the time, and looks at nothing: as between two looks. */
+  readonly slip: (ms: number) => void
   /** How many are watched. */
   readonly watched: () => number
 }
@@ -17,6 +19,9 @@ export function createTestDeadlines(): TestDeadlines {
     watch: (deadline) => void all.add(deadline),
     unwatch: (deadline) => void all.delete(deadline),
     watched: () => all.size,
+    slip(ms) {
+      nowMs += ms
+    },
     pass(ms) {
       nowMs += ms
       for (const deadline of all) if (deadline.atMs <= nowMs) deadline.expire()
