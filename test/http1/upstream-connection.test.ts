@@ -156,6 +156,27 @@ for (const { bytes, status, connections } of [
     assert.equal(peer.accepted.length, connections)
   })
 
+test('createUpstreamConnection() counts what it has sent of each request apart, when one is refused', async () => {
+  await using peer = await openPeer(() => ok.replace('200', '413'))
+  using pool = openPool([peer.endpoint])
+
+  for (let at = 0; at < 3; at += 1) {
+    const refused = ask(
+      pool,
+      { ...post, framing: 9000 },
+      {
+        opened({ write, end }) {
+          write(Buffer.alloc(9000))
+          end([])
+        },
+      },
+    )
+    assert.equal(await refused.outcome, 'end')
+  }
+
+  assert.equal(peer.accepted.length, 1)
+})
+
 test('createUpstreamConnection() resets what refused more than it has surely read, though most came after the head of its answer', async () => {
   let code: string | undefined
   const { promise: whole, resolve } = Promise.withResolvers<void>()
@@ -270,6 +291,18 @@ function timerOf({ remotePort, localPort }: Socket): number | undefined {
     .find(([, local, remote]) => local?.endsWith(ours) === true && remote?.endsWith(theirs) === true)
   return columns?.[5] === undefined ? undefined : Number.parseInt(columns[5], 16)
 }
+
+test('createUpstreamConnection() tells nothing of what came with a switch that is given up as it is told', async () => {
+  await using peer = await openPeer(() => `${switching}hello`)
+  using pool = openPool([peer.endpoint])
+
+  const given = ask(pool, { upgrade: 'echo' }, { switched: () => given.exchange().abort() })
+  await until(() => peer.accepted[0]?.isClosed === true, 'the end of the connection')
+
+  assert.ok(given.switchedTo() !== undefined)
+  assert.equal(given.body(), '')
+  assert.equal(given.isOver(), false)
+})
 
 test('createUpstreamConnection() has the system ask whether an upstream that has switched protocols is still there', {
   skip: process.platform !== 'linux' && 'only Linux shows its timers',
@@ -402,11 +435,13 @@ for (const { what, bytes } of refused) {
   })
 }
 
-test('createUpstreamConnection() takes sixteen interim answers', async () => {
+test('createUpstreamConnection() takes sixteen interim answers to each request', async () => {
   await using peer = await openPeer(() => 'HTTP/1.1 102 Processing\r\n\r\n'.repeat(16) + ok)
   using pool = openPool([peer.endpoint])
 
   assert.equal(await ask(pool).outcome, 'end')
+  assert.equal(await ask(pool).outcome, 'end')
+  assert.equal(peer.accepted.length, 1)
 })
 
 const broken = [
@@ -450,7 +485,7 @@ test('createUpstreamConnection() takes the end of the connection for the end of 
   assert.equal(asked.body(), 'all of it')
 })
 
-test('createUpstreamConnection() reads an answer that comes byte by byte', async () => {
+test('createUpstreamConnection() reads one answer after another that comes byte by byte', async () => {
   const bytes = 'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nX-Sum: 7\r\n\r\n'
   await using peer = await openPeer(({ socket }) => {
     void (async () => {
@@ -463,12 +498,14 @@ test('createUpstreamConnection() reads an answer that comes byte by byte', async
   })
   using pool = openPool([peer.endpoint])
 
-  const asked = ask(pool)
+  // The second as the first: nothing of that is the end of this.
+  for (let at = 0; at < 2; at += 1) {
+    const asked = ask(pool)
 
-  assert.equal(await asked.outcome, 'end')
-  assert.equal(asked.body(), 'ok')
-  assert.deepEqual(asked.trailers(), ['X-Sum', '7'])
-  assert.equal(await ask(pool).outcome, 'end')
+    assert.equal(await asked.outcome, 'end')
+    assert.equal(asked.body(), 'ok')
+    assert.deepEqual(asked.trailers(), ['X-Sum', '7'])
+  }
   assert.equal(peer.accepted.length, 1)
 })
 

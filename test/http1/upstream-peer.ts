@@ -177,6 +177,7 @@ export function ask(pool: Upstream, change: Partial<UpstreamRequest> = {}, more:
     failed: over,
     switched(given) {
       lines = given
+      more.switched?.(given)
     },
   }
   pool.open({ ...plain, ...change }, events)

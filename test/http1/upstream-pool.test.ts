@@ -278,9 +278,16 @@ test('createUpstreamPool() gives each request to the place with the least to do'
   assert.deepEqual(requests(), [4, 2, 2])
 })
 
-for (const told of ['head', 'data'] as const)
-  test(`createUpstreamPool() still gives each place as much where answers that came whole were given up at their ${told}`, async () => {
-    const whole = told === 'head' ? 'HTTP/1.1 204 No Content\r\n\r\n' : ok
+for (const { told, what, whole } of [
+  { told: 'head', what: 'no body', whole: 'HTTP/1.1 204 No Content\r\n\r\n' },
+  { told: 'data', what: 'a length', whole: ok },
+  {
+    told: 'data',
+    what: 'chunks',
+    whole: 'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n',
+  },
+] as const)
+  test(`createUpstreamPool() still gives each place as much where whole answers with ${what} were given up at their ${told}`, async () => {
     let isSlow = false
     await using a = await openPeer(() => (isSlow ? undefined : whole))
     await using b = await openPeer(() => (isSlow ? undefined : whole))
