@@ -346,6 +346,37 @@ for (const { method, head } of bodiless)
     await until(() => code === 'ECONNRESET', 'the reset')
   })
 
+for (const { what, sent, framing } of [
+  { what: 'more than it has surely read', sent: 20_000, framing: 20_000 },
+  { what: 'less than was announced', sent: 10, framing: 1000 },
+])
+  test(`createUpstreamConnection() ends, and does not reset, what has answered without a body when ${what} was sent to it`, async () => {
+    let code: string | undefined
+    await using peer = await openPeer(({ socket }) => {
+      socket.on('error', (error: NodeJS.ErrnoException) => {
+        code = error.code
+      })
+      return 'HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n'
+    })
+    using pool = openPool([peer.endpoint])
+    const asked = ask(
+      pool,
+      { ...post, framing },
+      {
+        opened({ write, flush, end }) {
+          write(Buffer.alloc(sent))
+          flush()
+          if (sent === framing) end([])
+        },
+      },
+    )
+
+    assert.equal(await asked.outcome, 'end')
+    await until(() => peer.accepted[0]?.isClosed === true, 'the end of the connection')
+
+    assert.equal(code, undefined)
+  })
+
 test('createUpstreamConnection() passes bytes both ways after a 101 that was asked for, and is used no more', async () => {
   await using peer = await openPeer((_, request) => (request === 1 ? `${switching}hello` : ok))
   using pool = openPool([peer.endpoint])
@@ -395,6 +426,26 @@ test('createUpstreamConnection() gives up an upstream that has switched protocol
   assert.equal(await asked.outcome, 'timeout')
 })
 
+for (const first of ['client', 'upstream'] as const)
+  test(`createUpstreamConnection() lets go of an upstream that has switched protocols, and takes nothing more once both sides have ended, the ${first} first`, async () => {
+    await using peer = await openPeer(() => switching)
+    using pool = openPool([peer.endpoint], { bodyMs: 60_000 })
+    const { asked } = await holdBack(peer, pool)
+    const ends = { client: () => asked.exchange().end([]), upstream: () => void peer.accepted[0]?.socket.end() }
+
+    pool.time.pass(30_000)
+    ends[first]()
+    if (first === 'upstream') await asked.outcome
+    ends[first === 'client' ? 'upstream' : 'client']()
+    assert.equal(await asked.outcome, 'end')
+    pool.time.pass(59_999)
+    const before = pool.time.watched()
+    pool.time.pass(1)
+
+    assert.equal(before, 1)
+    assert.equal(pool.time.watched(), 0)
+  })
+
 test('createUpstreamConnection() waits for ever on an upstream that has switched protocols, once it has taken what it had no room for', async () => {
   await using peer = await openPeer(() => switching)
   using pool = openPool([peer.endpoint], { bodyMs: 60_000 })
@@ -405,6 +456,21 @@ test('createUpstreamConnection() waits for ever on an upstream that has switched
   pool.time.pass(86_400_000)
 
   assert.equal(asked.isOver(), false)
+})
+
+test('createUpstreamConnection() waits for ever on an upstream that has switched protocols, also once it was not read for a while', async () => {
+  await using peer = await openPeer(() => switching)
+  using pool = openPool([peer.endpoint], { bodyMs: 60_000 })
+  const asked = ask(pool, { upgrade: 'echo' })
+  await until(() => asked.switchedTo() !== undefined, 'the switch')
+
+  asked.exchange().pause()
+  asked.exchange().resume()
+  pool.time.pass(86_400_000)
+  peer.accepted[0]?.socket.write('still here')
+  await until(() => asked.isOver() || asked.body() !== '', 'what it says')
+
+  assert.equal(asked.body(), 'still here')
 })
 
 const refused = [
@@ -560,6 +626,19 @@ test('createUpstreamConnection() is kept no longer where the last of an answer h
   pool.time.pass(4000)
 
   await until(() => peer.open() === 0, 'the end of the connection')
+})
+
+test('createUpstreamConnection() reads the next answer, where the last of one had to wait for the client', async () => {
+  await using peer = await openPeer()
+  using pool = openPool([peer.endpoint])
+  const asked = ask(pool, {}, { data: () => asked.exchange().pause() })
+  assert.equal(await asked.outcome, 'end')
+
+  const next = ask(pool)
+  await until(() => next.isOver(), 'the next answer')
+
+  assert.equal(next.body(), 'ok')
+  assert.equal(peer.accepted.length, 1)
 })
 
 test('createUpstreamConnection() whose upstream keeps it for no time is not used again, though somebody waits for it', async () => {

@@ -510,27 +510,34 @@ test('createUpstreamPool() does not rest a place for what its kept connections h
   assert.equal(quick.requests(), before + 1)
 })
 
-test('createUpstreamPool() forgets the failures of a place that answers', async () => {
-  let asked = 0
-  await using moody = await openPeer(({ socket }) => {
-    asked += 1
-    if (asked % 3 === 0) return ok.replace('\r\n\r\n', '\r\nConnection: close\r\n\r\n')
-    socket.destroy()
-    return undefined
-  })
-  await using good = await openSlowPeer()
-  using pool = openPool([moody.endpoint, good.endpoint])
+for (const { how, answer } of [
+  { how: 'answers', answer: ok.replace('\r\n\r\n', '\r\nConnection: close\r\n\r\n') },
+  { how: 'switches protocols', answer: 'HTTP/1.1 101 Switching Protocols\r\nUpgrade: echo\r\n\r\n' },
+])
+  test(`createUpstreamPool() forgets the failures of a place that ${how}`, async () => {
+    let asked = 0
+    await using moody = await openPeer(({ socket }) => {
+      asked += 1
+      if (asked % 3 === 0) return answer
+      socket.destroy()
+      return undefined
+    })
+    await using good = await openSlowPeer()
+    using pool = openPool([moody.endpoint, good.endpoint])
 
-  // Busy: whatever may go to the other one does, once that has lost its own.
-  const both = [ask(pool, { target: '/x' }), ask(pool, { target: '/x' })]
-  await Promise.race(both.map(({ outcome }) => outcome))
-  await until(() => good.requests() === 1 && asked === 1, 'one each')
-  for (let at = 0; at < 8; at += 1) {
-    const before = asked
-    await ask(pool).outcome
-    assert.equal(asked, before + 1)
-  }
-})
+    // Busy: whatever may go to the other one does, once that has lost its own.
+    const both = [ask(pool, { target: '/x' }), ask(pool, { target: '/x' })]
+    await Promise.race(both.map(({ outcome }) => outcome))
+    await until(() => good.requests() === 1 && asked === 1, 'one each')
+    for (let at = 0; at < 8; at += 1) {
+      const before = asked
+      const each = ask(pool, { upgrade: 'echo' })
+      await until(() => each.isOver() || each.switchedTo() !== undefined, 'what became of it')
+      each.exchange().abort()
+      assert.equal(asked, before + 1)
+      await until(() => moody.open() === 0, 'the end of its connection')
+    }
+  })
 
 test('createUpstreamPool() asks one of several places even where all of them rest', async () => {
   const [one, two] = [await deserted(), await deserted()]
