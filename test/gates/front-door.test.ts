@@ -157,6 +157,55 @@ test('openFrontDoor() answers 500 for a gateway that throws, and serves the next
   assert.equal(statusOf(await fine.send(get('/a'))), 200)
 })
 
+test('openFrontDoor() answers 500 for a gateway whose verdict fails while others are served, and the process goes on', async () => {
+  await using upstream = await openUpstream((_request, response) => void response.end())
+  await using it = await openDoor(upstream.port, { decide: () => Promise.reject(new Error('broken')) })
+
+  const answer = await it.send(get('/a'), 2000)
+
+  assert.equal(statusOf(answer), 500)
+  assert.equal(reasonOf(answer), 'internal_error')
+  assert.deepEqual(it.failures.map(String), ['Error: broken'])
+  assert.deepEqual(
+    it.exchanges.map(({ status }) => status),
+    [500],
+  )
+})
+
+test('openFrontDoor() answers 500 for a bug on the way to the upstream, and gives up there what had begun', async () => {
+  const told: string[] = []
+  const tell = (what: string) => () => void told.push(what)
+  const exchange = {
+    write: () => true,
+    end: tell('end'),
+    flush() {},
+    abort: tell('abort'),
+    pause() {},
+    resume() {},
+  }
+  await using it = await openDoor(0, undefined, {
+    upstream: () => ({
+      open(_request, { opened }) {
+        opened(exchange)
+        throw new Error('broken')
+      },
+      cancel: tell('cancel'),
+      isFull: () => false,
+      close() {},
+    }),
+  })
+
+  const answer = await it.send(get('/a'), 2000)
+
+  assert.equal(statusOf(answer), 500)
+  assert.deepEqual(told, ['abort', 'cancel'])
+  assert.deepEqual(it.failures.map(String), ['Error: broken'])
+  assert.deepEqual(
+    it.exchanges.map(({ status }) => status),
+    [500],
+  )
+})
+
 test('openFrontDoor() answers 500 for a bug after the verdict, too, and nothing hangs', async () => {
   let asked = 0
   await using upstream = await openUpstream((_request, response) => {

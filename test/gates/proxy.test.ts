@@ -4,6 +4,10 @@ import { once } from 'node:events'
 import { connect } from 'node:net'
 import { test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { poolLimits, upstreamOptions } from '../../src/gates/options.ts'
+import { createUpstreamPool } from '../../src/http1/upstream-pool.ts'
+import { createSocketOpener } from '../../src/http1/upstream-socket.ts'
+import { until } from '../acceptance/harness.ts'
 import { openDoor, openRawUpstream, openUpstream } from './door.ts'
 
 const get = (path: string, lines = '') => `GET ${path} HTTP/1.1\r\nHost: a.test\r\n${lines}Connection: close\r\n\r\n`
@@ -274,4 +278,97 @@ test('createUpstream() hands on neither framing nor hop-by-hop lines, in either 
   for (const name of ['te', 'upgrade', 'x-hop']) assert.ok(!names.includes(name), name)
   assert.ok(!answer.includes('X-Secret'))
   assert.ok(answer.includes('X-Kept: b'))
+})
+
+test('createUpstream() is asked nothing for a client that left while its request waited for a connection', async () => {
+  const asked: string[] = []
+  const { promise: mayAnswer, resolve: answer } = Promise.withResolvers<void>()
+  await using upstream = await openUpstream((request, response) => {
+    asked.push(request.url ?? '')
+    void mayAnswer.then(() => response.end())
+  })
+  const limits = poolLimits(upstreamOptions.parse({ max_connections: 1 }))
+  const endpoint = {
+    name: 'upstream',
+    open: createSocketOpener({ host: '127.0.0.1', port: upstream.port }, undefined, 'http1'),
+  }
+  const list = [endpoint]
+  await using it = await openDoor(upstream.port, undefined, {
+    upstream: (deadlines) => createUpstreamPool({ list: () => list }, limits, deadlines),
+  })
+  const first = it.send(get('/first'), 5000)
+  await until(() => asked.length === 1, 'the first request')
+  const leaving = connect(it.door.port, '127.0.0.1', () => leaving.write(get('/second')))
+  await until(() => it.decisions.length === 2, 'the second verdict')
+
+  leaving.resetAndDestroy()
+  await until(() => it.exchanges.length === 1, 'its line')
+  answer()
+
+  assert.equal(statusOf(await first), 200)
+  assert.equal(statusOf(await it.send(get('/third'), 5000)), 200)
+  assert.deepEqual(asked, ['/first', '/third'])
+})
+
+test('createUpstream() sends no body a second time: what is left of it is not all of it', async () => {
+  const seen: string[] = []
+  await using upstream = await openRawUpstream((socket) => {
+    let requests = 0
+    socket.on('data', (chunk) => {
+      requests += 1
+      seen.push(chunk.toString('latin1').split(' ', 2).join(' '))
+      if (requests === 1) socket.write('HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok')
+      else socket.destroy()
+    })
+  })
+  await using it = await openDoor(upstream.port)
+  assert.equal(statusOf(await it.send(get('/warm'), 5000)), 200)
+
+  const answer = await it.send(`${get('/a', 'Content-Length: 4\r\n').replace('GET', 'PUT')}body`, 5000)
+
+  assert.equal(statusOf(answer), 502)
+  assert.equal(reasonOf(answer), 'upstream_reset')
+  assert.deepEqual(seen, ['GET /warm', 'PUT /a'])
+})
+
+test('createUpstream() answers 502 to the second request of a connection, as to the first', async () => {
+  await using upstream = await openRawUpstream((socket) => {
+    socket.on('data', (chunk) => {
+      if (chunk.toString('latin1').startsWith('GET /fine')) socket.write('HTTP/1.1 204 No Content\r\n\r\n')
+      else socket.destroy()
+    })
+  })
+  await using it = await openDoor(upstream.port)
+
+  const answers = await it.send(`GET /fine HTTP/1.1\r\nHost: a.test\r\n\r\n${get('/a').replace('GET', 'POST')}`, 5000)
+
+  assert.deepEqual(
+    [...answers.matchAll(/HTTP\/1\.1 (\d+)/g)].map(([, status]) => status),
+    ['204', '502'],
+  )
+})
+
+test('createUpstream() lets go of an upstream whose request turns out to be broken in its body', async () => {
+  let hasBegun = false
+  let hasEnded = false
+  await using upstream = await openRawUpstream((socket) => {
+    socket.on('data', () => {
+      hasBegun = true
+    })
+    socket.on('close', () => {
+      hasEnded = true
+    })
+  })
+  await using it = await openDoor(upstream.port)
+  const client = connect(it.door.port, '127.0.0.1')
+  client.on('error', () => {})
+  client.resume()
+  client.write('POST /a HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n')
+  await until(() => hasBegun, 'the beginning')
+
+  client.write('no chunk\r\n')
+  await until(() => hasEnded, 'the end of the connection')
+
+  assert.equal(it.exchanges[0]?.status, 400)
+  client.destroy()
 })

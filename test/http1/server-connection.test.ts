@@ -216,6 +216,17 @@ test('createServerConnection().closeIdle() closes at once where nothing is under
   assert.deepEqual(busy.told, ['request GET /1'])
 })
 
+test('createServerConnection().closeIdle() still answers a request whose head had begun to come', async () => {
+  await using it = await serve(atOnce)
+  it.send('GET /begun HTTP/1.1\r\nHost: a\r\n')
+  await settle()
+
+  it.connection.closeIdle()
+  it.send('\r\n')
+
+  assert.equal(await it.receiveAll(), said('/begun', true))
+})
+
 test('createServerConnection().closeIdle() closes after an answer that had begun before', async () => {
   await using it = await serve(silent)
   it.send(get('/1'))
@@ -959,6 +970,21 @@ test('createServerConnection() reads the body of a client that closed its side b
 
     assert.equal(await it.receiveAll(), said('one'))
   }
+})
+
+test('createServerConnection() gives up a client that closed its side behind its body, too, and to whom nothing can be sent for a while', async () => {
+  await using it = await serve(silent)
+  it.send(post('/1', 'Content-Length: 4', 'body'))
+  it.client.end()
+  await it.tells('request POST /1')
+  await settle()
+  it.connection.resume()
+  await it.tells('end')
+
+  it.deadlines.pass(500)
+  it.deadlines.pass(500)
+
+  assert.deepEqual(it.told, ['request POST /1', 'data body', 'end', 'gone'])
 })
 
 test('createServerConnection() tells that the client is gone where it closed its side within a body', async () => {
