@@ -16,11 +16,20 @@ export const trailerLimits: FieldLimits = { bytes: 8192, count: 50, one: 4096 }
 /** Interim answers (1xx) before the final one. */
 export const maxInterim = 16
 
-/** Of a body that nobody wants, what is read all the same: who has sent that much is told why, and not cut off. */
+/** Of a body that nobody wants, what is read all the same where that keeps a connection for the next request. */
 export const maxUnreadBytes = 65_536
 
 /** Time enough to read a refusal. */
 export const lingerMs = 1000
+
+/**
+ * How long, and how much, is read and thrown away of a client that goes on sending behind its last answer (RFC 9112 §9.6).
+ * Many (urllib3, Apache HttpClient, HAProxy) look at an answer only when they have sent everything: closed on before that,
+ * they get a reset and no answer. It takes no memory; whoever sends more can ask first (`Expect: 100-continue`).
+ */
+export const maxLingerMs = 5000
+/** See `maxLingerMs`. */
+export const maxLingerBytes = 8 * 1_048_576
 
 /** What a request's head may cost. */
 export type RequestLimits = { readonly target: number; readonly fields: FieldLimits }

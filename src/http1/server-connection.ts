@@ -7,7 +7,7 @@ import type { Deadline, Deadlines } from './deadlines.ts'
 import type { AnswerSink, ServerEvents } from './exchange.ts'
 import { giveBack, keep } from './lent-reads.ts'
 import type { ServerLimits } from './limits.ts'
-import { lingerMs, maxUnreadBytes, trailerLimits } from './limits.ts'
+import { lingerMs, maxLingerBytes, maxLingerMs, maxUnreadBytes, trailerLimits } from './limits.ts'
 import { createMessageWriter, formatAnswerHead } from './message-writer.ts'
 import type { Framing, HeadProblem, Http1Head } from './request-head.ts'
 import { bodyLength, readRequestHead } from './request-head.ts'
@@ -114,8 +114,9 @@ export function createServerConnection(
 
   function take(chunk: Buffer): void {
     if (phase === 'closing') {
+      giveBack(chunk, chunk.length)
       discarded += chunk.length
-      if (discarded > maxUnreadBytes) socket.pause()
+      if (discarded > maxLingerBytes) socket.pause()
       // Closed now, what it sends would be answered by a reset, which takes what is still on its way to it.
       else if (lingersUntilMs > 0) deadline.atMs = Math.min(deadlines.nowMs() + lingerMs, lingersUntilMs)
       return
@@ -344,9 +345,8 @@ export function createServerConnection(
     body = undefined
     deadline.atMs = deadlines.nowMs() + limits.writeMs
     writer.close(() => {
-      discarded = 0
-      lingersUntilMs = deadlines.nowMs() + limits.writeMs
       deadline.atMs = deadlines.nowMs() + lingerMs
+      lingersUntilMs = closesIdle ? deadline.atMs : deadlines.nowMs() + maxLingerMs
     })
     if (hasPeerEnded) return
     isReading = true
@@ -356,6 +356,8 @@ export function createServerConnection(
   function closeIdle(): void {
     announcesClose = true
     closesIdle = true
+    // Nobody who leaves waits long for who only sends what is thrown away.
+    lingersUntilMs = Math.min(lingersUntilMs, deadlines.nowMs() + lingerMs)
     if (phase === 'head' && pending === undefined) close()
   }
 

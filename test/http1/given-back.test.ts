@@ -171,6 +171,30 @@ for (const { format, framing, keeps } of rows)
     if (keeps) assert.equal(kept.map(String).join(''), bodies.join(''))
   })
 
+test('createServerConnection() reads what comes behind its last answer into the same buffer again', async () => {
+  await using pair = await openPair()
+  const deadlines = { nowMs: () => 0, watch: nothing, unwatch: nothing }
+  createServerConnection(pair.near, limits, deadlines, (connection) => ({
+    request() {
+      connection.begin(403, 'Forbidden', [], 'none')
+      connection.end([])
+    },
+    refused: ({ kind }) => assert.fail(kind),
+    data: nothing,
+    end: nothing,
+    broken: assert.fail,
+    drained: nothing,
+    gone: nothing,
+  }))
+  const reader = createReader((bytes) => void pair.near.emit('data', bytes))
+  reader.read(Buffer.from('POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 1000000\r\n\r\n'))
+
+  const into = ['a', 'b', 'c'].map((letter) => reader.read(piece(letter)))
+
+  // All of the first piece was given back, so it became the socket's own.
+  assert.deepEqual([into[1] === into[0], into[2] === into[1]], [false, true])
+})
+
 test('createServerConnection() copies what it keeps of a piece that is small beside its buffer, and gives the rest back', async () => {
   await using pair = await openPair()
   const heard: string[] = []

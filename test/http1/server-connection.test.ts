@@ -2,10 +2,11 @@ import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { test } from 'node:test'
 import * as fc from 'fast-check'
+import { maxLingerBytes, maxLingerMs } from '../../src/http1/limits.ts'
 import type { RequestHead } from '../../src/http1/request-head.ts'
 import type { ServerConnection } from '../../src/http1/server-connection.ts'
 import { cuts, cutUp, spoilt } from './parts.ts'
-import type { Answer } from './served.ts'
+import type { Answer, Served } from './served.ts'
 import { get, limits, post, reply, serve, settle, until } from './served.ts'
 
 const silent: Answer = () => {}
@@ -871,41 +872,78 @@ test('createServerConnection() reads on for a while behind the last answer, so t
   assert.equal(it.deadlines.watched(), 0)
 })
 
+/** Sends bytes, and resolves once they are read. */
+async function sendMore({ near, send }: Served, bytes: number): Promise<void> {
+  const wanted = near.bytesRead + bytes
+  send(large(bytes))
+  await until(
+    () => near.bytesRead >= wanted,
+    () => `${wanted} bytes, ${near.bytesRead} read`,
+  )
+  await settle()
+}
+
 test('createServerConnection() reads on for as long as a client sends what nobody wants, but not for ever', async () => {
   await using it = await serve(atOnce)
   it.send('nonsense\r\n\r\n')
   await it.receiveAll()
   await settle()
 
-  for (let passed = 0; passed < limits.writeMs; passed += 900) {
+  for (let passed = 0; passed < maxLingerMs; passed += 900) {
     assert.equal(it.near.destroyed, false, `after ${passed} ms`)
-    const before = it.near.bytesRead
-    it.send('more')
-    await until(
-      () => it.near.bytesRead > before,
-      () => 'more',
-    )
-    await settle()
+    await sendMore(it, 100_000)
     it.deadlines.pass(900)
   }
 
   assert.equal(it.near.destroyed, true)
+  assert.equal(it.deadlines.watched(), 0)
 })
 
-test('createServerConnection() reads no flood behind the last answer', async () => {
-  await using it = await serve(atOnce)
+for (const lends of [true, false])
+  test(`createServerConnection() reads no flood behind the last answer, from a socket that ${lends ? 'lends' : 'gives'} what it reads`, async () => {
+    await using it = await serve(atOnce, { lends })
+    it.send('nonsense\r\n\r\n')
+    await it.receiveAll()
+    await settle()
 
-  it.send('nonsense\r\n\r\n')
-  await it.receiveAll()
-  it.send(large(20_000_000))
-  await settle()
-  const before = it.near.bytesRead
+    await sendMore(it, maxLingerBytes)
+    assert.equal(it.near.isPaused(), false)
+    await sendMore(it, 1)
+    assert.equal(it.near.isPaused(), true)
+    it.send(large(20_000_000))
+    await settle()
+
+    // Some more may have been on its way.
+    assert.ok(it.near.bytesRead < maxLingerBytes + 200_000, `${it.near.bytesRead} bytes were read`)
+    assert.equal(it.near.destroyed, false)
+    it.deadlines.pass(1000)
+    assert.equal(it.near.destroyed, true)
+    await once(it.near, 'close', { signal: AbortSignal.timeout(5000) })
+  })
+
+test('createServerConnection().closeIdle() gives a client that goes on sending behind its last answer a second, not more', async () => {
+  await using before = await serve(atOnce)
+  await using after = await serve(silent)
+  before.send('nonsense\r\n\r\n')
+  await before.receiveAll()
+  after.send(post('/1', 'Content-Length: 1000000'))
+  await after.tells('request POST /1')
   await settle()
 
-  assert.ok(before < 1_000_000, `${before} bytes were read`)
-  assert.equal(it.near.bytesRead, before)
-  it.deadlines.pass(1000)
-  assert.equal(it.near.destroyed, true)
+  before.connection.closeIdle()
+  after.connection.closeIdle()
+  reply(after.connection, 'no', 403)
+  await after.receiveAll()
+  await settle()
+
+  for (const it of [before, after]) {
+    await sendMore(it, 100_000)
+    it.deadlines.pass(900)
+    await sendMore(it, 100_000)
+    assert.equal(it.near.destroyed, false)
+    it.deadlines.pass(100)
+    assert.equal(it.near.destroyed, true)
+  }
 })
 
 test('createServerConnection() reads on behind a last answer also where it had stopped to read', async () => {
