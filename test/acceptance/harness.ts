@@ -84,6 +84,8 @@ export type Setup = {
   readonly ready?: boolean
   /** The port of another upstream than the recording one: whoever opened it sends by itself, and keeps the books. */
   readonly upstream?: number
+  /** Whether whoever reads the log reads no more. */
+  readonly losesLogs?: () => boolean
 }
 
 export const secrets = { SECRET_A: 'secret-of-the-gateway-at-a', SECRET_B: 'secret-of-the-gateway-at-b' } as const
@@ -135,12 +137,13 @@ export async function openWorld(setup: Setup = {}): Promise<World> {
       readFile: (path) => readFileSync(path),
       fileMode: (path) => statSync(path).mode,
       write(chunk, done) {
+        if (setup.losesLogs?.() === true) return void done(new Error('nobody reads'))
         // Of a hundred thousand requests, only what went wrong.
         if (!elsewhere || chunk.includes('internal_error')) logs += chunk
         done()
       },
       version: 'test',
-      revision: '',
+      revision: 'of-the-test',
     },
   )
   if (app.kind === 'refused')
