@@ -115,22 +115,27 @@ export function parseJson(source: Uint8Array | string, limits: JsonLimits = {}):
     return string
   }
 
-  function count(depth: number): void {
+  /** Before what is in it: an empty one is as deep. */
+  function enter(depth: number): void {
     if (depth > maxDepth) refuse('nested too deep')
+    at += 1
+    skipSpace()
+  }
+
+  function count(): void {
     membersLeft -= 1
     if (membersLeft < 0) refuse('too many members')
   }
 
   function readObject(depth: number): JsonObject {
     const object: Record<string, Json> = Object.create(null) as Record<string, Json>
-    at += 1
-    skipSpace()
+    enter(depth)
     if (text.charCodeAt(at) === 125) {
       at += 1
       return object
     }
     for (;;) {
-      count(depth)
+      count()
       if (text.charCodeAt(at) !== 34) refuse('no member name')
       const name = readString()
       // `__proto__` is refused rather than stored: a copy of this object might not be as careful as we are.
@@ -152,14 +157,13 @@ export function parseJson(source: Uint8Array | string, limits: JsonLimits = {}):
 
   function readArray(depth: number): Json[] {
     const array: Json[] = []
-    at += 1
-    skipSpace()
+    enter(depth)
     if (text.charCodeAt(at) === 93) {
       at += 1
       return array
     }
     for (;;) {
-      count(depth)
+      count()
       array.push(readValue(depth))
       skipSpace()
       const code = text.charCodeAt(at)
