@@ -6,7 +6,7 @@ import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 import fc from 'fast-check'
 import { parseBlacklistPage } from '../../src/spec/blacklist-feed.ts'
-import { json, loaded, query, raw, revoked, setup, t0, token } from './feed-server.ts'
+import { crowded, json, loaded, query, raw, revoked, setup, t0, token } from './feed-server.ts'
 
 const twists = [
   { attack: 'a rolled back cursor', twist: { cursor: '1' } },
@@ -71,6 +71,28 @@ for (const { is, result, reply } of bodies) {
     assert.doesNotMatch(it.events.join(), /s3cret|Z2F0ZXdheTpzM2NyZXQ/)
   })
 }
+
+const mebibyte = 1024 * 1024
+test('poll() takes a page of 8 MiB, and refuses one of a byte more', async () => {
+  await using it = await loaded()
+  const page = JSON.stringify(honest)
+  for (const bytes of [8 * mebibyte, 8 * mebibyte + 1]) {
+    it.answer = () => json(page.padEnd(bytes))
+    await it.blacklist.poll()
+  }
+
+  assert.deepEqual(it.counts, ['updated', 'updated', 'refused'])
+})
+
+test('poll() gives a page 8 MiB and two seconds, and check() a look-up 64 KiB and as long', async () => {
+  await using it = await crowded()
+  await it.blacklist.check(token({ jti: 'a' }))
+
+  assert.deepEqual(it.limits, [
+    { maxBodyBytes: 8 * mebibyte, deadlineMs: 2000 },
+    { maxBodyBytes: 65_536, deadlineMs: 2000 },
+  ])
+})
 
 test('poll() is unavailable when the network fails or the secret cannot be read, and resolves', async () => {
   await using it = await loaded()

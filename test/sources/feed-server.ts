@@ -1,7 +1,7 @@
 // A feed as product specification §6 has it, in memory, and a gateway's end of it on clocks that stand still.
 
 import assert from 'node:assert/strict'
-import type { HttpCall, HttpReply } from '../../src/io/http-client.ts'
+import type { HttpCall, HttpCallLimits, HttpReply } from '../../src/io/http-client.ts'
 import type { Blacklist, BlacklistDeps, BlacklistOptions } from '../../src/sources/blacklist.ts'
 import { createBlacklist } from '../../src/sources/blacklist.ts'
 import type { RevocableToken } from '../../src/spec/revocation.ts'
@@ -38,6 +38,8 @@ export type Setup = AsyncDisposable & {
   /** The list in use: after a reload another one. */
   blacklist: Blacklist
   readonly calls: HttpCall[]
+  /** What each call might cost. */
+  readonly limits: HttpCallLimits[]
   readonly counts: string[]
   readonly events: string[]
   /** Names of those events that are warnings. */
@@ -110,6 +112,7 @@ export function setup(options: Partial<BlacklistOptions> = {}): Setup {
     twist: {},
   }
   const calls: HttpCall[] = []
+  const limits: HttpCallLimits[] = []
   const counts: string[] = []
   const events: string[] = []
   const warnings: string[] = []
@@ -132,8 +135,9 @@ export function setup(options: Partial<BlacklistOptions> = {}): Setup {
       events.push(`${event} ${JSON.stringify(fields)}`)
       if (severity === 'warn') warnings.push(event)
     }),
-    send: async (call) => {
+    send: async (call, limit) => {
       calls.push(call)
+      limits.push(limit)
       return (await it.answer?.(call)) ?? answerOf(feed, call)
     },
   }
@@ -142,6 +146,7 @@ export function setup(options: Partial<BlacklistOptions> = {}): Setup {
     feed,
     blacklist: createBlacklist(inUse, deps),
     calls,
+    limits,
     counts,
     events,
     warnings,

@@ -1,5 +1,6 @@
 // One issuer's key endpoint as a function that a test scripts, and the gateway's end of it on a clock that stands still.
 
+import assert from 'node:assert/strict'
 import type { HttpCall, HttpReply } from '../../src/io/http-client.ts'
 import { HttpCallFailed } from '../../src/io/http-client.ts'
 import type { Jwks, JwksOptions } from '../../src/sources/jwks.ts'
@@ -94,8 +95,9 @@ export function endpoint(options: Partial<JwksOptions> = {}): Endpoint {
           doubts += 1
           await it.looked()
         },
-        async send(call) {
+        async send(call, limits) {
           calls.push(call)
+          assert.deepEqual(limits, { maxBodyBytes: 262_144, deadlineMs: 2000 })
           return await it.answer()
         },
       },
