@@ -212,6 +212,44 @@ test('introspection.ask() keeps at most 10,000 inactive tokens: a flood of garba
   assert.equal(it.calls.length, 1)
 })
 
+test('introspection.ask() keeps at most 8 MiB of inactive tokens, however few of the longest that is', async () => {
+  const it = setup()
+  it.answer = inactive
+  const tokenOf = (at: number) => `${at}`.padStart(4096, 'a')
+  // Twice its length, as key and as what it is charged for, and 200 bytes for the entry.
+  const most = Math.floor((8 * 1024 * 1024) / (200 + 2 * 4096))
+  for (let at = 0; at <= most; at += 1) await it.ask(tokenOf(at))
+  it.calls.length = 0
+
+  await it.ask(tokenOf(most))
+  await it.ask(tokenOf(1))
+  assert.equal(it.calls.length, 0)
+  await it.ask(tokenOf(0))
+  assert.equal(it.calls.length, 1)
+})
+
+test('introspection.ask() takes of two answers that overlap the one that was asked for later', async () => {
+  const it = setup()
+  const slow = held()
+  it.answer = slow.answer
+  const early = it.ask()
+  it.clock.pass(10)
+  const late = it.ask('token', it.clock.monotonicMs() - 5)
+  await nextTick()
+  const isActive = async (asked: ReturnType<typeof it.ask>) => {
+    const found = await asked
+    return found.kind === 'answer' && found.answer.active
+  }
+
+  slow.open[1]?.(inactive())
+  assert.equal(await isActive(late), false)
+  // It was revoked between the two: what was true before is true no more.
+  slow.open[0]?.(active())
+
+  assert.equal(await isActive(early), false)
+  assert.equal(it.calls.length, 2)
+})
+
 const troubles: readonly { what: string; kind: string; answer: () => HttpReply | Promise<HttpReply> }[] = [
   { what: 'a status of 500', kind: 'unavailable', answer: () => reply(500, '{"active":false}') },
   { what: 'a status of 503', kind: 'unavailable', answer: () => reply(503, '') },
