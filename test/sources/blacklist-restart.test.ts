@@ -16,6 +16,26 @@ test('poll() refuses a complete list of the same epoch with fewer live entries: 
   assert.deepEqual(it.blacklist.check(token({ jti: 'a' })), revoked)
 })
 
+for (const [where, hours, withdrawn, result] of [
+  ['ahead', 2, 'a live entry', 'refused'],
+  ['behind', -2, 'an entry that has expired', 'updated'],
+] as const)
+  test(`poll() judges at server_time which entries are live, with our clock two hours ${where}: without ${withdrawn} the list is ${result}`, async () => {
+    await using it = setup()
+    it.clock.wallMs += hours * 3_600_000
+    it.revoke('a', result === 'refused' ? {} : { expires_at: t0 + 10 })
+    it.revoke('b')
+    await it.blacklist.poll()
+    it.feed.twist = { total_live: 5 }
+    await it.blacklist.poll()
+    it.feed.twist = {}
+    it.pass(71_000)
+    it.feed.entries.shift()
+    await it.blacklist.poll()
+
+    assert.deepEqual(it.counts, ['updated', 'updated', result])
+  })
+
 test('poll() takes a complete list of the same epoch with fewer entries once the others have expired', async () => {
   await using it = setup()
   it.revoke('a')
