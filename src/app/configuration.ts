@@ -125,15 +125,14 @@ export function withListAnew(
   }
   const list = readLocalList(file, options, { env, readFile: (path) => readOnce(path, files, readFile) })
   if (list.kind === 'refused') return list
-  const both = mergeLists(list.value, configuration.localList, clock.wallMs() / 1000)
-  const { kept, leftOut } = both
-  // In the file's place, and read as it is: so do workers get it.
-  if (kept > 0) files.set(file, both.bytes)
-  const localList = kept > 0 ? both.list : list.value
-  const listHash = kept > 0 ? hashOf(both.bytes.toString()) : list.hash
+  const { bytes, kept, leftOut } = mergeLists(list.value, configuration.localList, clock.wallMs() / 1000)
+  // In the file's place, and read as it is: so do workers get it, and one that cannot read it ends.
+  if (kept > 0) files.set(file, bytes)
+  const both = kept > 0 ? readLocalList(file, options, { env, readFile: () => bytes }, mergedList) : list
+  if (both.kind === 'refused') return both
   const merged: MergedFrom = { fileHash: list.hash, kept, leftOut }
   return {
-    configuration: { ...configuration, localList, files, hash: hash.slice(0, 64) + listHash, merged },
+    configuration: { ...configuration, localList: both.value, files, hash: hash.slice(0, 64) + both.hash, merged },
     kept,
     leftOut,
   }

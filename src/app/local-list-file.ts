@@ -78,9 +78,8 @@ export function lintLocalList({ entries }: LocalListOptions, nowS: number): Cros
   return { path: ['entries', entries.findIndex(isAhead), 'issued_before'], message }
 }
 
-/** A list with entries of the one before it, and as the file of one that `readLocalList` reads as the same. */
+/** A list with entries of the one before it, as the file of one that `readLocalList` reads. */
 export type Merged = {
-  readonly list: LocalListOptions
   readonly bytes: Buffer
   /** How many entries it has of those before. */
   readonly kept: number
@@ -96,20 +95,16 @@ export type Merged = {
 export function mergeLists(list: LocalListOptions, before: LocalListOptions, nowS: number): Merged {
   const isCovered = coveredBy(list.entries)
   const rest = before.entries.filter((entry) => (entry.expires_at ?? maxNumericDate) > nowS && !isCovered(entry))
-  const entries = list.entries.map(withoutNote)
-  const written = entries.map(formatEntry)
+  const written = list.entries.map(formatEntry)
   let room = mergedList.maxBytes - written.reduce((sum, each) => sum + Buffer.byteLength(each) + 1, 64)
-  for (const entry of rest.map(withoutNote)) {
-    const text = formatEntry(entry)
+  for (const text of rest.map(formatEntry)) {
     const bytes = Buffer.byteLength(text) + 1
     if (bytes > room) continue
     room -= bytes
-    entries.push(entry)
     written.push(text)
   }
-  const kept = entries.length - list.entries.length
+  const kept = written.length - list.entries.length
   return {
-    list: { version: 1, entries },
     bytes: Buffer.from(`{"version":1,"entries":[${written.join(',')}]}`),
     kept,
     leftOut: rest.length - kept,
@@ -147,11 +142,7 @@ function lengthOf({ expires_at }: Entry): number {
   return expires_at ?? Number.MAX_VALUE
 }
 
-function withoutNote({ note: _, ...entry }: Entry): Entry {
-  return entry
-}
-
-function formatEntry(entry: Entry): string {
+function formatEntry({ note: _, ...entry }: Entry): string {
   // Escaped, nothing in it is to be filled in again, or taken for what was no UTF-8.
   return JSON.stringify(entry).replaceAll('$', '\\u0024').replaceAll('\ufffd', '\\ufffd')
 }

@@ -15,12 +15,21 @@ const dayS = 86_400
 
 /** Seconds since 1970 at which a time begins; a date is its day in UTC. */
 function beginOf(written: z.output<typeof time>): number {
-  return typeof written === 'number' ? written : Date.parse(written) / 1000
+  return withinBounds(secondsOf(written))
 }
 
 /** The last second of a time: of a date that is the end of its day, so that nothing of the day named is left out. */
 function endOf(written: z.output<typeof time>): number {
-  return beginOf(written) + (date.safeParse(written).success ? dayS - 1 : 0)
+  return withinBounds(secondsOf(written) + (date.safeParse(written).success ? dayS - 1 : 0))
+}
+
+function secondsOf(written: z.output<typeof time>): number {
+  return typeof written === 'number' ? written : Date.parse(written) / 1000
+}
+
+/** A date can be earlier and later than a number may be, and this is handed on as a number. */
+function withinBounds(seconds: number): number {
+  return Math.min(maxNumericDate, Math.max(0, seconds))
 }
 
 const entry = z

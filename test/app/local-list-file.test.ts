@@ -1,8 +1,10 @@
 // biome-ignore-all lint/suspicious/noTemplateCurlyInString: they are what the list writes.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import fc from 'fast-check'
 import type { Configuration } from '../../src/app/configuration.ts'
 import { readConfiguration, withListAnew } from '../../src/app/configuration.ts'
+import { maxNumericDate } from '../../src/base/time.ts'
 
 const gateway = JSON.stringify({
   version: 1,
@@ -226,6 +228,55 @@ for (const written of ['$${A}', '$$', '\\ud800', '\\ufffd', '\\0']) {
     assertHanded(anew(long, odd).configuration)
   })
 }
+
+// Of every year that can be written, to the second or more exactly, in every zone.
+const dates = fc.integer({ min: -719_528, max: 2_932_896 }).map((day) => {
+  return new Date(day * 86_400_000).toISOString().slice(0, 10)
+})
+const clocks = fc.constantFrom('00:00:00', '12:30:15.5', '23:59:59', '23:59:59.9999999')
+const zones = fc.constantFrom('Z', '+00:00', '+14:00', '-05:00', '-23:59')
+const numbers = fc.double({ min: 0, max: maxNumericDate, noNaN: true })
+const times = fc.oneof(
+  numbers,
+  dates,
+  fc.tuple(dates, clocks, zones).map(([date, clock, zone]) => `${date}T${clock}${zone}`),
+)
+
+test('withListAnew() writes every time that a list may have as one that workers read', () => {
+  const before = read(json([{ kind: 'sub', value: 'mallory' }]))
+  assert.ok(before.kind === 'loaded')
+
+  fc.assert(
+    fc.property(times, times, (issued_before, expires_at) => {
+      const list = json([{ kind: 'sub', value: 'eve', issued_before, expires_at }])
+      const found = withListAnew(before, reading(list))
+      assert.ok(found !== undefined && 'configuration' in found, JSON.stringify(found))
+      assert.equal(found.kept, 1)
+      const alone = read(list)
+      assert.ok(alone.kind === 'loaded')
+      assert.deepEqual(found.configuration.localList.entries[0], alone.localList.entries[0])
+      assertHanded(found.configuration)
+    }),
+    {
+      examples: [
+        [0, '9999-12-31T23:59:59.9999999Z'],
+        ['9999-12-31', '0001-01-01T00:00:00Z'],
+        ['1969-12-31', '9999-12-31T23:59:59-05:00'],
+      ],
+    },
+  )
+})
+
+test('withListAnew() refuses what workers could not read, and ends none of them by it', () => {
+  const before = read(json([{ kind: 'sub', value: 'mallory' }]))
+  assert.ok(before.kind === 'loaded')
+  const entries = before.localList.entries.map((entry) => ({ ...entry, expires_at: maxNumericDate + 1 }))
+
+  const found = withListAnew({ ...before, localList: { version: 1, entries } }, reading(json([])))
+
+  assert.ok(found !== undefined && 'kind' in found)
+  assert.match(found.problems[0]?.message ?? '', /^Cannot read entries\.0\.expires_at: /)
+})
 
 test('withListAnew() keeps what is in force as it is: it fills in nothing twice', () => {
   const before = read('version: 1\nentries: [{ kind: sub, value: "$${NAME}" }]\n')

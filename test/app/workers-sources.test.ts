@@ -255,9 +255,9 @@ test("workers judge by the operator's list as the primary has read it, whatever 
   assert.deepEqual(reasonsOf(await askAll(world.lanes(8), '/orders/1', token)), ['token_revoked'])
 })
 
-test("workers judge by the operator's list that came into force alone, also one that comes later", async () => {
+test("workers judge by the operator's list that came into force alone, also one that comes later, and with the latest of dates", async () => {
   using files = directory()
-  const file = files.write('denied.yaml', 'version: 1\nentries: []\n')
+  const file = files.write('denied.yaml', 'version: 1\nentries: [{ kind: sub, value: eve }]\n')
   const blacklist = { local: { file } }
   await using world = await openWorkers({ more: { blacklist } })
   await world.gateway.ready()
@@ -266,14 +266,17 @@ test("workers judge by the operator's list that came into force alone, also one 
   world.configure({ rules: 'a slip' })
   await until(async () => world.gateway.logged('config_refused').length > 0)
 
-  files.write('denied.yaml', 'version: 1\nentries: [{ kind: sub, value: mallory }]\n')
+  const latest = '{ kind: sub, value: mallory, expires_at: 9999-12-31T23:59:59.9999999Z }'
+  files.write('denied.yaml', `version: 1\nentries: [${latest}]\n`)
   world.gateway.signal('SIGHUP')
   await until(async () => reasonsOf(await askAll(lanes, '/orders/1', token)).join() === 'token_revoked')
   for (const pid of await world.serving(2)) process.kill(pid, 'SIGKILL')
   await until(async () => world.gateway.logged('worker_exited').length === 2)
   await world.serving(2)
 
-  assert.deepEqual(reasonsOf(await askAll(world.lanes(8), '/orders/1', token)), ['token_revoked'])
+  const kept = world.token({ sub: 'eve' })
+  for (const each of [token, kept])
+    assert.deepEqual(reasonsOf(await askAll(world.lanes(8), '/orders/1', each)), ['token_revoked'])
 })
 
 /** With a feed that fails when it is said to. */
