@@ -125,7 +125,12 @@ export function withListAnew(
   }
   const list = readLocalList(file, options, { env, readFile: (path) => readOnce(path, files, readFile) })
   if (list.kind === 'refused') return list
-  const { bytes, kept, leftOut } = mergeLists(list.value, configuration.localList, clock.wallMs() / 1000)
+  const { bytes, kept, leftOut } = mergeLists(
+    list.value,
+    configuration.localList,
+    options.blacklist,
+    clock.wallMs() / 1000,
+  )
   // In the file's place, and read as it is: so do workers get it, and one that cannot read it ends.
   if (kept > 0) files.set(file, bytes)
   const both = kept > 0 ? readLocalList(file, options, { env, readFile: () => bytes }, mergedList) : list
@@ -244,7 +249,7 @@ function serve({ options, localList }: Configuration, sources: readonly IssuerSo
     compileRules(options.rules),
     sources.map((each) => each.trusted),
   )
-  const list = createLocalList(localList, { clock })
+  const list = createLocalList(localList, options.blacklist, { clock })
   const lookups = createLookups(sources, options.blacklist, { clock, known, counted, localList: list })
   const headerOptions = {
     identityHeaders: new Map(Object.entries(options.identity_headers)),

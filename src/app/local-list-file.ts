@@ -92,9 +92,16 @@ export type Merged = {
  * is; of what was before as much as fits, the latest first. Without notes: they differ with each run of a generator, and
  * take up the room of what revokes.
  */
-export function mergeLists(list: LocalListOptions, before: LocalListOptions, nowS: number): Merged {
+export function mergeLists(
+  list: LocalListOptions,
+  before: LocalListOptions,
+  { purge_delay }: Pick<GatewayOptions['blacklist'], 'purge_delay'>,
+  nowS: number,
+): Merged {
   const isCovered = coveredBy(list.entries)
-  const rest = before.entries.filter((entry) => (entry.expires_at ?? maxNumericDate) > nowS && !isCovered(entry))
+  // A day after look-ups heed it no more: the clock may be ahead just now, and what is dropped is gone for good.
+  const forgottenS = nowS - purge_delay / 1000 - 86_400
+  const rest = before.entries.filter((entry) => (entry.expires_at ?? maxNumericDate) > forgottenS && !isCovered(entry))
   const written = list.entries.map(formatEntry)
   let room = mergedList.maxBytes - written.reduce((sum, each) => sum + Buffer.byteLength(each) + 1, 64)
   for (const text of rest.map(formatEntry)) {

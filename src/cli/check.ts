@@ -81,7 +81,9 @@ function checkLocalList(options: GatewayOptions, { clock, env, readFile }: Shell
   const list = readLocalList(local.file, options, { env, readFile })
   if (list.kind === 'refused') return list.problems.map(asError)
   const nowS = clock.wallMs() / 1000
-  const isPast = ({ expires_at }: { readonly expires_at?: number | undefined }) => (expires_at ?? nowS + 1) <= nowS
+  const runOutS = nowS - options.blacklist.purge_delay / 1000
+  const isPast = ({ expires_at }: { readonly expires_at?: number | undefined }) =>
+    expires_at !== undefined && expires_at <= runOutS
   const count = list.value.entries.filter(isPast).length
   const others = count === 1 ? '' : `, the first of ${count}`
   const path = ['entries', list.value.entries.findIndex(isPast), 'expires_at']

@@ -6,6 +6,7 @@ import { maxNumericDate } from '../base/time.ts'
 import { blacklistKinds } from '../spec/blacklist-feed.ts'
 import type { RevocableToken, RevocationHit, RevocationIndex } from '../spec/revocation.ts'
 import { createRevocationIndex } from '../spec/revocation.ts'
+import type { BlacklistSection } from './blacklist.ts'
 
 const date = z.iso.date()
 const time = z.union([z.number().min(0).max(maxNumericDate), z.iso.datetime({ offset: true }), date], {
@@ -46,7 +47,9 @@ const entry = z
     expires_at: time
       .transform(beginOf)
       .optional()
-      .describe('From then on the entry is ignored, of a date from its beginning (UTC); absent: never.'),
+      .describe(
+        "The token's `exp`, of a date its beginning (UTC): the entry holds until blacklist.purge_delay later; absent: for ever.",
+      ),
     note: z.string().max(1024).optional().describe('For people.'),
   })
   .refine(({ kind, value }) => kind !== 'issued_before' || value === '*', {
@@ -77,17 +80,26 @@ export type LocalList = {
 /** The list of an operator who has none. */
 export const emptyLocalList: LocalListOptions = { version: 1, entries: [] }
 
-/** Makes the index of an operator's list. */
-export function createLocalList(options: LocalListOptions, { clock }: { readonly clock: Clock }): LocalList {
+/**
+ * Makes the index of an operator's list.
+ *
+ * @param options.purge_delay Milliseconds for which an entry holds on after its `expires_at`: a token is good for its
+ *   leeway after its own.
+ */
+export function createLocalList(
+  { entries }: LocalListOptions,
+  { purge_delay }: Pick<BlacklistSection, 'purge_delay'>,
+  { clock }: { readonly clock: Clock },
+): LocalList {
   const everywhere = newIndex()
   const byIssuer = new Map<string, RevocationIndex>()
-  for (const { issuer, kind, value, issued_before, expires_at } of options.entries)
+  for (const { issuer, kind, value, issued_before, expires_at } of entries)
     indexOf(issuer).put({ kind, value, issued_before, until: expires_at ?? maxNumericDate, cause: 'local' })
   return {
     find(issuer, token) {
-      if (options.entries.length === 0) return undefined
-      const nowS = clock.wallMs() / 1000
-      return everywhere.find(token, nowS) ?? byIssuer.get(issuer)?.find(token, nowS)
+      if (entries.length === 0) return undefined
+      const atS = (clock.wallMs() - purge_delay) / 1000
+      return everywhere.find(token, atS) ?? byIssuer.get(issuer)?.find(token, atS)
     },
   }
 

@@ -481,3 +481,25 @@ test("the operator's local list holds with any issuer, also one without a feed, 
     rmSync(folder, { recursive: true })
   }
 })
+
+test("the operator's local list refuses a token until its leeway after exp is over, where expires_at is its exp", async () => {
+  const folder = mkdtempSync(path.join(tmpdir(), 'postern-'))
+  const file = path.join(folder, 'denied.yaml')
+  try {
+    const exp = Math.floor(Date.now() / 1000) + 60
+    writeFileSync(file, JSON.stringify({ version: 1, entries: [{ kind: 'jti', value: 'stolen', expires_at: exp }] }))
+    await using world = await openWorld({ more: { blacklist: { local: { file } } } })
+    const [stolen, other] = ['stolen', 'other'].map((jti) => world.mint({ claims: { jti, exp } }))
+
+    // The leeway is 30 s.
+    for (const passed of [0, 75_000]) {
+      world.pass(passed)
+      await denied(world, { path: '/any/1', token: stolen ?? '' }, 401, 'token_revoked')
+      await allowed(world, { path: '/any/1', token: other ?? '' })
+    }
+    world.pass(20_000)
+    await denied(world, { path: '/any/1', token: stolen ?? '' }, 401, 'token_expired')
+  } finally {
+    rmSync(folder, { recursive: true })
+  }
+})

@@ -189,8 +189,8 @@ test('withListAnew() reads no list again that is as it was, be it merged or not'
 })
 
 const covering = [
-  { because: 'it has expired', was: { expires_at: nowS }, is: undefined, kept: 0 },
-  { because: 'it expires in a second', was: { expires_at: nowS + 1 }, is: undefined, kept: 1 },
+  { because: 'it has run out for more than a day', was: { expires_at: nowS - 86_460 }, is: undefined, kept: 0 },
+  { because: 'it may run on once the clock is right', was: { expires_at: nowS - 86_459 }, is: undefined, kept: 1 },
   { because: 'the new one is the same', was: { note: 'a' }, is: { note: 'b' }, kept: 0 },
   { because: 'the new one ends earlier', was: {}, is: { expires_at: nowS + 9 }, kept: 1 },
   { because: 'the new one ends later', was: { expires_at: nowS + 8 }, is: { expires_at: nowS + 9 }, kept: 0 },

@@ -304,6 +304,7 @@ entries:
   - { kind: sub, value: eve, expires_at: 2020-01-01 }
   - { kind: sub, value: mallory, expires_at: 1577836800 }
   - { kind: sub, value: trudy }
+  - { kind: sub, value: oscar, expires_at: ${Math.floor(Date.now() / 1000)} }
 `,
   )
   const file = files.write(

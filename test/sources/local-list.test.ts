@@ -6,7 +6,7 @@ import { token } from './feed-server.ts'
 const clock = { wallMs: () => 1_767_225_600_000, monotonicMs: () => 0 }
 
 function listOf(...entries: readonly unknown[]) {
-  return createLocalList(localListOptions.parse({ version: 1, entries }), { clock })
+  return createLocalList(localListOptions.parse({ version: 1, entries }), { purge_delay: 60_000 }, { clock })
 }
 
 test('find() refuses what the operator lists, of one issuer or of all, with the cause local', () => {
@@ -42,26 +42,26 @@ test('find() takes the date of an issued_before with its whole day, and that of 
   assert.ok(day.find('https://a.test', token({ iat: startS + 86_399 })))
   assert.equal(day.find('https://a.test', token({ iat: startS + 86_400 })), undefined)
   assert.equal(
-    listOf({ kind: 'sub', value: 'alice', expires_at: '2026-01-01' }).find('i', token({ sub: 'alice' })),
+    listOf({ kind: 'sub', value: 'alice', expires_at: '2025-12-31' }).find('i', token({ sub: 'alice' })),
     undefined,
   )
 })
 
-test('find() heeds expires_at, and without one holds for ever', () => {
+test('find() heeds expires_at and the leeway after it, and without one holds for ever', () => {
   const list = listOf(
-    { kind: 'jti', value: 'past', expires_at: 1_767_225_600 },
-    { kind: 'jti', value: 'future', expires_at: '2026-01-01T00:00:01Z' },
+    { kind: 'jti', value: 'past', expires_at: 1_767_225_540 },
+    { kind: 'jti', value: 'within', expires_at: '2025-12-31T23:59:01Z' },
     { kind: 'jti', value: 'ever' },
   )
 
   assert.equal(list.find('i', token({ jti: 'past' })), undefined)
-  assert.ok(list.find('i', token({ jti: 'future' })))
+  assert.ok(list.find('i', token({ jti: 'within' })))
   assert.ok(list.find('i', token({ jti: 'ever' })))
 })
 
 test('find() demands nothing of a token: without jti and iat it passes where nothing names it', () => {
   assert.equal(listOf({ kind: 'jti', value: 'x' }).find('i', token({ iat: undefined })), undefined)
-  assert.equal(createLocalList(emptyLocalList, { clock }).find('i', token({})), undefined)
+  assert.equal(createLocalList(emptyLocalList, { purge_delay: 60_000 }, { clock }).find('i', token({})), undefined)
 })
 
 const refused = [
