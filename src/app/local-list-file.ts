@@ -9,7 +9,7 @@ import type { Place } from '../config/problems.ts'
 import type { GatewayOptions } from '../config/schema.ts'
 import { problemOfIssuer } from '../config/schema.ts'
 import type { LocalListOptions } from '../sources/local-list.ts'
-import { localListOptions, mergedListOptions } from '../sources/local-list.ts'
+import { localListOptions, maxListEntries, mergedListOptions } from '../sources/local-list.ts'
 
 /** How a list is read: what it may hold, and how much. */
 export type ListBounds = {
@@ -89,7 +89,7 @@ export type Merged = {
 
 /**
  * Puts a list together with what the one before it revokes and it does not. All that is new is in it, however much that
- * is; of what was before as much as fits, the latest first. Without notes: they differ with each run of a generator, and
+ * is; of what was before as much as fits, the latest first, and no more than a list may have: each change adds to it. Without notes: they differ with each run of a generator, and
  * take up the room of what revokes.
  */
 export function mergeLists(
@@ -104,9 +104,10 @@ export function mergeLists(
   const rest = before.entries.filter((entry) => (entry.expires_at ?? maxNumericDate) > forgottenS && !isCovered(entry))
   const written = list.entries.map(formatEntry)
   let room = mergedList.maxBytes - written.reduce((sum, each) => sum + Buffer.byteLength(each) + 1, 64)
+  const most = list.entries.length + maxListEntries
   for (const text of rest.map(formatEntry)) {
     const bytes = Buffer.byteLength(text) + 1
-    if (bytes > room) continue
+    if (bytes > room || written.length === most) continue
     room -= bytes
     written.push(text)
   }

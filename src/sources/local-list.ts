@@ -61,10 +61,13 @@ const entry = z
     error: 'expected a time for kind issued_before',
   })
 
+/** How many entries somebody may write, and how many of those before are kept beside them. */
+export const maxListEntries = 100_000
+
 /** The file named by `blacklist.local.file`. */
 export const localListOptions = z.strictObject({
   version: z.literal(1),
-  entries: z.array(entry).max(100_000).describe('What is refused, whatever an issuer says.'),
+  entries: z.array(entry).max(maxListEntries).describe('What is refused, whatever an issuer says.'),
 })
 /** The same with what was in force besides, which may be as many again. */
 export const mergedListOptions = localListOptions.extend({ entries: z.array(entry) })

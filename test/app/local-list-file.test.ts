@@ -162,11 +162,17 @@ test('withListAnew() puts all that is new in force where not all that was fits b
   assertHanded(found.configuration)
 })
 
-test('withListAnew() holds two lists that are as long as one may be', () => {
-  const found = anew(json(many), json(many.map(({ kind, value }) => ({ kind, value: `b${value}` }))))
+test('withListAnew() holds two lists that are as long as one may be, and of one before them nothing', () => {
+  const named = (prefix: string) => json(many.map(({ kind, value }) => ({ kind, value: `${prefix}${value}` })))
 
-  assert.deepEqual([found.kept, found.leftOut], [100_000, 0])
-  assertHanded(found.configuration)
+  const two = anew(named('a'), named('b'))
+  const three = anew(named('a'), named('b'), json([{ kind: 'sub', value: 'eve' }]))
+
+  assert.deepEqual([two.kept, two.leftOut], [100_000, 0])
+  assertHanded(two.configuration)
+  assert.deepEqual([three.kept, three.leftOut], [100_000, 100_000])
+  const kept = three.configuration.localList.entries.filter(({ value }) => value.startsWith('b'))
+  assert.equal(kept.length, 100_000, 'the latest are kept')
 })
 
 test('withListAnew() reads no list again that is as it was, be it merged or not', () => {
