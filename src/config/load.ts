@@ -94,9 +94,7 @@ export function load<S extends z.ZodType>(
   if (lost !== -1)
     return unread(text, document('what stands here is not UTF-8, wanted UTF-8', { start: lost, end: lost + 1 }))
   const parsed = parse(text)
-  // What a key says a second time is not in the tree.
-  const isTree = parsed.findings.length === 0 && parsed.repeated.length === 0
-  const shown = createShown(text, parsed.root, isTree, schema)
+  const shown = createShown(text, parsed.root, parsed.findings.length === 0, schema)
   const places = createPlaces(file, text, parsed.root, shown)
   if (parsed.findings.length > 0 || parsed.root === undefined) return refused(places, parsed.findings)
   const root = parsed.root
@@ -119,7 +117,7 @@ export function load<S extends z.ZodType>(
 
   const result = schema.safeParse(expanded.value, { error: () => unsaid })
   if (!result.success) {
-    const issues = explainIssues(result.error.issues, schema, root)
+    const issues = explainIssues(result.error.issues, schema, root, shown)
     // What is wrong with a value that could not be told is a consequence of that.
     const told = issues.filter(
       ({ path, at }) => at !== 'value' || !expanded.unknown.some((cause) => related(path, cause)),

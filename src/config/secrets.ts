@@ -11,7 +11,7 @@ export function isSecretPath(path: Path): boolean {
 export function isSecretName(name: string): boolean {
   // Of a JWK (RFC 7517 §4.1), and one letter away from `key`.
   if (name === 'kty') return false
-  if (secretName.test(name) || secretNameIn(name) !== undefined) return true
+  if (secretName.test(name)) return true
   const words = name.replaceAll(/([a-z])(?=[A-Z])/g, '$1_').split(/[^A-Za-z0-9]+/)
   const last = words.at(-1) ?? ''
   return (
@@ -21,34 +21,65 @@ export function isSecretName(name: string): boolean {
   )
 }
 
-// `d` and `k` are what is secret of a JWK (RFC 7518 §6).
+// Of a JWK, `d`, `p`, `q`, `dp`, `dq`, `qi` and `k` are what is secret (RFC 7518 §6).
 const secretName =
-  /secret|passw|passphrase|passcode|tokens?$|keys?$|(?:^|[_.-])(?:psk|creds?|cookies?|assertion)$|^(?:credentials?|authorization(?:[_-]?header)?|(?:basic_?)?auth|bearer|jwt|pass|pwd|pin|[dk])$/i
+  /secret|passw|passphrase|passcode|tokens?$|keys?$|(?:^|[_.-])(?:psk|creds?|cookies?|assertion)$|^(?:credentials?|authorization(?:[_-]?header)?|(?:basic_?)?auth|bearer|jwt|pass|pwd|pin|d[pq]?|[kpq]|qi)$/i
 
 /**
- * The name of a secret that a key begins with and goes on behind: YAML makes one key of `client_secret:hunter2` and of
+ * What of a key that the schema does not know may be told: YAML makes one key of `client_secret:hunter2` and of
  * `client_secret hunter2` in braces, and what follows the name is the secret.
+ *
+ * @param known The keys that may stand there.
  */
-export function secretNameIn(key: string): string | undefined {
-  const [, name] = /^([\w.-]+)["']?[\s:=]/.exec(key) ?? []
-  return name !== undefined && isSecretName(name) ? name : undefined
+export function startOfKey(key: string, known: Iterable<string>): string {
+  const start = /^(?:<<$|[\w.-]|\$\{\w+\})*/.exec(key)?.[0] ?? ''
+  // `client_secret-hunter2`.
+  const begun = [...known].find((name) => start.startsWith(name) && /[.-]/.test(start.charAt(name.length)))
+  return begun !== undefined && isSecretName(begun) ? begun : start
 }
 
 /**
- * Overwrites with `*`, one for one, what is a secret wherever it stands: the user and password of a URL, a parameter of it
- * whose name says so, a JWT, and what PEM holds.
+ * Overwrites with `*`, one for one, what is a secret wherever it stands: all of a URL before its host, or all of it where
+ * that is not sure, the values of its query, what follows the name of a secret or of a scheme of authentication, a JWT,
+ * and what PEM holds.
  */
 export function hideCredentials(text: string): string {
-  // No expression for this one: it would look for an `@` from every colon, and a line may be a megabyte long.
-  const at = text.lastIndexOf('@')
-  const opened = at === -1 ? null : /:?\/\/|:/.exec(text)
-  const from = opened === null ? at : opened.index + opened[0].length
-  return (from < at ? starred(text, from, at) : text)
+  return hideBehindNames(hideInUrl(text))
+    .replace(/\b(?:basic|bearer|dpop)\s+\S.*/is, (found) => starred(found, found.search(/\s/)))
     .replaceAll(/(?<![\w.-])([\w.-]+)=[^&\s]+/g, (found, name: string) => {
       return isSecretName(name) ? starred(found, name.length + 1) : found
     })
     .replaceAll(/\beyJ[\w-]{8,}[\w.-]*/g, (found) => starred(found))
     .replaceAll(/(?<=-----BEGIN ).*?(?=-----END |$)/gs, (found) => starred(found))
+}
+
+/** A map that is written as one text: `client_id: a, client_secret: hunter2`. */
+function hideBehindNames(text: string): string {
+  for (const match of text.matchAll(/(?<![\w.-])([\w.-]+)["']?\s*:/g))
+    if (isSecretName(match[1] ?? '')) return starred(text, match.index + match[0].length)
+  return text
+}
+
+// No default of a variable: that is text of the file itself.
+const hostAndPath =
+  /^(?:(?:[\p{L}\p{N}_.*-]|\$\{\w+\})*|\[[\da-f:.%]*\])(?::(?:\d+|\$\{\w+\}))?(?:\/[^?#\s\\]*)?(?:[?#].*)?$/isu
+
+function hideInUrl(text: string): string {
+  // No expression for this one: it would look for an `@` from every colon, and a line may be a megabyte long.
+  const at = Math.max(text.lastIndexOf('@'), text.lastIndexOf('\uff20'))
+  const slashes = /(?:^|:)\/\//.exec(text)
+  if (slashes === null) {
+    const from = text.indexOf(':') + 1
+    return from > 0 && from < at ? starred(text, from, at) : text
+  }
+  const from = slashes.index + slashes[0].length
+  const host = Math.max(from, at + 1)
+  const rest = text.slice(host)
+  if (!hostAndPath.test(rest)) return starred(text, from)
+  const query = rest.search(/[?#]/)
+  const [path, values] = query === -1 ? [rest, ''] : [rest.slice(0, query), rest.slice(query)]
+  const hidden = values.replaceAll(/(?<=[?#&;])([\w.-]+=)?[^?#&;]*/g, (found, name = '') => starred(found, name.length))
+  return `${starred(text.slice(0, host), from, Math.max(from, at))}${path}${hidden}`
 }
 
 /** Overwrites a stretch of a text, but for what parts its words and lines. */

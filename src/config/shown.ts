@@ -1,15 +1,17 @@
-// What of a configuration may be shown to whoever reads what is wrong with it: all but what may be a secret.
+// What of a configuration may be shown to whoever reads what is wrong with it: what the schema knows, and nothing else.
 import { nearest } from '../base/nearest.ts'
 import type { Path } from './problems.ts'
-import { hideCredentials, isNameOfSecret, isSecretName, isSecretPath, secretNameIn, starred } from './secrets.ts'
+import { hideCredentials, isNameOfSecret, isSecretName, starred, startOfKey } from './secrets.ts'
 import type { Schema } from './wanted.ts'
-import { knownKeys, schemasAt } from './wanted.ts'
+import { knownKeys, schemasAt, wantsScalar } from './wanted.ts'
 import type { Entry, Span, Written } from './written.ts'
 
 /** What may be shown of one document. */
 export type Shown = {
   /** The text, character for character, with `*` where a secret may be; blank where nothing says that it is a configuration. */
   readonly text: () => string
+  /** Whether a value may be told: the schema wants no map or list where it stands, and it is no secret's. */
+  readonly tells: (node: Written) => boolean
   /** A path, up to the last key that is not itself part of what may be a secret: whoever forgets `file:` makes a key of it. */
   readonly path: (path: Path) => Path
   /** Whether the document has a key that the schema knows, or nearly so: another file may hold anything. */
@@ -19,34 +21,49 @@ export type Shown = {
 /**
  * Finds what may be shown of a text.
  *
- * @param root What was read from the text, if it could be read at all: it says where secrets are.
- * @param trusted Whether it says so of all of them; otherwise every line is searched for secret-bearing keys, too.
+ * @param root What was read from the text, if it could be read at all: it says which values stand where the schema wants them.
+ * @param trusted Whether it says so of all of them; otherwise only the keys of the schema are shown, and no value.
  */
 export function createShown(text: string, root: Written | undefined, trusted: boolean, schema: Schema): Shown {
   const names = knownKeys([schema])
   const isOurs = names.length === 0 || (trusted ? hasKnownKey(root, names) : mentions(text, names))
+  const top = createPlace([schema])
+  let judged: Judged | undefined
   let shown: string | undefined
-  return { text: () => (shown ??= isOurs ? show() : text.replaceAll(/[^\n]/g, ' ')), path: tell, isOurs }
+  const judge = () => (judged ??= judgeTree(root, text, top))
+  return {
+    text: () => (shown ??= isOurs ? show() : text.replaceAll(/[^\n]/g, ' ')),
+    tells: (node) => node.kind === 'scalar' && judge().pieces.get(node.span.start)?.isTold === true,
+    path: tell,
+    isOurs,
+  }
 
   function show(): string {
-    const spans = root === undefined ? [] : secretSpans(root, text, isKnown)
-    const hidden = hideSpans(text, spans)
-    return trusted ? hidden : hideLines(hidden)
+    const known = keysBelow(top)
+    const pieces = trusted ? [...judge().pieces.values()].sort((a, b) => a.span.start - b.span.start) : []
+    let [done, from] = ['', 0]
+    for (const { span, text: told } of pieces) {
+      done += keysOnly(text.slice(from, span.start), known) + told
+      from = span.end
+    }
+    return done + keysOnly(text.slice(from), known)
   }
 
   function tell(path: Path): Path {
+    let place = top
+    let node = root
     for (const [at, step] of path.entries()) {
-      if (typeof step === 'number') continue
-      const above = path.slice(0, at)
-      if (isSecretPath(above) && !isKnown(above, step)) return above
-      const name = secretNameIn(step)
-      if (name !== undefined) return [...above, name]
+      while (node?.kind === 'alias') node = node.target
+      const entry = node?.kind === 'map' ? node.entries.get(String(step)) : undefined
+      if (typeof step === 'string' && !place.keys.has(step)) {
+        const told =
+          place.secret || (entry !== undefined && judge().untold.has(entry)) ? '' : startOfKey(step, place.keys)
+        if (told !== step) return [...path.slice(0, at), ...(told === '' ? [] : [told])]
+      }
+      place = place.at(step)
+      node = node?.kind === 'list' && typeof step === 'number' ? node.items[step] : entry?.value
     }
     return path
-  }
-
-  function isKnown(path: Path, name: string): boolean {
-    return knownKeys(schemasAt([schema], path)).includes(name)
   }
 }
 
@@ -60,124 +77,157 @@ function mentions(text: string, names: readonly string[]): boolean {
   return names.some((name) => new RegExp(`^[ \\t{"']*${name}["']?\\s*:`, 'm').test(text))
 }
 
-/**
- * What stands under secret-bearing keys, but for what `{ file: … }` and `{ env: … }` surely name; and what is a credential
- * wherever it stands.
- */
-function secretSpans(root: Written, text: string, isKnown: (path: Path, name: string) => boolean): readonly Span[] {
-  const spans: Span[] = []
-  // A large file has the same few keys in each of its entries.
-  const judged = new Map<string, boolean>()
-  const seen = { open: new Set<Written>(), secret: new Set<Written>() }
-  visit(root, [], false)
-  return spans
+/** A place in every document of one schema. */
+type Place = {
+  readonly keys: ReadonlySet<string>
+  readonly wantsScalar: boolean
+  /** Whether a key on the way there says that it is a secret's. */
+  readonly secret: boolean
+  /** The key it stands under; none in a list. */
+  readonly name: string
+  readonly at: (step: string | number) => Place
+}
 
-  function visit(node: Written, path: Path, secret: boolean): void {
-    const visited = secret ? seen.secret : seen.open
-    if (visited.has(node)) return
-    visited.add(node)
-    if (node.kind === 'alias') visit(node.target, path, secret)
-    if (node.kind === 'map' && (!secret || isSection(node.entries, path))) visitMembers(node.entries, path, secret)
-    else if (secret) spans.push(node.span)
-    else if (node.kind === 'list') for (const [at, item] of node.items.entries()) visit(item, [...path, at], false)
-    else if (node.kind === 'scalar' && typeof node.value === 'string')
-      spans.push(...credentialSpans(node.value, node.span, text))
-  }
+function createPlace(schemas: readonly Schema[]): Place {
+  // What the schema does not know is one place, however deep it is: aliases multiply the paths to it.
+  const nowhere = { keys: new Set<string>(), wantsScalar: false, name: '' }
+  const open: Place = { ...nowhere, secret: false, at: (step) => (isSecretStep(step) ? secret : open) }
+  const secret: Place = { ...nowhere, secret: true, at: () => secret }
+  return place(schemas, false, '')
 
-  function judge(name: string): boolean {
-    const known = judged.get(name) ?? isSecretName(name)
-    judged.set(name, known)
-    return known
-  }
+  function place(schemas: readonly Schema[], isSecret: boolean, name: string): Place {
+    const below = new Map<string, Place>()
+    return { keys: new Set(knownKeys(schemas)), wantsScalar: wantsScalar(schemas), secret: isSecret, name, at }
 
-  /** A map of keys that are none by accident: `{ ${SECRET} }` has one, too. */
-  function isSection(entries: ReadonlyMap<string, Entry>, path: Path): boolean {
-    return isNamed(entries) || [...entries.keys()].every((name) => isKnown(path, name))
-  }
-
-  function visitMembers(entries: ReadonlyMap<string, Entry>, path: Path, secret: boolean): void {
-    for (const [name, { key, value }] of entries) {
-      const isSecret = !isNamed(entries) && (secret || judge(name))
-      const begun = judge(name) ? secretNameIn(name) : undefined
-      // With quotes or escapes, what stands there is not what it says.
-      if (begun !== undefined)
-        spans.push({ start: key.start + (text.startsWith(begun, key.start) ? begun.length : 0), end: key.end })
-      // Anchors and tags are before the value.
-      if (isSecret) spans.push({ start: key.end + (text[key.end] === ':' ? 1 : 0), end: value.span.start })
-      visit(value, [...path, name], isSecret)
+    function at(step: string | number): Place {
+      const name = typeof step === 'number' ? '' : step
+      const held = below.get(name)
+      if (held !== undefined) return held
+      const found = schemasAt(schemas, [typeof step === 'number' ? 0 : step])
+      const secretBelow = isSecret || isSecretStep(step)
+      const made = found.length > 0 ? place(found, secretBelow, name) : secretBelow ? secret : open
+      below.set(name, made)
+      return made
     }
+  }
+}
+
+function isSecretStep(step: string | number): boolean {
+  return typeof step === 'string' && isSecretName(step)
+}
+
+/** Every key that the schema knows, wherever. */
+function keysBelow(place: Place): ReadonlySet<string> {
+  const inList = place.at(0)
+  const below = [...place.keys].map((key) => place.at(key))
+  const deeper = inList.keys.size > 0 ? [...below, inList] : below
+  return new Set([...place.keys, ...deeper.flatMap((each) => [...keysBelow(each)])])
+}
+
+/** A key or a value, and what is shown in its place. */
+type Piece = { readonly span: Span; readonly text: string; readonly isTold: boolean }
+type Judged = {
+  /** By where they start. */
+  readonly pieces: ReadonlyMap<number, Piece>
+  /** Those whose key may be a secret. */
+  readonly untold: ReadonlySet<Entry>
+}
+
+function judgeTree(root: Written | undefined, text: string, top: Place): Judged {
+  const pieces = new Map<number, Piece>()
+  const untold = new Set<Entry>()
+  const seen = new Map<Written, Set<Place>>()
+  if (root !== undefined) visit(root, top)
+  return { pieces, untold }
+
+  function visit(node: Written, place: Place): void {
+    const places = seen.get(node) ?? new Set()
+    if (places.has(place)) return
+    seen.set(node, places.add(place))
+    if (node.kind === 'alias') visit(node.target, place)
+    else if (node.kind === 'map') visitMembers(node.entries, place)
+    else if (node.kind === 'list') for (const item of node.items) visit(item, place.at(0))
+    else putValue(node, place.wantsScalar && !place.secret && mayStandUnder(place.name, node.value))
+  }
+
+  function visitMembers(entries: ReadonlyMap<string, Entry>, place: Place): void {
+    const isNamed = namesSecret(entries)
+    let isSecretEmpty = false
+    for (const [name, entry] of entries) {
+      const { key, value } = entry
+      const raw = text.slice(key.start, key.end)
+      if (isNamed || place.keys.has(name)) put(key, raw, true)
+      else {
+        // `{ client_secret, hunter2 }`; and what has the name of a secret for its value.
+        const isSecret =
+          place.secret || (isSecretEmpty && nearest(name, place.keys) === undefined) || holdsSecretName(value)
+        if (isSecret) untold.add(entry)
+        put(key, isSecret ? starred(raw) : shownOfKey(raw, name, place.keys), false)
+      }
+      isSecretEmpty ||= isSecretName(name) && isEmpty(value)
+      if (isNamed && value.kind === 'scalar') putValue(value, true)
+      else visit(value, place.at(name))
+    }
+  }
+
+  function putValue({ span, value }: Extract<Written, { kind: 'scalar' }>, isTold: boolean): void {
+    const raw = text.slice(span.start, span.end)
+    put(span, isTold ? shownOfValue(raw, value) : starred(raw), isTold)
+  }
+
+  /** What an alias puts where a secret is stays hidden. */
+  function put(span: Span, text: string, isTold: boolean): void {
+    if (pieces.get(span.start)?.isTold !== false && span.end > span.start)
+      pieces.set(span.start, { span, text, isTold })
   }
 }
 
 /** Whether a map is `{ file: … }` or `{ env: … }` with what is surely a name. */
-function isNamed(entries: ReadonlyMap<string, Entry>): boolean {
+function namesSecret(entries: ReadonlyMap<string, Entry>): boolean {
   const [[name, { value }] = ['', { value: undefined }]] = entries
   return entries.size === 1 && value?.kind === 'scalar' && isNameOfSecret(name, value.value)
 }
 
-function credentialSpans(value: string, { start, end }: Span, text: string): readonly Span[] {
-  if (hideCredentials(value) === value) return []
-  const raw = text.slice(start, end)
-  const hidden = hideCredentials(raw)
+/** Whoever forgets what a file is for writes into `file:` what should be in it. */
+function mayStandUnder(name: string, value: unknown): boolean {
+  return (name !== 'file' && name !== 'env') || isNameOfSecret(name, value)
+}
+
+function holdsSecretName(value: Written): boolean {
+  return value.kind === 'scalar' && typeof value.value === 'string' && isSecretName(value.value)
+}
+
+function isEmpty(value: Written): boolean {
+  return value.kind === 'scalar' && (value.value === null || value.value === '')
+}
+
+function shownOfKey(raw: string, name: string, known: ReadonlySet<string>): string {
+  const told = startOfKey(name, known)
+  const begun = `${/^["']?/.exec(raw)?.[0]}${told}`
   // With escapes, what stands there is not what it says.
-  if (raw.includes('\\') || hidden === raw) return [{ start, end }]
-  const differs = Array.from({ length: raw.length }, (_, at) => at).filter((at) => raw[at] !== hidden[at])
-  return [{ start: start + (differs[0] ?? 0), end: start + (differs.at(-1) ?? 0) + 1 }]
+  if (!raw.startsWith(begun)) return starred(raw)
+  return told === name ? raw : starred(raw, begun.length)
 }
 
-function hideSpans(text: string, spans: readonly Span[]): string {
-  let shown = ''
-  for (const { start, end } of [...spans].sort((a, b) => a.start - b.start))
-    if (end > shown.length) {
-      const from = Math.max(start, shown.length)
-      shown += text.slice(shown.length, from) + starred(text.slice(from, end))
-    }
-  return shown + text.slice(shown.length)
+function shownOfValue(raw: string, value: unknown): string {
+  if (typeof value !== 'string' || hideCredentials(value) === value) return raw
+  const quote = /^["']?/.exec(raw)?.[0] ?? ''
+  const inner = raw.slice(quote.length, raw.length - quote.length)
+  return inner === value ? `${quote}${hideCredentials(inner)}${quote}` : starred(raw)
 }
 
-// A key, quoted or not, and what parts it from its value: `=` in what is no YAML at all.
-const keyOnLine = /(?<![\w.-])([\w.-]+)[^\w\s:=]{0,2}\s*[:=]/g
-// The same of a key that lacks its colon: only where a key stands, for in a comment it is a word.
-const keyWithoutColon = /(?:^|[{[,])\s*(?:- +)*["']?([\w.-]+)["']?\s+(?=[^\s:=])/g
-// What ends a value that began above, if it is not indented deeper; an item of a list may belong to it.
-const entryStart = /^\s*(?:- +)*["']?[\w.-]+["']?\s*:(?:\s|$)/
-const namedInBraces = /^\s*\{\s*(file|env)\s*:\s*([^\s,{}"']+|\$\{\w+\}[^\s,{}"']*)\s*\}/
-const namedOnLine = /^\s*(file|env):\s+([^\s"']+)\s*$/
+const wordsAndMore = /\n|#[^\n]*|[\w.-]+|[^\w.\-\s{}[\],:"'|>=#]+/g
+const colon = /["']?[ \t]*[:=]/y
 
-/** For text that is not YAML: hides what follows a secret-bearing key, on its line and on those that are indented deeper. */
-function hideLines(text: string): string {
-  let keyIndent: number | undefined
-  return text
-    .replaceAll(/-----BEGIN .*?(?:-----END |$)/gs, hideCredentials)
-    .split('\n')
-    .map((line) => {
-      if (keyIndent !== undefined && (indentOf(line) > keyIndent || !entryStart.test(line))) {
-        const [, kind = '', name] = namedOnLine.exec(line) ?? []
-        return isNameOfSecret(kind, name) ? line : starred(line)
-      }
-      const from = secretOn(line)
-      keyIndent = from === undefined ? undefined : indentOf(line)
-      return hideCredentials(from === undefined ? line : starred(line, from))
-    })
-    .join('\n')
-}
-
-/** Where on a line something follows a secret-bearing key and is not surely a name. */
-function secretOn(line: string): number | undefined {
-  const starts: number[] = []
-  for (const key of [keyOnLine, keyWithoutColon])
-    for (const match of line.matchAll(key)) {
-      if (!isSecretName(match[1] ?? '')) continue
-      const from = match.index + match[0].length
-      const [, kind = '', name] = namedInBraces.exec(line.slice(from)) ?? []
-      if (isNameOfSecret(kind, name)) continue
-      starts.push(from)
-      break
-    }
-  return starts.length === 0 ? undefined : Math.min(...starts)
-}
-
-/** How far in the first key of a line stands, behind the hyphens of a list. */
-function indentOf(line: string): number {
-  return /^\s*(?:- +)*/.exec(line)?.[0].length ?? 0
+/** Of text that nothing is known of: keeps its marks, and the keys of the schema where a key may stand. */
+function keysOnly(text: string, known: ReadonlySet<string>): string {
+  let isFirst = true
+  return text.replaceAll(wordsAndMore, (found, at: number) => {
+    const wasFirst = isFirst
+    isFirst = found === '\n' || (isFirst && found === '-')
+    if (found === '\n' || found === '-') return found
+    if (found.startsWith('#')) return `#${starred(found.slice(1))}`
+    colon.lastIndex = at + found.length
+    return known.has(found) && (wasFirst || colon.test(text)) ? found : starred(found)
+  })
 }

@@ -20,6 +20,13 @@ export function knownKeys(schemas: readonly Schema[]): readonly string[] {
   return [...new Set(keys)]
 }
 
+/** Whether one of these schemas takes a text, a number or the like: not only a map or a list. */
+export function wantsScalar(schemas: readonly Schema[]): boolean {
+  return schemas.flatMap(openUnion).some((schema) => scalars.has(defOf(schema).type))
+}
+
+const scalars: ReadonlySet<string> = new Set(['string', 'number', 'boolean', 'literal', 'enum'])
+
 /** The options of the first union among these that has so many, in the order zod reports their errors in. */
 export function unionOptions(schemas: readonly Schema[], count: number): readonly Schema[] {
   for (const schema of schemas) {
@@ -80,7 +87,8 @@ function children(schema: Schema, step: string | number): readonly Schema[] {
   switch (def.type) {
     case 'object': {
       const member = Object.hasOwn(def.shape, step) ? def.shape[step] : def.catchall
-      return member === undefined ? [] : [member]
+      // A strict object takes nothing under an unknown key.
+      return member === undefined || defOf(member).type === 'never' ? [] : [member]
     }
     case 'record':
       return [def.valueType]

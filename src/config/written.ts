@@ -77,7 +77,8 @@ export function createPlaces(file: string, text: string, root: Written | undefin
   function problem({ path, at, message }: Finding): Problem {
     const place = typeof at === 'object' ? ofSpan(at) : ofPath(path, at)
     const [whole, told] = [formatPath(path), formatPath(shown.path(path))]
-    return { ...place, path: printable(told), message: printable(message.replace(whole, () => told)) }
+    const said = whole === told ? message : message.replace(whole, () => told || 'the document')
+    return { ...place, path: printable(told), message: printable(said) }
   }
 
   function lineOf(offset: number): number {

@@ -2,9 +2,10 @@ import type * as z from 'zod'
 import { nearest } from '../base/nearest.ts'
 import { cannotRead } from './expand.ts'
 import type { Finding, Path } from './problems.ts'
-import { hideCredentials, isSecretPath, secretNameIn } from './secrets.ts'
+import { hideCredentials, isSecretName, isSecretPath, startOfKey } from './secrets.ts'
+import type { Shown } from './shown.ts'
 import type { Schema } from './wanted.ts'
-import { knownKeys, schemasAt, unionOptions, wanted, wantedBy } from './wanted.ts'
+import { knownKeys, schemasAt, unionOptions, wanted, wantedBy, wantsScalar } from './wanted.ts'
 import type { Entry, Written } from './written.ts'
 import { findWritten } from './written.ts'
 
@@ -23,17 +24,25 @@ type Found = Finding & {
  *
  * A union answers for the branch that comes closest; a key that is only misspelt is not also reported as missing.
  */
-export function explainIssues(issues: readonly Issue[], schema: Schema, root: Written): readonly Finding[] {
-  return explain(issues, [schema], [], root)
+export function explainIssues(
+  issues: readonly Issue[],
+  schema: Schema,
+  root: Written,
+  { tells }: Pick<Shown, 'tells'>,
+): readonly Finding[] {
+  return explain(issues, [schema], [], { root, tells })
 }
 
-function explain(issues: readonly Issue[], schemas: readonly Schema[], base: Path, root: Written): readonly Found[] {
-  const found = issues.flatMap((issue) => explainOne(issue, schemas, base, root))
+/** What was read, and which of its values may be told. */
+type Read = Pick<Shown, 'tells'> & { readonly root: Written }
+
+function explain(issues: readonly Issue[], schemas: readonly Schema[], base: Path, read: Read): readonly Found[] {
+  const found = issues.flatMap((issue) => explainOne(issue, schemas, base, read))
   const meant = new Set(found.flatMap((finding) => (finding.meant === undefined ? [] : [keyOf(finding.meant)])))
   return found.filter((finding) => finding.kind !== 'missing' || !meant.has(keyOf(finding.path)))
 }
 
-function explainOne(issue: Issue, schemas: readonly Schema[], base: Path, root: Written): readonly Found[] {
+function explainOne(issue: Issue, schemas: readonly Schema[], base: Path, read: Read): readonly Found[] {
   const below = issue.path.map((step) => (typeof step === 'number' ? step : String(step)))
   const path = [...base, ...below]
   if (issue.code === 'unrecognized_keys') {
@@ -41,8 +50,9 @@ function explainOne(issue: Issue, schemas: readonly Schema[], base: Path, root: 
     const beside = below.length === 0 ? [] : knownKeys(schemasAt(schemas, below.slice(0, -1)))
     return issue.keys.map((key) => unknownKey([...path, key], known, beside))
   }
-  const node = findWritten(root, path)
-  const expected = wanted(schemasAt(schemas, below))
+  const node = findWritten(read.root, path)
+  const here = schemasAt(schemas, below)
+  const expected = wanted(here)
   if (issue.code === 'invalid_key') {
     const said = issue.issues.map((inner) => inner.message).find((message) => message !== unsaid)
     return [finding('other', 'key', said ?? 'the key is not one that may stand here')]
@@ -53,14 +63,14 @@ function explainOne(issue: Issue, schemas: readonly Schema[], base: Path, root: 
     return [finding('missing', 'key', `it is missing, wanted ${says ?? expected}`)]
   }
   if (issue.code === 'invalid_union' && issue.errors.length > 0) {
-    const branch = closestBranch(issue.errors, unionOptions(schemasAt(schemas, below), issue.errors.length), path, root)
+    const branch = closestBranch(issue.errors, unionOptions(here, issue.errors.length), path, read)
     if (branch !== undefined) return branch
   }
   if (said !== undefined && says === undefined) return [finding('other', 'value', said)]
   if (node?.kind === 'scalar' && node.value === null && node.span.start === node.span.end) {
     return [finding('mismatch', 'value', `it is empty, wanted ${says ?? expected}`)]
   }
-  const got = node === undefined || isSecretPath(path) ? '' : `, got ${show(node, path)}`
+  const got = node === undefined || isSecretPath(path) ? '' : `, got ${show(node, read, wantsScalar(here))}`
   const limit = says === undefined ? limitOf(issue) : undefined
   return [finding(isMismatch(issue) ? 'mismatch' : 'other', 'value', `expected ${says ?? limit ?? expected}${got}`)]
 
@@ -78,9 +88,10 @@ function unknownKey(path: Path, known: readonly string[], beside: readonly strin
   if (other !== undefined && other !== outer) return unknown(`no such key, did you mean "${other}", beside ${outer}?`)
   const parent = path.slice(0, -1)
   // `{ client_secret:hunter2 }` is one key to YAML.
-  const begun = secretNameIn(key)
-  if (begun !== undefined)
-    return { ...unknown('no ": " after the key'), meant: [...parent, nearest(begun, known) ?? begun] }
+  const begun = startOfKey(key, known)
+  const nearly = nearest(begun, known)
+  if (begun !== key && (nearly !== undefined || isSecretName(begun)))
+    return { ...unknown('no ": " after the key'), meant: [...parent, nearly ?? begun] }
   const meant = guess === undefined ? undefined : [...parent, guess]
   const list = known.length > 0 && known.length <= 12 ? `, wanted one of ${known.join(', ')}` : ''
   const hint = guess === undefined ? list : `, did you mean "${guess}"?`
@@ -106,13 +117,13 @@ function closestBranch(
   errors: readonly (readonly Issue[])[],
   options: readonly Schema[],
   path: Path,
-  root: Written,
+  read: Read,
 ): readonly Found[] | undefined {
   let best: readonly Found[] | undefined
   let isTied = false
   for (const [at, issues] of errors.entries()) {
     const option = options[at]
-    const found = explain(issues, option === undefined ? [] : [option], path, root)
+    const found = explain(issues, option === undefined ? [] : [option], path, read)
     const fits = !found.some((finding) => finding.kind === 'mismatch' && keyOf(finding.path) === keyOf(path))
     if (!fits || (best !== undefined && found.length > best.length)) continue
     isTied = found.length === best?.length
@@ -142,23 +153,26 @@ function limitOf(issue: Issue): string | undefined {
   return `${most} ${bound} ${unit}${bound === 1 ? '' : 's'}`
 }
 
-/** A value as the file has it, for the end of a sentence; an environment variable is named, never told, and neither is a credential. */
-function show(node: NonNullable<ReturnType<typeof findWritten>>, path: Path): string {
-  if (node.kind === 'map') return showMap(node.entries)
+/**
+ * A value as the file has it, for the end of a sentence; an environment variable is named, never told, and neither is a
+ * credential. Where the schema wants a map or a list, only what kind it is: it may be the whole map, secret and all, as text.
+ */
+function show(node: NonNullable<ReturnType<typeof findWritten>>, { tells }: Read, wantsScalar: boolean): string {
+  if (node.kind === 'map') return showMap(node.entries, wantsScalar)
   if (node.kind === 'list') return node.items.length === 0 ? 'an empty list' : 'a list'
-  // Another file: a key or a token, as likely as not.
-  if (path.length === 0) return 'text'
+  if (typeof node.value === 'number') return tells(node) ? String(node.value) : 'a number'
   if (typeof node.value !== 'string') return String(node.value)
+  if (!tells(node)) return 'text'
   const safe = hideCredentials(node.value)
   const text = safe.length > 60 ? `${safe.slice(0, 60)}…` : safe
   return node.value.includes('${') ? `${JSON.stringify(text)} (expanded)` : JSON.stringify(text)
 }
 
 /** A text that ends in a colon is a map to YAML, as `[unix:]` is. */
-function showMap(entries: ReadonlyMap<string, Entry>): string {
+function showMap(entries: ReadonlyMap<string, Entry>, wantsScalar: boolean): string {
   const [[name, { value }] = ['', { value: undefined }]] = entries
   const isText = entries.size === 1 && value?.kind === 'scalar' && value.span.start === value.span.end
-  return isText ? `a map; quote it: ${JSON.stringify(`${name}:`)}` : 'a map'
+  return wantsScalar && isText ? `a map; quote it: ${JSON.stringify(`${name}:`)}` : 'a map'
 }
 
 function keyOf(path: Path): string {

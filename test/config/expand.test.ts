@@ -74,7 +74,7 @@ test('load() reports each unset variable at its own place, and not what follows 
     '3:11 Cannot read listen.proxy: environment variable A is not set and has no default',
     '3:16 Cannot read listen.proxy: environment variable B is not set and has no default',
     '3:21 Cannot read listen.proxy: expected ${NAME} or ${NAME:-default}; a literal ${ is written $${',
-    '4:9 Cannot read scopes: expected a list of strings, { any: … } or { all: … }, got 5',
+    '4:9 Cannot read scopes: expected a list of strings, { any: … } or { all: … }, got a number',
   ])
 })
 
@@ -108,7 +108,7 @@ test('load() hides a secret in a line that is shown for another reason, and keep
     ({ path }) => path === 'issuers.0.isuer',
   )
 
-  assert.equal(problem?.excerpt, 'issuers: [{ client_secret: *******, isuer: x }]')
+  assert.equal(problem?.excerpt, 'issuers: [{ client_secret: *******, isuer: * }]')
   assert.equal(problem?.column, 37)
 })
 

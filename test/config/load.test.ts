@@ -39,7 +39,7 @@ test('formatProblem() prints the place, the line with its number, and a caret un
     formatProblem(problem, { color: false }),
     [
       'gateway.yaml:3:18: Cannot read blacklist.poll_interval: expected a duration like 30s, got "soon"',
-      '    3 |   poll_interval: soon # never',
+      '    3 |   poll_interval: soon # *****',
       '      |                  ^^^^',
     ].join('\n'),
   )
@@ -111,7 +111,11 @@ const said = [
     message: 'Cannot read blacklist.jitter: expected a number, got "a"',
     at: [2, 22, 1],
   },
-  { text: 'version: 1\nissuers: 5', message: 'Cannot read issuers: expected a list of maps, got 5', at: [2, 10, 1] },
+  {
+    text: 'version: 1\nissuers: 5',
+    message: 'Cannot read issuers: expected a list of maps, got a number',
+    at: [2, 10, 1],
+  },
   {
     text: 'version: 1\nissuers: [{ issuer: https://a, audience: [] }]',
     message: 'Cannot read issuers.0.audience: expected at least 1 item, got an empty list',
@@ -119,7 +123,7 @@ const said = [
   },
   {
     text: 'version: 1\nscopes: 5',
-    message: 'Cannot read scopes: expected a list of strings, { any: … } or { all: … }, got 5',
+    message: 'Cannot read scopes: expected a list of strings, { any: … } or { all: … }, got a number',
     at: [2, 9, 1],
   },
   {
@@ -164,7 +168,7 @@ const said = [
     message: 'Cannot read black: no such key, did you mean "blacklist"?',
     at: [2, 1, 5],
   },
-  { text: 'version: 1\r\nlisten: 5\r\n', message: 'Cannot read listen: expected a map, got 5', at: [2, 9, 1] },
+  { text: 'version: 1\r\nlisten: 5\r\n', message: 'Cannot read listen: expected a map, got a number', at: [2, 9, 1] },
   { text: '\ufeffversion: 3', message: 'Cannot read version: expected 1, got 3', at: [1, 10, 1] },
 ] as const
 for (const { text, message, at } of said) {
