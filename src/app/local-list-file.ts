@@ -89,8 +89,8 @@ export type Merged = {
 
 /**
  * Puts a list together with what the one before it revokes and it does not. All that is new is in it, however much that
- * is; of what was before as much as fits, the latest first, and no more than a list may have: each change adds to it. Without notes: they differ with each run of a generator, and
- * take up the room of what revokes.
+ * is; of what was before as much as fits, the latest first, and no more than a list may have: each change adds to it.
+ * Without notes: they differ with each run of a generator, and take up the room of what revokes.
  */
 export function mergeLists(
   list: LocalListOptions,

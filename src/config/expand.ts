@@ -1,5 +1,5 @@
 import type { Finding, Path } from './problems.ts'
-import { formatPath } from './problems.ts'
+import { formatPath, maxProblems } from './problems.ts'
 import type { Span, Written } from './written.ts'
 
 /** What expansion needs from outside. */
@@ -25,8 +25,8 @@ export type Expanded = {
 export const maxDepth = 20
 // An alias is counted as often as it is followed, so that ten lines cannot become a billion.
 const maxAliases = 50
-// As many as 1 MiB could hold without aliases.
-const maxValues = 524_288
+/** How many keys, values and commas a document may have: no rules of 1 MiB need as many, and they are read in about a second. */
+export const maxValues = 300_000
 
 /** Follows the aliases of a document and fills in `${NAME}` and `${NAME:-default}` inside its string values. */
 export function expandWritten(root: Written, deps: ExpandDeps): Expanded {
@@ -74,17 +74,19 @@ export function expandWritten(root: Written, deps: ExpandDeps): Expanded {
 
   function expand(node: Extract<Written, { kind: 'scalar' }>, written: string, path: Path): unknown {
     let failed = false
-    let searched = node.span.start
-    const expanded = written.replaceAll(reference, (whole: string, name?: string, fallback?: string) => {
+    const raw = deps.text.slice(node.span.start, node.span.end)
+    let searched = 0
+    const expanded = written.replaceAll(reference, (whole: string, name?: string, fallback?: string, end?: string) => {
       if (whole === '$${') return '${'
       const opening = name === undefined ? '${' : `\${${name}`
-      const found = deps.text.indexOf(opening, searched)
-      const inside = found !== -1 && found < node.span.end
-      const at = inside ? { start: found, end: found + opening.length } : node.span
-      if (inside) searched = at.end
+      const found = raw.indexOf(opening, searched)
+      // One that is not there is written with escapes: from then on the value is what can be pointed at.
+      searched = found === -1 ? raw.length : found + opening.length
+      const start = node.span.start + found
+      const at = found === -1 ? node.span : { start, end: start + opening.length }
       if (name === undefined) return fail(at, `expected \${NAME} or \${NAME:-default}; a literal \${ is written $\${`)
       // What would be left of it is a text that nobody meant.
-      if (fallback?.includes('${') === true)
+      if (end === '${')
         return fail(at, `expected a default without \${ in it: no name is filled in there, and the first } ends it`)
       const held = Object.hasOwn(deps.env, name) ? deps.env[name] : undefined
       // As in a shell: `:-` also replaces what is set but empty.
@@ -100,7 +102,7 @@ export function expandWritten(root: Written, deps: ExpandDeps): Expanded {
 
     function fail(at: Span, why: string): string {
       failed = true
-      findings.push({ path, at, message: cannotRead(path, why) })
+      if (findings.length <= maxProblems) findings.push({ path, at, message: cannotRead(path, why) })
       return ''
     }
   }
@@ -111,5 +113,6 @@ export function cannotRead(path: Path, why: string): string {
   return `Cannot read ${path.length === 0 ? 'the document' : formatPath(path)}: ${why}`
 }
 
-const reference = /\$\$\{|\$\{(?:([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\})?/g
+// A default ends at the first `}` or `${`, so that thousands without an end are not each searched to the end of the text.
+const reference = /\$\$\{|\$\{(?:([A-Za-z_][A-Za-z0-9_]*)(?:\}|:-([^}$]*(?:\$(?!\{)[^}$]*)*)(\}|\$\{)))?/g
 const wholeReference = /^\$\{[A-Za-z_][A-Za-z0-9_]*(?::-[^}]*)?\}$/

@@ -4,10 +4,11 @@ import { Composer, isAlias, isMap, isScalar, isSeq, Lexer, Parser, Schema } from
 import type * as z from 'zod'
 import type { SecretDeps } from '../io/files.ts'
 import { saidOfUnreadable } from '../io/files.ts'
-import { cannotRead, expandWritten, maxDepth } from './expand.ts'
+import { cannotRead, expandWritten, maxDepth, maxValues } from './expand.ts'
 import type { Mended } from './mend.ts'
-import { mend } from './mend.ts'
+import { firstIssues, mend } from './mend.ts'
 import type { Finding, Path, Place, Problem } from './problems.ts'
+import { maxProblems } from './problems.ts'
 import { findSecretProblems } from './secret-problems.ts'
 import { isSecretPath } from './secrets.ts'
 import { createShown } from './shown.ts'
@@ -63,11 +64,8 @@ export const nothingLeftOut: Whole = { original: (path) => path, isWhole: () => 
 // security.md §4.1.
 const maxBytes = 1_048_576
 
-// More is one mistake many times, and reading it as a whole besides would only keep probes waiting for longer.
-const maxMended = 200
-
 /**
- * Reads one YAML document against a schema, and reports every problem in one run, with its place.
+ * Reads one YAML document against a schema, and reports every problem in one run, with its place, up to `maxProblems`.
  *
  * In order: what makes it no YAML (then nothing else is said); repeated keys, aliases and environment variables; every
  * issue of the schema and the secrets; `refine`, on what the schema is content with. Never throws for any text.
@@ -112,17 +110,18 @@ export function load<S extends z.ZodType>(
   const core = new Schema({ schema: 'core' })
   const expanded = expandWritten(root, { env: deps.env, text, resolvePlain: (plain) => resolvePlain(core, plain) })
   const before = [...parsed.repeated, ...expanded.findings]
-  if (!expanded.complete) return refused(places, before)
+  if (!expanded.complete || before.length > maxProblems) return refused(places, before)
   const secrets = findSecretProblems(expanded.value, root, deps)
 
   const result = schema.safeParse(expanded.value, { error: () => unsaid })
   if (!result.success) {
-    const issues = explainIssues(result.error.issues, schema, root, shown)
+    const issues = explainIssues(firstIssues(result.error.issues), schema, root, shown)
     // What is wrong with a value that could not be told is a consequence of that.
     const told = issues.filter(
       ({ path, at }) => at !== 'value' || !expanded.unknown.some((cause) => related(path, cause)),
     )
-    const isMendable = refine !== undefined && told.length <= maxMended
+    // More is one mistake many times, and reading it as a whole besides would only keep probes waiting for longer.
+    const isMendable = refine !== undefined && issues.length <= maxProblems
     const mended = isMendable ? mend(schema, expanded.value) : undefined
     const crossed = (mended === undefined ? [] : (refine?.(mended.value, mended) ?? []))
       .map((finding) => atWritten(finding, root, mended?.original))
@@ -139,7 +138,7 @@ export function load<S extends z.ZodType>(
     value: result.data,
     hash: hashOf(source.text),
     locate: (path) => places.ofPath(path, 'value'),
-    warnings: parsed.braces.map(places.problem),
+    warnings: tell(places, parsed.braces),
   }
 }
 
@@ -200,11 +199,25 @@ function written({ path, message }: CrossFinding): Finding {
 }
 
 function refused(places: Places, findings: readonly Finding[]): Refused {
+  return { kind: 'refused', problems: tell(places, findings) }
+}
+
+/** In the order of the file; of more than `maxProblems` the last says that there are more. */
+function tell(places: Places, findings: readonly Finding[]): readonly Problem[] {
   // Two checks of one value may come to the same sentence.
   const problems = new Map(
-    findings.map(places.problem).map((each) => [`${each.line}:${each.column}:${each.message}`, each]),
+    findings
+      .slice(0, maxProblems)
+      .map(places.problem)
+      .map((each) => [`${each.line}:${each.column}:${each.message}`, each]),
   )
-  return { kind: 'refused', problems: [...problems.values()].sort((a, b) => a.line - b.line || a.column - b.column) }
+  const told = [...problems.values()].sort((a, b) => a.line - b.line || a.column - b.column)
+  const last = told.at(-1)
+  if (last === undefined || findings.length <= maxProblems) return told
+  return [
+    ...told,
+    { ...last, path: '', message: cannotRead([], 'more is wrong with it than is told here'), excerpt: '' },
+  ]
 }
 
 /** Whether one of two paths leads through the other. */
@@ -254,13 +267,16 @@ function parse(text: string): Parsed {
     const parser = new Parser()
     const tokens: CST.Token[] = []
     const marks: Span[] = []
+    let values = 0
     for (const lexeme of lexer.lex(shield(text))) {
       if (/^(?:["']|[[\]{}]$)/.test(lexeme)) marks.push({ start: parser.offset, end: parser.offset + lexeme.length })
       for (const token of parser.next(lexeme)) tokens.push(token)
+      if (beginsValue.test(lexeme)) values += 1
+      if (values > maxValues) return unparsed(document(`it has more than ${maxValues} keys, values and commas`))
       // The stack also holds the document and a scalar; only then is it worth counting.
       if (parser.stack.length > maxDepth && parser.stack.filter(isCollectionToken).length > maxDepth) {
         const at = { start: parser.offset - 1, end: parser.offset }
-        return { root: undefined, findings: [document(`nested deeper than ${maxDepth}`, at)], repeated: [], braces: [] }
+        return unparsed(document(`nested deeper than ${maxDepth}`, at))
       }
     }
     for (const token of parser.end()) tokens.push(token)
@@ -268,9 +284,17 @@ function parse(text: string): Parsed {
   } catch (cause) {
     // Whatever the library throws (it has thrown RangeError), the file is what caused it.
     const name = cause instanceof Error ? cause.name : 'unknown'
-    return { root: undefined, findings: [document(`the YAML parser gave up (${name})`)], repeated: [], braces: [] }
+    return unparsed(document(`the YAML parser gave up (${name})`))
   }
 }
+
+function unparsed(finding: Finding): Parsed {
+  return { root: undefined, findings: [finding], repeated: [], braces: [] }
+}
+
+// A text without quotes (the lexer's own mark), one with quotes, a block of text, brackets, and what may stand before nothing.
+// biome-ignore lint/suspicious/noControlCharactersInRegex: it is the mark.
+const beginsValue = /^(?:\x1f$|["'|>[{]|[-,?]$)/
 
 function isCollectionToken({ type }: { readonly type: string }): boolean {
   return type === 'block-map' || type === 'block-seq' || type === 'flow-collection'

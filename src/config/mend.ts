@@ -1,5 +1,6 @@
 import type * as z from 'zod'
 import type { Path } from './problems.ts'
+import { maxProblems } from './problems.ts'
 
 /** What a schema takes of a value once the parts it refused are left out. */
 export type Mended<T> = {
@@ -25,7 +26,8 @@ export function mend<S extends z.ZodType>(schema: S, value: unknown): Mended<z.o
   const removed = new Map<string, Path>()
   for (let round = 0; round < maxRounds; round += 1) {
     const kept = new Map<string, readonly number[]>()
-    const pruned = prune(value, [], removed, kept)
+    const touched = new Set([...removed.values()].flatMap(beginnings))
+    const pruned = prune(value, [], { removed, touched, kept })
     const original = (path: Path) => toOriginal(path, kept)
     const result = schema.safeParse(pruned)
     if (result.success) {
@@ -38,6 +40,15 @@ export function mend<S extends z.ZodType>(schema: S, value: unknown): Mended<z.o
     }
   }
   return undefined
+}
+
+/** As many issues as are told, and one more; of an unknown key and of each branch of a union, too. */
+export function firstIssues(issues: readonly Issue[]): readonly Issue[] {
+  return issues.slice(0, maxProblems + 1).map((issue) => {
+    if (issue.code === 'unrecognized_keys') return { ...issue, keys: issue.keys.slice(0, maxProblems + 1) }
+    if (issue.code !== 'invalid_union' || issue.inclusive === false) return issue
+    return { ...issue, errors: issue.errors.map((errors) => [...firstIssues(errors)]) }
+  })
 }
 
 /** The places an issue speaks of: each key that should not be there, or the value itself. */
@@ -53,21 +64,26 @@ function brokenPart(value: unknown, path: Path, removed: ReadonlyMap<string, Pat
   return path.slice(0, member === -1 ? Math.max(0, path.length - 1) : member + 1)
 }
 
-function prune(
-  value: unknown,
-  path: Path,
-  removed: ReadonlyMap<string, Path>,
-  kept: Map<string, readonly number[]>,
-): unknown {
+type Pruning = {
+  readonly removed: ReadonlyMap<string, Path>
+  /** What something is left out of. */
+  readonly touched: ReadonlySet<string>
+  readonly kept: Map<string, readonly number[]>
+}
+
+function prune(value: unknown, path: Path, pruning: Pruning): unknown {
   if (typeof value !== 'object' || value === null) return value
+  const { removed, touched, kept } = pruning
+  // Most of a file is as it should be, and needs no copy.
+  if (!touched.has(JSON.stringify(path))) return value
   const stays = (step: string | number) => !removed.has(JSON.stringify([...path, step]))
   if (!Array.isArray(value)) {
     const members = Object.entries(value).filter(([name]) => stays(name))
-    return Object.fromEntries(members.map(([name, member]) => [name, prune(member, [...path, name], removed, kept)]))
+    return Object.fromEntries(members.map(([name, member]) => [name, prune(member, [...path, name], pruning)]))
   }
   const indices = [...value.keys()].filter(stays)
   kept.set(JSON.stringify(path), indices)
-  return indices.map((index) => prune(value[index], [...path, index], removed, kept))
+  return indices.map((index) => prune(value[index], [...path, index], pruning))
 }
 
 function toOriginal(path: Path, kept: ReadonlyMap<string, readonly number[]>): Path {

@@ -30,6 +30,12 @@ export type Finding = {
   readonly message: string
 }
 
+/**
+ * How many problems of one file are told, then only that there are more: nobody reads them, and each costs time in which
+ * a reload answers no probe.
+ */
+export const maxProblems = 200
+
 /** Formats a path for people: `issuers.0.audience`. */
 export function formatPath(path: Path): string {
   return path.join('.')

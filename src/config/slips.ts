@@ -1,5 +1,6 @@
 // What people mistype in YAML, in words of what they typed: the parser tells what it stumbled over, often lines later.
 import type { Finding } from './problems.ts'
+import { maxProblems } from './problems.ts'
 import type { Span } from './written.ts'
 
 /** What the parser says, with the stretch of text it says it of. */
@@ -13,7 +14,8 @@ export type ParserError = {
 type Slip = { readonly at: Span; readonly why: string; readonly isLast: boolean }
 
 /**
- * Turns what the parser says into findings, the first of each line: one mistake makes it stumble several times.
+ * Turns what the parser says into findings, the first of each line: one mistake makes it stumble several times. Of more
+ * than `maxProblems` there is one more.
  *
  * @param marks Every quoted scalar, from its opening quote on, and every bracket and brace, in the order of the text.
  */
@@ -33,7 +35,7 @@ export function explainSyntax(
     found.push(
       slip === undefined ? syntax(error) : { path: [], at: slip.at, message: `Cannot parse YAML: ${slip.why}` },
     )
-    if (slip?.isLast === true) break
+    if (slip?.isLast === true || found.length > maxProblems) break
   }
   return found
 }
@@ -146,8 +148,13 @@ function openBracket({ message, pos: [at] }: ParserError, text: string, brackets
 }
 
 function isClosed({ start, end }: Span, text: string): boolean {
-  // The last quote is one of the text where it is escaped: `"a\"`, or doubled: `'a''`.
-  return /^(?:"(?:[^"\\]|\\.)*"|'(?:[^']|'')*')$/s.test(text.slice(start, end))
+  const last = end - 1
+  if (last === start || text[last] !== text[start]) return false
+  // The last quote is one of the text where it is escaped: `"a\"`, or doubled: `'a''`; any before it would have ended it.
+  const mark = text[start] === '"' ? '\\' : "'"
+  let before = last - 1
+  while (before > start && text[before] === mark) before -= 1
+  return (last - 1 - before) % 2 === 0
 }
 
 function endOfLine(text: string, from: number): number {

@@ -52,10 +52,11 @@ export function createPlaces(file: string, text: string, root: Written | undefin
     const index = lineOf(start)
     const lineStart = lineStarts[index] ?? 0
     const lineEnd = (lineStarts[index + 1] ?? text.length + 1) - 1
-    const written = text.slice(lineStart, lineEnd).replace(/\r$/, '')
-    const column = Math.min(start, lineStart + written.length) - lineStart
-    const caretLength = Math.max(1, Math.min(end - lineStart, written.trimEnd().length) - column)
-    const excerpt = printable(shown.text().slice(lineStart, lineStart + Math.min(written.length, 400)))
+    // A line may be the whole file: nothing here goes through all of it.
+    const writtenEnd = text[lineEnd - 1] === '\r' ? Math.max(lineStart, lineEnd - 1) : lineEnd
+    const column = Math.min(start, writtenEnd) - lineStart
+    const caretLength = Math.max(1, text.slice(lineStart + column, Math.min(end, writtenEnd)).trimEnd().length)
+    const excerpt = printable(shown.text().slice(lineStart, Math.min(writtenEnd, lineStart + 400)))
     return { file, line: index + 1, column: column + 1, excerpt, caretLength }
   }
 
