@@ -98,10 +98,10 @@ export function mergeLists(
   { purge_delay }: Pick<GatewayOptions['blacklist'], 'purge_delay'>,
   nowS: number,
 ): Merged {
-  const isCovered = coveredBy(list.entries)
   // A day after look-ups heed it no more: the clock may be ahead just now, and what is dropped is gone for good.
   const forgottenS = nowS - purge_delay / 1000 - 86_400
-  const rest = before.entries.filter((entry) => (entry.expires_at ?? maxNumericDate) > forgottenS && !isCovered(entry))
+  const held = before.entries.filter(({ expires_at = maxNumericDate }) => expires_at > forgottenS)
+  const rest = uncovered(held, list.entries)
   const written = list.entries.map(formatEntry)
   let room = mergedList.maxBytes - written.reduce((sum, each) => sum + Buffer.byteLength(each) + 1, 64)
   const most = list.entries.length + maxListEntries
@@ -121,20 +121,24 @@ export function mergeLists(
 
 type Entry = LocalListOptions['entries'][number]
 
-/** Whether one of these entries revokes all that an entry does, and for as long. */
-function coveredBy(entries: readonly Entry[]): (entry: Entry) => boolean {
-  // Of each name those that no other is within: from the widest to the narrowest, each longer than the one before.
-  const longest = new Map<string, Entry[]>()
-  for (const entry of entries.toSorted((a, b) => widthOf(b) - widthOf(a))) {
-    const held = longest.get(nameOf(entry)) ?? []
-    const last = held.at(-1)
-    if (last === undefined || lengthOf(entry) > lengthOf(last)) held.push(entry)
-    longest.set(nameOf(entry), held)
+/** The entries of before that no new one covers: none alone revokes all that they do, for as long. */
+function uncovered(before: readonly Entry[], entries: readonly Entry[]): readonly Entry[] {
+  const widest = entries.toSorted(byWidth).values()
+  // Until when each name is revoked by entries that are as wide as the one that is looked at.
+  const longest = new Map<string, number>()
+  const covered = new Set<Entry>()
+  let next = widest.next().value
+  for (const entry of before.toSorted(byWidth)) {
+    for (; next !== undefined && widthOf(next) >= widthOf(entry); next = widest.next().value)
+      longest.set(nameOf(next), Math.max(longest.get(nameOf(next)) ?? 0, lengthOf(next)))
+    if ((longest.get(nameOf(entry)) ?? -1) >= lengthOf(entry)) covered.add(entry)
   }
-  return (entry) => {
-    const wide = longest.get(nameOf(entry))?.findLast((held) => widthOf(held) >= widthOf(entry))
-    return wide !== undefined && lengthOf(wide) >= lengthOf(entry)
-  }
+  return before.filter((entry) => !covered.has(entry))
+}
+
+/** The widest first. */
+function byWidth(a: Entry, b: Entry): number {
+  return widthOf(b) - widthOf(a)
 }
 
 function nameOf({ issuer = '', kind, value }: Entry): string {

@@ -216,6 +216,69 @@ for (const { because, was, is, kept } of covering) {
   })
 }
 
+const narrowOrShort = fc.array(
+  fc.record(
+    {
+      kind: fc.constantFrom('sub', 'sid'),
+      value: fc.constantFrom('mallory', 'eve'),
+      issued_before: fc.integer({ min: 1, max: 4 }),
+      expires_at: fc.integer({ min: nowS, max: nowS + 3 }),
+    },
+    { requiredKeys: ['kind', 'value'], noNullPrototype: true },
+  ),
+  { maxLength: 12 },
+)
+
+test('withListAnew() keeps each entry of before that no new one covers, in the order of before', () => {
+  fc.assert(
+    fc.property(narrowOrShort, narrowOrShort, (was, is) => {
+      const wanted = was.filter((old) => !is.some((entry) => covers(entry, old)))
+
+      const { configuration, kept } = anew(json(was), json(is))
+
+      assert.equal(kept, wanted.length)
+      assert.deepEqual(configuration.localList.entries, [...is, ...wanted])
+    }),
+  )
+})
+
+type Listed = {
+  readonly kind: string
+  readonly value: string
+  readonly issued_before?: number
+  readonly expires_at?: number
+}
+
+function covers(entry: Listed, old: Listed): boolean {
+  const named = entry.kind === old.kind && entry.value === old.value
+  const { issued_before: widthOld = Infinity, expires_at: lengthOld = Infinity } = old
+  const { issued_before: width = Infinity, expires_at: length = Infinity } = entry
+  return named && width >= widthOld && length >= lengthOld
+}
+
+test('withListAnew() puts two long lists together as fast where all their entries name one subject, each wider and shorter', () => {
+  const list = (shift: number) =>
+    json(
+      many.slice(0, 20_000).map((_, at) => ({
+        kind: 'sub',
+        value: 'eve',
+        issued_before: at + 1 + shift,
+        expires_at: nowS * 2 - at + shift,
+      })),
+    )
+  const before = read(list(0))
+  assert.ok(before.kind === 'loaded')
+  const next = reading(list(-0.5))
+
+  const startUs = process.cpuUsage().user
+  const found = withListAnew(before, next)
+  const spentMs = (process.cpuUsage().user - startUs) / 1000
+
+  assert.ok(found !== undefined && 'configuration' in found)
+  assert.equal(found.kept, 20_000)
+  assert.ok(spentMs < 3000, `${spentMs} ms`)
+})
+
 test('withListAnew() asks of each new entry alone whether it covers one: two that do together may end apart', () => {
   const entry = { kind: 'jti', value: 'a' }
   const wide = { ...entry, expires_at: nowS + 5 }
