@@ -37,6 +37,10 @@ export const mergedList: ListBounds = {
 const maxYamlBytes = 1_048_576
 const tooLongForYaml = `it is larger than ${maxYamlBytes} bytes; as JSON it may have ${writtenList.maxBytes}`
 
+function tooLongToFillIn(at: number): string {
+  return `\${…} stands at character ${at + 1}, wanted none in more than ${maxYamlBytes} bytes: no names are filled in there`
+}
+
 /** Reads the operator's own list, for a configuration that is good otherwise; never throws. */
 export function readLocalList(
   file: string,
@@ -52,7 +56,9 @@ export function readLocalList(
       return refused(file, [cannotRead([], `it is larger than ${bounds.maxBytes} bytes`)])
     if (!isJson && bytes > maxYamlBytes) return refused(file, [cannotRead([], tooLongForYaml)])
     // What is to be filled in is filled in the other way.
-    const read = isJson && !text.includes('${') ? readJson(text, options, bounds) : undefined
+    const named = text.indexOf('${')
+    if (isJson && named !== -1 && bytes > maxYamlBytes) return refused(file, [cannotRead([], tooLongToFillIn(named))])
+    const read = isJson && named === -1 ? readJson(text, options, bounds) : undefined
     if (read === undefined) return loadSlowly()
     if (read.kind === 'wrong') return bytes > maxYamlBytes ? refused(file, read.messages) : loadSlowly()
     return { kind: 'loaded', value: read.list, hash: hashOf(text), locate, warnings: [] }
@@ -171,7 +177,8 @@ function readJson(text: string, options: GatewayOptions, { schema, parse }: List
     return { kind: 'wrong', messages: [cannotRead([], why)] }
   }
   try {
-    const parsed = schema.safeParse(parse(text))
+    // A byte order mark is none of its text, as in YAML.
+    const parsed = schema.safeParse(parse(text.replace(/^\ufeff/, '')))
     const found: readonly { readonly path: readonly PropertyKey[]; readonly message: string }[] = parsed.success
       ? findListConflicts(parsed.data, options)
       : parsed.error.issues
