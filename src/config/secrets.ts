@@ -33,9 +33,11 @@ const secretName =
  */
 export function startOfKey(key: string, known: Iterable<string>): string {
   const start = /^(?:<<$|[\w.-]|\$\{\w+\})*/.exec(key)?.[0] ?? ''
-  // `client_secret-hunter2`.
-  const begun = [...known].find((name) => start.startsWith(name) && /[.-]/.test(start.charAt(name.length)))
-  return begun !== undefined && isSecretName(begun) ? begun : start
+  if (start.length > 64) return ''
+  // `client_secret-hunter2`, but not `token-profile` where there is a token_profile.
+  const ends = [...start.matchAll(/[.-]/g)].map(({ index }) => start.slice(0, index))
+  const begun = ends.find((name) => name !== '' && isSecretName(name))
+  return begun !== undefined && nearest(start, known) === undefined ? begun : start
 }
 
 /**
@@ -44,6 +46,8 @@ export function startOfKey(key: string, known: Iterable<string>): string {
  * and what PEM holds.
  */
 export function hideCredentials(text: string): string {
+  // No value of ours is so long, and what looks for its parts is not to hold up a probe.
+  if (text.length > 4096) return starred(text)
   return hideBehindNames(hideInUrl(text))
     .replace(/\b(?:basic|bearer|dpop)\s+\S.*/is, (found) => starred(found, found.search(/\s/)))
     .replaceAll(/(?<![\w.-])([\w.-]+)=[^&\s]+/g, (found, name: string) => {
@@ -65,7 +69,6 @@ const hostAndPath =
   /^(?:(?:[\p{L}\p{N}_.*-]|\$\{\w+\})*|\[[\da-f:.%]*\])(?::(?:\d+|\$\{\w+\}))?(?:\/[^?#\s\\]*)?(?:[?#].*)?$/isu
 
 function hideInUrl(text: string): string {
-  // No expression for this one: it would look for an `@` from every colon, and a line may be a megabyte long.
   const at = Math.max(text.lastIndexOf('@'), text.lastIndexOf('\uff20'))
   const slashes = /(?:^|:)\/\//.exec(text)
   if (slashes === null) {

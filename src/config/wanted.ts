@@ -93,7 +93,7 @@ function children(schema: Schema, step: string | number): readonly Schema[] {
     case 'record':
       return [def.valueType]
     case 'array':
-      return [def.element]
+      return typeof step === 'number' ? [def.element] : []
     default:
       return []
   }

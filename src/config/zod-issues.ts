@@ -90,7 +90,7 @@ function unknownKey(path: Path, known: readonly string[], beside: readonly strin
   // `{ client_secret:hunter2 }` is one key to YAML.
   const begun = startOfKey(key, known)
   const nearly = nearest(begun, known)
-  if (begun !== key && (nearly !== undefined || isSecretName(begun)))
+  if (/[^\w.-]/.test(key) && begun !== key && (nearly !== undefined || isSecretName(begun)))
     return { ...unknown('no ": " after the key'), meant: [...parent, nearly ?? begun] }
   const meant = guess === undefined ? undefined : [...parent, guess]
   const list = known.length > 0 && known.length <= 12 ? `, wanted one of ${known.join(', ')}` : ''

@@ -329,8 +329,154 @@ test('load() tells the name of a secret that a key begins with, and shows the li
   )
 })
 
-test('isSecretName() tells the members of a JWK apart: k and d are secret, kty is not', () => {
-  assert.deepEqual(['kty', 'k', 'd', 'crv', 'kid', 'alg', 'use'].filter(isSecretName), ['k', 'd'])
+const elsewhere = [
+  'introspection: "client_id: a, client_secret: hunter2"',
+  'introspection: orders-gateway:hunter2',
+  `introspection: '{"client_id":"a","client_secret":"hunter2"}'`,
+  'introspection: "{\\"client_secret\\":\\"hunter2\\"}"',
+  'introspection: [client_id, hunter2]',
+  'introspection: [{ name: client_secret, value: hunter2 }]',
+  'introspection: { hunter2: client_secret, a: client_id }',
+  'introspection: { client_id: a, client_secret, hunter2 }',
+  'introspection: { "client_id": "a", "client_secret": , "hunter2" }',
+  'introspection: { client_id: a, client_secret: { env: NOPE } } # hunter2',
+  'introspection: { client_idd: a } # client_secret: hunter2',
+  'introspection:\n      client_id: a\n      client_secret: #hunter2',
+  'introspection:\n      client_id: a\n      client_secret: |-\n      hunter2: x',
+  'introspection:\n      client_id: a\n      client_secret:|\n    hunter2',
+  'introspection: { client_id: a, client_secret: { value: hunter2\n } }\n    x: [',
+  'introspection: { "client_id": "a", "client_secret: "hunter2" }',
+  'introspection: { "client_id": "a", "client_secret"&a : "hunter2", ] }',
+  'introspection: { client_id: a, ? [client_secret, hunter2] : b }',
+  'introspection: { jwk: { kty: RSA, n: aa, e: AQAB, p: hunter2, q: hunter2 } }',
+  `jwks: '{"keys":[{"kty":"oct","k":"hunter2"}]}'`,
+  `jwks_uri: 'data:{"keys":[{"kty":"oct","k":"hunter2"}]}'`,
+  `jwks: { refresh: 1, file: '{"kty":"oct","k":"hunter2"}' }`,
+  'http: { headers: { X-Vault: hunter2 } }',
+  'audience: &s hunter2\n    introspection: { client_id: a, client_secret: *s }',
+  ...['http://user:hunter2:egress:3128', 'http://u:hunter2\uff20h', 'http://u:a@bhunter2@h', 'Bearer hunter2'].flatMap(
+    (url) => [`http: { proxy: "${url}" }`, `issuer: "${url}"`, `blacklist: { url: "${url}", x: y }`],
+  ),
+  ...['?sig=hunter2', '?a&hunter2', '?client_secret:hunter2', '?a=b#hunter2'].map(
+    (query) => `blacklist: { url: "http://h/${query}", x: y }`,
+  ),
+]
+for (const written of elsewhere) {
+  test(`load() tells nothing of a secret that stands in the wrong place: ${JSON.stringify(written)}`, () => {
+    const gateway = `version: 1
+listen: { tls: { cert: hunter2, key: hunter2 } }
+upstream: { url: "http://u:hunter2:app:3000" }
+issuers:
+  - profil: a
+    ${written}
+env: [{ name: CLIENT_SECRET, value: hunter2 }]
+`
+    const loaded = load(gatewayOptions, { file: 'f', text: gateway }, { env: {}, readFile: absent })
+
+    assert.ok(loaded.kind === 'refused')
+    const said = loaded.problems.map((each) => `${JSON.stringify(each)}\n${formatProblem(each, { color: false })}`)
+    assert.doesNotMatch(said.join('\n'), /hunter/)
+  })
+}
+
+const unknownKeys = [
+  'client_credential',
+  'client_auth',
+  'proxy_auth',
+  'private_pem',
+  'hmac',
+  'value',
+  'jwk',
+  'p',
+  'client_id_and_more',
+]
+const separators = [
+  ':',
+  ': ',
+  ' : ',
+  '=',
+  ' = ',
+  ' => ',
+  '->',
+  '\uff1a',
+  '\u00a0',
+  '\ufe55',
+  ';',
+  '|',
+  '/',
+  '~',
+  '!',
+  '+',
+  '(',
+  '@',
+  '$',
+  '"',
+  '#',
+  ' #',
+  ' ',
+  '::',
+  ':|',
+  ': #',
+]
+const wraps: readonly ((held: string) => string)[] = [
+  (held) => held,
+  (held) => `"${held}"`,
+  (held) => `"${held}`,
+  (held) => `[${held}]`,
+  (held) => `{ name: CLIENT_SECRET, value: ${held} }`,
+  (held) => `{ ${held}: client_secret }`,
+  (held) => `'{"a":"${held}"}'`,
+  (held) => `"a: ${held}"`,
+  (held) => `&a ${held}`,
+  (held) => `!a ${held}`,
+  (held) => `a # ${held}`,
+  (held) => `\n            ${held}`,
+  (held) => `|\n            ${held}`,
+]
+
+test('load() tells of no secret behind whatever key and separator, in whatever map it is put', () => {
+  const planted = fc.record({
+    key: fc.oneof(
+      secretKey.map((key) => ({ key, separators: [...separators, ',', ', '] })),
+      fc.constant({ key: 'client_secret', separators: ['-', '.', '. ', ' - '] }),
+      fc.oneof(fc.constantFrom(...unknownKeys), fc.stringMatching(/^x[a-z]{0,9}_[a-z]{1,9}$/)).map((key) => {
+        return { key, separators }
+      }),
+    ),
+    separator: fc.nat(),
+    wrap: fc.constantFrom(...wraps),
+    at: fc.nat(),
+    flow: fc.boolean(),
+    crlf: fc.boolean(),
+    ofIssuer: fc.boolean(),
+    damage,
+  })
+  fc.assert(
+    fc.property(planted, ({ key: { key, separators }, separator, wrap, at, flow, crlf, ofIssuer, damage }) => {
+      const whole = ofIssuer ? issuerText : gatewayText
+      const places = [...whole.matchAll(flow ? /(?<=\{ )(?=\w)/g : /(?<=\n)(?= *\w+: )/g)]
+      const { index = 0 } = places[at % places.length] ?? {}
+      const written = `${key}${separators[separator % separators.length]}${wrap('hunter2')}`
+      const indent = /^ */.exec(whole.slice(index))?.[0] ?? ''
+      const line = flow ? `${written}, ` : `${indent}${written}\n`
+      const damaged = damage(whole.slice(0, index) + line + whole.slice(index))
+      const text = crlf ? damaged.replaceAll('\n', '\r\n') : damaged
+      const loaded = ofIssuer
+        ? load(issuerOptions, { file: 'f', text }, { env: {}, readFile: absent }, findIssuerConflicts)
+        : load(gatewayOptions, { file: 'f', text }, { env: {}, readFile: absent }, findGatewayConflicts)
+      if (loaded.kind === 'loaded') return
+      const said = loaded.problems.map((each) => `${JSON.stringify(each)}\n${formatProblem(each, { color: false })}`)
+      assert.doesNotMatch(said.join('\n'), /hunter/, text)
+    }),
+    { numRuns: 1000 },
+  )
+})
+
+test('isSecretName() tells the members of a JWK apart: what is private is secret, kty is not', () => {
+  assert.deepEqual(
+    ['kty', 'k', 'd', 'p', 'q', 'dp', 'dq', 'qi', 'crv', 'kid', 'alg', 'use', 'n', 'e', 'x', 'y'].filter(isSecretName),
+    ['k', 'd', 'p', 'q', 'dp', 'dq', 'qi'],
+  )
 })
 
 const entry = '{"kind":"jti","value":"x","expires_at":"2027-01-01"},'
