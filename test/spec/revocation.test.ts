@@ -227,6 +227,59 @@ test('sweep() forgets what has run out in bounded steps, and says when it is thr
   assert.equal(index.countLive(1003), 2)
 })
 
+// The count of what is held says whether it is looked at: what runs out must be taken off it once, and not again.
+test('sweep() keeps of one subject what has not run out, counts it, and finds it after every later one, too', () => {
+  const index = indexOf(entry('sub', 'a', { until: 900 }), entry('sub', 'a', { issued_before: 500, until: 2000 }))
+
+  for (let round = 0; round < 3; round += 1) {
+    assert.equal(index.sweep(now, 100), true)
+    assert.equal(index.size(), 1)
+    assert.ok(index.find(token({ sub: 'a' }), now))
+  }
+  assert.equal(index.sweep(2000, 100), true)
+  assert.equal(index.size(), 0)
+})
+
+test('sweep() goes on where it was, however many at the beginning are still in force', () => {
+  const index = createRevocationIndex({ capacity: 100 })
+  for (let at = 0; at < 10; at += 1) index.put(entry('jti', `${at}`, { until: at < 8 ? 2000 : 900 }))
+
+  assert.deepEqual(
+    Array.from({ length: 3 }, () => index.sweep(now, 4)),
+    [false, false, true],
+  )
+  assert.equal(index.size(), 8)
+})
+
+const uncovered = [
+  { is: 'nothing of its jti is held', held: [], asked: entry('jti', 'x') },
+  { is: 'nothing of its subject is held', held: [], asked: entry('sub', 'x') },
+  { is: 'its jti is held for less long', held: [entry('jti', 'x', { until: 1999 })], asked: entry('jti', 'x') },
+  { is: 'its jti is held until a time', held: [entry('jti', 'x', { issued_before: 500 })], asked: entry('jti', 'x') },
+  { is: 'its subject is held for less long', held: [entry('sub', 'x', { until: 1999 })], asked: entry('sub', 'x') },
+  { is: 'a client has the name of its subject', held: [entry('client', 'x')], asked: entry('sub', 'x') },
+] as const
+for (const { is, held, asked } of uncovered) {
+  test(`covers() says no of an entry when ${is}`, () => {
+    assert.equal(indexOf(...held).covers(asked), false)
+  })
+}
+
+test('countLive() counts an entry of every kind up to the second before it runs out, also one that narrows a jti', () => {
+  for (const kind of blacklistKinds)
+    for (const issued_before of [undefined, 500]) {
+      const index = indexOf(entry(kind, '*', { issued_before, until: 1500 }))
+
+      assert.deepEqual([index.countLive(1499), index.countLive(1500)], [1, 0], kind)
+    }
+})
+
+test('put() keeps a jti whose entry ends within a second until that second is over, with its cause', () => {
+  const index = indexOf(entry('jti', 'j', { until: now + 0.5 }))
+
+  assert.deepEqual(index.find(token({ jti: 'j' }), now + 0.4), { kind: 'jti', cause: 'owner' })
+})
+
 test('createRevocationIndex() holds a million jti entries in less than 200 bytes each', () => {
   const index = createRevocationIndex({ capacity: 1_000_000 })
   const before = process.memoryUsage().heapUsed
