@@ -28,6 +28,7 @@ type Setup = {
   readonly clock: TestClock
   readonly calls: HttpCall[]
   readonly results: string[]
+  readonly seconds: number[]
   readonly events: string[]
   readonly doubts: () => number
   answer: () => HttpReply | Promise<HttpReply>
@@ -42,6 +43,7 @@ function setup(): Setup {
   const clock = createTestClock()
   const calls: HttpCall[] = []
   const results: string[] = []
+  const seconds: number[] = []
   const events: string[] = []
   let doubts = 0
   const it: Setup = {
@@ -49,6 +51,7 @@ function setup(): Setup {
     clock,
     calls,
     results,
+    seconds,
     events,
     answer: active,
     secret: () => 's3cret:%',
@@ -68,7 +71,10 @@ function setup(): Setup {
         },
         secret: () => it.secret(),
         log: createTestLog((event, fields) => void events.push(`${event} ${JSON.stringify(fields)}`)),
-        observe: (result) => results.push(result),
+        observe(result, took) {
+          results.push(result)
+          seconds.push(took)
+        },
       },
     ),
     ask: (token = 'token', afterMs = ever) => it.introspection.ask(token, afterMs),
@@ -154,6 +160,38 @@ test('introspection.ask() lets `always` join only a flight that started after th
     answers.map((each) => each.kind === 'answer' && each.answer.active),
     [true, false, false],
   )
+})
+
+test('introspection.ask() gives a flight of the very millisecond to nobody who arrived in it', async () => {
+  const it = setup()
+  const slow = held()
+  it.answer = slow.answer
+  const asked = [it.ask(), it.ask('token', it.clock.monotonicMs())]
+  await nextTick()
+  assert.equal(it.calls.length, 2)
+  slow.open[0]?.(active())
+  slow.open[1]?.(inactive())
+
+  assert.deepEqual(
+    (await Promise.all(asked)).map((each) => each.kind === 'answer' && each.answer.active),
+    [true, false],
+  )
+})
+
+test('introspection.ask() says active to nobody once a question that was asked later is answered with inactive', async () => {
+  const it = setup()
+  const slow = held()
+  it.answer = slow.answer
+  const early = it.ask()
+  it.clock.pass(10)
+  const late = it.ask('token', it.clock.monotonicMs() - 1)
+  await nextTick()
+  slow.open[1]?.(inactive())
+  const last = await late
+  slow.open[0]?.(active())
+
+  assert.deepEqual(await early, last)
+  assert.ok(last.kind === 'answer' && !last.answer.active)
 })
 
 test('introspection.ask() goes on when whoever asked first has left, for all who joined', async () => {
@@ -426,6 +464,91 @@ test('introspection.ask() leaves an issuer alone for 5 s after five failures in 
   slow.open[0]?.(active())
   assert.deepEqual(await Promise.all(tries), ['answer', 'unavailable'])
   assert.equal(it.introspection.state().circuit, 'closed')
+})
+
+test('introspection.ask() leaves an issuer alone that answers five times that it is out of order', async () => {
+  for (const status of [500, 503, 599, 408]) {
+    const it = setup()
+    it.answer = () => reply(status, '')
+    for (let at = 0; at < 6; at += 1) assert.equal(await it.kind(`t${at}`), 'unavailable')
+
+    assert.equal(it.calls.length, 5, String(status))
+    assert.equal(it.introspection.state().circuit, 'open')
+  }
+})
+
+test('introspection.ask() takes an answer too long to read for one of an issuer that is there', async () => {
+  const it = setup()
+  const tooLarge = () =>
+    Promise.reject(new HttpCallFailed('too_large', 'Cannot POST https://issuer.test: over 65536 bytes'))
+  it.answer = tooLarge
+  for (let at = 0; at < 6; at += 1) assert.equal(await it.kind(`t${at}`), 'invalid')
+  assert.equal(it.introspection.state().circuit, 'closed')
+
+  // Five failures, but not in a row.
+  for (const answer of [timeout, timeout, timeout, timeout, tooLarge, timeout]) {
+    it.answer = answer
+    await it.ask()
+  }
+  assert.equal(it.introspection.state().circuit, 'closed')
+})
+
+test('introspection.ask() asks at once where the try behind an open circuit failed by a secret of ours', async () => {
+  const it = setup()
+  it.answer = timeout
+  for (let at = 0; at < 5; at += 1) await it.ask(`t${at}`)
+  it.clock.pass(5000)
+  const { secret } = it
+  it.secret = () => {
+    throw new SecretRefused('file /run/secret', 'cannot be read (ENOENT)')
+  }
+  const doubts = it.doubts()
+  assert.equal(await it.kind(), 'unavailable')
+  assert.equal(it.doubts(), doubts, 'the address is not to blame')
+
+  it.secret = secret
+  it.answer = active
+  assert.equal(await it.kind(), 'answer')
+})
+
+test('introspection.ask() observes how each question ended, and how many seconds it took', async () => {
+  const it = setup()
+  const answers = [
+    { answer: active(), result: 'active' },
+    { answer: inactive(), result: 'inactive' },
+    { answer: reply(503, ''), result: 'unavailable' },
+    { answer: reply(200, '[]'), result: 'invalid' },
+  ]
+  for (const { answer, result } of answers) {
+    it.answer = async () => {
+      it.clock.pass(250)
+      return answer
+    }
+    await it.ask(result)
+  }
+
+  assert.deepEqual(
+    it.results,
+    answers.map(({ result }) => result),
+  )
+  assert.deepEqual(it.seconds, [0.25, 0.25, 0.25, 0.25])
+})
+
+test('introspection.state() and the log say once that an endpoint answers again', async () => {
+  const it = setup()
+  const told = () => it.events.map((event) => event.split(' ')[0])
+  await it.ask('a')
+  assert.deepEqual(told(), [])
+  it.answer = () => reply(503, '')
+  await it.ask('b')
+  assert.equal(it.introspection.state().status, 503)
+
+  it.answer = active
+  for (const token of ['c', 'd']) await it.ask(token)
+
+  assert.deepEqual(told(), ['introspection_failed', 'introspection_recovered'])
+  const { failure, status } = it.introspection.state()
+  assert.deepEqual([failure, status], [undefined, undefined])
 })
 
 test('introspection.ask() opens no circuit over answers it cannot use: the issuer is there', async () => {
