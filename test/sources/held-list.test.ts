@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
 import type { Held, Holding } from '../../src/sources/held-list.ts'
-import { openList } from '../../src/sources/held-list.ts'
+import { openList, runOutS } from '../../src/sources/held-list.ts'
 import { blacklistKinds } from '../../src/spec/blacklist-feed.ts'
 import type { RevocableToken, Revocation, RevocationIndex } from '../../src/spec/revocation.ts'
 import { createRevocationIndex } from '../../src/spec/revocation.ts'
@@ -170,4 +170,29 @@ test('check() says of a token it has seen what it says of one it has not, whatev
     }),
     { numRuns: 500 },
   )
+})
+
+test('purge() puts no list back that was swapped for another while it forgot', async () => {
+  using it = setup()
+  const index = createRevocationIndex({ capacity: 10_000 })
+  for (let at = 0; at < 6000; at += 1) index.put(jti(`${at}`))
+  it.holding.held = hold(index, newIndex())
+  const next = newIndex()
+  next.put(jti('ja'))
+
+  const purged = it.list.purge()
+  it.holding.held = hold(next)
+  await purged
+
+  assert.deepEqual(it.list.check(token('a')), revoked)
+})
+
+test('runOutS() is what both clocks have come to at least, less the delay', () => {
+  const held = { ...hold(newIndex()), serverTimeS: t0, toldMs: 5000 }
+  const clock = (wallMs: number, monotonicMs: number) => ({ wallMs: () => wallMs, monotonicMs: () => monotonicMs })
+
+  // Ours is ahead: so much time has gone by since we were told theirs.
+  assert.equal(runOutS(held, clock((t0 + 99_999) * 1000, 12_000), { purge_delay: 0 }), t0 + 7)
+  assert.equal(runOutS(held, clock((t0 + 3) * 1000, 12_000), { purge_delay: 0 }), t0 + 3)
+  assert.equal(runOutS(held, clock((t0 + 99_999) * 1000, 12_000), { purge_delay: 60_000 }), t0 - 53)
 })
