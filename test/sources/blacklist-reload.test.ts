@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import type { Setup } from './feed-server.ts'
-import { foundByLookup, raw, revoked, setup, t0, token } from './feed-server.ts'
+import { foundByLookup, loaded, raw, revoked, setup, t0, token } from './feed-server.ts'
 
 /** A gateway with room for 100 that holds 80 of a restored issuer, and ten that this no longer knows. */
 async function restored(): Promise<Setup> {
@@ -142,6 +142,43 @@ for (const purge_delay of [10_000, 60_000, 3_600_000]) {
     })
   }
 }
+
+test('a reload holds what was held, for as long as that was good for, before and without a poll of its own', async () => {
+  await using it = await loaded()
+  it.pass(1000)
+  it.reload({ poll_interval: 1000 })
+  it.answer = () => raw(503, '')
+  await it.blacklist.poll()
+
+  assert.deepEqual(it.blacklist.check(token({ jti: 'a' })), revoked)
+  assert.equal(it.blacklist.check(token({ jti: 'never listed' })), undefined)
+  assert.equal(it.blacklist.state().ageMs, 1000)
+  it.pass(300_000)
+  assert.equal(it.blacklist.check(token({ jti: 'never listed' })), 'stale')
+})
+
+test('a reload still asks for what the issuer counts and never delivered, before a poll of its own', async () => {
+  await using it = await loaded()
+  it.feed.twist = { total_live: 5 }
+  await it.blacklist.poll()
+  it.reload({ poll_interval: 1000 })
+
+  assert.equal(it.blacklist.state().lookups, true)
+  assert.equal(await it.blacklist.check(token({ jti: 'never listed' })), undefined)
+  assert.match(it.calls.at(-1)?.url ?? '', /\/lookup$/)
+})
+
+test('a reload takes a shorter list that the issuer says is a reset, and keeps what it no longer lists', async () => {
+  await using it = await loaded()
+  it.reload({ poll_interval: 1000 })
+  it.feed.entries.length = 1
+  it.feed.twist = { reset: true }
+  await it.blacklist.poll()
+
+  assert.equal(it.counts.at(-1), 'updated')
+  assert.deepEqual(it.warnings, [])
+  for (const jti of ['a', 'b']) assert.deepEqual(it.blacklist.check(token({ jti })), revoked)
+})
 
 test('the end of an outage is told by the list that a reload has put in its place, too, and once', async () => {
   await using it = setup()

@@ -85,6 +85,25 @@ test('poll() asks for tokens one by one when the issuer counts entries it never 
   assert.deepEqual(it.blacklist.check(token({ jti: 'lost' })), revoked)
 })
 
+test('poll() reads all again once in ten minutes, while the numbers of the issuer never agree', async () => {
+  await using it = await loaded()
+  it.feed.twist = { total_live: 5 }
+  const cursorOf = async () => {
+    it.pass(60_000)
+    await it.blacklist.poll()
+    return query(it.calls.at(-1), 'cursor')
+  }
+  const cursors: (string | null)[] = []
+  for (let poll = 0; poll < 13; poll += 1) cursors.push(await cursorOf())
+
+  // What is missing is known from the first on; ten minutes after the second all is read again.
+  assert.deepEqual(cursors, ['2', '0', ...Array.from({ length: 9 }, () => '2'), '0', '2'])
+  assert.deepEqual(
+    it.events.map((event) => event.split(' ')[0]),
+    ['blacklist_loaded', 'blacklist_incomplete'],
+  )
+})
+
 const restarts = [
   { is: 'a new epoch', change: { epoch: 'e2' } },
   { is: 'a new epoch that is behind', change: { epoch: 'e2', lastSeq: 1 } },

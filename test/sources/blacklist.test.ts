@@ -204,6 +204,19 @@ test('poll() measures the lag of new entries, and not of a first load', async ()
   assert.equal(it.blacklist.state().lagSeconds, 9)
 })
 
+test('poll() measures no lag of entries that it loads with a whole list, of an issuer that begins anew, too', async () => {
+  await using it = setup()
+  it.revoke('a', { revoked_at: t0 - 500 })
+  await it.blacklist.poll()
+  assert.equal(it.blacklist.state().lagSeconds, 0)
+  assert.equal(it.blacklist.state().totalLive, 1)
+
+  it.feed.epoch = 'e2'
+  it.reload({ poll_interval: 1000 })
+  await it.blacklist.poll()
+  assert.equal(it.blacklist.state().lagSeconds, 0)
+})
+
 test('poll() measures the lag of the first entries of a list that was empty', async () => {
   await using it = setup()
   await it.blacklist.poll()
