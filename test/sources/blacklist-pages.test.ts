@@ -5,6 +5,7 @@ import { test } from 'node:test'
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 import fc from 'fast-check'
+import { HttpCallFailed } from '../../src/io/http-client.ts'
 import { parseBlacklistPage } from '../../src/spec/blacklist-feed.ts'
 import { crowded, json, loaded, query, raw, revoked, setup, t0, token } from './feed-server.ts'
 
@@ -120,6 +121,92 @@ test('poll() refuses an epoch that changes from page to page', async () => {
 
   assert.deepEqual(it.counts, ['refused'])
   assert.equal(it.blacklist.state().loaded, false)
+})
+
+test('poll() refuses a reset on a later page', async () => {
+  await using it = await loaded()
+  it.revoke('c')
+  it.revoke('d')
+  it.feed.pageSize = 1
+  it.answer = (call) => {
+    it.feed.twist = query(call, 'cursor') === '3' ? { reset: true } : {}
+    return undefined
+  }
+  await it.blacklist.poll()
+
+  assert.deepEqual(it.counts, ['updated', 'refused'])
+  assert.equal(it.blacklist.check(token({ jti: 'c' })), undefined)
+})
+
+test('poll() makes the first page alone conditional: of another the ETag says nothing', async () => {
+  await using it = await loaded()
+  await it.blacklist.poll()
+  it.revoke('c')
+  it.revoke('d')
+  it.feed.pageSize = 1
+  it.calls.length = 0
+  await it.blacklist.poll()
+
+  assert.deepEqual(
+    it.calls.map((call) => [query(call, 'cursor'), call.headers?.['if-none-match']]),
+    [
+      ['2', 'W/"e1.2.2.2"'],
+      ['3', undefined],
+    ],
+  )
+})
+
+const etags = [
+  { etag: '"a"', sent: true },
+  { etag: 'W/"a"', sent: true },
+  { etag: '""', sent: true },
+  { etag: `"${'a'.repeat(1022)}"`, sent: true },
+  { etag: `"${'a'.repeat(1023)}"`, sent: false },
+  { etag: 'a', sent: false },
+  { etag: '"a', sent: false },
+  { etag: 'w/"a"', sent: false },
+  { etag: '"a b"', sent: false },
+  { etag: '"a"b"', sent: false },
+  { etag: '"é"', sent: false },
+] as const
+for (const { etag, sent } of etags) {
+  test(`poll() sends ${sent ? '' : 'no '}ETag back that is ${etag.slice(0, 20)} of ${etag.length}`, async () => {
+    await using it = await loaded()
+    it.answer = () => json(honest, { etag })
+    await it.blacklist.poll()
+    await it.blacklist.poll()
+
+    assert.deepEqual(it.counts, ['updated', 'updated', 'updated'])
+    assert.equal(it.calls.at(-1)?.headers?.['if-none-match'], sent ? etag : undefined)
+  })
+}
+
+const calls = [
+  { kind: 'too_large', result: 'refused' },
+  { kind: 'encoded', result: 'refused' },
+  { kind: 'timeout', result: 'unavailable' },
+  { kind: 'protocol', result: 'unavailable' },
+] as const
+for (const { kind, result } of calls) {
+  test(`poll() is ${result} when the call fails as ${kind}`, async () => {
+    await using it = await loaded()
+    it.answer = () => Promise.reject(new HttpCallFailed(kind, `Cannot GET https://issuer.test: ${kind}`))
+    await it.blacklist.poll()
+
+    assert.deepEqual(it.counts, ['updated', result])
+    assert.equal(it.blacklist.state().failure, `Cannot GET https://issuer.test: ${kind}`)
+  })
+}
+
+test('poll() counts no entry that has run out for one that was taken off a whole list', async () => {
+  await using it = await loaded()
+  it.reload({ poll_interval: 1000 })
+  it.feed.entries.length = 1
+  it.revoke('over', { expires_at: t0 })
+  await it.blacklist.poll()
+
+  assert.deepEqual(it.counts, ['updated', 'refused'])
+  assert.deepEqual(it.blacklist.check(token({ jti: 'b' })), revoked)
 })
 
 test('poll() keeps the values of entries, not the pages they stood in', async () => {
