@@ -227,6 +227,48 @@ test('jwks.refresh() sends the ETag of the set it holds, and 304 makes that set 
   assert.deepEqual(await it.key('b'), { kind: 'unknown' })
 })
 
+const conditional = [
+  { status: 200, body: setOf(signerB), held: ['b'], failed: false },
+  { status: 200, body: '', held: ['a'], failed: true },
+  { status: 204, body: '', held: ['a'], failed: true },
+  { status: 302, body: '', held: ['a'], failed: true },
+  { status: 404, body: '', held: ['a'], failed: true },
+  { status: 503, body: setOf(signerB), held: ['a'], failed: true },
+] as const
+for (const { status, body, held, failed } of conditional) {
+  test(`jwks.refresh() takes ${status} with ${body === '' ? 'nothing' : 'a set'} for what it is, also to a request with an ETag`, async () => {
+    using it = endpoint()
+    it.answer = () => reply(200, setOf(signerA), { etag: '"one"' })
+    await it.jwks.refresh()
+    const before = it.jwks.state().lastSuccessWallMs
+    it.clock.pass(1000)
+    it.answer = () => reply(status, body)
+    await it.jwks.refresh()
+
+    assert.equal(it.calls[1]?.headers?.['if-none-match'], '"one"')
+    assert.deepEqual([...(it.jwks.snapshot()?.set.byKid.keys() ?? [])], held)
+    assert.equal(it.jwks.state().failure !== undefined, failed)
+    assert.equal(it.jwks.state().lastSuccessWallMs === before, failed)
+  })
+}
+
+test('jwks.refresh() follows the keys to another address as often as they move', async () => {
+  using it = await loadedEndpoint()
+  let home = ''
+  it.answer = () => (it.calls.at(-1)?.url === home ? reply(200, setOf(signerB)) : reply(404, ''))
+  it.looked = () => {
+    it.url = home
+  }
+  for (const moved of ['https://issuer.test/2', 'https://issuer.test/3']) {
+    home = moved
+    await it.jwks.refresh()
+    for (let turn = 0; turn < 5; turn += 1) await nextTick()
+
+    assert.equal(it.calls.at(-1)?.url, moved)
+    assert.equal(it.jwks.state().failure, undefined)
+  }
+})
+
 test('jwks.refresh() sends no ETag to another address: there the same one may be of another set', async () => {
   using it = endpoint()
   it.answer = () => reply(200, setOf(signerA), { etag: '"one"' })
