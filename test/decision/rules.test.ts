@@ -176,6 +176,49 @@ test('match() names the rule that rejects a path, and tells the trail what it co
   })
 })
 
+const told = [
+  {
+    rule: { match: { path: '/a/**' } },
+    is: ['a: any method /a/**', 'at most these escapes: none'],
+  },
+  {
+    rule: { match: { path: '/a/**', methods: ['GET', 'PUT'], host: 'api.test' }, allow_encoded: ['percent', 'slash'] },
+    is: ['a: GET, PUT api.test/a/**', 'at most these escapes: slash, percent'],
+  },
+] as const
+for (const { rule, is } of told) {
+  test(`match() tells the trail which rule decides, and which escapes it allows: ${is[0]}`, () => {
+    const table = compileRules(rulesOptions.parse([{ id: 'a', ...rule }]))
+    const trail: TrailStep[] = []
+    table.match(request('GET /a/%3F%23'), (step) => trail.push(step))
+
+    assert.equal(trail[0]?.wanted, is[0])
+    assert.equal(trail.at(-1)?.is, 'question, hash')
+    assert.equal(trail.at(-1)?.wanted, `${is[1]}; dots and slashes unambiguous when decoded`)
+  })
+}
+
+test('match() tells the trail which other rule is for a path once it is decoded', () => {
+  const table = compileRules(
+    rulesOptions.parse([
+      { id: 'any', match: { path: '/a/{x}' } },
+      { id: 'all', match: { path: '/a/@all' } },
+    ]),
+  )
+  const trail: TrailStep[] = []
+  table.match(request('GET /a/%40all'), (step) => trail.push(step))
+
+  assert.equal(trail.at(-1)?.is, '/a/@all: all: any method /a/@all')
+})
+
+test('compileRules() throws for a path that is no template, which the schema would have refused', () => {
+  const [rule] = rulesOptions.parse([{ match: { path: '/a' } }])
+  assert.ok(rule)
+
+  for (const path of ['a', '/a//b', '/**/a', '/{1}'])
+    assert.throws(() => compileRules([{ ...rule, match: { path } }]), RangeError, path)
+})
+
 test('compileRules() reads every member of a rule, and what is left out', () => {
   const { rules } = compileRules(
     rulesOptions.parse([
