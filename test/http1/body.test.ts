@@ -141,6 +141,7 @@ const broken = [
   { sent: '5\r\r\nhello\r\n', because: 'a CR more' },
   { sent: '5\rx', because: 'a bare CR, before there is a line' },
   { sent: '5;\0', because: 'NUL, before there is a line' },
+  { sent: '5\r\nhello!!', because: 'two bytes more than the size says, before there is a line' },
   { sent: '0\r\nA: \x7f', because: 'DEL in a trailer, before there is a line' },
   { sent: '5;a=b\nhello\r\n', because: 'a bare LF behind an extension' },
   { sent: '5;a\rb\r\nhello\r\n', because: 'a bare CR in an extension' },
