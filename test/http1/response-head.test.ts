@@ -180,6 +180,7 @@ const wishes = [
   { version: '1.1', sent: '', keepAlive: true, keepAliveMs: undefined },
   { version: '1.1', sent: 'Connection: close\r\n', keepAlive: false, keepAliveMs: undefined },
   { version: '1.1', sent: 'Connection: x\r\nConnection: Close, y\r\n', keepAlive: false, keepAliveMs: undefined },
+  { version: '1.1', sent: 'Connection: close\r\nConnection: x\r\n', keepAlive: false, keepAliveMs: undefined },
   { version: '1.0', sent: '', keepAlive: false, keepAliveMs: undefined },
   { version: '1.0', sent: 'Connection: Keep-Alive\r\n', keepAlive: true, keepAliveMs: undefined },
   { version: '1.0', sent: 'Connection: keep-alive, close\r\n', keepAlive: false, keepAliveMs: undefined },
