@@ -245,6 +245,19 @@ for (const { what, length, parts, want } of bodies) {
   })
 }
 
+test('serveHttp2() tells a client that waits for it to send its body', async () => {
+  await using pair = await openPair()
+  const session = connectSession(`http://127.0.0.1:${pair.port}`)
+  const stream = session.request({ ':method': 'POST', ':path': '/a', expect: '100-continue' })
+
+  await once(stream, 'continue')
+  stream.end('body')
+
+  const [fields] = await once(stream, 'response')
+  assert.equal(fields[':status'], 200)
+  session.destroy()
+})
+
 test('serveHttp2() takes no length that numbers do not hold exactly: the upstream would be told another', async () => {
   await using pair = await openPair()
   using client = connectFrames(pair.port)
