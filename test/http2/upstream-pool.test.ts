@@ -18,6 +18,7 @@ import type { Door } from '../gates/door.ts'
 import { openDoor, openRawUpstream } from '../gates/door.ts'
 import { until } from '../gates/http2-pair.ts'
 import { closedPort } from '../http1/upstream-peer.ts'
+import type { Field } from '../support/h2-frames.ts'
 import { codes, flags, frame, frameTypes, headers, preface, reset } from '../support/h2-frames.ts'
 
 type Handle = (stream: ServerHttp2Stream, path: string, session: number) => void
@@ -714,6 +715,28 @@ test('createHttp2Upstream() ends a request that has a length with its last byte,
 
 const data = (stream: number, text: string, flag: number = flags.endStream) => frame('data', flag, stream, text)
 
+test('createHttp2Upstream() says that it takes trailers, once, whatever the client says: gRPC asks for that', async () => {
+  const seen: unknown[] = []
+  const server = createServer()
+  server.on('stream', (stream: ServerHttp2Stream, fields, _flags, lines: readonly string[]) => {
+    seen.push([fields['te'], lines.filter((text) => text === 'te').length])
+    stream.respond({ ':status': 204 }, { endStream: true })
+  })
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const { port } = server.address() as AddressInfo // it listens on a port
+  await using door = await openDoorTo(port)
+
+  await door.send('GET /a HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n')
+  await door.send('GET /a HTTP/1.1\r\nHost: a.test\r\nConnection: te, close\r\nTE: gzip, trailers\r\n\r\n')
+  server.close()
+
+  assert.deepEqual(seen, [
+    ['trailers', 1],
+    ['trailers', 1],
+  ])
+})
+
 test('createHttp2Upstream() has nothing remembered that client or upstream will not have remembered', async () => {
   const seen: (readonly string[] | undefined)[] = []
   const answered: typeof seen = []
@@ -1029,6 +1052,79 @@ for (const { status, outcome } of [
     await using door = await openDoorTo(upstream.port)
 
     assert.equal(await ask(door, 'GET', '/a'), outcome)
+  })
+}
+
+/** An upstream of bytes that answers the first request of a session with 204, and the second with what is said. */
+async function openSaying(said: (id: number) => readonly Buffer[], ends = false) {
+  let asked = 0
+  const upstream = await openRawUpstream((socket) => {
+    let answered = 0
+    let received: Buffer = Buffer.alloc(0)
+    socket.write(frame('settings', 0, 0, ''))
+    socket.on('data', (chunk: Buffer) => {
+      received = Buffer.concat([received, chunk])
+      for (const id of requestsIn(received).slice(answered)) {
+        answered += 1
+        asked += 1
+        socket.write(answered === 1 ? headers(id, [[':status', '204']]) : Buffer.concat(said(id)))
+        if (answered > 1 && ends) socket.end()
+      }
+    })
+  })
+  return { ...upstream, asked: () => asked }
+}
+
+const begin = (id: number, status: string) => headers(id, [[':status', status]], false)
+for (const { what, said, ends } of [
+  { what: 'an interim answer and the end of the connection', said: (id: number) => [begin(id, '103')], ends: true },
+  {
+    what: 'an interim answer before its stream is refused',
+    said: (id: number) => [begin(id, '103'), reset(id, codes.refused)],
+    ends: false,
+  },
+]) {
+  test(`createHttp2Upstream() does not repeat a GET that has got ${what}`, async () => {
+    await using upstream = await openSaying(said, ends)
+    await using door = await openDoorTo(upstream.port)
+    assert.equal(await ask(door, 'GET', '/first'), '204 ')
+
+    assert.equal(await ask(door, 'GET', '/second'), '502 upstream_reset')
+
+    assert.equal(upstream.asked(), 2)
+  })
+}
+
+const hints = (id: number, count: number) => Array.from({ length: count }, () => begin(id, '103'))
+const trailed = (id: number, trailers: readonly Field[]) => [
+  headers(id, [[':status', '200']], false),
+  data(id, 'whole', 0),
+  headers(id, trailers),
+]
+for (const { what, said, outcome } of [
+  {
+    what: '16 interim answers before it',
+    said: (id: number) => [...hints(id, 16), headers(id, [[':status', '204']])],
+    outcome: '204 ',
+  },
+  {
+    what: '17 interim answers before it',
+    said: (id: number) => [...hints(id, 17), headers(id, [[':status', '204']])],
+    outcome: '502 upstream_reset',
+  },
+  { what: 'trailers', said: (id: number) => trailed(id, [['x-a', 'b']]), outcome: '200 whole' },
+  {
+    what: 'white space before a trailer',
+    said: (id: number) => trailed(id, [['x-a', ' b']]),
+    outcome: '502 upstream_reset',
+  },
+]) {
+  test(`createHttp2Upstream() makes ${outcome} of an answer with ${what}`, async () => {
+    await using upstream = await openSaying(said)
+    await using door = await openDoorTo(upstream.port)
+    assert.equal(await ask(door, 'GET', '/first'), '204 ')
+
+    assert.equal(await ask(door, 'GET', '/second'), outcome)
   })
 }
 
