@@ -6,6 +6,7 @@ import { unixAddress } from '../base/unix-address.ts'
 import type { CrossFinding } from '../config/load.ts'
 import type { GatewayOptions, IssuerOptions } from '../config/schema.ts'
 import { upstreamPlaces } from '../config/schema.ts'
+import { reachOf } from '../decision/rule-overlap.ts'
 import type { RuleOptions } from '../decision/rules.ts'
 import { ruleId } from '../decision/rules.ts'
 
@@ -65,12 +66,10 @@ export function lintReach({ hosts, issuers, rules }: GatewayOptions): readonly C
       path: ['issuers'],
       message: 'only public rules let anybody in: there is no issuer to take tokens of',
     })
-  if (hosts.length === 0) return warnings
+  const isReached = reachOf(hosts)
   for (const [at, rule] of rules.entries()) {
     const { host } = rule.match
-    // `*.` covers one label.
-    const isNamed = (name: string) => name === host || `*${name.slice(name.indexOf('.'))}` === host
-    if (host !== undefined && !hosts.some(isNamed))
+    if (!isReached(host))
       warnings.push({
         path: ['rules', at, 'match', 'host'],
         message: `${ruleId(rule, at)} is never reached: no name in hosts is ${host}`,
@@ -117,7 +116,7 @@ export function lintIssuers({ issuers, rules, blacklist }: GatewayOptions): read
         message:
           'every JWT is introspected; some issuers answer 400 about their own JWTs (node-oidc-provider), which is 503 here',
       })
-    if (each.blacklist === undefined && each.revocation === 'blacklist')
+    if (each.blacklist === undefined && !isAskedAboutJwts(each))
       warnings.push({
         path: here,
         message:
@@ -138,10 +137,11 @@ export function lintIssuers({ issuers, rules, blacklist }: GatewayOptions): read
         message: 'opaque tokens are refused: several issuers could be asked, and none is marked opaque: true',
       })
   }
-  for (const { issuer, revocation } of issuers) {
+  for (const each of issuers) {
+    const { issuer } = each
     const isFresh = ({ freshness, issuers: named }: RuleOptions) =>
       freshness !== 'cached' && (named?.includes(issuer) ?? true)
-    const fresh = revocation === 'blacklist' ? rules.filter(isFresh).length : 0
+    const fresh = isAskedAboutJwts(each) ? 0 : rules.filter(isFresh).length
     const others = fresh > 1 ? `; so it is with ${fresh - 1} more of the rules` : ''
     if (fresh > 0)
       warnings.push({
@@ -152,6 +152,11 @@ export function lintIssuers({ issuers, rules, blacklist }: GatewayOptions): read
   if (blacklist.on_stale === 'allow')
     warnings.push({ path: ['blacklist', 'on_stale'], message: 'once a list is too old, revoked tokens are accepted' })
   return warnings
+}
+
+/** Whether every JWT of an issuer is introspected, too. */
+function isAskedAboutJwts({ revocation, access_token_form }: IssuerOptions): boolean {
+  return revocation === 'introspect' || access_token_form === 'wrapped'
 }
 
 /** What the numbers mean together, in sentences for whoever is on call. */
@@ -185,10 +190,8 @@ export function meaning({ issuers, blacklist, rules }: GatewayOptions): readonly
 type Term = { readonly ms: number; readonly key: string }
 
 /** What becomes of an issuer's tokens while nothing can be had of it. */
-function outage(
-  { jwks, introspection, blacklist: feed, revocation, access_token_form }: IssuerOptions,
-  { max_staleness, on_stale }: GatewayOptions['blacklist'],
-): string {
+function outage(each: IssuerOptions, { max_staleness, on_stale }: GatewayOptions['blacklist']): string {
+  const { jwks, introspection, blacklist: feed } = each
   const after = ({ ms, key }: Term) => `after ${formatSpan(ms)} (${key})`
   const list: Term = { ms: max_staleness, key: 'blacklist.max_staleness' }
   // To introspect where the list is too old is to ask the same issuer.
@@ -201,8 +204,7 @@ function outage(
   }
   const opaque = (verb = '') =>
     introspection === undefined ? 'no opaque tokens' : `opaque tokens ${verb}${asked(lists)}`
-  if (revocation === 'introspect' || access_token_form === 'wrapped')
-    return `JWTs refused with 503 ${asked([...lists, ...keys])}, ${opaque()}`
+  if (isAskedAboutJwts(each)) return `JWTs refused with 503 ${asked([...lists, ...keys])}, ${opaque()}`
   const [first, ...others] = [...lists, ...keys]
   const end = first && soonest(first, ...others)
   const isUnchecked = feed !== undefined && on_stale === 'allow' && (end === undefined || max_staleness < end.ms)

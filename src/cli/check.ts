@@ -58,7 +58,7 @@ function checkFile(file: string, options: Options, shell: Shell): Found {
   const { value, locate } = loaded
   const spelled = loaded.warnings.map((problem): Finding => ({ ...problem, severity: 'warning' }))
   const warnings = [
-    ...[...lintRules(value.rules), ...lintPublic(value.rules)].map(({ path, message }) => {
+    ...[...lintRules(value.rules), ...lintPublic(value.rules, undefined, value.hosts)].map(({ path, message }) => {
       return { path: ['rules', ...path], message }
     }),
     ...lintListeners(value),

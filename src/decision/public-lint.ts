@@ -6,6 +6,7 @@ import {
   describeUnfinished,
   holdersOf,
   matchSteps,
+  reachOf,
   samplePaths,
   sampleRequest,
   stranger,
@@ -22,8 +23,13 @@ import { compileRules, readTemplate } from './rules.ts'
  *
  * @param options Rules against which `findRuleConflicts` has nothing.
  * @param effort Of thousands of rules, not each is compared with each; it is said where.
+ * @param hosts The names we answer for; none: all. What is for another takes nothing.
  */
-export function lintPublic(options: readonly RuleOptions[], effort = createEffort()): readonly RuleFinding[] {
+export function lintPublic(
+  options: readonly RuleOptions[],
+  effort = createEffort(),
+  hosts: readonly string[] = [],
+): readonly RuleFinding[] {
   const table = compileRules(options)
   const partsOf = new Map(table.rules.map((rule) => [rule, readTemplate(rule.path).parts]))
   const guarded = Map.groupBy(
@@ -33,7 +39,8 @@ export function lintPublic(options: readonly RuleOptions[], effort = createEffor
   const indexOf = new Map([...guarded].map(([host, rules]) => [host, createPatternIndex(rules)]))
   const rivalsOf = new Map<string, Rivals>()
   const unfinished: Rule[] = []
-  const open = table.rules.filter((rule) => rule.public)
+  const isReached = reachOf(hosts)
+  const open = table.rules.filter((rule) => rule.public && isReached(rule.host))
   const found = open.flatMap((rule, at) => {
     effort.share(at, open.length)
     const outer = firstTaken(rule)
@@ -71,6 +78,8 @@ export function lintPublic(options: readonly RuleOptions[], effort = createEffor
     yield* known.found
     for (let next = known.met.next(); next.done !== true; next = known.met.next()) {
       const outer = next.value
+      // The methods of two are compared in as many looks.
+      effort.spend(Math.ceil(((rule.methods?.length ?? 0) * (outer?.methods?.length ?? 0)) / 8))
       const isRival =
         outer !== undefined && sharedMethods(rule, outer)?.length !== 0 && !isSpelledOut(parts, pathOf(outer))
       if (isRival) known.found.push(outer)

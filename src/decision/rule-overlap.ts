@@ -118,6 +118,12 @@ export function holdersOf(host: string | undefined): readonly (string | undefine
   return [...new Set([host, `*${host.slice(host.indexOf('.'))}`, undefined])]
 }
 
+/** Whether any request comes to a rule for a host where we answer for these names; for none of them: for all. */
+export function reachOf(hosts: readonly string[]): (host: string | undefined) => boolean {
+  const reached = new Set(hosts.flatMap(holdersOf))
+  return (host) => host === undefined || hosts.length === 0 || reached.has(host)
+}
+
 /** Paths of a pattern, each as segments, with strangers where it is open. */
 export function samplePaths(parts: readonly string[]): readonly (readonly string[])[] {
   const filled = parts.filter((part) => part !== '**').map((part) => (part === '{}' ? stranger : part))

@@ -253,3 +253,14 @@ test('lintIssuers() says of each issuer once that freshness does nothing for its
     ],
   )
 })
+
+test('lintIssuers() says nothing of freshness and of revoked JWTs where every JWT is introspected, as with wrapped ones', () => {
+  const options = gatewayOptions.parse({
+    version: 1,
+    upstream: { url: 'http://127.0.0.1:9' },
+    issuers: [{ issuer: 'https://a.test', audience: 'api', introspection, access_token_form: 'wrapped' }],
+    rules: [{ match: { path: '/a' }, scopes: ['read'], freshness: 'always' }],
+  })
+
+  assert.deepEqual(lintIssuers(options), [])
+})

@@ -129,3 +129,11 @@ test('lintPublic() compares rules of thousands of hosts to the end', () => {
 
   assert.deepEqual(found, [])
 })
+
+test('lintPublic() says nothing of a rule for a host that is not among those we answer for', () => {
+  const open = { match: { path: '/orders/{id}', host: 'a.test' }, public: true }
+  const rules = rulesOptions.parse([orders, open])
+  const found = [[], ['a.test'], ['b.test']].map((hosts) => lintPublic(rules, createEffort(), hosts).length)
+
+  assert.deepEqual(found, [1, 1, 0])
+})
