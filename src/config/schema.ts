@@ -14,6 +14,7 @@ import { introspectionOptions } from '../sources/introspection.ts'
 import { jwksOptions } from '../sources/jwks.ts'
 import type { CrossFinding, Whole } from './load.ts'
 import { nothingLeftOut } from './load.ts'
+import { maxProblems } from './problems.ts'
 
 const address = z
   .string()
@@ -124,7 +125,7 @@ export const gatewayOptions = z.strictObject({
     .boolean()
     .prefault(false)
     .describe('Plain HTTP is refused, public rules included; of trusted proxies `X-Forwarded-Proto` decides.'),
-  hosts: z.array(hostName).prefault([]).describe('Names we answer for; none: any valid Host.'),
+  hosts: z.array(hostName).max(1000).prefault([]).describe('Names we answer for; none: any valid Host.'),
   rules: rulesOptions.describe(
     'Which requests pass with which token. Of several rules that match host, path and method the most specific decides, by host (exact, `*.`, none), then segment by segment (literal, `{name}`, `**`); their order in the file never matters. HEAD follows GET. What no rule matches is denied.',
   ),
@@ -243,8 +244,12 @@ export function problemOfIssuer(name: string, { issuers }: GatewayOptions): stri
 function findRuleIssuerConflicts(options: GatewayOptions): readonly CrossFinding[] {
   const { rules, issuers } = options
   const found: CrossFinding[] = []
+  const known = new Set(issuers.map((each) => each.issuer))
   for (const [at, rule] of rules.entries()) {
+    // What a name was to be is searched for among all of them, and more is not told.
+    if (found.length > maxProblems) break
     for (const [index, name] of (rule.issuers ?? []).entries()) {
+      if (known.has(name)) continue
       const message = problemOfIssuer(name, options)
       if (message !== undefined) found.push({ path: ['rules', at, 'issuers', index], message })
     }
@@ -262,24 +267,31 @@ function isAddressOrName(host: string): boolean {
   return z.ipv4().safeParse(host).success || /^(?:[A-Za-z0-9-]+\.)*[A-Za-z0-9-]*[A-Za-z-][A-Za-z0-9-]*\.?$/.test(host)
 }
 
+/** One spelling for all of an address; localhost is the one it stands for nearly everywhere. */
+function sameAddress(host: string): string {
+  const spelled = URL.parse(`http://${host}`)?.hostname.replace(/\.$/, '') ?? host
+  return spelled === 'localhost' ? '127.0.0.1' : spelled
+}
+
 const everyHost: ReadonlySet<string> = new Set(['0.0.0.0', '[::]'])
 
 function findListenConflicts({ listen }: GatewayOptions): readonly CrossFinding[] {
   const found: CrossFinding[] = []
   if (!isLoopbackUrl(`http://${listen.admin}`))
     found.push({ path: ['listen', 'admin'], message: 'expected a loopback address, such as 127.0.0.1:9465' })
-  const taken: { readonly name: string; readonly host: string; readonly port: string }[] = []
+  const taken: { readonly name: string; readonly host: string; readonly port: number }[] = []
   for (const name of ['proxy', 'health', 'admin'] as const) {
     const text = listen[name]
     const colon = text.lastIndexOf(':')
-    const [host, port] = [text.slice(0, colon), text.slice(colon + 1)]
-    if (!isAddressOrName(host))
+    const [written, port] = [text.slice(0, colon), Number(text.slice(colon + 1))]
+    if (!isAddressOrName(written))
       found.push({ path: ['listen', name], message: 'expected an address or a name before the port' })
+    const host = sameAddress(written)
     // One for every address takes its port on each of them.
     const other = taken.find(
       (each) => each.port === port && (each.host === host || everyHost.has(each.host) || everyHost.has(host)),
     )
-    if (other !== undefined && port !== '0')
+    if (other !== undefined && port !== 0)
       found.push({ path: ['listen', name], message: `expected another address than ${other.name}` })
     taken.push({ name, host, port })
   }

@@ -14,6 +14,9 @@ import { judgedMethod } from './rule-table.ts'
 import type { Rule, RuleOptions } from './rules.ts'
 import { compileRules, maskOf, readTemplate, ruleId } from './rules.ts'
 
+// As many as one rule may have. A look-up goes through those of a path, and `check` tries each of them everywhere.
+const maxMethods = 64
+
 /**
  * What makes rules that the schema accepts unfit to load; empty when nothing does.
  *
@@ -27,7 +30,9 @@ export function findRuleConflicts(
   const found: RuleFinding[] = []
   const ids = new Map<string, number>()
   const taken = createMethodIndex()
+  const methods = new Set<string>()
   for (const [at, rule] of options.entries()) {
+    for (const method of rule.match.methods ?? []) methods.add(method)
     const named = placeOf(at, 'id')
     if (named !== undefined) {
       const id = ruleId(rule, named)
@@ -45,6 +50,10 @@ export function findRuleConflicts(
       found.push({ path: [at, 'match', 'path'], message })
     }
     if (rule.public) found.push(...findPublicConflicts(rule, at))
+    if (methods.size > maxMethods) {
+      found.push({ path: [at, 'match', 'methods'], message: `expected at most ${maxMethods} methods in all rules` })
+      break
+    }
   }
   return found
 }

@@ -62,28 +62,33 @@ export const ruleOptions = z.strictObject({
     .describe('The name in logs and metrics; absent: rule-1, rule-2 and so on, by place.'),
   match: z
     .strictObject({
-      methods: z.array(method).min(1).optional().describe('Absent: all. HEAD follows GET.'),
+      methods: z.array(method).min(1).max(64).optional().describe('Absent: all. HEAD follows GET.'),
       host: host.optional().describe('A host name without port, or `*.` and a name for one label more. Absent: all.'),
       path: path.describe('Literal segments, `{name}` for exactly one, a closing `**` for zero or more.'),
     })
     .describe('What the rule is for; all of it must match.'),
   scopes: z
     .union([
-      z.array(scope),
+      z.array(scope).max(1000),
       z.strictObject({
-        all: z.array(scope).prefault([]).describe('Every one of these.'),
-        any: z.array(scope).prefault([]).describe('At least one of these.'),
+        all: z.array(scope).max(1000).prefault([]).describe('Every one of these.'),
+        any: z.array(scope).max(1000).prefault([]).describe('At least one of these.'),
       }),
     ])
     .prefault([])
     .describe('Scopes the token must have: a list means all of them.'),
   claims: z
-    .record(text, z.union([scalar, z.array(scalar).min(1)]))
+    .record(text, z.union([scalar, z.array(scalar).min(1).max(1000)]))
     .prefault({})
     .describe('Claims and the values accepted; of an array one member must be among them.'),
-  issuers: z.array(text).min(1).optional().describe('Issuers whose tokens are accepted. Absent: all configured.'),
+  issuers: z
+    .array(text)
+    .min(1)
+    .max(100)
+    .optional()
+    .describe('Issuers whose tokens are accepted. Absent: all configured.'),
   audience: z
-    .union([text, z.array(text).min(1)])
+    .union([text, z.array(text).min(1).max(1000)])
     .optional()
     .describe("Audience the token must be for, one of a list. Absent: the issuer's."),
   freshness: z

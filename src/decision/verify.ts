@@ -23,7 +23,7 @@ const words = z.array(z.string().min(1).max(256)).min(1)
 export const trustOptions = z.strictObject({
   issuer: httpUrl.max(512).describe('The issuer identifier, exactly as in `iss` (RFC 8414 §2).'),
   audience: z
-    .union([audience, z.array(audience).min(1)])
+    .union([audience, z.array(audience).min(1).max(1000)])
     .describe('What `aud` must name: this service. One of a list is enough.'),
   algorithms: z
     .array(algorithm)

@@ -21,17 +21,17 @@ for (const { of, text, problems } of [
     text: `${head}${rules}hosts:\n- "${times(51_000, () => '${A:-')}"\n`,
     problems: 201,
   },
-  {
-    of: 'variables that are not found as written',
-    text: `${head}${rules}hosts:\n- "${times(50_000, () => '\\x24{A}$')}"\n`,
-    problems: 1,
-  },
-  { of: 'wrong values on one line', text: `${head}${rules}hosts: [${times(99_000, () => 'A,')}]\n`, problems: 201 },
+  { of: 'wrong values on one line', text: `${head}${rules}hosts: [${times(99_000, () => 'A,')}]\n`, problems: 1 },
   { of: 'repeated keys on one line', text: `{"version":1,${times(45_000, () => 'a: 1,')}"rules":[]}`, problems: 201 },
+  {
+    of: 'unknown issuers beside a hundred',
+    text: `${head}issuers:\n${times(100, (at) => `- { issuer: "https://login.example/realms/aaaaaaaaaaaa/b${at}", audience: a }\n`)}rules:\n${times(40, (rule) => `- { match: { path: /a${rule} }, issuers: [${times(100, (at) => `"https://login.example/realms/bbbbbbbbbb/${rule}${at}", `)}] }\n`)}`,
+    problems: 201,
+  },
   { of: 'commas', text: `${head}hosts: [${times(1_000_000, () => ',')}]\n`, problems: 1 },
   {
     of: 'good rules beside a mistake',
-    text: `${head}bad: 1\nrules:\n${times(9900, (at) => `- { match: { path: /a${at}, methods: [GET, POST] }, scopes: [a, b, c, d] }\n`)}`,
+    text: `${head}bad: 1\nrules:\n${times(5000, (at) => `- { match: { path: /a${at}, methods: [GET, POST] }, scopes: [a, b, c, d] }\n`)}`,
     problems: 1,
   },
 ]) {
@@ -70,4 +70,49 @@ test('load() refuses more than 300000 keys, values and commas before it reads th
       /^Cannot read the document: it has more than 300000 keys, values and commas/,
     )
   }
+})
+
+const many = (count: number) => Array.from({ length: count }, (_, at) => `A${at}`)
+for (const { at, most, written } of [
+  {
+    at: 'rules.0.match.methods',
+    most: 64,
+    written: (count: number) => ({ match: { path: '/a', methods: many(count) } }),
+  },
+  { at: 'rules.0.issuers', most: 100, written: (count: number) => ({ match: { path: '/a' }, issuers: many(count) }) },
+  {
+    at: 'rules.0.audience',
+    most: 1000,
+    written: (count: number) => ({ match: { path: '/a' }, audience: many(count) }),
+  },
+  { at: 'rules.0.scopes', most: 1000, written: (count: number) => ({ match: { path: '/a' }, scopes: many(count) }) },
+  {
+    at: 'rules.0.scopes.any',
+    most: 1000,
+    written: (count: number) => ({ match: { path: '/a' }, scopes: { any: many(count) } }),
+  },
+  {
+    at: 'rules.0.claims.a',
+    most: 1000,
+    written: (count: number) => ({ match: { path: '/a' }, claims: { a: many(count) } }),
+  },
+]) {
+  test(`load() takes ${most} of ${at}, and no more`, () => {
+    const pathsOf = (count: number) => {
+      const text = `${head}rules: ${JSON.stringify([written(count)])}\n`
+      const loaded = load(gatewayOptions, { file: 'f', text }, { env: {} })
+      return loaded.kind === 'refused' ? loaded.problems.map(({ path }) => path) : []
+    }
+
+    assert.deepEqual([pathsOf(most), pathsOf(most + 1)], [[], [at]])
+  })
+}
+
+test('load() takes a thousand hosts, and no more', () => {
+  const isLoaded = [1000, 1001].map((count) => {
+    const text = `${head}${rules}hosts: [${times(count, () => 'a,')}]\n`
+    return load(gatewayOptions, { file: 'f', text }, { env: {} }).kind === 'loaded'
+  })
+
+  assert.deepEqual(isLoaded, [true, false])
 })

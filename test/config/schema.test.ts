@@ -231,3 +231,24 @@ ${written}`
     )
   })
 }
+
+for (const { proxy, health, found } of [
+  { proxy: 'localhost:26010', health: '127.0.0.1:26010', found: 1 },
+  { proxy: '[::1]:26010', health: '[0:0:0:0:0:0:0:1]:26010', found: 1 },
+  { proxy: 'Sidecar.test.:2601', health: 'sidecar.test:02601', found: 1 },
+  { proxy: '[::1]:26010', health: '127.0.0.1:26010', found: 0 },
+  { proxy: 'localhost:26010', health: '127.0.0.1:26011', found: 0 },
+]) {
+  test(`findGatewayConflicts() finds ${found === 0 ? 'nothing' : 'one address'} in listeners at ${proxy} and ${health}`, () => {
+    const options = gatewayOptions.parse({
+      version: 1,
+      upstream: { url: 'http://127.0.0.1:9' },
+      listen: { proxy, health },
+      rules: [{ match: { path: '/a' } }],
+    })
+
+    const paths = findGatewayConflicts(options).map(({ path }) => path.join('.'))
+
+    assert.deepEqual(paths, found === 0 ? [] : ['listen.health'])
+  })
+}

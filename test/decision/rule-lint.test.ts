@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { lintPublic } from '../../src/decision/public-lint.ts'
 import { findRuleConflicts, lintRules } from '../../src/decision/rule-lint.ts'
 import { createEffort } from '../../src/decision/rule-overlap.ts'
 import { rulesOptions } from '../../src/decision/rules.ts'
@@ -56,6 +57,15 @@ const conflicts = [
     because: 'an id that another has by its place',
     rules: [{ id: 'rule-2', match: { path: '/a' } }, { match: { path: '/b' } }],
     at: ['1'],
+  },
+  {
+    because: 'more than 64 methods in all rules, once',
+    rules: [
+      { match: { path: '/a', methods: Array.from({ length: 40 }, (_, at) => `A${at}`) } },
+      { match: { path: '/b', methods: Array.from({ length: 40 }, (_, at) => `B${at}`) } },
+      { match: { path: '/c', methods: ['C'] } },
+    ],
+    at: ['1.match.methods'],
   },
   { because: 'a literal its own rule rejects', rules: [{ match: { path: '/a%2Fb' } }], at: ['0.match.path'] },
   {
@@ -303,4 +313,21 @@ test('lintRules() says so where it has not compared each of many rules with each
     /^rule-1 was compared with some rules only.*, and so were 99 more: what public rules take of it/,
   )
   assert.deepEqual(more, [])
+})
+
+test('lintRules() and lintPublic() take at most three seconds of the processor for hundreds of rules of 64 methods', () => {
+  const methods = Array.from({ length: 64 }, (_, at) => `M${at}`)
+  const rules = rulesOptions.parse([
+    ...Array.from({ length: 200 }, (_, at) => ({ match: { path: `/p${at}/**`, methods: methods.slice(4) }, scopes })),
+    ...Array.from({ length: 200 }, (_, at) => {
+      return { match: { host: `h${at}`, path: '/**', methods: methods.slice(at % 4) }, public: true, insecure: true }
+    }),
+  ])
+  const before = process.cpuUsage()
+
+  const found = [lintPublic(rules).length, lintRules(rules).length]
+
+  const { user } = process.cpuUsage(before)
+  assert.equal(found[0], 200)
+  assert.ok(user < 3_000_000, `it took ${user} µs of the processor`)
 })

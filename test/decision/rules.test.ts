@@ -70,9 +70,9 @@ for (const { rules, sent, by } of decided) {
   })
 }
 
-test('match() finds each of twelve thousand methods of a rule', () => {
+test('match() finds each of sixty-four methods of a rule', () => {
   const letters = 'ABCDEFGHIJKLMNOPQRSTUVWXYZ'
-  const names = Array.from({ length: 12_000 }, (_, at) => `M-${at}-${letters[at % 26]}`)
+  const names = Array.from({ length: 64 }, (_, at) => `M-${at}-${letters[at % 26]}`)
   const rule = `${names.join(',')} /a`
 
   assert.equal(decide([rule], `${names.at(-1)} /a`), rule)
