@@ -32,6 +32,7 @@ const secretName =
  * @param known The keys that may stand there.
  */
 export function startOfKey(key: string, known: Iterable<string>): string {
+  if (nameOfClaim.test(key)) return key
   const start = /^(?:<<$|[\w.-]|\$\{\w+\})*/.exec(key)?.[0] ?? ''
   if (start.length > 64) return ''
   // `client_secret-hunter2`, but not `token-profile` where there is a token_profile.
@@ -39,6 +40,9 @@ export function startOfKey(key: string, known: Iterable<string>): string {
   const begun = ends.find((name) => name !== '' && isSecretName(name))
   return begun !== undefined && nearest(start, known) === undefined ? begun : start
 }
+
+// `https://a.example/roles`: of a URI no part is a user or a query.
+const nameOfClaim = /^(?:https?:\/\/[\w.-]+(?:\/[\w./-]*)?|urn(?::[\w.-]+)+)$/
 
 /**
  * Overwrites with `*`, one for one, what is a secret wherever it stands: all of a URL before its host, or all of it where

@@ -379,6 +379,19 @@ env: [{ name: CLIENT_SECRET, value: hunter2 }]
   })
 }
 
+test('load() tells the name of a claim that is a URI, up to a user or a query in it', () => {
+  const pathsOf = (claim: string) => {
+    const text = `version: 1\nrules: [{ match: { path: /a }, claims: { "${claim}": { a: b } } }]\n`
+    const loaded = load(gatewayOptions, { file: 'f', text }, { env: {} })
+    return loaded.kind === 'refused' ? loaded.problems.map(({ path }) => path) : []
+  }
+
+  for (const claim of ['https://a.example/roles', 'urn:zitadel:iam:roles', 'realm_access.roles'])
+    assert.ok(pathsOf(claim).includes(`rules.0.claims.${claim}`), claim)
+  for (const claim of ['https://u:hunter2@a/', 'https://a/?hunter2', 'x:hunter2'])
+    assert.doesNotMatch(pathsOf(claim).join(), /hunter/)
+})
+
 const unknownKeys = [
   'client_credential',
   'client_auth',
