@@ -136,18 +136,23 @@ type Judged = {
 function judgeTree(root: Written | undefined, text: string, top: Place): Judged {
   const pieces = new Map<number, Piece>()
   const untold = new Set<Entry>()
-  const seen = new Map<Written, Set<Place>>()
+  const followed = new Map<Written, Set<Place>>()
   if (root !== undefined) visit(root, top)
   return { pieces, untold }
 
   function visit(node: Written, place: Place): void {
-    const places = seen.get(node) ?? new Set()
-    if (places.has(place)) return
-    seen.set(node, places.add(place))
-    if (node.kind === 'alias') visit(node.target, place)
+    if (node.kind === 'alias') follow(node.target, place)
     else if (node.kind === 'map') visitMembers(node.entries, place)
     else if (node.kind === 'list') for (const item of node.items) visit(item, place.at(0))
     else putValue(node, place.wantsScalar && !place.secret && mayStandUnder(place.name, node.value))
+  }
+
+  /** Once for each place: aliases of aliases would be followed without end. */
+  function follow(target: Written, place: Place): void {
+    const places = followed.get(target) ?? new Set()
+    if (places.has(place)) return
+    followed.set(target, places.add(place))
+    visit(target, place)
   }
 
   function visitMembers(entries: ReadonlyMap<string, Entry>, place: Place): void {
@@ -164,7 +169,7 @@ function judgeTree(root: Written | undefined, text: string, top: Place): Judged 
         if (isSecret) untold.add(entry)
         put(key, isSecret ? starred(raw) : shownOfKey(raw, name, place.keys), false)
       }
-      isSecretEmpty ||= isSecretName(name) && isEmpty(value)
+      isSecretEmpty ||= isEmpty(value) && isSecretName(name)
       if (isNamed && value.kind === 'scalar') putValue(value, true)
       else visit(value, place.at(name))
     }
