@@ -161,8 +161,10 @@ function judgeTree(root: Written | undefined, text: string, top: Place): Judged 
     for (const [name, entry] of entries) {
       const { key, value } = entry
       const raw = text.slice(key.start, key.end)
-      if (isNamed || place.keys.has(name)) put(key, raw, true)
-      else {
+      if (isNamed || place.keys.has(name)) {
+        // With its colon it is shown in any case: a large file has little else.
+        if (raw !== name || text[key.end] !== ':') put(key, raw, true)
+      } else {
         // `{ client_secret, hunter2 }`; and what has the name of a secret for its value.
         const isSecret =
           place.secret || (isSecretEmpty && nearest(name, place.keys) === undefined) || holdsSecretName(value)
@@ -226,6 +228,7 @@ const colon = /["']?[ \t]*[:=]/y
 
 /** Of text that nothing is known of: keeps its marks, and the keys of the schema where a key may stand. */
 function keysOnly(text: string, known: ReadonlySet<string>): string {
+  if (!/[^\s{}[\],:"'-]/.test(text)) return text
   let isFirst = true
   return text.replaceAll(wordsAndMore, (found, at: number) => {
     const wasFirst = isFirst
