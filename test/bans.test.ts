@@ -12,9 +12,10 @@ const bans: readonly { pattern: RegExp; why: string; except?: readonly string[] 
   { pattern: /runIn(?:New|This)?Context|new vm\./, why: 'no text becomes code', except: ['cli/lean-start.ts'] },
   { pattern: /child_process/, why: 'the gateway starts nothing' },
   {
-    pattern: /\bJSON\.parse\(/,
+    pattern: /\bJSON\.parse\b/,
     why: 'one strict parser for what comes from outside',
-    except: ['base/json.ts', 'main.ts'],
+    // A list that was judged before is read as it was written, by `mergedList` alone.
+    except: ['app/local-list-file.ts', 'base/json.ts', 'main.ts'],
   },
   { pattern: /new URL\(/, why: 'it folds what a rule must see', except: ['main.ts'] },
   { pattern: /insecureHTTPParser|rejectUnauthorized: false|NODE_TLS_REJECT/, why: 'no check is switched off' },
@@ -24,7 +25,7 @@ const bans: readonly { pattern: RegExp; why: string; except?: readonly string[] 
     except: ['main.ts'],
   },
   { pattern: /\bconsole\./, why: 'one way out for words' },
-  { pattern: /"kty"/, why: 'no key material in the code', except: [] },
+  { pattern: /"kty"/, why: 'no key material in the code' },
   { pattern: /@ts-(?:ignore|expect-error|nocheck)|\bas any\b|: any[;,)=[]/, why: 'the types hold' },
   { pattern: /export default|\benum [A-Z]|\bnamespace [A-Z]/, why: 'erasable syntax, named exports' },
 ]

@@ -12,10 +12,7 @@ import {
 } from './rule-overlap.ts'
 import { judgedMethod } from './rule-table.ts'
 import type { Rule, RuleOptions } from './rules.ts'
-import { compileRules, maskOf, readTemplate, ruleId } from './rules.ts'
-
-// As many as one rule may have. A look-up goes through those of a path, and `check` tries each of them everywhere.
-const maxMethods = 64
+import { compileRules, maskOf, maxMethods, readTemplate, ruleId } from './rules.ts'
 
 /**
  * What makes rules that the schema accepts unfit to load; empty when nothing does.

@@ -14,6 +14,8 @@ const number = z.number().refine((value) => !Number.isInteger(value) || Number.i
   error: 'expected a number below 2^53',
 })
 const scalar = z.union([text, number, z.boolean()])
+/** How many methods one rule may name, and all of them together: a look-up goes through those of a path. */
+export const maxMethods = 64
 const method = z
   .string()
   .regex(methodName, { error: 'expected a method in upper case, such as GET' })
@@ -62,7 +64,12 @@ export const ruleOptions = z.strictObject({
     .describe('The name in logs and metrics; absent: rule-1, rule-2 and so on, by place.'),
   match: z
     .strictObject({
-      methods: z.array(method).min(1).max(64).optional().describe('Absent: all. HEAD follows GET.'),
+      methods: z
+        .array(method)
+        .min(1)
+        .max(maxMethods)
+        .optional()
+        .describe(`Absent: all. HEAD follows GET. At most ${maxMethods} different ones in all rules.`),
       host: host.optional().describe('A host name without port, or `*.` and a name for one label more. Absent: all.'),
       path: path.describe('Literal segments, `{name}` for exactly one, a closing `**` for zero or more.'),
     })

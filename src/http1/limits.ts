@@ -28,7 +28,7 @@ export const lingerMs = 1000
  * they get a reset and no answer. It takes no memory; whoever sends more can ask first (`Expect: 100-continue`).
  */
 export const maxLingerMs = 5000
-/** See `maxLingerMs`. */
+/** How many bytes are read and thrown away so (`maxLingerMs`); who sends more is reset. */
 export const maxLingerBytes = 8 * 1_048_576
 
 /** What a request's head may cost. */

@@ -49,11 +49,11 @@ export function bodyLength(framing: Framing): number {
 /** Why something is no request we read: the grammar, or which limit. */
 export type HeadProblem = { readonly kind: 'malformed' | 'target_too_large' | 'head_too_large' }
 
-/** What each is told by, in HTTP/2 too. */
+/** It breaks the grammar (RFC 9112 §3, RFC 9113 §8.3). */
 export const malformed: HeadProblem = { kind: 'malformed' }
-/** Likewise. */
+/** Its target is longer than `RequestLimits.target`. */
 export const targetTooLarge: HeadProblem = { kind: 'target_too_large' }
-/** Likewise. */
+/** Its fields are more, or longer, than `RequestLimits.fields` has it. */
 export const headTooLarge: HeadProblem = { kind: 'head_too_large' }
 const none: readonly string[] = []
 const headEnd = Buffer.from('\r\n\r\n')
