@@ -112,7 +112,7 @@ function createChunkedReader(sink: BodySink, limits: FieldLimits): BodyReader {
       }
       default: {
         // The empty line ends them all.
-        if (held !== '\r\n' && !held.endsWith('\r\n\r\n')) return true
+        if (held !== '\r\n' && !held.endsWith('\r\n\r\n')) return !isHopeless(held)
         const text = take()
         const trailers: string[] = []
         const wrong = readFieldLines('trailers', text, 0, text.length - 2, limits, trailers, [])

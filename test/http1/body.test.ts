@@ -143,6 +143,8 @@ const broken = [
   { sent: '5;\0', because: 'NUL, before there is a line' },
   { sent: '5\r\nhello!!', because: 'two bytes more than the size says, before there is a line' },
   { sent: '0\r\nA: \x7f', because: 'DEL in a trailer, before there is a line' },
+  { sent: '0\r\nA: \x7f\r\n', because: 'DEL in a trailer, before the last one' },
+  { sent: '0\r\n\r\r\r\n', because: 'bare CRs in a trailer, before the last one' },
   { sent: '5;a=b\nhello\r\n', because: 'a bare LF behind an extension' },
   { sent: '5;a\rb\r\nhello\r\n', because: 'a bare CR in an extension' },
   { sent: '5;\0\r\nhello\r\n', because: 'NUL in an extension' },
