@@ -44,7 +44,7 @@ export type Configuration = {
   readonly localList: LocalListOptions
   /** Files it names, the operator's list and certificates among them, as they were when it was read; without secrets. */
   readonly files: ReadonlyMap<string, Buffer>
-  /** SHA-256 of the text, and of the list's. */
+  /** SHA-256 of the text in hex, and where there is a list a hyphen and that of the list's. */
   readonly hash: string
   /** Where the list has entries that its file has not: what `withListAnew` found last. */
   readonly merged?: MergedFrom
@@ -85,19 +85,23 @@ export function readConfiguration(
   const bounds = readNamed === undefined ? writtenList : mergedList
   const local = readLocalList(options.blacklist.local.file, options, { env: deps.env, readFile }, bounds)
   if (local.kind === 'refused') return local
-  return { kind: 'loaded', options, file, text, localList: local.value, files, hash: hash + local.hash }
+  return { kind: 'loaded', options, file, text, localList: local.value, files, hash: `${hash}-${local.hash}` }
 }
 
 /**
- * A configuration's hash for logs and labels: the first 16 characters of its text's SHA-256, and where its operator has
- * a list, a hyphen and those of the list's, so that a change of either shows.
+ * A configuration's hash for logs and labels: the first 16 characters of its text's, and of its list's, so that a change
+ * of either shows.
  *
- * @param hash As `Configuration` has it: one SHA-256 in hex, or two in a row.
+ * @param hash As `Configuration` has it.
  * @example '9f86d081884c7d65-60303ae22b998861'
  */
 export function shortHash(hash: string): string {
-  const list = hash.slice(64)
-  return list === '' ? hash.slice(0, 16) : `${hash.slice(0, 16)}-${list.slice(0, 16)}`
+  return hash.replaceAll(/[^-]+/g, (each) => each.slice(0, 16))
+}
+
+/** The hash of a configuration's list; undefined where it has none. */
+export function listHash({ hash }: Pick<Configuration, 'hash'>): string | undefined {
+  return hash.split('-')[1]
 }
 
 /**
@@ -111,7 +115,7 @@ export function withListAnew(
   configuration: Configuration,
   { env, readFile, clock }: Required<Pick<LoadDeps, 'env' | 'readFile'>> & { readonly clock: Clock },
 ): ListAnew | Refused | undefined {
-  const { options, hash } = configuration
+  const { options } = configuration
   const { local } = options.blacklist
   if (local === undefined) return undefined
   const { file } = local
@@ -119,7 +123,7 @@ export function withListAnew(
   files.delete(file)
   // Whoever tries to mend the rest changes it again and again, and a long list takes a second.
   const fileHash = loadFile(file, (path) => readOnce(path, files, readFile), hashOf)
-  if (fileHash === (configuration.merged?.fileHash ?? hash.slice(64))) {
+  if (fileHash === (configuration.merged?.fileHash ?? listHash(configuration))) {
     const { kept = 0, leftOut = 0 } = configuration.merged ?? {}
     return { configuration, kept, leftOut }
   }
@@ -136,8 +140,9 @@ export function withListAnew(
   const both = kept > 0 ? readLocalList(file, options, { env, readFile: () => bytes }, mergedList) : list
   if (both.kind === 'refused') return both
   const merged: MergedFrom = { fileHash: list.hash, kept, leftOut }
+  const [ofText] = configuration.hash.split('-')
   return {
-    configuration: { ...configuration, localList: both.value, files, hash: hash.slice(0, 64) + both.hash, merged },
+    configuration: { ...configuration, localList: both.value, files, hash: `${ofText}-${both.hash}`, merged },
     kept,
     leftOut,
   }

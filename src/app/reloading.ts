@@ -10,7 +10,7 @@ import type { LocalListOptions } from '../sources/local-list.ts'
 import type { Powers } from './app.ts'
 import type { Certificates } from './certificates.ts'
 import type { Configuration, ConfigurationSource, RunDeps, Running } from './configuration.ts'
-import { readConfiguration, retire, run, shortHash, withListAnew } from './configuration.ts'
+import { listHash, readConfiguration, retire, run, shortHash, withListAnew } from './configuration.ts'
 import { lintLocalList } from './local-list-file.ts'
 import type { GatewayMetrics } from './metrics.ts'
 
@@ -85,7 +85,7 @@ export function createReloading(source: ConfigurationSource, first: Configuratio
     refusal = undefined
     if (next.hash === before.configuration.hash && !wasRefused) return 'unchanged'
     counted.reloaded(true)
-    if (next.hash.slice(64) !== before.configuration.hash.slice(64)) warnOfList(next.localList)
+    if (listHash(next) !== listHash(before.configuration)) warnOfList(next.localList)
     const waiting = restart()
     const said = { rules: next.options.rules.length, needs_restart: waiting.join(' ') }
     // Half of what was asked for is no good news, whatever was loaded.
