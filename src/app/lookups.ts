@@ -34,10 +34,12 @@ export function createLookups(
 ): Lookups {
   const sources = new Map(issuers.map((each) => [each.trusted, each]))
   const revocables = new WeakMap<Principal, Revocables>()
+  // Most requests are for tokens of the issuer that the one before was for, and each asks for its sources again and again.
+  let last: IssuerSources | undefined
   return {
     known(token, opaqueIssuer, trail) {
       const found = known.find(token, opaqueIssuer?.issuer)
-      const held = found !== undefined && sources.has(found.issuer)
+      const held = found !== undefined && (found.issuer === last?.trusted || sources.has(found.issuer))
       if (trail === undefined) counted.tokenCache(held)
       return held ? found : undefined
     },
@@ -79,8 +81,10 @@ export function createLookups(
   }
 
   function sourcesOf(issuer: TrustedIssuer): IssuerSources {
+    if (last?.trusted === issuer) return last
     const found = sources.get(issuer)
     if (found === undefined) throw new TypeError('Cannot look up: the issuer is of another configuration')
+    last = found
     return found
   }
 

@@ -52,8 +52,9 @@ const endLength = 16
 const spread = 8
 
 /**
- * 53 bits of a key. A text that just came from the wire is interned before it is looked up, which costs most of a look-up
- * of a token; a number is not. Two keys with one print push each other out, and neither is ever taken for the other.
+ * 32 bits of a key. A text that just came from the wire is interned before it is looked up, which costs most of a look-up
+ * of a token; a number is not, and one of 32 bits stands in the map itself. Two keys with one print push each other out,
+ * as one of a hundred thousand may have to where 50,000 are held, and neither is ever taken for the other.
  */
 function printOf(key: string): number {
   const whole = key.length > wholeLength ? key.length - endLength : 0
@@ -67,7 +68,7 @@ function printOf(key: string): number {
     low = Math.imul(low ^ code, 0x85ebca6b) ^ (low >>> 15)
     at = at < whole ? Math.min(at + step, whole) : at + 1
   }
-  return (high >>> 0) * 0x200000 + (low >>> 11)
+  return high ^ Math.imul(low ^ (low >>> 15), 0x9e3779b1)
 }
 
 /** Runs at most one piece of work per key at a time; who asks while it runs shares its outcome. */

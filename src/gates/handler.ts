@@ -228,10 +228,19 @@ export function createHandler(client: AnswerSink, peer: Peer, deps: HandlerDeps)
   ): void {
     if (current === handled) current = undefined
     const { head, request, arrivedMs, decidedMs, isForwarded } = handled
-    const method = head?.method ?? ''
-    const about = { method, request, peer: peer.address, arrivedMs, decidedMs, isForwarded }
     try {
-      finished({ ...about, decision, status, upstreamFailure, cut })
+      finished({
+        method: head?.method ?? '',
+        request,
+        peer: peer.address,
+        arrivedMs,
+        decidedMs,
+        isForwarded,
+        decision,
+        status,
+        upstreamFailure,
+        cut,
+      })
     } catch (error) {
       // A line that cannot be written keeps no answer back.
       failed(error)
