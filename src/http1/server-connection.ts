@@ -56,7 +56,7 @@ export function createServerConnection(
   let isHead = false
   let awaitsContinue = false
   // Of its answer.
-  let hasEnded = false
+  let answer: 'none' | 'begun' | 'ended' = 'none'
   let writtenBefore = 0
   let discarded = 0
   let lingersUntilMs = 0
@@ -89,12 +89,12 @@ export function createServerConnection(
   const bodySink = {
     data(chunk: Buffer) {
       bodyTime.took(chunk.length)
-      if (!hasEnded) events.data(chunk)
+      if (answer !== 'ended') events.data(chunk)
     },
     end(trailers: readonly string[]) {
       // Unless it is the answer that is waited for, or a client that closed its side.
       if (writer.hasRoom() && !hasPeerEnded) deadline.atMs = Number.POSITIVE_INFINITY
-      if (!hasEnded) events.end(trailers)
+      if (answer !== 'ended') events.end(trailers)
     },
   }
   deadlines.watch(deadline)
@@ -168,6 +168,7 @@ export function createServerConnection(
       bodyTime.begin()
       deadline.atMs = bodyTime.dueMs()
     }
+    if (hasPeerEnded) watchHalfClosed()
     events.request(head)
   }
 
@@ -187,7 +188,7 @@ export function createServerConnection(
   function occupy(): void {
     phase = 'busy'
     body = undefined
-    hasEnded = false
+    answer = 'none'
     deadline.atMs = Number.POSITIVE_INFINITY
   }
 
@@ -196,7 +197,7 @@ export function createServerConnection(
     if (typeof used === 'number' && used < chunk.length) pending = chunk.subarray(used)
     if (used === 'malformed') breakOff(used)
     else if (hasPeerEnded && body?.isDone() === false) cutShort()
-    else if (hasEnded && body?.isDone() === true) complete()
+    else if (answer === 'ended' && body?.isDone() === true) complete()
     else if (phase === 'head') readHeads()
     else adjustReading()
   }
@@ -214,7 +215,8 @@ export function createServerConnection(
       const chunk = pending
       pending = undefined
       feed(chunk)
-    } else adjustReading()
+    } else if (hasPeerEnded && body?.isDone() === false) cutShort()
+    else adjustReading()
   }
 
   function begin(status: number, reason: string, lines: readonly string[], framing: Framing): void {
@@ -224,6 +226,7 @@ export function createServerConnection(
     if (announcesClose || isUnread) keepsAlive = false
     const isChunked = (framing === 'chunked' || framing === 'close') && isVersion11 && !isHead
     const ours = (isChunked ? 'Transfer-Encoding: chunked\r\n' : '') + (keepsAlive ? '' : 'Connection: close\r\n')
+    answer = 'begun'
     writer.begin(formatAnswerHead(status, reason, lines, ours), isChunked)
   }
 
@@ -243,7 +246,7 @@ export function createServerConnection(
     if (phase !== 'busy') return
     writer.end(trailers)
     hasRoom()
-    hasEnded = true
+    answer = 'ended'
     if (body === undefined || body.isDone() || !keepsAlive) complete()
     else resume()
   }
@@ -282,7 +285,7 @@ export function createServerConnection(
     else if (phase === 'busy') {
       if (hasPeerEnded) watchHalfClosed()
       else deadline.atMs = bodyDeadlineMs()
-      if (!hasEnded) events.drained()
+      if (answer !== 'ended') events.drained()
     }
   }
 
@@ -316,7 +319,7 @@ export function createServerConnection(
   function breakOff(why: 'malformed' | 'timeout'): void {
     body = undefined
     keepsAlive = false
-    if (hasEnded) close()
+    if (answer === 'ended') close()
     else events.broken(why)
   }
 
@@ -335,8 +338,9 @@ export function createServerConnection(
   }
 
   function cutShort(): void {
-    if (hasEnded) close()
-    else destroy()
+    if (answer === 'begun') destroy()
+    else close() // what was answered before still leaves
+    if (answer === 'none') events.gone()
   }
 
   function close(): void {
@@ -348,9 +352,7 @@ export function createServerConnection(
       deadline.atMs = deadlines.nowMs() + lingerMs
       lingersUntilMs = closesIdle ? deadline.atMs : deadlines.nowMs() + maxLingerMs
     })
-    if (hasPeerEnded) return
-    isReading = true
-    socket.resume()
+    if (!hasPeerEnded) adjustReading()
   }
 
   function closeIdle(): void {
@@ -370,9 +372,9 @@ export function createServerConnection(
 
   function closed(): void {
     if (phase === 'closed' || phase === 'raw') return
-    const isServed = phase === 'busy' && !hasEnded
+    const isServed = phase === 'busy' && answer !== 'ended'
     phase = 'closed'
-    hasEnded = true
+    answer = 'ended'
     deadlines.unwatch(deadline)
     if (isServed) events.gone()
   }

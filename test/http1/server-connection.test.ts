@@ -1042,7 +1042,10 @@ test('createServerConnection() tells that the client is gone where it closed its
       await it.tells('gone')
 
       assert.deepEqual(it.told, ['request POST /1', 'data hello', 'gone'])
-      assert.equal(it.near.destroyed, true)
+      await until(
+        () => it.near.destroyed,
+        () => 'the end of the connection',
+      )
     }
   }
 })
@@ -1076,6 +1079,62 @@ test('createServerConnection() closes where a client closed its side within a he
     assert.equal(await it.receiveAll(), before === '' ? '' : said('one'))
     assert.ok(!it.told.includes('request GET /2'))
   }
+})
+
+for (const [where, framing, part] of [
+  ['before a body', 'Content-Length: 10', ''],
+  ['within a body', 'Content-Length: 10', 'abc'],
+  ['within a chunk', 'Transfer-Encoding: chunked', '5\r\nabc'],
+] as const) {
+  test(`createServerConnection() sends what it has answered when the client closes its side ${where} of the next request, and ends`, async () => {
+    await using it = await serve((connection, head) => {
+      if (typeof head !== 'string' && head.method === 'POST') connection.resume()
+    })
+
+    it.client.end(get('/1') + post('/2', framing, part))
+    await it.tells('request GET /1')
+    await settle()
+    reply(it.connection, 'one')
+
+    assert.equal(await it.receiveAll(), said('one'))
+    const data = part === '' ? [] : ['data abc']
+    assert.deepEqual(it.told, ['request GET /1', 'request POST /2', ...data, 'gone'])
+    await until(
+      () => it.deadlines.watched() === 0,
+      () => 'the end of the connection',
+    )
+  })
+
+  test(`createServerConnection() answers a request whose client closed its side ${where}, and waits for no more of it`, async () => {
+    await using it = await serve((connection, head) => {
+      if (typeof head !== 'string' && head.method === 'POST') reply(connection, 'two')
+    })
+
+    it.client.end(get('/1') + post('/2', framing, part))
+    await it.tells('request GET /1')
+    await settle()
+    reply(it.connection, 'one')
+
+    // A body whose length nobody knows is not read to its end.
+    assert.equal(await it.receiveAll(), said('one') + said('two', where === 'within a chunk'))
+    assert.deepEqual(it.told, ['request GET /1', 'request POST /2'])
+  })
+}
+
+test('createServerConnection() gives up a client that closed its side behind two requests as it does behind one', async () => {
+  await using it = await serve(silent)
+  it.client.end(get('/1') + get('/2'))
+  await it.tells('request GET /1')
+  await settle()
+
+  reply(it.connection, 'one')
+  await it.receive(/one/)
+  assert.equal(it.deadlines.nextMs(), 500)
+  it.deadlines.pass(500)
+  assert.equal(it.near.destroyed, false)
+  it.deadlines.pass(500)
+
+  assert.deepEqual(it.told, ['request GET /1', 'request GET /2', 'gone'])
 })
 
 test('createServerConnection() gives up a client that closed its side and to whom nothing can be sent for a while', async () => {
