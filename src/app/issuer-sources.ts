@@ -64,7 +64,8 @@ export type IssuerSources = {
 // About a minute: the polls that a warning hangs on come a little early.
 const repeatMs = 50_000
 
-// A little over the longest deadline of a call: requests keep the configuration they started with, to their end.
+// A little over the longest deadline of a call but a held poll, which ends with its list: requests keep the configuration
+// they started with, to their end.
 const lastCallsMs = 5000
 
 /**
@@ -251,7 +252,8 @@ function blacklistOf(
   const client_id = feed?.client_id ?? issuer.introspection?.client_id
   const source = feed?.client_secret ?? issuer.introspection?.client_secret
   if (feed === undefined || client_id === undefined || source === undefined) return undefined
-  const list: BlacklistOptions = { ...options.blacklist, issuer: issuer.issuer, url: feed.url, client_id }
+  const { url, wait } = feed
+  const list: BlacklistOptions = { ...options.blacklist, issuer: issuer.issuer, url, client_id, wait }
   const feedDeps = { clock, send: http.send, secret: secret(source), log }
   if (replicas !== undefined) {
     const { list: number } = replicas.numbersOf(issuer.issuer)

@@ -170,8 +170,10 @@ export function meaning({ issuers, blacklist, rules }: GatewayOptions): readonly
       const lines = [`If ${issuer} is unreachable: ${outage(each, blacklist)}`]
       if (feed !== undefined) {
         const lived = max_token_lifetime + purge_delay
+        // A poll is held for whole seconds.
+        const held = Math.min(feed.wait, poll_interval) < 1000 ? '' : '2s where it holds polls, else within '
         lines.push(
-          `If ${issuer} revokes a token: refused everywhere within ${formatSpan(poll_interval)} and one fetch; remembered for up to ${formatSpan(lived)}`,
+          `If ${issuer} revokes a token: refused everywhere within ${held}${formatSpan(poll_interval)} and one fetch; remembered for up to ${formatSpan(lived)}`,
         )
       }
       if (introspection !== undefined && each.require_aud)

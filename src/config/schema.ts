@@ -1,7 +1,7 @@
 import * as z from 'zod'
 import { nearest } from '../base/nearest.ts'
 import { durationBetween, httpUrl, isLoopbackUrl, secretSource } from '../base/options.ts'
-import { formatDuration } from '../base/time.ts'
+import { formatDuration, formatSpan } from '../base/time.ts'
 import { maxSocketPath, unixAddress } from '../base/unix-address.ts'
 import { corsOptions, findCorsConflicts } from '../decision/cors.ts'
 import { identityHeadersOptions, keepHeadersOptions, trustedProxiesOptions } from '../decision/headers.ts'
@@ -9,7 +9,8 @@ import { findRuleConflicts } from '../decision/rule-lint.ts'
 import { hostName, rulesOptions } from '../decision/rules.ts'
 import { trustOptions } from '../decision/verify.ts'
 import { limitsOptions, listenTlsOptions, upstreamOptions } from '../gates/options.ts'
-import { blacklistOptions } from '../sources/blacklist.ts'
+import { blacklistOptions, waitSeconds } from '../sources/blacklist.ts'
+import { callMs } from '../sources/blacklist-pages.ts'
 import { introspectionOptions } from '../sources/introspection.ts'
 import { jwksOptions } from '../sources/jwks.ts'
 import type { CrossFinding, Whole } from './load.ts'
@@ -47,6 +48,12 @@ const issuer = trustOptions.extend({
   blacklist: z
     .strictObject({
       url: httpUrl.describe('The feed of revoked tokens.'),
+      wait: durationBetween('0s', '25s')
+        .refine((ms) => ms % 1000 === 0, { error: 'expected whole seconds' })
+        .prefault('0s')
+        .describe(
+          'For how long the feed is asked to hold a poll that has nothing to tell, at most poll_interval; 0s: not at all. Where it does, a revocation takes effect within 2 s.',
+        ),
       client_id: z.string().min(1).max(256).optional().describe("Absent: introspection's."),
       client_secret: secretSource.optional().describe("Absent: introspection's."),
     })
@@ -230,7 +237,30 @@ function findIssuerConflicts(options: GatewayOptions, each: IssuerOptions, at: n
         message: `expected at most the max_staleness of ${formatDuration(options.blacklist.max_staleness)}`,
       },
     })
+  else found.push(...findWaitConflicts(options, each.blacklist.wait, [...here, 'blacklist', 'wait']))
   return found
+}
+
+/**
+ * A list must not grow too old while the issuer is well. It is as old as the beginning of its last poll until the next
+ * one is answered: which may begin an interval later and be held, or be cut then, and be answered when it is repeated.
+ */
+function findWaitConflicts(
+  { blacklist: { poll_interval, max_staleness } }: GatewayOptions,
+  wait: number,
+  path: CrossFinding['path'],
+): readonly CrossFinding[] {
+  const waitMs = waitSeconds({ wait, poll_interval }) * 1000
+  const least = poll_interval + waitMs + 2 * callMs
+  if (waitMs === 0 || max_staleness >= least) return []
+  const sum = `the poll_interval of ${formatDuration(poll_interval)}, a wait of ${formatDuration(waitMs)} and ${formatDuration(2 * callMs)}`
+  return [
+    {
+      path: ['blacklist', 'max_staleness'],
+      message: `expected at least ${formatSpan(least)}: ${sum}`,
+      unwritten: { path, message: `expected a blacklist.max_staleness of at least ${formatSpan(least)}: ${sum}` },
+    },
+  ]
 }
 
 /** Why a name cannot stand for a configured issuer, in a clause; undefined where it does. */

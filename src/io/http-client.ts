@@ -12,6 +12,8 @@ export type HttpCall = {
   readonly url: string
   readonly headers?: Readonly<Record<string, string>>
   readonly body?: string
+  /** Ends the call once it is aborted: then it fails as `reset`. */
+  readonly signal?: AbortSignal
 }
 
 /** What one call may cost. */
@@ -120,6 +122,10 @@ export function createHttpClient(options: HttpClientOptions): HttpClient {
     const from = target.protocol === 'https:' ? url : url + through
     const flight: Flight = { from, what: `Cannot ${call.method} ${url}${through}`, fail: () => {} }
     if (closed) throw new HttpCallFailed('connect', `${flight.what}: the client is closed`)
+    const { signal } = call
+    if (signal?.aborted) throw new HttpCallFailed('reset', `${flight.what}: it was called off`)
+    const callOff = () => flight.fail('reset', 'it was called off')
+    signal?.addEventListener('abort', callOff)
     const deadline = startDeadline(limits.deadlineMs, () =>
       flight.fail('timeout', `no whole answer within ${limits.deadlineMs} ms`),
     )
@@ -138,6 +144,7 @@ export function createHttpClient(options: HttpClientOptions): HttpClient {
       throw new HttpCallFailed('protocol', `${flight.what}: ${why}`, { cause: error })
     } finally {
       deadline.clear()
+      signal?.removeEventListener('abort', callOff)
       flights.delete(flight)
     }
   }

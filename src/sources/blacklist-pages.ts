@@ -63,7 +63,10 @@ export type FeedRead = {
 /** Nothing has come since, and how our wall clock differs from the issuer's (seconds), where it says its own. */
 export type FeedUnchanged = { readonly kind: 'unchanged'; readonly skewS: number | undefined }
 
-/** One issuer's feed over HTTP. Everything rejects with FeedFailed, and nothing else. */
+/**
+ * One issuer's feed over HTTP. Everything rejects with FeedFailed, and nothing else. `waitS`: for how many seconds the
+ * issuer may hold a read while it has nothing to tell; 0: not at all.
+ */
 export type Feed = {
   /**
    * Reads the changes after a cursor. `restarted`: the answer belongs to another epoch or came with `reset`, so it may
@@ -72,12 +75,17 @@ export type Feed = {
   readonly readChanges: (
     since: { readonly epoch: string; readonly cursor: number },
     etag: string | undefined,
+    waitS: number,
   ) => Promise<FeedRead | FeedUnchanged | { readonly kind: 'restarted' }>
   /** `isHeld`: of which `jti` it matters whether they were delivered. */
-  readonly readAll: (etag: string | undefined, isHeld: (jti: string) => boolean) => Promise<FeedRead | FeedUnchanged>
+  readonly readAll: (
+    etag: string | undefined,
+    isHeld: (jti: string) => boolean,
+    waitS: number,
+  ) => Promise<FeedRead | FeedUnchanged>
   /** Asks whether one token is revoked. */
   readonly lookup: (jti: string) => Promise<boolean>
-  /** Reads no further page. */
+  /** Reads no further page, and ends the call for one. Look-ups go on: requests under way wait for them. */
   readonly close: () => void
 }
 
@@ -106,8 +114,8 @@ const maxPages = 10_000
 const pageJson = { maxDepth: 4, maxMembers: 100_000 }
 const maxPageBytes = 8 * 1024 * 1024
 const maxLookupBytes = 65_536
-// For one page or look-up.
-const deadlineMs = 2000
+/** Milliseconds that one page or look-up may take, beside the time for which the issuer may hold it. */
+export const callMs = 2000
 
 /** Makes the reader of one feed; nothing is fetched before the first read. */
 export function createFeed(options: FeedOptions, { clock, send, secret }: FeedDeps): Feed {
@@ -115,18 +123,16 @@ export function createFeed(options: FeedOptions, { clock, send, secret }: FeedDe
   const purgeDelayS = options.purge_delay / 1000
   const mark = url.indexOf('?')
   const lookupUrl = mark === -1 ? `${url}/lookup` : `${url.slice(0, mark)}/lookup${url.slice(mark)}`
-  let closed = false
+  const closing = new AbortController()
   return {
-    readChanges: ({ epoch, cursor }, etag) => read(cursor, etag, epoch, () => false),
-    async readAll(etag, isHeld) {
-      const all = await read(0, etag, undefined, isHeld)
+    readChanges: ({ epoch, cursor }, etag, waitS) => read(cursor, etag, epoch, () => false, waitS),
+    async readAll(etag, isHeld, waitS) {
+      const all = await read(0, etag, undefined, isHeld, waitS)
       // Without an epoch to compare with there is nothing to restart.
       return all.kind === 'restarted' ? refuse('it restarts from nothing') : all
     },
     lookup,
-    close() {
-      closed = true
-    },
+    close: () => closing.abort(),
   }
 
   async function read(
@@ -134,6 +140,7 @@ export function createFeed(options: FeedOptions, { clock, send, secret }: FeedDe
     etag: string | undefined,
     heldEpoch: string | undefined,
     isHeld: (jti: string) => boolean,
+    waitS: number,
   ): Promise<FeedRead | FeedUnchanged | { readonly kind: 'restarted' }> {
     const index = createRevocationIndex({ capacity: cache_size })
     // What has no room is asked for one by one; whether it was delivered is asked only of what was held before.
@@ -144,7 +151,7 @@ export function createFeed(options: FeedOptions, { clock, send, secret }: FeedDe
     let live = 0
     let oldestRevokedAt: number | undefined
     for (let pages = 1; pages <= maxPages; pages += 1) {
-      const answer = await fetchPage(cursor, pages === 1 ? etag : undefined)
+      const answer = pages === 1 ? await fetchPage(cursor, etag, waitS) : await fetchPage(cursor, undefined, 0)
       if ('kind' in answer) return answer
       const { page } = answer
       if (first === undefined && heldEpoch !== undefined && (page.reset || page.epoch !== heldEpoch))
@@ -191,11 +198,18 @@ export function createFeed(options: FeedOptions, { clock, send, secret }: FeedDe
     return refuse(`it has more than ${maxPages} pages`)
   }
 
-  async function fetchPage(cursor: number, etag: string | undefined): Promise<FetchedPage | FeedUnchanged> {
-    if (closed) throw new FeedFailed('unavailable', 'Cannot read the blacklist: it is closed')
-    const target = `${url}${mark === -1 ? '?' : '&'}cursor=${cursor}&limit=${pageLimit}`
+  async function fetchPage(
+    cursor: number,
+    etag: string | undefined,
+    waitS: number,
+  ): Promise<FetchedPage | FeedUnchanged> {
+    const { signal } = closing
+    if (signal.aborted) throw new FeedFailed('unavailable', 'Cannot read the blacklist: it is closed')
+    const wait = waitS === 0 ? '' : `&wait=${waitS}`
+    const target = `${url}${mark === -1 ? '?' : '&'}cursor=${cursor}&limit=${pageLimit}${wait}`
     const condition: Record<string, string> = etag === undefined ? {} : { 'if-none-match': etag }
-    const reply = await call({ method: 'GET', url: target, headers: condition }, maxPageBytes)
+    const request = { method: 'GET', url: target, headers: condition, signal } as const
+    const reply = await call(request, maxPageBytes, waitS * 1000 + callMs)
     const [toldMs, toldWallMs] = [clock.monotonicMs(), clock.wallMs()]
     const skewS = skewOf(reply, toldWallMs)
     if (reply.status === 304 && etag !== undefined) return { kind: 'unchanged', skewS }
@@ -208,13 +222,17 @@ export function createFeed(options: FeedOptions, { clock, send, secret }: FeedDe
   async function lookup(jti: string): Promise<boolean> {
     const headers = { 'content-type': 'application/json' }
     const body = JSON.stringify({ jti })
-    const reply = await call({ method: 'POST', url: lookupUrl, headers, body }, maxLookupBytes)
+    const reply = await call({ method: 'POST', url: lookupUrl, headers, body }, maxLookupBytes, callMs)
     const answer = readBody(reply, client_id, maxLookupBytes)
     const revoked = isJsonObject(answer) ? answer['revoked'] : undefined
     return typeof revoked === 'boolean' ? revoked : refuse('its look-up says neither true nor false')
   }
 
-  async function call(request: Parameters<HttpClient['send']>[0], maxBodyBytes: number): Promise<HttpReply> {
+  async function call(
+    request: Parameters<HttpClient['send']>[0],
+    maxBodyBytes: number,
+    deadlineMs: number,
+  ): Promise<HttpReply> {
     try {
       const authorization = formatBasic(client_id, secret())
       const headers = { accept: 'application/json', ...request.headers, authorization }

@@ -7,7 +7,7 @@ import type { Log } from '../io/log.ts'
 import type { RevocableToken, Revocation } from '../spec/revocation.ts'
 import { createRevocationIndex } from '../spec/revocation.ts'
 import type { FeedRead, FeedUnchanged } from './blacklist-pages.ts'
-import { FeedFailed } from './blacklist-pages.ts'
+import { callMs, FeedFailed } from './blacklist-pages.ts'
 import type { BlacklistAnswer, FeedState, Held, Holding } from './held-list.ts'
 import { inSlices, openList, runOutS, shareCapacity } from './held-list.ts'
 import { createStaleAlarm } from './stale-alarm.ts'
@@ -51,6 +51,8 @@ export type BlacklistOptions = Omit<BlacklistSection, 'on_stale' | 'local'> & {
   readonly issuer: string
   readonly url: string
   readonly client_id: string
+  /** For how long (ms) the issuer is asked to hold a poll that has nothing to tell; see `waitSeconds`. */
+  readonly wait: number
 }
 
 /** What one list needs from outside. */
@@ -70,7 +72,10 @@ export type Blacklist = {
   readonly start: () => void
   /** Synchronous unless the token has to be asked for. What is known to be revoked is said even when stale. */
   readonly check: (token: RevocableToken) => BlacklistAnswer | Promise<BlacklistAnswer>
-  /** Polls now, or joins the poll under way. A poll that brings nothing resolves too: the list ages. */
+  /**
+   * Polls now, or joins the poll under way; with `wait` the issuer may hold either. A poll that brings nothing resolves
+   * too: the list ages.
+   */
   readonly poll: () => Promise<void>
   readonly state: () => FeedState
   /** What is held: for workers, and for the list that takes this one's place at a reload. */
@@ -98,6 +103,8 @@ type Polled = Held & {
 
 // An issuer whose numbers never agree costs a complete load this often.
 const resyncEveryMs = 600_000
+// A list that changes all the time costs a poll this often, and half of the 2 s within which a revocation is to hold.
+const leastGapMs = 1000
 
 /**
  * Makes the list of one issuer; nothing is fetched before `start` or `poll`.
@@ -126,6 +133,11 @@ export function createBlacklist(
   let lagSeconds = 0
   let skewSeconds = 0
   let failures = 0
+  const longestS = waitSeconds(options)
+  // Polls since one was held that were to wait, and failed or came back with nothing.
+  let unheld = 0
+  // Whether it has been read whole, beside what a list before it has left.
+  let isComplete = false
   let polling: Promise<void> | undefined
   let timer: NodeJS.Timeout | undefined
   let started = false
@@ -156,9 +168,15 @@ export function createBlacklist(
     const startedMs = clock.monotonicMs()
     void poll().then(() => {
       if (closed) return
-      const dueMs = startedMs + nextPollAfterMs(options.poll_interval, failures, deps.random)
-      timer = setTimeout(run, Math.max(0, dueMs - clock.monotonicMs())).unref()
+      timer = setTimeout(run, Math.max(0, startedMs + nextAfterMs() - clock.monotonicMs())).unref()
     })
+  }
+
+  /** From the start of one poll to the next. A poll that was held is over by then, and the next one starts at once. */
+  function nextAfterMs(): number {
+    const { poll_interval } = options
+    if (longestS === 0 || failures > 0) return nextPollAfterMs(poll_interval, failures, deps.random)
+    return Math.max(leastGapMs, nextPollAfterMs(poll_interval, unheld + 1, deps.random))
   }
 
   function poll(): Promise<void> {
@@ -170,8 +188,15 @@ export function createBlacklist(
 
   async function pollOnce(): Promise<void> {
     const start = { startedMs: clock.monotonicMs(), wallMs: clock.wallMs() }
+    const before = holding.held
+    // What reads a whole list is not held: it is wanted now. Nor is the poll after a failure: a proxy on the way that cuts
+    // what is held costs every other poll, and not the list.
+    const waitS = isComplete && failures === 0 && !isResyncDue(start.startedMs) ? longestS : 0
     try {
-      const change = await update(start.startedMs)
+      const change = await update(start.startedMs, waitS)
+      // Another list is in its place.
+      if (closed) return
+      if (waitS > 0) noteWait(clock.monotonicMs() - start.startedMs, before)
       holding.good = start
       if (alarm.set() || failure !== undefined) log.info('blacklist_recovered', { issuer })
       failures = 0
@@ -182,6 +207,7 @@ export function createBlacklist(
     } catch (error) {
       if (!(error instanceof FeedFailed)) throw error
       if (closed) return
+      if (waitS > 0) unheld += 1
       failures += 1
       failure = error.message
       deps.count(error.result)
@@ -197,30 +223,46 @@ export function createBlacklist(
     log.warn('blacklist_stale', { issuer, loaded, ...age, ...(failure === undefined ? {} : { why: failure }) })
   }
 
-  async function update(startedMs: number): Promise<ListChange> {
+  /** An issuer that cannot hold a call, or has no room, is asked less and less often; one that has news, or held it, is not. */
+  function noteWait(tookMs: number, before: Polled | undefined): void {
+    // No other call takes as long as `callMs`: the issuer may hold calls for less than we ask.
+    if (tookMs >= Math.min(callMs, longestS * 800)) unheld = 0
+    else if (holding.held?.cursor === before?.cursor) unheld += 1
+  }
+
+  function isResyncDue(nowMs: number): boolean {
+    return holding.unlisted > 0 && nowMs >= resyncFromMs && (holding.held?.cursor ?? 0) > 0
+  }
+
+  /** The list is empty at cursor 0: then the whole of it is what has come since, and is waited for as changes are. */
+  async function update(startedMs: number, waitS: number): Promise<ListChange> {
     const before = holding.held
-    if (before === undefined || before.cursor === 0 || (holding.unlisted > 0 && startedMs >= resyncFromMs)) {
+    if (before === undefined || before.cursor === 0 || isResyncDue(startedMs)) {
       if (before !== undefined && before.cursor > 0) resyncFromMs = startedMs + resyncEveryMs
-      const all = await readAll(before, before?.cursor === 0 ? before.etag : undefined)
+      const all = await readAll(before, before?.cursor === 0 ? before.etag : undefined, waitS)
       if (all.kind === 'unchanged') return confirm(all)
       // Another feed may call its epoch the same.
       await replace(before, all, all.reset || all.epoch !== before?.epoch || before.url !== options.url)
       return { kind: 'replaced' }
     }
-    const changes = await feed.readChanges(before, before.etag)
+    const changes = await feed.readChanges(before, before.etag, waitS)
     if (changes.kind === 'unchanged') return confirm(changes)
     if (changes.kind === 'read') {
       await extend(before, changes)
       return { kind: 'extended', entries: changes.index.entries() }
     }
-    const all = await readAll(before, undefined)
+    const all = await readAll(before, undefined, 0)
     if (all.kind === 'read') await replace(before, all, true)
     return { kind: 'replaced' }
   }
 
-  function readAll(before: Polled | undefined, etag: string | undefined): Promise<FeedRead | FeedUnchanged> {
+  function readAll(
+    before: Polled | undefined,
+    etag: string | undefined,
+    waitS: number,
+  ): Promise<FeedRead | FeedUnchanged> {
     const isHeld = (jti: string) => before?.index.holds(jti) === true || before?.inherited?.holds(jti) === true
-    return feed.readAll(etag, isHeld)
+    return feed.readAll(etag, isHeld, waitS)
   }
 
   function confirm({ kind, skewS }: FeedUnchanged): ListChange {
@@ -263,6 +305,7 @@ export function createBlacklist(
     // Within an epoch the last entry may have run out, and then the list ends before where we were.
     const cursor = before === undefined || restarted ? all.cursor : Math.max(all.cursor, before.cursor)
     hold({ index: all.index, inherited }, all, cursor)
+    isComplete = true
     if (before === undefined || restarted)
       log.info('blacklist_loaded', { issuer, entries: all.index.size(), inherited: inherited.size() })
   }
@@ -288,4 +331,9 @@ export function createBlacklist(
 export function nextPollAfterMs(pollIntervalMs: number, failures: number, random: () => number): number {
   const wanted = failures === 0 ? pollIntervalMs : Math.min(pollIntervalMs, 1000 * 2 ** (failures - 1))
   return wanted * (1 - 0.1 * random())
+}
+
+/** For how many seconds a poll may be held: as configured, but no longer than until the next one is due. */
+export function waitSeconds({ wait, poll_interval }: Pick<BlacklistOptions, 'wait' | 'poll_interval'>): number {
+  return Math.floor(Math.min(wait, poll_interval) / 1000)
 }

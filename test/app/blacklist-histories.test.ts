@@ -214,7 +214,7 @@ function createWorker(it: Setup) {
     await settled()
     store.expect(numbers)
     list?.close()
-    const feed = { issuer, url: `${issuer}/blacklist`, client_id: 'gateway', poll_interval: 60_000 }
+    const feed = { issuer, url: `${issuer}/blacklist`, client_id: 'gateway', wait: 0, poll_interval: 60_000 }
     list = store.replicas.list(
       numbers[0]?.list ?? 0,
       { ...feed, ...limits, max_staleness: Number.MAX_SAFE_INTEGER },

@@ -66,7 +66,7 @@ function connect(jwks: IssuerSources['jwks'], blacklist: IssuerSources['blacklis
   }
 
   function list(max_staleness = 300_000) {
-    const options = { issuer, url: `${issuer}/blacklist`, client_id: 'gateway', poll_interval: 60_000 }
+    const options = { issuer, url: `${issuer}/blacklist`, client_id: 'gateway', wait: 0, poll_interval: 60_000 }
     const made = store.replicas.list(
       number?.list ?? 0,
       { ...options, cache_size: 10_000, purge_delay: 60_000, max_staleness },

@@ -94,6 +94,26 @@ test('meaning() tells times as people do, and says that nobody was asked', () =>
   )
 })
 
+for (const [wait, poll_interval, within] of [
+  ['25s', '60s', '2s where it holds polls, else within 1m'],
+  ['25s', '900ms', '900ms'],
+  ['0s', '60s', '1m'],
+] as const) {
+  test(`meaning() says with a wait of ${wait} and an interval of ${poll_interval} that a revocation holds within ${within}`, () => {
+    const options = gatewayOptions.parse({
+      version: 1,
+      upstream: { url: 'http://127.0.0.1:9' },
+      issuers: [
+        { issuer: 'https://issuer.test', audience: 'a', introspection, blacklist: { ...feed.blacklist, wait } },
+      ],
+      blacklist: { poll_interval },
+      rules: [{ match: { path: '/a' } }],
+    })
+
+    assert.ok(meaning(options).some((line) => line.includes(`refused everywhere within ${within} and one fetch;`)))
+  })
+}
+
 for (const [members, isWarned] of [
   [{ introspection, require_aud: false }, true],
   [{ introspection }, false],

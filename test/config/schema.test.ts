@@ -111,6 +111,32 @@ const crossed = [
     points: '6m',
   },
   {
+    text: `issuers: [{ ${issuer}, blacklist: { url: https://a.test/b, wait: 25s } }]\nblacklist: { max_staleness: 88s }`,
+    at: 'Cannot read blacklist.max_staleness: expected at least 1m29s: the poll_interval of 1m, a wait of 25s and 4s',
+    points: '88s',
+  },
+  {
+    text: `issuers: [{ ${issuer}, blacklist: { url: https://a.test/b, wait: 25s } }]\nblacklist: { poll_interval: 5m }`,
+    at: 'Cannot read issuers.0.blacklist.wait: expected a blacklist.max_staleness of at least 5m29s: the poll_interval of 5m, a wait of 25s and 4s',
+    points: '25s',
+  },
+  {
+    // A poll is held for no longer than the interval.
+    text: `issuers: [{ ${issuer}, blacklist: { url: https://a.test/b, wait: 25s } }]\nblacklist: { poll_interval: 5s, max_staleness: 13s }`,
+    at: 'Cannot read blacklist.max_staleness: expected at least 14s: the poll_interval of 5s, a wait of 5s and 4s',
+    points: '13s',
+  },
+  {
+    text: `issuers: [{ ${issuer}, blacklist: { url: https://a.test/b, wait: 26s } }]`,
+    at: 'Cannot read issuers.0.blacklist.wait: expected a duration from 0s to 25s, got "26s"',
+    points: '26s',
+  },
+  {
+    text: `issuers: [{ ${issuer}, blacklist: { url: https://a.test/b, wait: 500ms } }]`,
+    at: 'Cannot read issuers.0.blacklist.wait: expected whole seconds, got "500ms"',
+    points: '500ms',
+  },
+  {
     // An entry that is refused before it moves the places of those behind it.
     text: `issuers: [{ issuer: b }, { ${issuer}, leeway: 5m }]`,
     at: 'Cannot read issuers.1.leeway: expected at most the blacklist.purge_delay of 1m',
@@ -127,6 +153,17 @@ for (const { text, at, points } of crossed) {
     assert.equal(found.excerpt.slice(found.column - 1, found.column - 1 + found.caretLength), points)
   })
 }
+
+for (const lists of [
+  'max_staleness: 89s',
+  'poll_interval: 5s, max_staleness: 14s',
+  'poll_interval: 900ms, max_staleness: 1s',
+])
+  test(`findGatewayConflicts() takes a wait of 25s beside ${lists}`, () => {
+    const text = `${head}issuers: [{ ${issuer}, blacklist: { url: https://a.test/b, wait: 25s } }]\nblacklist: { ${lists} }`
+
+    assert.equal(load(gatewayOptions, { file: 'f', text }, { env: {} }, findGatewayConflicts).kind, 'loaded')
+  })
 
 for (const url of ['https://login:99999', 'https://[/x', 'https://%/x', 'https://a b', 'ftp://a'])
   test(`gatewayOptions refuses ${url} once, wherever it stands: it is no URL`, () => {

@@ -66,6 +66,28 @@ test('createHttpClient().send() keeps the connection for the next call', async (
   client.close()
 })
 
+test('createHttpClient().send() fails at once when its call is called off, before it as well, and the next call goes on', async () => {
+  let closed = 0
+  await using server = await peer((head, socket) => {
+    socket.on('close', () => (closed += 1))
+    if (!head.includes('hold')) socket.write(ok)
+  })
+  const client = createHttpClient({})
+  const calledOff = new AbortController()
+  const held = { method: 'GET', url: server.url, headers: { hold: 'it' }, signal: calledOff.signal } as const
+  const under = client.send(held, { ...limits, deadlineMs: 60_000 })
+  while (server.heads.length === 0) await nextTick()
+
+  calledOff.abort()
+
+  await failsWith('reset', under)
+  await failsWith('reset', client.send(held, limits))
+  while (closed === 0) await nextTick()
+  assert.equal(server.heads.length, 1)
+  assert.equal((await client.send({ method: 'GET', url: server.url }, limits)).status, 200)
+  client.close()
+})
+
 test('createHttpClient().send() opens at most 64 connections to one place', async () => {
   let open = 0
   await using server = await peer((_, socket, connection) => {

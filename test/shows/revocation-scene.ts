@@ -46,12 +46,18 @@ export type RevocationScene = AsyncDisposable & {
   readonly replay: () => { readonly stop: () => Promise<void> }
 }
 
-type SceneOptions = { readonly maxStaleness?: string; readonly maxAge?: string; readonly workers?: number }
+type SceneOptions = {
+  readonly maxStaleness?: string
+  readonly maxAge?: string
+  readonly workers?: number
+  /** Polls are held for so long, and are due once a minute otherwise. */
+  readonly longPoll?: string
+}
 
 /** Sets it up, with `count` good tokens of the three forms in turn. */
 export async function setScene(
   count: number,
-  { maxStaleness = '30s', maxAge = '30s', workers = 1 }: SceneOptions = {},
+  { maxStaleness = '30s', maxAge = '30s', workers = 1, longPoll }: SceneOptions = {},
 ): Promise<RevocationScene> {
   await using stack = new AsyncDisposableStack()
   const directory = mkdtempSync(join(tmpdir(), 'postern-revocation-'))
@@ -76,10 +82,12 @@ export async function setScene(
           issuer: base,
           audience: 'orders-api',
           introspection: { ...secret, max_age: maxAge },
-          blacklist: { url: `${relay.url}/main/blacklist` },
+          blacklist: { url: `${relay.url}/main/blacklist`, ...(longPoll && { wait: longPoll }) },
         },
       ],
-      blacklist: { poll_interval: `${pollIntervalMs}ms`, max_staleness: maxStaleness },
+      blacklist: longPoll
+        ? { poll_interval: '60s', max_staleness: '5m' }
+        : { poll_interval: `${pollIntervalMs}ms`, max_staleness: maxStaleness },
       rules: [{ match: { path: '/orders/**' }, scopes: ['orders:read'] }],
     }),
   )

@@ -8,6 +8,7 @@ import { pollIntervalMs, setScene, slowestRevocationMs } from './revocation-scen
 const timeout = 40_000
 // What product.md §7 promises, and a second for a machine that is busy with the replaying as well.
 const mostMs = pollIntervalMs + 1000
+const longPollMs = 2000
 
 function rateOf(tokens: readonly Replayed[], sinceMs: number): string {
   const count = tokens.reduce((sum, { answers }) => sum + answers.length, 0)
@@ -76,6 +77,40 @@ test('60 tokens on 60 connections to two workers are refused within poll interva
   assert.deepEqual(lastStatuses(doomed), new Set([401]))
   assert.deepEqual(lastStatuses(scene.tokens.slice(45)), new Set([200]))
 })
+
+for (const workers of [1, 2])
+  test(`60 tokens with workers: ${workers} are refused within 2 s with a long poll, however long the interval, and a drain waits for none`, {
+    timeout,
+  }, async (t) => {
+    await using scene = await setScene(60, { workers, longPoll: '25s' })
+    const replaying = scene.replay()
+    await allServed(scene.tokens)
+
+    const [first, late] = [scene.tokens.slice(0, 30), scene.tokens.slice(30, 45)]
+    await revokeWithin(scene, first, 3000)
+    // Longer than the idle connection of any other call is kept.
+    await wait(6000)
+    await revokeWithin(scene, late, 100)
+    await wait(longPollMs + 500)
+    await replaying.stop()
+    const slowestMs = slowestRevocationMs(scene.tokens)
+    t.diagnostic(
+      `last 200 at most ${Math.round(slowestMs)} ms after the revocation, ${scene.goodPolls.length} good polls`,
+    )
+    const drainMs = performance.now()
+    scene.gateway.signal('SIGTERM')
+    const code = await scene.gateway.exited
+    t.diagnostic(`ended within ${Math.round(performance.now() - drainMs)} ms`)
+
+    assert.ok(slowestMs <= longPollMs, `${slowestMs} ms`)
+    assert.deepEqual(lastStatuses([...first, ...late]), new Set([401]))
+    assert.deepEqual(lastStatuses(scene.tokens.slice(45)), new Set([200]))
+    // A first load, and one for every second in which there was news, at most.
+    assert.ok(scene.goodPolls.length <= 12, `${scene.goodPolls.length} polls`)
+    assert.deepEqual(scene.gateway.logged('blacklist_poll_failed'), [])
+    assert.equal(code, 0)
+    assert.ok(performance.now() - drainMs < 5000)
+  })
 
 test('a revoked token stays refused through resets of the feed and an issuer restored from an old copy', {
   timeout,

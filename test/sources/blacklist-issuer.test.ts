@@ -3,6 +3,7 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
+import { setTimeout as passed } from 'node:timers/promises'
 import { createHttpClient } from '../../src/io/http-client.ts'
 import { createBlacklist } from '../../src/sources/blacklist.ts'
 import type { World } from '../issuer/realms.ts'
@@ -11,7 +12,7 @@ import { createTestLog } from '../support/log.ts'
 import { token } from './feed-server.ts'
 
 /** The gateway's end of the bundled issuer's feed; the issuer may be replaced by another on another port. */
-function gatewayOf(current: () => World, cache_size = 10) {
+function gatewayOf(current: () => World, { cache_size = 10, wait = 0 } = {}) {
   const client = createHttpClient({})
   const results: string[] = []
   const blacklist = createBlacklist(
@@ -19,6 +20,7 @@ function gatewayOf(current: () => World, cache_size = 10) {
       issuer: 'https://issuer.test',
       url: `${current().a.url}/blacklist`,
       client_id: 'orders',
+      wait,
       poll_interval: 60_000,
       cache_size,
       purge_delay: 60_000,
@@ -50,7 +52,7 @@ function revoke(world: World, entry: Record<string, unknown>) {
 
 test('poll() reads the bundled issuer: every kind, what is new, 304, and look-ups past cache_size', async () => {
   await using world = await startWorld()
-  using gateway = gatewayOf(() => world, 2)
+  using gateway = gatewayOf(() => world, { cache_size: 2 })
   const { blacklist, results } = gateway
   for (const value of ['a', 'b', 'c']) await revoke(world, { kind: 'jti', value })
   await blacklist.poll()
@@ -110,4 +112,59 @@ test('poll() forgets nothing when both clocks are ahead for a while, nor does a 
 
   for (const { blacklist } of [gateway, late])
     assert.deepEqual(blacklist.check(token({ jti: 'a' })), { kind: 'jti', cause: 'admin' })
+})
+
+for (const values of [[], ['a']])
+  test(`poll() that waits at the bundled issuer, whose list has ${values.length} entries, brings a revocation at once, and again`, async () => {
+    await using world = await startWorld()
+    using gateway = gatewayOf(() => world, { wait: 25_000 })
+    const { blacklist, results } = gateway
+    for (const value of values) await revoke(world, { kind: 'jti', value })
+    await blacklist.poll()
+
+    for (const jti of ['x', 'y']) {
+      const held = blacklist.poll()
+      await passed(100)
+      const revokedMs = performance.now()
+      await revoke(world, { kind: 'jti', value: jti })
+      await held
+      const lagMs = performance.now() - revokedMs
+
+      assert.ok(lagMs < 1000, `${lagMs} ms`)
+      assert.deepEqual(blacklist.check(token({ jti })), { kind: 'jti', cause: 'admin' })
+    }
+    assert.deepEqual(results, ['updated', 'updated', 'updated'])
+  })
+
+test('poll() that waits at the bundled issuer brings nothing when that is the case, and the next waits as well', async () => {
+  await using world = await startWorld()
+  using gateway = gatewayOf(() => world, { wait: 1000 })
+  const { blacklist, results } = gateway
+  await blacklist.poll()
+  const startMs = performance.now()
+
+  await blacklist.poll()
+  await blacklist.poll()
+
+  assert.ok(performance.now() - startMs >= 1990)
+  assert.deepEqual(results, ['updated', 'unchanged', 'unchanged'])
+})
+
+test('close() ends a poll that waits at the bundled issuer at once, and nothing else that goes there', async () => {
+  await using world = await startWorld()
+  using gateway = gatewayOf(() => world, { wait: 25_000, cache_size: 1 })
+  const { blacklist, results } = gateway
+  for (const value of ['a', 'b']) await revoke(world, { kind: 'jti', value })
+  await blacklist.poll()
+  const held = blacklist.poll()
+  await passed(100)
+
+  const closedMs = performance.now()
+  const lookedUp = blacklist.check(token({ jti: 'a' }))
+  blacklist.close()
+  await held
+
+  assert.ok(performance.now() - closedMs < 1000)
+  assert.deepEqual(results, ['updated'])
+  assert.deepEqual(await lookedUp, { kind: 'jti', cause: 'admin' })
 })

@@ -286,6 +286,7 @@ test('start() polls over sockets until closed, through failures, and a revocatio
       issuer: 'https://issuer.test',
       url: `http://127.0.0.1:${server.port}/blacklist`,
       client_id: 'gateway',
+      wait: 0,
       poll_interval: 100,
       cache_size: 10,
       purge_delay: 0,

@@ -50,6 +50,8 @@ export type Setup = AsyncDisposable & {
   /** Instead of the feed's own answers, while set. */
   answer: ((call: HttpCall) => HttpReply | undefined | Promise<HttpReply | undefined>) | undefined
   secret: () => string
+  /** From 0 to 1: how much of the jitter there may be. */
+  random: number
   readonly revoke: (value: string, more?: Partial<FeedEntry>) => void
   /** Has another list take the place of the one in use, as a changed configuration does. */
   readonly reload: (changed: Partial<BlacklistOptions>) => void
@@ -120,6 +122,7 @@ export function setup(options: Partial<BlacklistOptions> = {}): Setup {
     issuer: 'https://issuer.test',
     url: 'https://issuer.test/blacklist',
     client_id: 'gateway',
+    wait: 0,
     poll_interval: 60_000,
     cache_size: 10_000,
     purge_delay: 60_000,
@@ -128,7 +131,7 @@ export function setup(options: Partial<BlacklistOptions> = {}): Setup {
   }
   const deps: BlacklistDeps = {
     clock: { wallMs: () => clock.wallMs, monotonicMs: () => clock.monotonicMs },
-    random: () => 0,
+    random: () => it.random,
     secret: () => it.secret(),
     count: (result) => counts.push(result),
     log: createTestLog((event, fields, severity) => {
@@ -143,6 +146,7 @@ export function setup(options: Partial<BlacklistOptions> = {}): Setup {
   }
   const it: Setup = {
     secret: () => 's3cret',
+    random: 0,
     feed,
     blacklist: createBlacklist(inUse, deps),
     calls,

@@ -1,0 +1,266 @@
+// The long poll: what is asked to be held, when the next poll is due, and what becomes of a held one.
+import assert from 'node:assert/strict'
+import type { TestContext } from 'node:test'
+import { test } from 'node:test'
+import { setImmediate as nextTurn } from 'node:timers/promises'
+import { HttpCallFailed } from '../../src/io/http-client.ts'
+import { waitSeconds } from '../../src/sources/blacklist.ts'
+import type { Setup } from './feed-server.ts'
+import { loaded, query, raw, revoked, setup, token } from './feed-server.ts'
+
+const long = { wait: 25_000 }
+
+/** What every call asked to wait. */
+function waits({ calls }: Setup): (string | null)[] {
+  return calls.map((call) => query(call, 'wait'))
+}
+
+test('blacklist.poll() asks to wait for changes, and grants the call that much longer; not at the first load', async () => {
+  await using it = await loaded(long)
+
+  await it.blacklist.poll()
+
+  assert.deepEqual(waits(it), [null, '25'])
+  assert.deepEqual(
+    it.limits.map(({ deadlineMs }) => deadlineMs),
+    [2000, 27_000],
+  )
+})
+
+test('blacklist.poll() asks to wait on a list that is empty, and enforces what has come', async () => {
+  await using it = setup(long)
+  await it.blacklist.poll()
+  it.answer = () => {
+    it.pass(7000)
+    it.revoke('a')
+    it.pass(1000)
+    return undefined
+  }
+
+  await it.blacklist.poll()
+
+  assert.deepEqual(waits(it), [null, '25'])
+  assert.deepEqual(it.blacklist.check(token({ jti: 'a' })), revoked)
+  assert.equal(it.blacklist.state().lagSeconds, 1)
+})
+
+test('blacklist.poll() asks to wait for the first page of changes alone', async () => {
+  await using it = await loaded(long)
+  for (const value of ['c', 'd', 'e']) it.revoke(value)
+  it.feed.pageSize = 1
+
+  await it.blacklist.poll()
+
+  assert.deepEqual(waits(it), [null, '25', null, null])
+  assert.equal(it.limits.at(-1)?.deadlineMs, 2000)
+})
+
+test('blacklist.poll() does not ask to wait for all of a list that begins anew', async () => {
+  await using it = await loaded(long)
+  it.feed.epoch = 'e2'
+
+  await it.blacklist.poll()
+
+  assert.deepEqual(waits(it), [null, '25', null])
+  assert.equal(query(it.calls[2], 'cursor'), '0')
+})
+
+test('blacklist.poll() does not ask to wait when what is held does not add up, and all is read again', async () => {
+  await using it = await loaded(long)
+  it.feed.twist = { total_live: 7 }
+  await it.blacklist.poll()
+
+  await it.blacklist.poll()
+
+  assert.deepEqual(waits(it), [null, '25', null])
+  assert.equal(query(it.calls[2], 'cursor'), '0')
+})
+
+for (const values of [[], ['a']])
+  test(`blacklist.poll() does not ask to wait for what a reload has left it with ${values.length} entries, until it has read all`, async () => {
+    await using it = setup(long)
+    for (const value of values) it.revoke(value)
+    await it.blacklist.poll()
+    it.reload({ cache_size: 500 })
+
+    await it.blacklist.poll()
+    await it.blacklist.poll()
+
+    assert.deepEqual(waits(it), [null, null, '25'])
+  })
+
+test('blacklist.poll() does not ask to wait after a poll that failed, and does after the one that was good', async () => {
+  await using it = await loaded(long)
+  it.answer = () => raw(502, '')
+  await it.blacklist.poll()
+  await it.blacklist.poll()
+  it.answer = undefined
+
+  await it.blacklist.poll()
+  await it.blacklist.poll()
+
+  assert.deepEqual(waits(it), [null, '25', null, null, '25'])
+})
+
+for (const [wait, poll_interval, seconds] of [
+  [0, 60_000, 0],
+  [25_000, 60_000, 25],
+  [25_000, 25_000, 25],
+  [25_000, 10_900, 10],
+  [25_000, 999, 0],
+] as const)
+  test(`waitSeconds() is ${seconds} for a wait of ${wait} ms and an interval of ${poll_interval} ms`, () => {
+    assert.equal(waitSeconds({ wait, poll_interval }), seconds)
+  })
+
+/** Lets a started list poll by its own timers, on a clock of ours; returns the second each poll began in, `w` where it asked to wait. */
+async function pollsWithin(t: TestContext, it: Setup, seconds: number): Promise<string> {
+  t.mock.timers.enable({ apis: ['setTimeout'] })
+  const began: string[] = []
+  const startMs = it.clock.monotonicMs
+  const isOver = () => it.clock.monotonicMs - startMs > seconds * 1000
+  const { answer } = it
+  it.answer = (call) => {
+    const at = `${(it.clock.monotonicMs - startMs) / 1000}`
+    if (!isOver()) began.push(query(call, 'wait') === null ? at : `${at}w`)
+    return answer?.(call)
+  }
+  it.blacklist.start()
+  while (!isOver()) {
+    let before: number
+    do {
+      before = began.length
+      for (let turn = 0; turn < 3; turn += 1) await nextTurn()
+      // What is due at once; an answer that was held has let the time pass by itself.
+      t.mock.timers.tick(1)
+      for (let turn = 0; turn < 3; turn += 1) await nextTurn()
+    } while (began.length > before && !isOver())
+    it.pass(100)
+    t.mock.timers.tick(99)
+  }
+  it.blacklist.close()
+  return began.join(' ')
+}
+
+const schedules: readonly {
+  readonly of: string
+  /** Of a call that asks to wait: ms until it is answered, and how. */
+  readonly afterMs: number
+  readonly how: 'well' | 'news' | 'cut' | '400'
+  readonly expected: string
+}[] = [
+  { of: 'that holds them', afterMs: 25_000, how: 'well', expected: '0 1w 26w 51w 76w 101w 126w' },
+  {
+    of: 'that holds them as long as it likes',
+    afterMs: 10_000,
+    how: 'well',
+    expected: '0 1w 11w 21w 31w 41w 51w 61w 71w 81w 91w 101w 111w 121w',
+  },
+  { of: 'that does not hold them', afterMs: 0, how: 'well', expected: '0 1w 3w 7w 15w 31w 63w 123w' },
+  {
+    of: 'that always has news',
+    afterMs: 0,
+    how: 'news',
+    expected: `0 ${Array.from({ length: 130 }, (_, at) => `${at + 1}w`).join(' ')}`,
+  },
+  {
+    of: 'behind a proxy that cuts them',
+    afterMs: 10_000,
+    how: 'cut',
+    expected: '0 1w 11 13w 23 27w 37 45w 55 71w 81 113w 123',
+  },
+  { of: 'that refuses to wait', afterMs: 0, how: '400', expected: '0 1w 2 4w 5 9w 10 18w 19 35w 36 68w 69 129w 130' },
+]
+for (const { of, afterMs, how, expected } of schedules)
+  test(`blacklist.start() polls an issuer ${of} when it is due, held or not`, async (t) => {
+    await using it = setup(long)
+    it.answer = (call) => {
+      if (how === 'news') it.revoke(`${it.calls.length}`)
+      if (query(call, 'wait') === null) return undefined
+      it.pass(afterMs)
+      if (how === '400') return raw(400, '')
+      if (how === 'cut') throw new HttpCallFailed('reset', 'Cannot GET it: cut')
+      return undefined
+    }
+
+    assert.equal(await pollsWithin(t, it, 130), expected)
+  })
+
+test('blacklist.start() polls at once again where an issuer that had no room has held a call until news came', async (t) => {
+  await using it = setup(long)
+  it.answer = () => {
+    if (it.calls.length < 5 || it.calls.length > 7) return undefined
+    it.pass(10_000)
+    if (it.calls.length === 5) it.revoke('a')
+    return undefined
+  }
+
+  assert.equal(await pollsWithin(t, it, 50), '0 1w 3w 7w 15w 25w 35w 45w 47w')
+})
+
+test('blacklist.start() polls an issuer that always has news once a second, and jitter makes it no more', async (t) => {
+  await using it = setup(long)
+  it.random = 1
+  it.answer = () => {
+    it.revoke(`${it.calls.length}`)
+    return undefined
+  }
+
+  assert.equal(await pollsWithin(t, it, 5), '0 1w 2w 3w 4w 5w')
+})
+
+test('blacklist.start() takes a call that was held for a second, of one it may be, as held', async (t) => {
+  await using it = setup({ wait: 1000 })
+  it.answer = (call) => {
+    it.pass(query(call, 'wait') === null ? 0 : 1000)
+    return undefined
+  }
+
+  assert.equal(await pollsWithin(t, it, 5), '0 1w 2w 3w 4w 5w')
+})
+
+test('blacklist.start() polls within poll_interval where that is shorter than the wait', async (t) => {
+  await using it = setup({ ...long, poll_interval: 10_000 })
+  it.answer = (call) => {
+    it.pass(Number(query(call, 'wait') ?? 0) * 1000)
+    return undefined
+  }
+
+  assert.equal(await pollsWithin(t, it, 35), '0 1w 11w 21w 31w')
+  assert.deepEqual(new Set(waits(it)), new Set([null, '10']))
+})
+
+test('blacklist.close() ends a held poll, whose answer is not counted and not handed on', async () => {
+  await using it = await loaded(long)
+  const told: string[] = []
+  it.blacklist.watch(({ kind }) => told.push(kind))
+  const answered = Promise.withResolvers<undefined>()
+  it.answer = () => answered.promise
+  const held = it.blacklist.poll()
+  it.revoke('c')
+
+  assert.equal(it.calls[1]?.signal?.aborted, false)
+  it.blacklist.close()
+  assert.equal(it.calls[1]?.signal?.aborted, true)
+  answered.resolve(undefined)
+  await held
+
+  assert.deepEqual(it.counts, ['updated'])
+  assert.deepEqual(told, [])
+})
+
+test('blacklist.check() keeps a list whose polls are held, as long as max_staleness has to be for that', async () => {
+  // As the load error of config/schema.ts wants it: poll_interval, wait and 4 s.
+  await using it = await loaded({ ...long, max_staleness: 89_000 })
+  it.pass(60_000)
+  it.answer = () => {
+    it.pass(27_000)
+    assert.equal(it.blacklist.check(token({ jti: 'z' })), undefined)
+    return undefined
+  }
+
+  for (let round = 0; round < 3; round += 1) await it.blacklist.poll()
+
+  assert.equal(it.blacklist.check(token({ jti: 'z' })), undefined)
+  assert.deepEqual(it.warnings, [])
+})
