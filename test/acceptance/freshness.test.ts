@@ -4,10 +4,11 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { test } from 'node:test'
+import { until } from '../support/until.ts'
 import type { Members, Recipe } from './forge.ts'
 import { keys } from './forge.ts'
 import type { World } from './harness.ts'
-import { allowed, denied, openWorld, until } from './harness.ts'
+import { allowed, denied, openWorld } from './harness.ts'
 
 const introspect = { a: { revocation: 'introspect' } }
 

@@ -5,12 +5,12 @@ import { once } from 'node:events'
 import { readFileSync, statSync } from 'node:fs'
 import type { AddressInfo, Socket } from 'node:net'
 import { connect, createServer } from 'node:net'
-import { setTimeout as sleep } from 'node:timers/promises'
 import type { ConnectionOptions } from 'node:tls'
 import { connect as connectTls } from 'node:tls'
 import type { App } from '../../src/app/app.ts'
 import { startApp } from '../../src/app/app.ts'
 import { formatProblem } from '../../src/config/problems.ts'
+import { until } from '../support/until.ts'
 import type { Members, Recipe } from './forge.ts'
 import { forge, jwkOf, keys } from './forge.ts'
 import type { StubIssuer } from './stub-issuer.ts'
@@ -328,14 +328,6 @@ function readAnswer(received: string): Got | undefined {
   const isProblem = header('content-type') === 'application/problem+json'
   const reason = isProblem ? String((JSON.parse(text) as { reason?: unknown }).reason) : 'ok'
   return { status, reason, challenge: header('www-authenticate'), retryAfter: header('retry-after'), text: head + text }
-}
-
-/** Waits until something holds. */
-export async function until(holds: () => boolean, what: string): Promise<void> {
-  for (let waited = 0; !holds(); waited += 1) {
-    if (waited > 2500) throw new Error(`Cannot go on: waited 5 s for ${what}`)
-    await sleep(2)
-  }
 }
 
 /** Asserts status and reason, the challenge of product.md §1 that belongs to them, and that nothing was forwarded. */

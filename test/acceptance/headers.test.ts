@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { until } from '../support/until.ts'
 import type { Ask, World } from './harness.ts'
-import { allowed, checkChallenge, denied, headerSetup, openWorld, until } from './harness.ts'
+import { allowed, checkChallenge, denied, headerSetup, openWorld } from './harness.ts'
 import { testVectors } from './vectors.ts'
 
 type Line = readonly [string, string]

@@ -1,7 +1,8 @@
 // JSONTestSuite's bodies as everything an issuer may answer with.
 import assert from 'node:assert/strict'
+import { until } from '../support/until.ts'
 import { jwkOf, keys } from './forge.ts'
-import { allowed, openWorld, until } from './harness.ts'
+import { allowed, openWorld } from './harness.ts'
 import { testVectors } from './vectors.ts'
 
 type Suite = { readonly cases: readonly { readonly name: string; readonly b64: string }[] }

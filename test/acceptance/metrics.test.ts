@@ -4,8 +4,9 @@ import { once } from 'node:events'
 import type { AddressInfo } from 'node:net'
 import { createServer } from 'node:net'
 import { test } from 'node:test'
+import { until } from '../support/until.ts'
 import type { World } from './harness.ts'
-import { openWorld, until } from './harness.ts'
+import { openWorld } from './harness.ts'
 
 /** Every series of a scrape, without the prefix, in the order of the page. */
 async function scrape(world: World): Promise<ReadonlyMap<string, number>> {

@@ -1,9 +1,10 @@
 // What a reload must not lose, and what it must (product.md §2, §6).
 import { test } from 'node:test'
+import { until } from '../support/until.ts'
 import type { Members } from './forge.ts'
 import { jwkOf, keys } from './forge.ts'
 import type { World } from './harness.ts'
-import { allowed, denied, openWorld, until } from './harness.ts'
+import { allowed, denied, openWorld } from './harness.ts'
 
 /** Changes members of issuer A's section, and of the blacklist's. */
 function change(world: World, issuer: Members, blacklist: Members = {}): void {

@@ -2,7 +2,8 @@ import assert from 'node:assert/strict'
 import { createServer } from 'node:http'
 import { test } from 'node:test'
 import { freePort } from '../support/free-port.ts'
-import { startGatewayProcess, until } from '../support/gateway-process.ts'
+import { startGatewayProcess } from '../support/gateway-process.ts'
+import { until } from '../support/until.ts'
 
 test('createAccessLog() tells a 502 of ours from one that the service has answered', async () => {
   const port = await freePort()
@@ -16,7 +17,7 @@ test('createAccessLog() tells a 502 of ours from one that the service has answer
   const ours = await ask()
   await new Promise<void>((resolve) => void service.listen(port, '127.0.0.1', resolve))
   const itsOwn = await ask()
-  await until(async () => gateway.logged('url.path').length === 2)
+  await until(() => gateway.logged('url.path').length === 2, 'the access lines')
   service.close()
   service.closeAllConnections()
 
@@ -40,7 +41,7 @@ test('createAccessLog() tells a client of IPv4 by the same address as X-Forwarde
   })
 
   await fetch(`http://127.0.0.1:${gateway.proxyPort}/a`)
-  await until(async () => gateway.logged('url.path').length === 1)
+  await until(() => gateway.logged('url.path').length === 1, 'the access lines')
   service.close()
   service.closeAllConnections()
 
@@ -61,7 +62,7 @@ test('createAccessLog() prints no credential of a request to a public rule, allo
     const headers = { authorization: 'Basic dTpw' }
     statuses.push((await fetch(`http://127.0.0.1:${gateway.proxyPort}/a`, { method: 'POST', body, headers })).status)
   }
-  await until(async () => gateway.logged('url.path').length === 2)
+  await until(() => gateway.logged('url.path').length === 2, 'the access lines')
   service.close()
   service.closeAllConnections()
 

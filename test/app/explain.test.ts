@@ -6,8 +6,9 @@ import { test } from 'node:test'
 import type { Explanation } from '../../src/app/explain/explain.ts'
 import { keys } from '../acceptance/forge.ts'
 import type { World } from '../acceptance/harness.ts'
-import { openWorld, until } from '../acceptance/harness.ts'
+import { openWorld } from '../acceptance/harness.ts'
 import type { Reply, StubIssuer } from '../acceptance/stub-issuer.ts'
+import { until } from '../support/until.ts'
 
 /** What failed last, and its stage. */
 function failedIn({ steps }: Explanation): { readonly stage: string; readonly is: string } | undefined {

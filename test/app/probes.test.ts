@@ -7,7 +7,8 @@ import type { Running } from '../../src/app/configuration.ts'
 import { isFarOff } from '../../src/app/issuer-sources.ts'
 import { createProbes } from '../../src/app/probes.ts'
 import type { World } from '../acceptance/harness.ts'
-import { openWorld, until } from '../acceptance/harness.ts'
+import { openWorld } from '../acceptance/harness.ts'
+import { until } from '../support/until.ts'
 
 /** What /readyz?verbose says of one thing, behind its mark. */
 async function lineOf(world: World, name: string): Promise<string | undefined> {

@@ -11,7 +11,8 @@ import { createReloading } from '../../src/app/reloading.ts'
 import { createLineWriter, createLog } from '../../src/io/log.ts'
 import { createKnownTokens } from '../../src/sources/known-tokens.ts'
 import type { World } from '../acceptance/harness.ts'
-import { openWorld, until } from '../acceptance/harness.ts'
+import { openWorld } from '../acceptance/harness.ts'
+import { until } from '../support/until.ts'
 
 const clock = { wallMs: Date.now, monotonicMs: () => performance.now() }
 const certificate = rootCertificates[0] ?? ''

@@ -9,7 +9,7 @@ import { join } from 'node:path'
 import { test } from 'node:test'
 import { startApp } from '../../src/app/app.ts'
 import { jwkOf, keys } from '../acceptance/forge.ts'
-import { until } from '../acceptance/harness.ts'
+import { until } from '../support/until.ts'
 
 type At = (name: string) => string
 

@@ -5,8 +5,8 @@ import { join } from 'node:path'
 import { test } from 'node:test'
 import type { UpstreamMaterial } from '../../src/app/upstream/upstream-files.ts'
 import { createUpstreamContext, createUpstreamFiles, MaterialRefused } from '../../src/app/upstream/upstream-files.ts'
-import { until } from '../acceptance/harness.ts'
 import { createAuthority, skipWithoutOpenssl as skip } from '../support/certificates.ts'
+import { until } from '../support/until.ts'
 
 const clock = { wallMs: Date.now, monotonicMs: () => performance.now() }
 const readFile = (path: string) => readFileSync(path)

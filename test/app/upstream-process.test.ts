@@ -8,7 +8,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { createAuthority, skip } from '../http1/certificates.ts'
-import { startGatewayProcess, until } from '../support/gateway-process.ts'
+import { startGatewayProcess } from '../support/gateway-process.ts'
+import { until } from '../support/until.ts'
 
 for (const workers of [1, 2]) {
   test(`startApp() with ${workers === 1 ? 'one process' : 'two workers'} reaches an https upstream by name, and follows its CA`, {
@@ -47,12 +48,12 @@ for (const workers of [1, 2]) {
     server.setSecureContext({ cert: after.cert, key: after.key })
     const refused = await statusOf()
     copyFileSync(other.caFile, ca)
-    await until(async () => (await statusOf()) === 200)
+    await until(async () => (await statusOf()) === 200, 'the CA to be read again')
 
     assert.deepEqual([first.status, await first.text()], [200, 'GET /a'])
     assert.deepEqual(health, { status: 200, text: 'GET /healthz' })
     assert.equal(refused, 502)
     // A worker's lines come a little later than its answers.
-    await until(async () => gateway.logged('upstream_unreachable').length > 0)
+    await until(() => gateway.logged('upstream_unreachable').length > 0, 'the log to say why')
   })
 }

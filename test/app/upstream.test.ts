@@ -13,9 +13,10 @@ import { authorityOf, createUpstream, placesOf } from '../../src/app/upstream/up
 import type { UpstreamOptions } from '../../src/gates/options.ts'
 import { upstreamOptions } from '../../src/gates/options.ts'
 import { createAuthority, skip } from '../http1/certificates.ts'
-import { ask, ok, until } from '../http1/upstream-peer.ts'
+import { ask, ok } from '../http1/upstream-peer.ts'
 import { createTestClock } from '../support/clock.ts'
 import { createTestDeadlines } from '../support/deadlines.ts'
+import { until } from '../support/until.ts'
 
 const nobody: ResolveName = () => Promise.reject(new Error('nobody asked for a name'))
 

@@ -4,8 +4,8 @@ import { rmSync } from 'node:fs'
 import { test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { directory } from '../cli/process.ts'
-import { until } from '../support/gateway-process.ts'
 import { createSigner } from '../support/tokens.ts'
+import { until } from '../support/until.ts'
 import type { WorkersWorld } from './workers-world.ts'
 import { askAll, openWorkers, reasonsOf, rules, statusesOf } from './workers-world.ts'
 
@@ -111,11 +111,14 @@ test('a revocation reaches every worker within a poll and a second, and a worker
 
   world.issuer.revoked.push({ kind: 'jti', value: 'gone' })
   const revokedMs = performance.now()
-  await until(async () => statusesOf(await askAll(lanes, '/orders/1', token)).join() === '401')
+  await until(
+    async () => statusesOf(await askAll(lanes, '/orders/1', token)).join() === '401',
+    'the revocation to hold in every worker',
+  )
   const lagMs = performance.now() - revokedMs
   const polled = world.issuer.count('/blacklist')
   for (const pid of await world.serving(2)) process.kill(pid, 'SIGKILL')
-  await until(async () => world.gateway.logged('worker_exited').length === 2)
+  await until(() => world.gateway.logged('worker_exited').length === 2, 'both to be told of as ended')
   await world.serving(2)
   const later = await askAll(world.lanes(16), '/orders/1', token)
 
@@ -153,7 +156,7 @@ test('a secret that is gone is held by the workers, missed by one that comes lat
   const held = await askAll(before, '/orders/1', 'opaque-held')
   const [victim = 0] = await world.serving(2)
   process.kill(victim, 'SIGKILL')
-  await until(async () => world.gateway.logged('worker_exited').length === 1)
+  await until(() => world.gateway.logged('worker_exited').length === 1, 'it to be told of as ended')
   await world.serving(2)
   const later = await askAll(await lanesToBoth(world), '/orders/1', 'opaque-later')
   const { text } = await world.gateway.health('/readyz?verbose')
@@ -168,7 +171,7 @@ test('polls of two workers are those of one: the primary polls', async () => {
   await world.gateway.ready()
   const [before, startMs] = [world.issuer.count('/blacklist'), performance.now()]
 
-  await until(async () => performance.now() - startMs > pollMs * 4)
+  await until(() => performance.now() - startMs > pollMs * 4, 'four polls to be due')
 
   // Jitter makes an interval shorter by a tenth at most.
   const polls = world.issuer.count('/blacklist') - before
@@ -185,7 +188,10 @@ test('a list that the primary holds grows old in the workers, too, while its iss
 
   isDown = true
 
-  await until(async () => reasonsOf(await askAll(lanes, '/orders/1', world.token())).join() === 'blacklist_stale')
+  await until(
+    async () => reasonsOf(await askAll(lanes, '/orders/1', world.token())).join() === 'blacklist_stale',
+    'the list to be too old in every worker',
+  )
 })
 
 test('workers that cannot ask about tokens beyond their list say so in a metric, until a poll after they can', async () => {
@@ -202,10 +208,16 @@ test('workers that cannot ask about tokens beyond their list say so in a metric,
 
   const token = world.token()
   const refused = () => askAll(lanes, '/orders/1', token)
-  await until(async () => reasonsOf(await refused()).join() === 'blacklist_stale' && (await failing()) === 1)
+  await until(
+    async () => reasonsOf(await refused()).join() === 'blacklist_stale' && (await failing()) === 1,
+    'both to refuse, and the metric to say so',
+  )
   isDown = false
 
-  await until(async () => statusesOf(await refused()).join() === '200' && (await failing()) === 0)
+  await until(
+    async () => statusesOf(await refused()).join() === '200' && (await failing()) === 0,
+    'both to serve, and the metric to say so',
+  )
 })
 
 test('a reload reaches every worker, a refused one none, and one that starts later runs what the others run', async () => {
@@ -218,18 +230,21 @@ test('a reload reaches every worker, a refused one none, and one that starts lat
 
   world.gateway.configure({ nonsense: true })
   world.gateway.signal('SIGHUP')
-  await until(async () => world.gateway.logged('config_refused').length > 0)
+  await until(() => world.gateway.logged('config_refused').length > 0, 'the configuration to be refused')
   assert.deepEqual([...(await hashes())], [before])
   assert.deepEqual(statusesOf(await askAll(lanes, '/open', 'none')), [200])
 
   world.configure({ rules: renamed })
   world.gateway.signal('SIGHUP')
-  await until(async () => [...(await hashes())].length === 1 && !(await hashes()).has(before ?? ''))
+  await until(
+    async () => [...(await hashes())].length === 1 && !(await hashes()).has(before ?? ''),
+    'every worker to run the new configuration',
+  )
   assert.deepEqual(statusesOf(await askAll(lanes, '/open', 'none')), [403])
   assert.deepEqual(statusesOf(await askAll(lanes, '/new', 'none')), [200])
 
   for (const pid of await world.serving(2)) process.kill(pid, 'SIGKILL')
-  await until(async () => world.gateway.logged('worker_exited').length === 2)
+  await until(() => world.gateway.logged('worker_exited').length === 2, 'both to be told of as ended')
   assert.deepEqual(statusesOf(await askAll(world.lanes(8), '/new', 'none')), [200])
 })
 
@@ -244,12 +259,15 @@ test("workers judge by the operator's list as the primary has read it, whatever 
 
   files.write('denied.yaml', 'version: 1\nentries: [{ kind: sub, value: mallory }]\n')
   world.gateway.signal('SIGHUP')
-  await until(async () => reasonsOf(await askAll(lanes, '/orders/1', token)).join() === 'token_revoked')
+  await until(
+    async () => reasonsOf(await askAll(lanes, '/orders/1', token)).join() === 'token_revoked',
+    'the list to hold in every worker',
+  )
   files.write('denied.yaml', 'version: 1\nentries: nonsense\n')
   world.gateway.signal('SIGHUP')
-  await until(async () => world.gateway.logged('config_refused').length > 0)
+  await until(() => world.gateway.logged('config_refused').length > 0, 'the configuration to be refused')
   for (const pid of await world.serving(2)) process.kill(pid, 'SIGKILL')
-  await until(async () => world.gateway.logged('worker_exited').length === 2)
+  await until(() => world.gateway.logged('worker_exited').length === 2, 'both to be told of as ended')
   await world.serving(2)
 
   assert.deepEqual(reasonsOf(await askAll(world.lanes(8), '/orders/1', token)), ['token_revoked'])
@@ -264,14 +282,17 @@ test("workers judge by the operator's list that came into force alone, also one 
   const lanes = await lanesToBoth(world)
   const token = world.token({ sub: 'mallory' })
   world.configure({ rules: 'a slip' })
-  await until(async () => world.gateway.logged('config_refused').length > 0)
+  await until(() => world.gateway.logged('config_refused').length > 0, 'the configuration to be refused')
 
   const latest = '{ kind: sub, value: mallory, expires_at: 9999-12-31T23:59:59.9999999Z }'
   files.write('denied.yaml', `version: 1\nentries: [${latest}]\n`)
   world.gateway.signal('SIGHUP')
-  await until(async () => reasonsOf(await askAll(lanes, '/orders/1', token)).join() === 'token_revoked')
+  await until(
+    async () => reasonsOf(await askAll(lanes, '/orders/1', token)).join() === 'token_revoked',
+    'the list to hold in every worker',
+  )
   for (const pid of await world.serving(2)) process.kill(pid, 'SIGKILL')
-  await until(async () => world.gateway.logged('worker_exited').length === 2)
+  await until(() => world.gateway.logged('worker_exited').length === 2, 'both to be told of as ended')
   await world.serving(2)
 
   const kept = world.token({ sub: 'eve' })

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { connectWebSocket, openEchoService } from '../gates/websockets.ts'
-import { until } from '../support/gateway-process.ts'
+import { until } from '../support/until.ts'
 import { counted, openWorkers } from './workers-world.ts'
 
 test('a revocation ends the WebSockets of its token in every worker with 1008, and leaves the others alone', async () => {
@@ -30,7 +30,7 @@ test('a revocation ends the WebSockets of its token in every worker with 1008, a
   assert.deepEqual([...new Set(codes)], [1008])
   const ended = 'postern_streams_ended_total{kind="upgrade",reason="token_revoked"}'
   // A client hears of it before it is counted: the connection to the service has to end, too.
-  await until(async () => (await counted(world.gateway, ended)) === 8)
+  await until(async () => (await counted(world.gateway, ended)) === 8, 'all of them to end')
   assert.equal(await counted(world.gateway, 'postern_streams_open{kind="upgrade"}'), 8)
   for (const { socket } of good) {
     assert.equal(socket.readyState, socket.OPEN)

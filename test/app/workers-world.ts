@@ -3,12 +3,13 @@ import assert from 'node:assert/strict'
 import type { StubIssuer } from '../acceptance/stub-issuer.ts'
 import { openStubIssuer } from '../acceptance/stub-issuer.ts'
 import type { GatewayProcess } from '../support/gateway-process.ts'
-import { startGatewayProcess, until } from '../support/gateway-process.ts'
+import { startGatewayProcess } from '../support/gateway-process.ts'
 import type { Lane, LaneAnswer } from '../support/raw-lane.ts'
 import { openLane } from '../support/raw-lane.ts'
 import { sendJson, startStub } from '../support/stub-server.ts'
 import type { Signer } from '../support/tokens.ts'
 import { accessClaims, createSigner } from '../support/tokens.ts'
+import { until } from '../support/until.ts'
 
 /** A worker, as `GET /status` tells of it. */
 export type WorkerStatus = {
@@ -91,7 +92,7 @@ export async function openWorkers({
       await until(async () => {
         pids = (await world.workers()).flatMap(({ pid, serves }) => (serves && pid !== null ? [pid] : []))
         return pids.length === count
-      })
+      }, `${count} workers to serve`)
       return pids
     },
     lanes: (count) => Array.from({ length: count }, () => held.use(openLane(gateway.proxyPort))),

@@ -6,9 +6,9 @@ import { availableParallelism } from 'node:os'
 import { text } from 'node:stream/consumers'
 import { test } from 'node:test'
 import { setTimeout as wait } from 'node:timers/promises'
-import { until } from '../support/gateway-process.ts'
 import { isAlive } from '../support/processes.ts'
 import type { Lane, LaneAnswer } from '../support/raw-lane.ts'
+import { until } from '../support/until.ts'
 import type { WorkersWorld } from './workers-world.ts'
 import { askAll, counted, openWorkers, statusesOf } from './workers-world.ts'
 
@@ -72,7 +72,10 @@ test('startWorkers() shares evenly again after connections were closed on one si
   // One after the other, so that it is known who has which: they take turns.
   for (const lane of first) assert.equal((await lane.get('/open', 'none')).status, 200)
   for (const [at, lane] of first.entries()) if (at % 2 === 0) lane[Symbol.dispose]()
-  await until(async () => (await world.workers()).reduce((sum, { connections }) => sum + connections, 0) === 20)
+  await until(
+    async () => (await world.workers()).reduce((sum, { connections }) => sum + connections, 0) === 20,
+    'twenty connections',
+  )
 
   await askAll(world.lanes(40), '/open', 'none')
 
@@ -111,14 +114,14 @@ test('workers without a free descriptor lose what they are handed: it is closed 
   const flood = Array.from({ length: 300 }, () => connect(world.gateway.proxyPort, '127.0.0.1').resume())
   for (const socket of flood) socket.on('error', () => {}).on('close', () => (closed += 1))
   const open = async () => (await world.workers()).reduce((sum, { connections }) => sum + connections, 0)
-  await until(async () => closed > 0 && closed + (await open()) === flood.length)
+  await until(async () => closed > 0 && closed + (await open()) === flood.length, 'each to be open or closed')
 
   assert.equal(
     await counted(world.gateway, 'postern_connections_dropped_total{listener="proxy",cause="no_worker"}'),
     closed,
   )
   for (const socket of flood) socket.destroy()
-  await until(async () => (await open()) === 0)
+  await until(async () => (await open()) === 0, 'the last of them to be closed')
 
   assert.deepEqual(statusesOf(await askAll(world.lanes(10), '/open', 'none')), [200])
 })
@@ -129,11 +132,11 @@ test('kill -9 of a worker under load costs what it had under way, and it is repl
   const [victim = 0, other = 0] = await world.serving(2)
   const lanes = world.lanes(16)
   const running = load(lanes)
-  await until(async () => (await decisions(world)) > 100)
+  await until(async () => (await decisions(world)) > 100, 'a hundred decisions')
 
   const before = await decisions(world)
   process.kill(victim, 'SIGKILL')
-  await until(async () => !(await world.workers()).some(({ pid }) => pid === victim))
+  await until(async () => !(await world.workers()).some(({ pid }) => pid === victim), 'the victim to be gone')
   const after = await decisions(world)
   const pids = await world.serving(2)
   await wait(300)
@@ -142,7 +145,7 @@ test('kill -9 of a worker under load costs what it had under way, and it is repl
   assert.ok(after >= before, `${before}, then ${after}`)
   assert.ok((await decisions(world)) >= after)
   assert.ok(pids.includes(other) && !pids.includes(victim), 'the other one goes on')
-  await until(async () => world.gateway.logged('worker_exited').length === 1)
+  await until(() => world.gateway.logged('worker_exited').length === 1, 'it to be told of as ended')
   const lost = answers.map((each) => each.filter(({ status }) => status !== 200).length)
   // Twice: its next connection may have been handed over before anybody knew.
   assert.ok(Math.max(...lost) <= 2, `${lost.join()}: a client is served again at once`)
@@ -155,7 +158,7 @@ test('a worker that ends again and again is replaced ever later', async () => {
   for (const count of [1, 2, 3, 4]) {
     const [victim] = (await world.workers()).filter(({ worker }) => worker === 1)
     process.kill(victim?.pid ?? 0, 'SIGKILL')
-    await until(async () => world.gateway.logged('worker_exited').length === count)
+    await until(() => world.gateway.logged('worker_exited').length === count, 'it to be told of as ended')
     await world.serving(2)
   }
 
@@ -168,7 +171,7 @@ test('a gateway none of whose workers is left is not ready, and serves those who
   await using world = await openWorkers()
   await world.gateway.ready()
   for (const pid of await world.serving(2)) process.kill(pid, 'SIGKILL')
-  await until(async () => (await world.gateway.metrics()).get('postern_workers') === 0)
+  await until(async () => (await world.gateway.metrics()).get('postern_workers') === 0, 'none to serve')
 
   const asked = askAll(world.lanes(8), '/open', 'none')
   const ready = await world.gateway.health('/readyz')
@@ -184,9 +187,9 @@ test('a worker that is started while the gateway drains announces the end of con
   await using world = await openWorkers({ more: { drain: { delay: '5s' } } })
   await world.gateway.ready()
   world.gateway.signal('SIGTERM')
-  await until(async () => (await world.gateway.health('/readyz')).status === 503)
+  await until(async () => (await world.gateway.health('/readyz')).status === 503, 'it to be unready')
   for (const pid of await world.serving(2)) process.kill(pid, 'SIGKILL')
-  await until(async () => (await world.gateway.metrics()).get('postern_workers') === 0)
+  await until(async () => (await world.gateway.metrics()).get('postern_workers') === 0, 'none to serve')
 
   const answers = await askAll(world.lanes(8), '/open', 'none')
 
@@ -202,12 +205,12 @@ test('a worker that hangs is handed nothing more, found out, and replaced', asyn
   await wait(4000)
 
   const answers = await askAll(world.lanes(16), '/open', 'none')
-  await until(async () => !isAlive(stuck), 15_000)
+  await until(() => !isAlive(stuck), 'the stuck one to be killed', 60_000)
   const pids = await world.serving(2)
 
   assert.deepEqual(statusesOf(answers), [200])
   assert.ok(pids.includes(other))
-  await until(async () => world.gateway.logged('worker_stuck').length === 1)
+  await until(() => world.gateway.logged('worker_stuck').length === 1, 'the log to say so')
 })
 
 test('kill -9 of the primary leaves no worker, though requests are under way', async () => {
@@ -215,10 +218,13 @@ test('kill -9 of the primary leaves no worker, though requests are under way', a
   await world.gateway.ready()
   const pids = await world.serving(2)
   const asked = askAll(world.lanes(8), '/orders/held', world.token())
-  await until(async () => (await world.gateway.metrics()).get('postern_requests_in_flight{listener="proxy"}') === 8)
+  await until(
+    async () => (await world.gateway.metrics()).get('postern_requests_in_flight{listener="proxy"}') === 8,
+    'eight requests to be under way',
+  )
 
   world.gateway.signal('SIGKILL')
 
-  await until(async () => !pids.some(isAlive))
+  await until(() => !pids.some(isAlive), 'the workers to be gone')
   assert.deepEqual(statusesOf(await asked), [0])
 })

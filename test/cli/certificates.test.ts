@@ -7,8 +7,9 @@ import { join } from 'node:path'
 import { describe, test } from 'node:test'
 import type { Pair } from '../support/certificates.ts'
 import { createAuthority, skipWithoutOpenssl } from '../support/certificates.ts'
-import { startGatewayProcess, until } from '../support/gateway-process.ts'
+import { startGatewayProcess } from '../support/gateway-process.ts'
 import { askTls } from '../support/tls-client.ts'
+import { until } from '../support/until.ts'
 import { runToEnd } from './process.ts'
 
 /** A mounted Secret. */
@@ -56,9 +57,9 @@ describe('postern serve with listen.tls', { skip: skipWithoutOpenssl }, () => {
       assert.ok(await all('first'))
 
       secret.hold(ours.issue('second'))
-      await until(() => all('second'))
+      await until(() => all('second'), 'the new certificate to be shown')
       secret.hold({ ...ours.issue('third'), key: ours.issue('other').key })
-      await until(async () => gateway.logged('certificate_refused').length > 0)
+      await until(() => gateway.logged('certificate_refused').length > 0, 'the certificate to be refused')
 
       assert.ok(await all('second'))
       const said = await gateway.health('/readyz?verbose')
@@ -72,11 +73,11 @@ describe('postern serve with listen.tls', { skip: skipWithoutOpenssl }, () => {
       if (workers > 1) {
         const status = (await gateway.status()) as { workers: { pid: number }[] }
         process.kill(status.workers[0]?.pid ?? 0, 'SIGKILL')
-        await until(async () => gateway.logged('worker_started').length === workers + 1)
+        await until(() => gateway.logged('worker_started').length === workers + 1, 'another worker')
         assert.ok(await all('second'), 'a worker that comes later')
       }
       secret.hold(ours.issue('fourth'))
-      await until(() => all('fourth'))
+      await until(() => all('fourth'), 'the new certificate to be shown')
       assert.match((await gateway.health('/readyz?verbose')).text, /certificate files.*in use/)
     })
   }
@@ -92,13 +93,13 @@ describe('postern serve with listen.tls', { skip: skipWithoutOpenssl }, () => {
     assert.match(await noteOf(), /^\[\+\] certificate files: in use, it ends \d{4}-\d\d-\d\d$/)
 
     secret.hold(ours.issue('ended', { days: -1 }))
-    await until(async () => gateway.logged('certificate_refused').length > 0)
+    await until(() => gateway.logged('certificate_refused').length > 0, 'the certificate to be refused')
 
     assert.match(gateway.logged('certificate_refused')[0] ?? '', /Cannot use certificate and key: it ended \d{4}-/)
     assert.match(await noteOf(), /^\[!\] certificate files: .*it ended .*; of the one in use: it ends /)
     assert.equal(await shown(), 'first')
     secret.hold(ours.issue('short', { days: 3 }))
-    await until(async () => (await shown()) === 'short')
+    await until(async () => (await shown()) === 'short', 'the new certificate to be shown')
     assert.match(await noteOf(), /^\[!\] certificate files: in use, it ends /)
     assert.match(gateway.logged('certificate_validity')[0] ?? '', /"severity_text":"WARN".*"ends_soon"/)
   })
@@ -113,7 +114,7 @@ describe('postern serve with listen.tls', { skip: skipWithoutOpenssl }, () => {
 
     secret.hold(ours.issue('second', { days: -1 }))
 
-    await until(async () => gateway.logged('certificate_reloaded').length > 0)
+    await until(() => gateway.logged('certificate_reloaded').length > 0, 'the new certificate to be taken up')
   })
 
   test('is told by check of a certificate that has ended, or ends soon', async () => {
@@ -166,20 +167,20 @@ describe('postern serve with listen.tls', { skip: skipWithoutOpenssl }, () => {
     assert.equal(await answer(strange), '')
 
     writeFileSync(clientCa, '')
-    await until(async () => refusals().some((line) => line.includes('client_ca')))
+    await until(() => refusals().some((line) => line.includes('client_ca')), 'the empty CA to be refused')
     assert.equal(await answer(strange), '')
     assert.match(await answer(friendly), /no_rule/)
 
     writeFileSync(clientCa, ours.ca)
     writeFileSync(join(secret.path, '..data', 'tls.crt'), '')
-    await until(async () => refusals().some((line) => line.includes('key: cert')))
+    await until(() => refusals().some((line) => line.includes('key: cert')), 'the empty certificate to be refused')
     assert.match(await answer(friendly), /no_rule/)
     assert.equal(await answer(strange), '')
 
     // Beside a certificate that has ended, which is not taken up.
     secret.hold(ours.issue('ended', { days: -1 }))
     writeFileSync(clientCa, publicCa.ca)
-    await until(async () => (await answer(friendly)) === '')
+    await until(async () => (await answer(friendly)) === '', 'the other CA to be asked for')
     assert.match(await answer(strange), /no_rule/)
     assert.match(gateway.logged('certificate_refused').at(-1) ?? '', /it ended \d{4}-/)
   })
@@ -198,8 +199,8 @@ describe('postern serve with listen.tls', { skip: skipWithoutOpenssl }, () => {
     }
 
     const name = 'postern_connections_dropped_total{listener="proxy",cause="proxy_protocol"}'
-    await until(async () => (await gateway.metrics()).get(name) === 4)
-    await until(async () => gateway.logged('client.address').length === 4)
+    await until(async () => (await gateway.metrics()).get(name) === 4, 'four to be counted as dropped')
+    await until(() => gateway.logged('client.address').length === 4, 'four access lines')
     assert.ok(gateway.logged('client.address').every((line) => line.includes('"203.0.113.7"')))
   })
 

@@ -4,7 +4,8 @@ import { demo } from '../../src/cli/demo.ts'
 import { demoCases } from '../../src/cli/demo-cases.ts'
 import { gatewayText } from '../../src/cli/demo-options.ts'
 import { formatRows } from '../../src/cli/demo-table.ts'
-import { fakeShell, runToEnd, start, until } from './process.ts'
+import { until } from '../support/until.ts'
+import { fakeShell, runToEnd, start } from './process.ts'
 
 const named = [
   'JWT allowed',

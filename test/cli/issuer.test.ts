@@ -3,7 +3,8 @@ import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
 import { rmSync } from 'node:fs'
 import { test } from 'node:test'
-import { directory, start, until } from './process.ts'
+import { until } from '../support/until.ts'
+import { directory, start } from './process.ts'
 
 type Line = Readonly<Record<string, unknown>>
 

@@ -6,7 +6,6 @@ import { once } from 'node:events'
 import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { setTimeout as sleep } from 'node:timers/promises'
 import type { Shell } from '../../src/cli/shell.ts'
 import { program } from '../support/program.ts'
 
@@ -63,12 +62,6 @@ export async function runToEnd(
   using started = start(args, options)
   const code = await started.ended
   return { code, stdout: started.stdout(), stderr: started.stderr() }
-}
-
-/** Waits until something holds, at most 10 s. */
-export async function until(holds: () => boolean | Promise<boolean>, what: string): Promise<void> {
-  for (const deadline = performance.now() + 10_000; !(await holds()); await sleep(10))
-    if (performance.now() > deadline) throw new Error(`Cannot go on: waited 10 s for ${what}`)
 }
 
 /** A directory that goes with the test. */

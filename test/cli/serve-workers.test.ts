@@ -5,8 +5,9 @@ import type { AddressInfo } from 'node:net'
 import { createServer } from 'node:net'
 import { test } from 'node:test'
 import { membersOf } from '../support/processes.ts'
+import { until } from '../support/until.ts'
 import type { Started } from './process.ts'
-import { directory, start, until } from './process.ts'
+import { directory, start } from './process.ts'
 
 const local = '127.0.0.1:0'
 

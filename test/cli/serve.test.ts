@@ -11,8 +11,9 @@ import { join } from 'node:path'
 import { test } from 'node:test'
 import { program } from '../support/program.ts'
 import { openLane } from '../support/raw-lane.ts'
+import { until } from '../support/until.ts'
 import type { Started } from './process.ts'
-import { directory, runToEnd, start, until } from './process.ts'
+import { directory, runToEnd, start } from './process.ts'
 
 function configuration(rule: string, { upstream = 9, drain = '{ delay: 0s }' } = {}): string {
   return `version: 1

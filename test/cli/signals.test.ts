@@ -5,7 +5,8 @@ import { once } from 'node:events'
 import { test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { image, program } from '../support/program.ts'
-import { directory, start, until } from './process.ts'
+import { until } from '../support/until.ts'
+import { directory, start } from './process.ts'
 
 const local = "'127.0.0.1:0'"
 const commands = {

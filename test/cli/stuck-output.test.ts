@@ -5,7 +5,8 @@ import { once } from 'node:events'
 import { test } from 'node:test'
 import { isAlive } from '../support/processes.ts'
 import { program } from '../support/program.ts'
-import { directory, until } from './process.ts'
+import { until } from '../support/until.ts'
+import { directory } from './process.ts'
 
 const skip =
   process.env['CI'] === 'true' || spawnSync('script', ['--version']).status === 0 ? false : 'script is not on the PATH'

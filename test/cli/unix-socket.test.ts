@@ -6,7 +6,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { openUpstream } from '../gates/door.ts'
-import { startGatewayProcess, until } from '../support/gateway-process.ts'
+import { startGatewayProcess } from '../support/gateway-process.ts'
+import { until } from '../support/until.ts'
 
 function directory(): Disposable & { readonly path: string } {
   const path = mkdtempSync(join(tmpdir(), 'postern-unix-'))
@@ -59,7 +60,7 @@ for (const workers of [1, 2]) {
       assert.equal(statSync(socket).mode & 0o777, 0o660)
       assert.ok(gateway.logged('started')[0]?.includes(`"proxy_socket":"unix:${socket}"`))
       const told = () => gateway.logged('client.address').filter((line) => line.includes('"unix:"'))
-      await until(async () => told().length === 3)
+      await until(() => told().length === 3, 'three access lines')
       gateway.signal('SIGTERM')
       assert.equal(await gateway.exited, 0)
       assert.equal(existsSync(socket), false)

@@ -9,7 +9,7 @@ import type { EntranceOptions } from '../../src/gates/entrance.ts'
 import { createEntrance } from '../../src/gates/entrance.ts'
 import { createAuthority, skipWithoutOpenssl } from '../support/certificates.ts'
 import { createTestDeadlines } from '../support/deadlines.ts'
-import { until } from './http2-pair.ts'
+import { until } from '../support/until.ts'
 
 /** Brings a client in, and tells of the pieces it sends what they hold once the last has come. */
 async function piecesOf(options: EntranceOptions, open: (port: number) => Promise<Socket>): Promise<readonly string[]> {

@@ -5,8 +5,8 @@ import { connect, createServer } from 'node:net'
 import { test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Decision } from '../../src/decision/decision.ts'
-import { until } from '../acceptance/harness.ts'
 import { connectFrames, headers, requestFields } from '../support/h2-frames.ts'
+import { until } from '../support/until.ts'
 import { openDoor, openHall, openRawUpstream, openUpstream, talk } from './door.ts'
 
 const get = (path: string, lines = '') => `GET ${path} HTTP/1.1\r\nHost: a.test\r\n${lines}Connection: close\r\n\r\n`

@@ -2,7 +2,8 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { codes, connectFrames, flags, frame, headers, requestFields } from '../support/h2-frames.ts'
-import { endOf, openPair, plain, slow, until } from './http2-pair.ts'
+import { until } from '../support/until.ts'
+import { endOf, openPair, plain, slow } from './http2-pair.ts'
 
 const data = (stream: number, text: string, flag = 0) => frame('data', flag, stream, text)
 const tooLong = [

@@ -15,8 +15,9 @@ import {
   reset,
   windowUpdate,
 } from '../support/h2-frames.ts'
+import { until } from '../support/until.ts'
 import { openDoor, openUpstream } from './door.ts'
-import { endOf, isGoaway, openPair, plain, settled, slow, until } from './http2-pair.ts'
+import { endOf, isGoaway, openPair, plain, settled, slow } from './http2-pair.ts'
 
 test('serveHttp2() bears 300 requests taken back within a second, and aborts each at the upstream', async () => {
   await using pair = await openPair()

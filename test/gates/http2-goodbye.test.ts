@@ -9,9 +9,10 @@ import { createUpstreamPool } from '../../src/http1/upstream-pool.ts'
 import { createSocketOpener } from '../../src/http1/upstream-socket.ts'
 import { createHttp2Upstream } from '../../src/http2/upstream-pool.ts'
 import { codes, connectFrames, frame, headers, outcomeOf, windowUpdate } from '../support/h2-frames.ts'
+import { until } from '../support/until.ts'
 import type { Door } from './door.ts'
 import { openDoor, openRawUpstream, openUpstream } from './door.ts'
-import { endOf, isGoaway, openPair, plain, settled, slow, until } from './http2-pair.ts'
+import { endOf, isGoaway, openPair, plain, settled, slow } from './http2-pair.ts'
 
 test('serveHttp2() says goodbye after so many requests, and serves what it was sent', async () => {
   await using pair = await openPair({ requestsPerConnection: 3 })

@@ -18,8 +18,9 @@ import {
   reset,
   windowUpdate,
 } from '../support/h2-frames.ts'
+import { until } from '../support/until.ts'
 import { openDoor, openUpstream } from './door.ts'
-import { endOf, openPair, plain, settled, slow, until } from './http2-pair.ts'
+import { endOf, openPair, plain, settled, slow } from './http2-pair.ts'
 
 const fieldsOf = (count: number): readonly Field[] => Array.from({ length: count }, () => ['x-a', 'b'] as const)
 // 16 KiB of fields as lines: each name and value, a colon, a space and a line's end.

@@ -1,7 +1,6 @@
 // A door and an upstream that can be told to wait, and how one asks at the door in frames.
 import assert from 'node:assert/strict'
 import type { ServerResponse } from 'node:http'
-import { setTimeout as sleep } from 'node:timers/promises'
 import type { ServerLimits } from '../../src/http1/limits.ts'
 import type { Frame, FrameClient } from '../support/h2-frames.ts'
 import { flags, frame, requestFields } from '../support/h2-frames.ts'
@@ -36,14 +35,6 @@ export async function openPair(limits: Partial<ServerLimits> = {}) {
       await upstream[Symbol.asyncDispose]()
       assert.deepEqual(door.failures, [])
     },
-  }
-}
-
-/** Waits until something holds. */
-export async function until(holds: () => boolean, what: string): Promise<void> {
-  for (let waited = 0; !holds(); waited += 1) {
-    if (waited > 1000) throw new Error(`Cannot go on: waited 5 s for ${what}`)
-    await sleep(5)
   }
 }
 

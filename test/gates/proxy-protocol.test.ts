@@ -13,9 +13,9 @@ import type { FrontDoorOptions } from '../../src/gates/front-door.ts'
 import { limitsOptions, serverLimits } from '../../src/gates/options.ts'
 import { createAuthority, skipWithoutOpenssl } from '../support/certificates.ts'
 import { freePort } from '../support/free-port.ts'
-import { until } from '../support/gateway-process.ts'
 import { header2, ipv4 } from '../support/proxy-header.ts'
 import { askTls } from '../support/tls-client.ts'
+import { until } from '../support/until.ts'
 import { openDoor, openUpstream, talk } from './door.ts'
 
 const get = (path: string, lines = '') => `GET ${path} HTTP/1.1\r\nHost: a.test\r\n${lines}Connection: close\r\n\r\n`
@@ -73,7 +73,7 @@ test('openFrontDoor() reads a header that comes byte by byte, and keeps the addr
     await sleep(1)
   }
   socket.write('GET /a HTTP/1.1\r\nHost: a.test\r\n\r\n')
-  await until(async () => text.includes('<203.0.113.7>'))
+  await until(() => text.includes('<203.0.113.7>'), 'the answer')
 
   socket.write(get('/b'))
   await once(socket, 'close')
@@ -125,7 +125,7 @@ test('openFrontDoor() waits head_timeout for a header, counts it, and counts no 
 
   assert.equal(it.door.dropped().get('timeout'), 2)
   assert.equal(it.door.dropped().get('proxy_protocol'), 0)
-  await until(async () => it.door.connections() === 0)
+  await until(() => it.door.connections() === 0, 'nobody to be connected')
 })
 
 test('openFrontDoor() counts a client that leaves in the middle of its header', async () => {
@@ -134,8 +134,8 @@ test('openFrontDoor() counts a client that leaves in the middle of its header', 
 
   socket.end('PROXY TC')
 
-  await until(async () => it.door.dropped().get('proxy_protocol') === 1)
-  await until(async () => it.door.connections() === 0)
+  await until(() => it.door.dropped().get('proxy_protocol') === 1, 'it to be counted')
+  await until(() => it.door.connections() === 0, 'nobody to be connected')
 })
 
 test('openFrontDoor().drain() lets in who has begun, as the last of his connection', async () => {
@@ -146,7 +146,7 @@ test('openFrontDoor().drain() lets in who has begun, as the last of his connecti
     text += chunk.toString('latin1')
   })
   socket.write('PROXY TCP4 203.0.113.7 ')
-  await until(async () => it.door.connections() === 1)
+  await until(() => it.door.connections() === 1, 'the connection')
   await sleep(50)
 
   const drained = it.door.drain()
@@ -175,8 +175,8 @@ test('openFrontDoor() wants the header before TLS, and drops a handshake that fa
   await it.send(`${line1}${get('/a')}`, 1000)
   await it.send(`${line1}`, 100)
 
-  await until(async () => it.door.dropped().get('tls') === 1)
-  await until(async () => it.door.connections() === 0)
+  await until(() => it.door.dropped().get('tls') === 1, 'it to be counted')
+  await until(() => it.door.connections() === 0, 'nobody to be connected')
 })
 
 const haproxy = '/usr/sbin/haproxy'
@@ -227,7 +227,7 @@ async function startHaproxy(to: number, send: string): Promise<AsyncDisposable &
       })
       socket.on('error', () => resolve(false))
     })
-  await until(isOpen)
+  await until(isOpen, 'the balancer to listen')
   return {
     port,
     async [Symbol.asyncDispose]() {

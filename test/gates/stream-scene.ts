@@ -6,8 +6,8 @@ import { startApp } from '../../src/app/app.ts'
 import { formatProblem } from '../../src/config/problems.ts'
 import type { Members } from '../acceptance/forge.ts'
 import { forge, jwkOf, keys } from '../acceptance/forge.ts'
-import { until } from '../acceptance/harness.ts'
 import { openStubIssuer } from '../acceptance/stub-issuer.ts'
+import { until } from '../support/until.ts'
 
 export type Scene = AsyncDisposable & {
   readonly app: App

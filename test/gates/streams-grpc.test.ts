@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import type { ServerDuplexStream, StatusObject } from '@grpc/grpc-js'
 import { Client, credentials, Metadata, Server, ServerCredentials, status } from '@grpc/grpc-js'
-import { until } from '../acceptance/harness.ts'
+import { until } from '../support/until.ts'
 import type { Scene } from './stream-scene.ts'
 import { openScene } from './stream-scene.ts'
 

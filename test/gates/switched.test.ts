@@ -5,8 +5,9 @@ import { joinSides } from '../../src/gates/switched.ts'
 import { createServerConnection } from '../../src/http1/server-connection.ts'
 import { openPair } from '../http1/pair.ts'
 import { get, limits } from '../http1/served.ts'
-import { ask, openPeer, openPool, until } from '../http1/upstream-peer.ts'
+import { ask, openPeer, openPool } from '../http1/upstream-peer.ts'
 import { createTestDeadlines } from '../support/deadlines.ts'
+import { until } from '../support/until.ts'
 
 const lines = ['Connection', 'upgrade', 'Upgrade', 'websocket']
 const switching = 'HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n'

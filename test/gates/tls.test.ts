@@ -12,8 +12,8 @@ import type { TlsMaterial } from '../../src/gates/tls.ts'
 import { vetTlsMaterial } from '../../src/gates/tls.ts'
 import type { Authority } from '../support/certificates.ts'
 import { createAuthority, skipWithoutOpenssl } from '../support/certificates.ts'
-import { until } from '../support/gateway-process.ts'
 import { askTls } from '../support/tls-client.ts'
+import { until } from '../support/until.ts'
 import { openDoor, openUpstream, talk } from './door.ts'
 
 const statusOf = (answer: string) => Number(answer.split(' ', 2)[1])
@@ -84,7 +84,7 @@ describe('openFrontDoor() with TLS', { skip: skipWithoutOpenssl }, () => {
     assert.equal(session.alpnProtocol, 'h2')
     assert.equal(it.door.connections(), 1)
     session.destroy()
-    await until(async () => it.door.connections() === 0)
+    await until(() => it.door.connections() === 0, 'nobody to be connected')
   })
 
   test('without HTTP/2 agrees on HTTP/1.1, and who insists on HTTP/2 is refused', async () => {
@@ -122,7 +122,7 @@ describe('openFrontDoor() with TLS', { skip: skipWithoutOpenssl }, () => {
 
       assert.equal(answer, '')
       assert.notEqual(error, undefined)
-      await until(async () => it.droppedFor('tls') === 1)
+      await until(() => it.droppedFor('tls') === 1, 'it to be counted')
       assert.equal(statusOf((await askTls(it.port, { ca })).answer), 200)
       assert.deepEqual(it.failures, [])
     })
@@ -135,7 +135,7 @@ describe('openFrontDoor() with TLS', { skip: skipWithoutOpenssl }, () => {
     await it.send(Buffer.from('\x16\x03\x01\xff\xffgarbage'), 500)
 
     assert.doesNotMatch(plain, /HTTP/)
-    await until(async () => it.droppedFor('tls') === 2)
+    await until(() => it.droppedFor('tls') === 2, 'it to be counted')
     assert.deepEqual(it.decisions, [])
     assert.deepEqual(it.failures, [])
     assert.equal(it.door.connections(), 0)
@@ -145,11 +145,11 @@ describe('openFrontDoor() with TLS', { skip: skipWithoutOpenssl }, () => {
     await using it = await openTlsDoor(server)
     const socket = connect(it.port, '127.0.0.1')
     await once(socket, 'connect')
-    await until(async () => it.door.connections() === 1)
+    await until(() => it.door.connections() === 1, 'the connection')
 
     socket.destroy()
 
-    await until(async () => it.door.connections() === 0)
+    await until(() => it.door.connections() === 0, 'nobody to be connected')
     assert.deepEqual(
       [...it.door.dropped().values()].filter((count) => count > 0),
       [],
@@ -175,7 +175,7 @@ describe('openFrontDoor() with TLS', { skip: skipWithoutOpenssl }, () => {
     // With a clock of its own the head would have until 6 s.
     assert.ok(performance.now() - sentMs < 5900, `${performance.now() - sentMs} ms`)
     assert.equal(it.droppedFor('timeout'), 2)
-    await until(async () => it.door.connections() === 0)
+    await until(() => it.door.connections() === 0, 'nobody to be connected')
   })
 
   test('lets go of who has waited longest when 1024 wait', async () => {
@@ -199,13 +199,13 @@ describe('openFrontDoor() with TLS', { skip: skipWithoutOpenssl }, () => {
     assert.equal(it.droppedFor('crowded'), 1)
     assert.equal(statusOf((await askTls(it.port, { ca })).answer), 200)
     for (const socket of sockets) socket.destroy()
-    await until(async () => it.door.connections() === 0)
+    await until(() => it.door.connections() === 0, 'nobody to be connected')
   })
 
   test('shows another certificate once told, and keeps who is in', async () => {
     await using it = await openTlsDoor(server)
     const kept = askTls(it.port, { ca }, 'GET /a HTTP/1.1\r\nHost: a.test\r\n\r\n')
-    await until(async () => it.exchanges.length === 1)
+    await until(() => it.exchanges.length === 1, 'the answer')
 
     it.door.useTls({ ...ours.issue('renewed'), clientCa: undefined })
 
@@ -226,7 +226,7 @@ describe('openFrontDoor() with TLS', { skip: skipWithoutOpenssl }, () => {
 
     await Promise.all(sent.map((bytes) => talk(it.port, bytes, 100)))
 
-    await until(async () => it.door.connections() === 0)
+    await until(() => it.door.connections() === 0, 'nobody to be connected')
     assert.deepEqual(it.failures, [])
     assert.deepEqual(it.decisions, [])
     assert.ok((it.droppedFor('tls') ?? 0) > 50)
@@ -252,7 +252,7 @@ describe('openFrontDoor() with TLS', { skip: skipWithoutOpenssl }, () => {
     const socket = connect(it.port, '127.0.0.1')
     socket.resume()
     const closed = once(socket, 'close')
-    await until(async () => it.door.connections() === 1)
+    await until(() => it.door.connections() === 1, 'the connection')
 
     await it.door.drain()
 
@@ -278,7 +278,7 @@ describe('openFrontDoor() with TLS', { skip: skipWithoutOpenssl }, () => {
         const { answer } = await askTls(it.port, { ca, maxVersion, ...client })
 
         assert.equal(statusOf(answer), served ? 200 : Number.NaN)
-        if (!served) await until(async () => it.droppedFor('client_certificate') === 1)
+        if (!served) await until(() => it.droppedFor('client_certificate') === 1, 'it to be counted')
         assert.equal(it.decisions.length, served ? 1 : 0)
       })
     }
@@ -368,7 +368,7 @@ test('openFrontDoor() drops a connection that is one too many, and counts it', a
   await using upstream = await openUpstream((_request, response) => void response.end('ok'))
   await using it = await openDoor(upstream.port, undefined, { maxConnections: 1 })
   const first = connect(it.door.port, '127.0.0.1')
-  await until(async () => it.door.connections() === 1)
+  await until(() => it.door.connections() === 1, 'the connection')
 
   assert.equal(await talk(it.door.port, 'GET /a HTTP/1.1\r\nHost: a.test\r\n\r\n', 1000), '')
 

@@ -8,8 +8,9 @@ import { giveBack, lendReads } from '../../src/http1/lent-reads.ts'
 import { createMessageWriter } from '../../src/http1/message-writer.ts'
 import { createServerConnection } from '../../src/http1/server-connection.ts'
 import { createUpstreamConnection } from '../../src/http1/upstream-connection.ts'
+import { until } from '../support/until.ts'
 import { openPair } from './pair.ts'
-import { limits, serve, until } from './served.ts'
+import { limits, serve } from './served.ts'
 import { plain } from './upstream-peer.ts'
 
 const pieceBytes = 65_536

@@ -1,5 +1,4 @@
 // A connection that is served on real sockets, by a clock that stands still until it is moved.
-import assert from 'node:assert/strict'
 import type { Socket } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Deadline, Deadlines } from '../../src/http1/deadlines.ts'
@@ -8,6 +7,7 @@ import type { ServerLimits } from '../../src/http1/limits.ts'
 import type { RequestHead } from '../../src/http1/request-head.ts'
 import type { ServerConnection } from '../../src/http1/server-connection.ts'
 import { createServerConnection } from '../../src/http1/server-connection.ts'
+import { until } from '../support/until.ts'
 import { openPair } from './pair.ts'
 
 /** What a connection may cost in these tests; every time is another, so that none is taken for another. */
@@ -68,15 +68,6 @@ function holdDeadlines(): HeldDeadlines {
     watched: () => watched.size,
     nextMs: () => Math.min(...[...watched].map(({ atMs }) => atMs)) - nowMs,
   }
-}
-
-/** Waits for something to become true; five seconds at most. */
-export async function until(isTrue: () => boolean, what: () => string): Promise<void> {
-  for (let at = 0; at < 2500; at += 1) {
-    if (isTrue()) return
-    await sleep(2)
-  }
-  assert.fail(`waited in vain for ${what()}`)
 }
 
 /** Lets everything happen that is under way between two sockets of one process. */

@@ -6,8 +6,9 @@ import { join } from 'node:path'
 import { test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { createSocketOpener } from '../../src/http1/upstream-socket.ts'
+import { until } from '../support/until.ts'
 import type { Asked, Peer, Pool } from './upstream-peer.ts'
-import { ask, ok, openPeer, openPool, until } from './upstream-peer.ts'
+import { ask, ok, openPeer, openPool } from './upstream-peer.ts'
 
 const post = { method: 'POST', repeatable: false } as const
 const switching = 'HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n'

@@ -7,7 +7,8 @@ import { connect } from 'node:net'
 import { test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { openDoor, openRawUpstream } from '../gates/door.ts'
-import { ask, openPeer, openPool, until } from './upstream-peer.ts'
+import { until } from '../support/until.ts'
+import { ask, openPeer, openPool } from './upstream-peer.ts'
 
 const mebibyte = 1_048_576
 const size = 100 * mebibyte

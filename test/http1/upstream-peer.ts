@@ -3,7 +3,6 @@ import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import type { AddressInfo, Socket } from 'node:net'
 import { createServer } from 'node:net'
-import { setTimeout as sleep } from 'node:timers/promises'
 import { poolLimits, upstreamOptions } from '../../src/gates/options.ts'
 import type { AnswerEvents, AnswerHead, Upstream, UpstreamExchange, UpstreamRequest } from '../../src/http1/exchange.ts'
 import type { PoolLimits } from '../../src/http1/limits.ts'
@@ -195,14 +194,5 @@ export function ask(pool: Upstream, change: Partial<UpstreamRequest> = {}, more:
     switchedTo: () => lines,
     outcome: promise,
     isOver: () => isOver,
-  }
-}
-
-/** Waits until something holds, at most five seconds. */
-export async function until(holds: () => boolean, what: string): Promise<void> {
-  const endMs = performance.now() + 5000
-  while (!holds()) {
-    assert.ok(performance.now() < endMs, `not within five seconds: ${what}`)
-    await sleep(2)
   }
 }

@@ -4,8 +4,9 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { poolLimits, upstreamOptions } from '../../src/gates/options.ts'
 import { createUpstreamPool } from '../../src/http1/upstream-pool.ts'
 import { createTestDeadlines } from '../support/deadlines.ts'
+import { until } from '../support/until.ts'
 import type { Accepted } from './upstream-peer.ts'
-import { ask, deserted, ok, openPeer, openPool, plain, until } from './upstream-peer.ts'
+import { ask, deserted, ok, openPeer, openPool, plain } from './upstream-peer.ts'
 
 /** Asks for something to be answered, and has it answered later. */
 async function openSlowPeer() {

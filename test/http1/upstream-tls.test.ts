@@ -11,9 +11,10 @@ import type { UpstreamMaterial } from '../../src/app/upstream/upstream-files.ts'
 import { createUpstreamContext } from '../../src/app/upstream/upstream-files.ts'
 import type { Endpoint } from '../../src/http1/places.ts'
 import { createSocketOpener } from '../../src/http1/upstream-socket.ts'
+import { until } from '../support/until.ts'
 import type { Authority, Certificate } from './certificates.ts'
 import { createAuthority, skip } from './certificates.ts'
-import { ask, ok, openPool, until } from './upstream-peer.ts'
+import { ask, ok, openPool } from './upstream-peer.ts'
 
 type World = {
   readonly good: Authority

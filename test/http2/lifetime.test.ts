@@ -13,7 +13,6 @@ import { createSocketOpener } from '../../src/http1/upstream-socket.ts'
 import { createHttp2Upstream } from '../../src/http2/upstream-pool.ts'
 import type { Door } from '../gates/door.ts'
 import { openDoor, openRawUpstream, openUpstream } from '../gates/door.ts'
-import { until } from '../gates/http2-pair.ts'
 import type { FrameClient } from '../support/h2-frames.ts'
 import {
   codes,
@@ -26,6 +25,7 @@ import {
   reset,
   windowUpdate,
 } from '../support/h2-frames.ts'
+import { until } from '../support/until.ts'
 
 setFlagsFromString('--expose-gc')
 const gc: () => void = runInNewContext('gc')

@@ -16,10 +16,10 @@ import { createSocketOpener } from '../../src/http1/upstream-socket.ts'
 import { createHttp2Upstream } from '../../src/http2/upstream-pool.ts'
 import type { Door } from '../gates/door.ts'
 import { openDoor, openRawUpstream } from '../gates/door.ts'
-import { until } from '../gates/http2-pair.ts'
 import { closedPort } from '../http1/upstream-peer.ts'
 import type { Field } from '../support/h2-frames.ts'
 import { codes, flags, frame, frameTypes, headers, preface, reset } from '../support/h2-frames.ts'
+import { until } from '../support/until.ts'
 
 type Handle = (stream: ServerHttp2Stream, path: string, session: number) => void
 

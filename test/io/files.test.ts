@@ -7,6 +7,7 @@ import { test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { SecretDeps } from '../../src/io/files.ts'
 import { createFileReader, readSecret, SecretRefused, watchFiles } from '../../src/io/files.ts'
+import { until } from '../support/until.ts'
 
 const clock = { wallMs: () => 0, monotonicMs: () => performance.now() }
 const never = 3_600_000
@@ -14,12 +15,6 @@ const never = 3_600_000
 function directory() {
   const path = mkdtempSync(join(tmpdir(), 'postern-files-'))
   return { path, [Symbol.dispose]: () => rmSync(path, { recursive: true, force: true }) }
-}
-
-async function until(condition: () => boolean): Promise<void> {
-  const endMs = performance.now() + 5000
-  while (!condition() && performance.now() < endMs) await sleep(10)
-  assert.ok(condition(), 'it did not happen within 5 s')
 }
 
 /** What a process reads of paths, one after the other, whose stdin is that of a shell's command; it is ended after 10 s. */
@@ -144,7 +139,7 @@ for (const { name, pollMs } of [
 
     for (const [at, content] of ['b', 'c', 'd'].entries()) {
       volume.swap(content)
-      await until(() => told.length === at + 1)
+      await until(() => told.length === at + 1, 'the change to be told')
     }
     volume.swap('d')
     await sleep(200)
@@ -162,7 +157,7 @@ for (const { name, pollMs } of [
 
     chmodSync(file, 0o600)
 
-    await until(() => told === 1)
+    await until(() => told === 1, 'the change to be told')
     watch.close()
   })
 
@@ -182,7 +177,7 @@ for (const { name, pollMs } of [
     for (const [at, content] of ['b', 'c'].entries()) {
       writeFileSync(`${file}~`, content)
       renameSync(`${file}~`, file)
-      await until(() => told === at + 1)
+      await until(() => told === at + 1, 'the change to be told')
     }
     watch.close()
   })
@@ -273,10 +268,10 @@ test('watchFiles() goes on when its directory is deleted and made again', async 
   })
 
   rmSync(join(root.path, 'etc'), { recursive: true })
-  await until(() => told === 1)
+  await until(() => told === 1, 'the change to be told')
   mkdirSync(join(root.path, 'etc'))
   writeFileSync(file, 'a')
-  await until(() => told === 2)
+  await until(() => told === 2, 'the second change to be told')
   watch.close()
 })
 

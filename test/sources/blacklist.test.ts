@@ -5,6 +5,7 @@ import { createHttpClient } from '../../src/io/http-client.ts'
 import { startHttpServer } from '../../src/io/http-server.ts'
 import { blacklistOptions, createBlacklist, nextPollAfterMs } from '../../src/sources/blacklist.ts'
 import { createTestLog } from '../support/log.ts'
+import { until } from '../support/until.ts'
 import { answerOf, loaded, query, raw, revoked, setup, t0, token } from './feed-server.ts'
 
 test('check() is stale before the first load, and says what is revoked after it', async () => {
@@ -303,16 +304,16 @@ test('start() polls over sockets until closed, through failures, and a revocatio
   )
   blacklist.start()
   try {
-    await until(() => polls >= 2)
+    await until(() => polls >= 2, 'two polls')
     assert.equal(blacklist.check(token({ jti: 'a' })), 'stale')
     down = false
-    await until(() => blacklist.state().loaded)
+    await until(() => blacklist.state().loaded, 'the list to load')
     assert.equal(blacklist.check(token({ jti: 'a' })), undefined)
 
     feed.entries.push({ seq: 1, kind: 'jti', value: 'a', expires_at: t0 + 60, cause: 'replay' })
     feed.lastSeq = 1
     const revokedMs = performance.now()
-    await until(() => blacklist.check(token({ jti: 'a' })) !== undefined)
+    await until(() => blacklist.check(token({ jti: 'a' })) !== undefined, 'the revocation to hold')
     assert.ok(performance.now() - revokedMs < 100 + 250)
   } finally {
     blacklist.close()
@@ -323,14 +324,6 @@ test('start() polls over sockets until closed, through failures, and a revocatio
   await wait(250)
   assert.equal(polls, seen)
 })
-
-async function until(holds: () => boolean): Promise<void> {
-  const endMs = performance.now() + 5000
-  while (!holds()) {
-    assert.ok(performance.now() < endMs, 'not within 5 s')
-    await wait(5)
-  }
-}
 
 test('blacklistOptions fills in its defaults, and refuses what is beyond a bound', () => {
   assert.deepEqual(blacklistOptions.parse({}), {

@@ -6,9 +6,9 @@ import { once } from 'node:events'
 import { closeSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { setTimeout as wait } from 'node:timers/promises'
 import { endChild } from './processes.ts'
 import { image, program } from './program.ts'
+import { until } from './until.ts'
 
 /** A gateway that serves, until disposed of. */
 export type GatewayProcess = AsyncDisposable & {
@@ -31,11 +31,9 @@ export type GatewayProcess = AsyncDisposable & {
   readonly logged: (event: string) => readonly string[]
 }
 
-const startMs = 10_000
-
 /**
  * Starts `postern serve`, by Node's options of the image, with a configuration; listeners and drain are filled in. The secret `POSTERN_SECRET` in the
- * environment is `gateway-secret`. Rejects when it does not start within ten seconds.
+ * environment is `gateway-secret`. Rejects when it does not start.
  *
  * @param env More of its environment.
  */
@@ -74,7 +72,8 @@ export async function startGatewayProcess(
         const answer = await at(started.health_port, path)
         return { status: answer.status, text: await answer.text() }
       },
-      ready: () => until(async () => (await at(started.health_port, '/readyz')).status === 200),
+      ready: () =>
+        until(async () => (await at(started.health_port, '/readyz')).status === 200, 'the gateway to be ready'),
       metrics: async () => readMetrics(await (await at(started.health_port, '/metrics')).text()),
       logged: (event) => lines().filter((line) => line.includes(`"${event}"`)),
       [Symbol.asyncDispose]: stop,
@@ -95,11 +94,14 @@ export async function startGatewayProcess(
 
   async function startedLine(): Promise<{ proxy_port: number; health_port: number; admin_port: number }> {
     let line: string | undefined
-    await until(async () => {
-      assert.equal(child.exitCode, null, `the gateway exited: ${lines().join('\n')}`)
-      line = lines().find((each) => each.includes('"proxy_port"'))
-      return line !== undefined
-    })
+    await until(
+      async () => {
+        assert.equal(child.exitCode, null, `the gateway exited: ${lines().join('\n')}`)
+        line = lines().find((each) => each.includes('"proxy_port"'))
+        return line !== undefined
+      },
+      () => `the gateway to start; it said: ${lines().join('\n')}`,
+    )
     return JSON.parse(line ?? '') // found above; a line of its log is JSON
   }
 
@@ -107,15 +109,6 @@ export async function startGatewayProcess(
     process.off('exit', kill)
     await endChild(child)
     rmSync(directory, { recursive: true, force: true })
-  }
-}
-
-/** Waits until something holds, at most ten seconds, or as long as is said. */
-export async function until(holds: () => Promise<boolean>, patienceMs = startMs): Promise<void> {
-  const endMs = performance.now() + patienceMs
-  while (!(await holds())) {
-    assert.ok(performance.now() < endMs, `not within ${patienceMs} ms`)
-    await wait(20)
   }
 }
 

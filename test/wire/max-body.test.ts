@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { until } from '../acceptance/harness.ts'
 import { valuesOf } from '../support/strict-reader.ts'
+import { until } from '../support/until.ts'
 import type { Connection } from './line.ts'
 import { openConnection, reasonOf } from './line.ts'
 import { openScripted, openWorldBefore } from './scripted-upstream.ts'

@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict'
 import type { Socket } from 'node:net'
 import { test } from 'node:test'
-import { until } from '../acceptance/harness.ts'
 import { createRandom, seedOfRun } from '../support/random.ts'
+import { until } from '../support/until.ts'
 import { openConnection, reasonOf } from './line.ts'
 import { openScripted, openWorldBefore } from './scripted-upstream.ts'
 
