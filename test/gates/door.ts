@@ -132,22 +132,29 @@ function wire(upstreamPort: number, gateway: Pick<Gateway, 'decide'> | undefined
   return { deps, upstream, told: { decisions, exchanges, failures } }
 }
 
-/** Sends bytes and collects the answer as latin1. */
+/**
+ * Sends bytes and collects the answer as latin1, until nothing has come for `quietMs`. These pass in ten parts, each a
+ * turn of the loop at least: where the machine has much else to do, what is on its way would come too late otherwise.
+ */
 export async function talk(port: number, bytes: string | Buffer, quietMs = 300): Promise<string> {
   const socket = connect(port, '127.0.0.1')
   let text = ''
   const done = Promise.withResolvers<void>()
+  let parts = 10
   let quiet: NodeJS.Timeout | undefined
   socket.on('data', (chunk) => {
     text += chunk.toString('latin1')
-    clearTimeout(quiet)
-    quiet = setTimeout(done.resolve, quietMs)
+    parts = 10
+    quiet ??= setInterval(() => {
+      parts -= 1
+      if (parts === 0) done.resolve()
+    }, quietMs / 10)
   })
   socket.on('close', () => done.resolve())
   socket.on('error', () => done.resolve())
   socket.write(bytes)
   await done.promise
-  clearTimeout(quiet)
+  clearInterval(quiet)
   socket.destroy()
   return text
 }

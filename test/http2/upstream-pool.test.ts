@@ -19,15 +19,21 @@ import { openDoor, openRawUpstream } from '../gates/door.ts'
 import { closedPort } from '../http1/upstream-peer.ts'
 import type { Field } from '../support/h2-frames.ts'
 import { codes, flags, frame, frameTypes, headers, preface, reset } from '../support/h2-frames.ts'
-import { until } from '../support/until.ts'
+import { settle, until, untilStill } from '../support/until.ts'
 
 type Handle = (stream: ServerHttp2Stream, path: string, session: number) => void
 
 const usual = poolLimits(upstreamOptions.parse({ url: 'http://127.0.0.1:1' }))
 
-/** Opens a door whose upstream is at a port. */
-async function openDoorTo(port: number, limits: Partial<PoolLimits> = {}): Promise<Door> {
-  const list = [{ name: 'a', open: createSocketOpener({ host: '127.0.0.1', port }, undefined, 'h2') }]
+/** Opens a door whose upstream is at a port; the sockets to it are put into `ours`. */
+async function openDoorTo(port: number, limits: Partial<PoolLimits> = {}, ours: Socket[] = []): Promise<Door> {
+  const connect = createSocketOpener({ host: '127.0.0.1', port }, undefined, 'h2')
+  const open: typeof connect = (received) => {
+    const opened = connect(received)
+    ours.push(opened.socket)
+    return opened
+  }
+  const list = [{ name: 'a', open }]
   const pool = { ...usual, ...limits }
   return await openDoor(port, undefined, {
     upstream: (deadlines) => createHttp2Upstream({ list: () => list }, pool, deadlines),
@@ -530,16 +536,17 @@ test('createHttp2Upstream() does not repeat a POST whose head waits for room and
       if (sockets.length === 1) socket.pause()
     })
   })
-  await using door = await openDoorTo(upstream.port, { headMs: 20_000 })
+  const ours: Socket[] = []
+  await using door = await openDoorTo(upstream.port, { headMs: 20_000 }, ours)
   const large = ask(door, 'POST', '/large', 'x'.repeat(30_000_000))
-  await until(() => door.decisions.length === 1, 'the first')
-  await sleep(300)
+  // Its socket is full then, however long that takes, and no head leaves any more.
+  await untilStill(() => (door.decisions.length === 1 ? (ours[0]?.bytesWritten ?? 0) : 0), 'the first to be stuck')
   const small = ask(door, 'POST', '/small', 'body')
   await until(() => door.decisions.length === 2, 'the second')
-  await sleep(100)
+  await settle()
 
   sockets[0]?.write(frame('goaway', 0, 0, Buffer.from('7fffffff00000000', 'hex')))
-  await sleep(50)
+  await settle()
   sockets[0]?.resume()
 
   assert.equal(await small, '502 upstream_reset')

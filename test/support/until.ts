@@ -21,3 +21,23 @@ export async function until(
     await wait(3)
   }
 }
+
+/**
+ * Lets everything happen that is under way between sockets of this process. Turns of its loop are counted, each of which
+ * reads all that has come: a time would be over before the second one where the machine has much else to do.
+ */
+export async function settle(turns = 20): Promise<void> {
+  for (let turn = 0; turn < turns; turn += 1) await wait(1)
+}
+
+/** Waits until something has begun to move, and moves no more. */
+export async function untilStill(position: () => number, what: string): Promise<void> {
+  await until(() => position() > 0, what)
+  let last = -1
+  await until(async () => {
+    const isStill = position() === last
+    last = position()
+    await settle()
+    return isStill && position() === last
+  }, what)
+}
