@@ -101,6 +101,7 @@ export async function startGatewayProcess(
         return line !== undefined
       },
       () => `the gateway to start; it said: ${lines().join('\n')}`,
+      60_000,
     )
     return JSON.parse(line ?? '') // found above; a line of its log is JSON
   }
