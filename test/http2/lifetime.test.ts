@@ -25,7 +25,7 @@ import {
   reset,
   windowUpdate,
 } from '../support/h2-frames.ts'
-import { until } from '../support/until.ts'
+import { settle, until, untilStill } from '../support/until.ts'
 
 setFlagsFromString('--expose-gc')
 const gc: () => void = runInNewContext('gc')
@@ -92,7 +92,7 @@ test('freeStreamsFirst() has a stream freed before its session where that ends i
   scene.ours[0]?.on('close', gc)
 
   scene.theirs[0]?.write(halfHead)
-  await sleep(50)
+  await settle()
   scene.theirs[0]?.write(fatal)
 
   assert.match(await answer, /"reason":"upstream_reset"/)
@@ -111,11 +111,10 @@ async function breakUpload(): Promise<string> {
   client.write(Buffer.alloc(32_000_000))
   await until(() => scene.theirs.length > 0, 'the upload')
   scene.theirs[0]?.pause()
-  await until(() => (scene.theirs[0]?.bytesRead ?? 0) > 0, 'some of it')
-  await sleep(300)
+  await untilStill(() => scene.ours[0]?.bytesWritten ?? 0, 'the upload to be stuck')
 
   scene.theirs[0]?.write(halfHead)
-  await sleep(50)
+  await settle()
   scene.theirs[0]?.resetAndDestroy()
   await until(() => answer !== '', 'the answer')
 
@@ -135,7 +134,7 @@ const endings = [
     by: 'its client leaves',
     async end({ client }: Stuck) {
       client.send(half(flags.endStream))
-      await sleep(50)
+      await settle()
       client.socket.resetAndDestroy()
     },
   },
@@ -155,7 +154,7 @@ const endings = [
       const floods = taken.map((at) => Buffer.concat([headers(at, requestFields('/slow')), reset(at, codes.cancel)]))
       for (let from = 0; from < 300; from += 60) {
         client.send(...floods.slice(from, from + 60))
-        await sleep(50)
+        await settle()
       }
       client.send(...floods.slice(300), half(flags.endStream))
     },

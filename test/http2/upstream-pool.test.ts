@@ -115,9 +115,9 @@ test('createHttp2Upstream() opens as many streams as the upstream allows, and an
 
   // The first tells how many there may be.
   const first = pair.get('/first')
-  while (waiting.length < 1) await sleep(5)
+  await until(() => waiting.length === 1, 'the first')
   const answers = Array.from({ length: 24 }, (_, at) => pair.get(`/${at}`))
-  while (waiting.length < 25) await sleep(5)
+  await until(() => waiting.length === 25, 'all of them')
   for (const stream of waiting) {
     stream.respond({ ':status': 200 })
     stream.end('late')
@@ -144,7 +144,7 @@ test('createHttp2Upstream() goes to a session there is when there can be none at
     name,
     open: createSocketOpener({ host: '127.0.0.1', port }, undefined, 'h2'),
   }))
-  const limits = { ...usual, connections: 1, queuedMs: 500 }
+  const limits = { ...usual, connections: 1, queuedMs: 10_000 }
   await using door = await openDoor(port, undefined, {
     upstream: (deadlines) => createHttp2Upstream({ list: () => list }, limits, deadlines),
   })
@@ -159,7 +159,7 @@ test('createHttp2Upstream() has requests wait for a stream when there can be no 
   const waiting: ServerHttp2Stream[] = []
   await using pair = await openPair(
     (stream) => void waiting.push(stream),
-    { connections: 1, queued: 1, queuedMs: 5000 },
+    { connections: 1, queued: 1, queuedMs: 20_000 },
     { settings: { maxConcurrentStreams: 1 } },
   )
   const finish = () => {
@@ -168,14 +168,14 @@ test('createHttp2Upstream() has requests wait for a stream when there can be no 
     stream?.end('late')
   }
   const first = pair.get('/first')
-  while (waiting.length < 1) await sleep(5)
+  await until(() => waiting.length > 0, 'a request')
 
   const second = pair.get('/second')
-  while (pair.door.decisions.length < 2) await sleep(5)
+  await until(() => pair.door.decisions.length === 2, 'the second')
   assert.equal(await pair.get('/third'), '503 overloaded')
   finish()
   assert.equal(await first, '200 late')
-  while (waiting.length < 1) await sleep(5)
+  await until(() => waiting.length > 0, 'a request')
   finish()
   assert.equal(await second, '200 late')
 })
@@ -192,22 +192,27 @@ function spoilSecond(spoil: (stream: ServerHttp2Stream) => void): Handle {
 
 test('createHttp2Upstream() gives a request that waits for a stream to no session that is broken', async () => {
   const one = Buffer.from('000300000001', 'hex')
+  const sockets: Socket[] = []
   let sessions = 0
   await using upstream = await openRawUpstream((socket) => {
     sessions += 1
     const isFirst = sessions === 1
-    socket.once('data', () => {
-      socket.write(frame('settings', 0, 0, one))
-      // No frame of DATA belongs to the connection (RFC 9113 §6.1).
-      setTimeout(() => socket.write(isFirst ? frame('data', 0, 0, 'x') : headers(1, [[':status', '204']])), 300)
+    if (isFirst) sockets.push(socket)
+    socket.write(frame('settings', 0, 0, one))
+    onRequest(socket, () => {
+      if (!isFirst) socket.write(headers(1, [[':status', '204']]))
     })
   })
   await using door = await openDoorTo(upstream.port, { connections: 1 })
   const first = ask(door, 'GET', '/first')
-  while (door.decisions.length < 1) await sleep(5)
-  await sleep(100)
+  await until(() => door.decisions.length === 1, 'the first')
+  await settle()
 
   const waits = ask(door, 'POST', '/waits', 'body')
+  await until(() => door.decisions.length === 2, 'the one that waits')
+  await settle()
+  // No frame of DATA belongs to the connection (RFC 9113 §6.1).
+  sockets[0]?.write(frame('data', 0, 0, 'x'))
 
   assert.equal(await first, '502 upstream_reset')
   assert.equal(await waits, '204 ')
@@ -324,14 +329,7 @@ test('createHttp2Upstream() keeps what waits for a stream from a session that sa
   await using upstream = await openRawUpstream((socket) => {
     sessions += 1
     socket.write(frame('settings', 0, 0, Buffer.from('000300000001', 'hex')))
-    let received: Buffer = Buffer.alloc(0)
-    let isAsked = false
-    socket.on('data', (chunk: Buffer) => {
-      received = Buffer.concat([received, chunk])
-      if (isAsked || requestsIn(received).length === 0) return
-      isAsked = true
-      setTimeout(() => socket.write(Buffer.concat(said)), 5)
-    })
+    onRequest(socket, () => setTimeout(() => socket.write(Buffer.concat(said)), 5))
   })
   await using door = await openDoorTo(upstream.port, { connections: 1 })
 
@@ -347,6 +345,17 @@ function requestsIn(received: Buffer): readonly number[] {
   for (let at = preface.length; at + 9 <= received.length; at += 9 + received.readUIntBE(at, 3))
     if (received[at + 3] === frameTypes.headers) found.push(received.readUInt32BE(at + 5))
   return found
+}
+
+/** Tells of the first request that comes on a session, once it is there. */
+function onRequest(socket: Socket, told: () => void): void {
+  let received: Buffer = Buffer.alloc(0)
+  socket.on('data', function take(chunk: Buffer) {
+    received = Buffer.concat([received, chunk])
+    if (requestsIn(received).length === 0) return
+    socket.off('data', take)
+    told()
+  })
 }
 
 test('createHttp2Upstream() does not repeat a GET on a new session, nor one for the second time', async () => {
@@ -366,7 +375,7 @@ test('createHttp2Upstream() repeats a GET that was refused on the session itself
       else if (path === '/refused' && asked.filter((each) => each === path).length === 1) stream.close(refused)
       else answer(stream, path, session)
     },
-    { connections: 1, queuedMs: 1000 },
+    { connections: 1, queuedMs: 10_000 },
     { settings: { maxConcurrentStreams: 2 } },
   )
   assert.equal(await pair.get('/first'), '200 /first 1')
@@ -413,10 +422,10 @@ test('createHttp2Upstream() sends nothing on a session that said GOAWAY, and has
     else answer(stream, path, session)
   })
   const slow = pair.get('/slow')
-  while (waiting.length < 1) await sleep(5)
+  await until(() => waiting.length > 0, 'a request')
 
   pair.sessions[0]?.close()
-  await sleep(50)
+  await settle()
 
   assert.equal(await pair.get('/next'), '200 /next 2')
   waiting[0]?.respond({ ':status': 200 })
@@ -614,7 +623,7 @@ test('createHttp2Upstream().close() ends also what is under way at a place that 
   await until(() => told.length > 0, 'the head')
   list = []
   changed()
-  await sleep(50)
+  await settle()
   assert.deepEqual(told, ['head'])
   assert.deepEqual(
     sessions.map(({ closed }) => closed),
@@ -643,7 +652,7 @@ for (const { what, handle, want } of broken) {
   test(`createHttp2Upstream() has ${what} answered ${want}, and the next request served`, async () => {
     await using pair = await openPair(
       (stream, path, session) => (path === '/next' ? answer : handle)(stream, path, session),
-      { headMs: 500 },
+      { headMs: 1000 },
     )
 
     assert.equal(await pair.post('/first'), want)
@@ -865,7 +874,7 @@ test('createHttp2Upstream() sends others on another session when one has no more
       if (!isFirst && bytes.includes(last)) socket.write(headers(1, [[':status', '204']]))
     })
   })
-  await using door = await openDoorTo(upstream.port, { headMs: 500, connectMs: 5000 })
+  await using door = await openDoorTo(upstream.port, { headMs: 1000, connectMs: 20_000 })
 
   assert.equal(await ask(door, 'POST', '/a', 'a'.repeat(200_000)), '504 upstream_timeout')
   assert.equal(await ask(door, 'POST', '/b', 'b'), '204 ')
@@ -896,7 +905,7 @@ test('createHttp2Upstream() asks another place before a session without room for
   const list = [first, second].map(({ port }) => {
     return { name: String(port), open: createSocketOpener({ host: '127.0.0.1', port }, undefined, 'h2') }
   })
-  const limits = { ...usual, headMs: 1000, connectMs: 5000, connections: 2 }
+  const limits = { ...usual, headMs: 1000, connectMs: 20_000, connections: 2 }
   await using door = await openDoor(first.port, undefined, {
     upstream: (deadlines) => createHttp2Upstream({ list: () => list }, limits, deadlines),
   })
@@ -952,12 +961,10 @@ test('createHttp2Upstream() sends nothing more on a session whose upstream is go
   await using upstream = await openRawUpstream((socket) => {
     sessions += 1
     const isFirst = sessions === 1
-    socket.once('data', () => {
-      socket.write(frame('settings', 0, 0, ''))
-      setTimeout(() => {
-        socket.write(headers(1, [[':status', '204']]))
-        if (isFirst) socket.pause()
-      }, 100)
+    socket.write(frame('settings', 0, 0, ''))
+    onRequest(socket, () => {
+      socket.write(headers(1, [[':status', '204']]))
+      if (isFirst) socket.pause()
     })
   })
   await using door = await openDoorTo(upstream.port, { headMs: 300, connectMs: 500 })
@@ -1026,12 +1033,10 @@ for (const { what, fields, endFlag, outcome } of [
 ]) {
   test(`createHttp2Upstream() has an answer ${what} before its stream is reset without an error ${outcome}`, async () => {
     await using upstream = await openRawUpstream((socket) => {
-      socket.once('data', () => {
-        socket.write(frame('settings', 0, 0, ''))
-        setTimeout(() => {
-          const head = headers(1, [[':status', '200'], ...fields], false)
-          socket.write(Buffer.concat([head, frame('data', endFlag, 1, 'half'), reset(1, codes.noError)]))
-        }, 100)
+      socket.write(frame('settings', 0, 0, ''))
+      onRequest(socket, () => {
+        const head = headers(1, [[':status', '200'], ...fields], false)
+        socket.write(Buffer.concat([head, frame('data', endFlag, 1, 'half'), reset(1, codes.noError)]))
       })
     })
     await using door = await openDoorTo(upstream.port)
@@ -1051,10 +1056,8 @@ for (const { status, outcome } of [
 ]) {
   test(`createHttp2Upstream() makes ${outcome} of an answer whose status is ${status}`, async () => {
     await using upstream = await openRawUpstream((socket) => {
-      socket.once('data', () => {
-        socket.write(frame('settings', 0, 0, ''))
-        setTimeout(() => socket.write(headers(1, [[':status', status]])), 100)
-      })
+      socket.write(frame('settings', 0, 0, ''))
+      onRequest(socket, () => socket.write(headers(1, [[':status', status]])))
     })
     await using door = await openDoorTo(upstream.port)
 
@@ -1230,13 +1233,13 @@ test('createHttp2Upstream() gives the whole of an early answer to a client that 
   stream.write(Buffer.alloc(1000))
   await once(stream, 'response')
   await until(() => upload?.closed === true, 'the end of the answer')
-  await sleep(50)
+  await settle()
 
   for (let at = 0; at < 10; at += 1) {
     stream.write(Buffer.alloc(1000))
-    await sleep(5)
+    await settle(2)
   }
-  const body = await Promise.race([buffer(stream), sleep(5000)])
+  const body = await Promise.race([buffer(stream), sleep(20_000, undefined, { ref: false })])
 
   assert.equal(body?.length, 200_000)
   session.destroy()
@@ -1244,14 +1247,15 @@ test('createHttp2Upstream() gives the whole of an early answer to a client that 
 
 test('createHttp2Upstream() resets the stream of a client that leaves, and keeps the session', async () => {
   const { promise: aborted, resolve } = Promise.withResolvers<number | undefined>()
+  let isAsked = false
   await using pair = await openPair((stream, path, session) => {
+    isAsked ||= path === '/slow'
     if (path !== '/slow') answer(stream, path, session)
     else stream.on('close', () => resolve(stream.rstCode))
   })
   const controller = new AbortController()
   const left = fetch(`http://127.0.0.1:${pair.door.door.port}/slow`, { signal: controller.signal }).catch(() => 'left')
-  while (pair.door.decisions.length < 1) await sleep(5)
-  await sleep(50)
+  await until(() => isAsked, 'the request')
 
   controller.abort()
 
@@ -1451,7 +1455,7 @@ test('createHttp2Upstream() gives a request that waits to no session that costs 
 })
 
 test('createHttp2Upstream() says overloaded where the upstream is there and never allows a stream', async () => {
-  await using pair = await openPair(answer, { queuedMs: 300 }, { settings: { maxConcurrentStreams: 0 } })
+  await using pair = await openPair(answer, { queuedMs: 1500 }, { settings: { maxConcurrentStreams: 0 } })
 
   assert.equal(await pair.get('/a'), '503 overloaded')
 })
@@ -1459,8 +1463,9 @@ test('createHttp2Upstream() says overloaded where the upstream is there and neve
 test('createHttp2Upstream() asks for no other session while the upstream allows no stream, and goes on when it does', async () => {
   await using pair = await openPair(answer, {}, { settings: { maxConcurrentStreams: 0 } })
   const asked = Array.from({ length: 5 }, (_, at) => pair.get(`/${at}`))
+  await until(() => pair.door.decisions.length === 5, 'the requests')
   await until(() => pair.sessions.length > 0, 'a session')
-  await sleep(100)
+  await settle()
   assert.equal(pair.sessions.length, 1)
 
   pair.sessions[0]?.settings({ maxConcurrentStreams: 10 })
