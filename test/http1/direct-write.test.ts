@@ -3,10 +3,10 @@ import { execFile } from 'node:child_process'
 import { once } from 'node:events'
 import { Socket } from 'node:net'
 import { test } from 'node:test'
-import { setTimeout as wait } from 'node:timers/promises'
 import { TLSSocket } from 'node:tls'
 import { promisify } from 'node:util'
 import { createDirectWrite, surviveFailedWrites } from '../../src/http1/direct-write.ts'
+import { settle } from '../support/until.ts'
 import { openPair } from './pair.ts'
 
 async function readAll(socket: Socket): Promise<string> {
@@ -190,7 +190,7 @@ test('createDirectWrite() closes a socket whose other side is gone, and tells it
   const { _handle: handle } = pair.near as Socket & { _handle?: { readStop: () => void } } // node:net's own
   handle?.readStop()
   pair.far.resetAndDestroy()
-  await wait(20)
+  await settle()
 
   assert.equal(writes?.('a'), true)
   await closed
@@ -203,7 +203,7 @@ test('createDirectWrite() tells whoever wants to know that the other side is gon
   await using pair = await openPair()
   const errors: Error[] = []
   const direct = createDirectWrite(pair.near, (error) => errors.push(error))
-  await wait(20)
+  await settle()
   pair.far.write('the last of it')
   pair.far.resetAndDestroy()
 

@@ -7,11 +7,11 @@ import { poolLimits, upstreamOptions } from '../../src/gates/options.ts'
 import type { Deadline } from '../../src/http1/deadlines.ts'
 import type { AnswerEvents, UpstreamExchange, UpstreamRequest } from '../../src/http1/exchange.ts'
 import { createUpstreamConnection } from '../../src/http1/upstream-connection.ts'
-import { until } from '../support/until.ts'
+import { settle, until } from '../support/until.ts'
 import { createAuthority, skip } from './certificates.ts'
 import type { Pair } from './pair.ts'
 import { openPair } from './pair.ts'
-import { settle } from './served.ts'
+
 import { plain } from './upstream-peer.ts'
 
 const posted = { ...plain, method: 'POST', framing: 10_000_000, repeatable: false } as const

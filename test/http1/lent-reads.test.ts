@@ -2,7 +2,6 @@ import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import type { AddressInfo, NetConnectOpts } from 'node:net'
 import { afterEach, test } from 'node:test'
-import { setTimeout as sleep } from 'node:timers/promises'
 import type { ConnectionOptions } from 'node:tls'
 import { connect, createServer } from 'node:tls'
 import { copiedBytes } from '../../src/http1/exchange.ts'
@@ -15,6 +14,7 @@ import {
   lendReads,
 } from '../../src/http1/lent-reads.ts'
 import { createAuthority, skipWithoutOpenssl } from '../support/certificates.ts'
+import { settle } from '../support/until.ts'
 import { openPair } from './pair.ts'
 
 test('lendAcceptedReads() makes a socket that reads, writes, pauses and ends as the accepted one would', async () => {
@@ -27,10 +27,10 @@ test('lendAcceptedReads() makes a socket that reads, writes, pauses and ends as 
   })
 
   pair.far.write('hello')
-  await sleep(20)
+  await settle()
   socket.pause()
   pair.far.end('world')
-  await sleep(20)
+  await settle()
   assert.equal(received, 'hello')
   socket.resume()
   await once(socket, 'end')
@@ -54,13 +54,13 @@ test('lendAcceptedReads() gives large pieces away for good: nobody else reads in
   })
 
   one.far.write(Buffer.alloc(copiedBytes + 1, 'x'))
-  await sleep(20)
+  await settle()
   other.far.write('the secret of somebody else')
-  await sleep(20)
+  await settle()
   one.far.write(Buffer.alloc(copiedBytes + 1, 'x'))
-  await sleep(20)
+  await settle()
   other.far.write(Buffer.alloc(20_000, 'y'))
-  await sleep(20)
+  await settle()
 
   assert.equal(read, 20_027)
   assert.match(Buffer.concat(kept).toString('latin1'), /^x{8194}$/)
@@ -83,7 +83,7 @@ test('lendAcceptedReads() reads large pieces into a buffer of the socket while t
 
   for (const { far } of [one, other, one, other]) {
     far.write(Buffer.alloc(2_000_000, far === one.far ? 'x' : 'y'))
-    await sleep(20)
+    await settle()
   }
   const ends = [one, other].map(({ near }) => once(near, 'end'))
   for (const { far } of [one, other]) far.end()
@@ -106,10 +106,10 @@ test('lendAllReads() lends every piece, however large, and reads on, pauses and 
   })
 
   pair.far.write('x'.repeat(20_000))
-  await sleep(20)
+  await settle()
   pair.near.pause()
   pair.far.end('y'.repeat(20_000))
-  await sleep(20)
+  await settle()
   assert.equal(received, 'x'.repeat(20_000))
   pair.near.resume()
   await once(pair.near, 'end')
@@ -127,7 +127,7 @@ test('lendAcceptedReads() lends small pieces of one buffer that all sockets shar
 
   for (const { far } of [one, other, one]) {
     far.write('small')
-    await sleep(20)
+    await settle()
   }
 
   assert.deepEqual(
@@ -438,7 +438,7 @@ test('lendAcceptedReads() leaves a socket as it is of which something has been r
   const socket = lendAcceptedReads(pair.near)
   let received = ''
   pair.far.end('second')
-  await sleep(20)
+  await settle()
   socket.on('data', (chunk: Buffer) => {
     received += chunk.toString('latin1')
   })
@@ -468,7 +468,7 @@ test('lendAcceptedReads() lends what comes under TLS, too', { skip: skipWithoutO
 
   for (const text of ['first, ', 'second, ']) {
     client.write(text)
-    await sleep(20)
+    await settle()
   }
   client.end('x'.repeat(100_000))
   const answer = (await client.toArray()).join('')

@@ -1,6 +1,5 @@
 // A connection that is served on real sockets, by a clock that stands still until it is moved.
 import type { Socket } from 'node:net'
-import { setTimeout as sleep } from 'node:timers/promises'
 import type { Deadline, Deadlines } from '../../src/http1/deadlines.ts'
 import { lendAcceptedReads } from '../../src/http1/lent-reads.ts'
 import type { ServerLimits } from '../../src/http1/limits.ts'
@@ -69,9 +68,6 @@ function holdDeadlines(): HeldDeadlines {
     nextMs: () => Math.min(...[...watched].map(({ atMs }) => atMs)) - nowMs,
   }
 }
-
-/** Lets everything happen that is under way between two sockets of one process. */
-export const settle = () => sleep(25)
 
 /** How a connection is served, beside its limits. */
 export type ServeOptions = {

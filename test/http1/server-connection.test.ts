@@ -5,10 +5,10 @@ import * as fc from 'fast-check'
 import { maxLingerBytes, maxLingerMs } from '../../src/http1/limits.ts'
 import type { RequestHead } from '../../src/http1/request-head.ts'
 import type { ServerConnection } from '../../src/http1/server-connection.ts'
-import { until } from '../support/until.ts'
+import { settle, until } from '../support/until.ts'
 import { cuts, cutUp, spoilt } from './parts.ts'
 import type { Answer, Served } from './served.ts'
-import { get, limits, post, reply, serve, settle } from './served.ts'
+import { get, limits, post, reply, serve } from './served.ts'
 
 const silent: Answer = () => {}
 /** Answers at once, with the target, whatever there is of a body. */

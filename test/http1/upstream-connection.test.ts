@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import { test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { createSocketOpener } from '../../src/http1/upstream-socket.ts'
-import { until } from '../support/until.ts'
+import { settle, until } from '../support/until.ts'
 import type { Asked, Peer, Pool } from './upstream-peer.ts'
 import { ask, ok, openPeer, openPool } from './upstream-peer.ts'
 
@@ -797,7 +797,7 @@ test('createUpstreamConnection() lets interim answers and single bytes put off n
   await until(() => peer.requests() === 1, 'the request')
   pool.time.pass(29_000)
   peer.accepted[0]?.socket.write('00 ')
-  await sleep(20)
+  await settle()
 
   pool.time.pass(1000)
 

@@ -4,7 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { poolLimits, upstreamOptions } from '../../src/gates/options.ts'
 import { createUpstreamPool } from '../../src/http1/upstream-pool.ts'
 import { createTestDeadlines } from '../support/deadlines.ts'
-import { until } from '../support/until.ts'
+import { settle, until } from '../support/until.ts'
 import type { Accepted } from './upstream-peer.ts'
 import { ask, deserted, ok, openPeer, openPool, plain } from './upstream-peer.ts'
 
@@ -50,7 +50,7 @@ test('createUpstreamPool() opens as many connections as it may, and not one more
 
   const all = Array.from({ length: 5 }, () => ask(pool))
   await until(() => peer.requests() === 3, 'three requests')
-  await sleep(30)
+  await settle()
 
   assert.equal(peer.accepted.length, 3)
   assert.equal(all.filter((each) => each.opened() === 1).length, 3)
@@ -183,7 +183,7 @@ test('createUpstreamPool().cancel() of a request that waits to be repeated has i
   waiting[0]?.socket.write(ok)
 
   assert.equal(await next.outcome, 'end')
-  await sleep(30)
+  await settle()
   assert.equal(peer.requests(), 3)
   assert.equal(unlucky.opened(), 1)
   assert.equal(unlucky.isOver(), false)
@@ -196,7 +196,7 @@ test('createUpstreamPool().cancel() of a request whose connection then fails ask
 
   pool.cancel(left.events)
   await until(() => pool.failed.length > 0, 'the failure')
-  await sleep(30)
+  await settle()
 
   assert.equal(pool.failed.length, 1)
   assert.equal(left.isOver(), false)
@@ -252,7 +252,7 @@ test('createUpstreamPool().cancel() while its connection is made leaves the conn
 
   pool.cancel(left.events)
   await until(() => peer.accepted.length === 1, 'the connection')
-  await sleep(20)
+  await settle()
   const next = ask(pool, { target: '/next' })
 
   assert.equal(await next.outcome, 'end')
@@ -419,7 +419,7 @@ for (const more of [0, 1]) {
     isDown = false
     await gone[Symbol.asyncDispose]()
     await until(() => gone.open() === 0, 'its connections to be closed')
-    await sleep(20)
+    await settle()
 
     assert.equal(await post(), 'end')
     assert.equal(pool.failed.length, 1)

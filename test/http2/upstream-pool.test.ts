@@ -462,14 +462,17 @@ test('createHttp2Upstream() sends a POST whose head a GOAWAY kept from leaving o
   assert.equal(pair.sessions.length, 2)
 })
 
-/** Takes so many requests a session, as nginx does: says GOAWAY with the last of them, and is deaf to what comes behind. */
+/**
+ * Takes so many requests a session, as nginx does: says GOAWAY with the last of them, and is deaf to what comes behind. The
+ * first session says so when there is more, so that something is lost however slowly requests come.
+ */
 function takeAtMost(most: number): Handle {
-  const taken = new Map<number, number>()
+  const taken = new Map<number, number[]>()
   return (stream, _, session) => {
-    const count = (taken.get(session) ?? 0) + 1
-    taken.set(session, count)
-    if (count > most) return
-    if (count === most) stream.session?.goaway(0, stream.id)
+    const ids = taken.get(session) ?? []
+    taken.set(session, ids)
+    if (ids.push(stream.id ?? 0) === (session === 1 ? most + 1 : most)) stream.session?.goaway(0, ids[most - 1])
+    if (ids.length > most) return
     stream.resume()
     setTimeout(() => {
       if (!stream.closed) stream.respond({ ':status': 204 }, { endStream: true })
