@@ -306,7 +306,7 @@ async function exchange(
       })
       socket.on('error', reject)
       socket.on('close', () => reject(new Error(`closed without an answer, after ${JSON.stringify(received)}`)))
-      socket.setTimeout(10_000, () => reject(new Error('no answer within 10 s')))
+      socket.setTimeout(30_000, () => reject(new Error('no answer within 30 s')))
       socket.write(bytes)
     })
   } finally {

@@ -3,9 +3,9 @@ import { once } from 'node:events'
 import type { Socket } from 'node:net'
 import { connect } from 'node:net'
 import { test } from 'node:test'
-import { setTimeout as wait } from 'node:timers/promises'
 import type { Desk, Reception } from '../../src/app/workers/reception.ts'
 import { openReception } from '../../src/app/workers/reception.ts'
+import { settle } from '../support/until.ts'
 
 /** A desk that keeps what it is handed, and says nothing of it by itself. */
 type TestDesk = Desk & {
@@ -77,7 +77,7 @@ test('openReception() hands each connection to the desk that has the fewest', as
   reception.it.told(a, { through: 0, lost: [], open: 6 })
 
   reception.arrive(10)
-  await wait(100)
+  await settle()
 
   assert.deepEqual([a.handed.length, b.handed.length], [2, 8])
 })
@@ -88,11 +88,11 @@ test('openReception() passes over a desk that is silent while another answers, a
   a.silent = true
 
   reception.arrive(4)
-  await wait(100)
+  await settle()
   assert.deepEqual([a.handed.length, b.handed.length], [0, 4])
   b.silent = true
   reception.arrive(4)
-  await wait(100)
+  await settle()
 
   assert.deepEqual([a.handed.length, b.handed.length], [4, 4])
 })
@@ -100,7 +100,7 @@ test('openReception() passes over a desk that is silent while another answers, a
 test('openReception() has who comes while no desk is there wait for one', async () => {
   await using reception = await openTestReception()
   reception.arrive(3)
-  await wait(100)
+  await settle()
   const desk = makeDesk()
 
   reception.it.open(desk)
@@ -113,7 +113,7 @@ test('openReception() hands a desk that acknowledges nothing 64, and the rest as
   const desk = makeDesk()
   reception.it.open(desk)
   reception.arrive(80)
-  await wait(200)
+  await settle()
   assert.equal(desk.handed.length, 64)
 
   reception.it.told(desk, { through: 10, lost: [], open: 10 })
@@ -125,14 +125,14 @@ test('openReception() numbers what it hands a desk from 1, and every desk by its
   await using reception = await openTwoDesks()
   const { a, b } = reception
   reception.arrive(4)
-  await wait(100)
+  await settle()
   reception.it.told(a, { through: 2, lost: [], open: 9 })
 
   reception.arrive(1)
-  await wait(100)
+  await settle()
   reception.it.told(a, { through: 2, lost: [], open: 0 })
   reception.arrive(1)
-  await wait(100)
+  await settle()
 
   assert.deepEqual(
     [a.numbers, b.numbers],
@@ -148,7 +148,7 @@ test('told() closes what a desk has got past and not taken, counts it, and count
   const desk = makeDesk()
   reception.it.open(desk)
   const ends = reception.arrive(3)
-  await wait(100)
+  await settle()
 
   // The second never came.
   reception.it.told(desk, { through: 1, lost: [], open: 1 })
@@ -171,7 +171,7 @@ test('told() hands what one desk has lost to another, and spares the first for t
   await using reception = await openTwoDesks()
   const { a, b } = reception
   reception.arrive(4)
-  await wait(100)
+  await settle()
 
   reception.it.told(a, { through: 2, lost: [2], open: 1 })
   reception.it.told(b, { through: 2, lost: [], open: 2 })
@@ -182,11 +182,11 @@ test('told() hands what one desk has lost to another, and spares the first for t
     [true, false],
   )
   reception.arrive(2)
-  await wait(100)
+  await settle()
   assert.deepEqual([a.handed.length, b.handed.length], [2, 5])
   for (let second = 0; second <= 10; second += 1) reception.it.turn()
   reception.arrive(2)
-  await wait(100)
+  await settle()
 
   assert.deepEqual([a.handed.length, b.handed.length], [4, 5])
   assert.equal(reception.it.dropped().get('no_worker'), 0)
@@ -197,7 +197,7 @@ test('openReception() asks a desk that has 64 to acknowledge how far it is, and 
   const desk = makeDesk()
   reception.it.open(desk)
   reception.arrive(150)
-  await wait(300)
+  await settle()
   assert.deepEqual(desk.asked, [64])
 
   reception.it.told(desk, { through: 64, lost: numbers(1, 64), open: 0 })
@@ -212,7 +212,7 @@ test('turn() asks the desks that have not acknowledged all, and no other', async
   await using reception = await openTwoDesks()
   const { a, b } = reception
   reception.arrive(4)
-  await wait(100)
+  await settle()
   reception.it.told(a, { through: 2, lost: [], open: 2 })
 
   reception.it.turn()
@@ -223,10 +223,10 @@ test('turn() asks the desks that have not acknowledged all, and no other', async
 test('turn() lets go of who has waited 15 seconds for a desk, and counts it; of who came later not', async () => {
   await using reception = await openTestReception()
   const ends = reception.arrive(2)
-  await wait(100)
+  await settle()
   reception.it.turn()
   reception.arrive(1)
-  await wait(100)
+  await settle()
   for (let second = 1; second < 15; second += 1) reception.it.turn()
   assert.equal(reception.it.dropped().get('no_worker'), 0)
 
@@ -244,7 +244,7 @@ test('openReception() counts who comes while 1,024 wait as one too many', async 
   // In parts: more than the kernel queues would come again a second later.
   for (let part = 0; part < 4; part += 1) {
     reception.arrive(256)
-    await wait(100)
+    await settle()
   }
   const ends = reception.arrive(2)
 
@@ -258,14 +258,14 @@ test('openReception() closes who comes while as many as there are descriptors fo
   const desk = makeDesk()
   reception.it.open(desk)
   reception.arrive(80)
-  await wait(200)
+  await settle()
   assert.equal(desk.handed.length, 64)
 
   const ends = reception.arrive(2)
   assert.deepEqual(await Promise.all(ends), ['closed', 'closed'])
   reception.it.told(desk, { through: 1, lost: [], open: 1 })
   reception.arrive(1)
-  await wait(100)
+  await settle()
 
   assert.equal(desk.handed.length, 65)
   assert.deepEqual([reception.it.dropped().get('limit'), reception.it.dropped().get('no_worker')], [2, 0])
@@ -275,7 +275,7 @@ test('leave() ends what was handed to a desk and not taken, and nothing else', a
   await using reception = await openTwoDesks()
   const { a, b } = reception
   reception.arrive(4)
-  await wait(100)
+  await settle()
 
   reception.it.leave(a)
 
@@ -308,7 +308,7 @@ test('drain() hands over everybody who has connected, however many, and then tak
 test('close() ends those who wait', async () => {
   await using reception = await openTestReception()
   const ends = reception.arrive(2)
-  await wait(100)
+  await settle()
 
   reception.it.close()
 

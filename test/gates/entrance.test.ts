@@ -3,13 +3,12 @@ import { once } from 'node:events'
 import type { AddressInfo, Socket } from 'node:net'
 import { connect, createServer } from 'node:net'
 import { test } from 'node:test'
-import { setTimeout as sleep } from 'node:timers/promises'
 import { connect as connectTls } from 'node:tls'
 import type { EntranceOptions } from '../../src/gates/entrance.ts'
 import { createEntrance } from '../../src/gates/entrance.ts'
 import { createAuthority, skipWithoutOpenssl } from '../support/certificates.ts'
 import { createTestDeadlines } from '../support/deadlines.ts'
-import { until } from '../support/until.ts'
+import { settle, until } from '../support/until.ts'
 
 /** Brings a client in, and tells of the pieces it sends what they hold once the last has come. */
 async function piecesOf(options: EntranceOptions, open: (port: number) => Promise<Socket>): Promise<readonly string[]> {
@@ -57,7 +56,7 @@ test('createEntrance() gives what a client sends behind a PROXY header as it is 
   const open = async (port: number) => {
     const client = connect(port, '127.0.0.1')
     client.write('PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n')
-    await sleep(20)
+    await settle()
     return client
   }
 

@@ -6,7 +6,7 @@ import { test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Decision } from '../../src/decision/decision.ts'
 import { connectFrames, headers, requestFields } from '../support/h2-frames.ts'
-import { until } from '../support/until.ts'
+import { settle, until } from '../support/until.ts'
 import { openDoor, openHall, openRawUpstream, openUpstream, talk } from './door.ts'
 
 const get = (path: string, lines = '') => `GET ${path} HTTP/1.1\r\nHost: a.test\r\n${lines}Connection: close\r\n\r\n`
@@ -258,12 +258,12 @@ test('openFrontDoor() forwards nothing for a client that left while its request 
   await using it = await openDoor(upstream.port, { decide: () => verdict.promise })
   const socket = connect(it.door.port, '127.0.0.1')
   socket.write(get('/a'))
-  await sleep(50)
+  await settle()
   socket.resetAndDestroy()
-  await sleep(50)
+  await settle()
 
   verdict.resolve(allow)
-  await sleep(50)
+  await settle()
 
   assert.equal(asked, 1)
   assert.equal(it.decisions.length, 1)
@@ -284,10 +284,10 @@ test('openFrontDoor().drain() finishes what is in flight, tells kept connections
   })
   await using it = await openDoor(upstream.port)
   const pending = it.send('GET /a HTTP/1.1\r\nHost: a.test\r\n\r\n', 500)
-  await sleep(50)
+  await settle()
 
   const drained = it.door.drain()
-  await sleep(50)
+  await settle()
   const late = await it.send(get('/b'))
   answer.resolve()
   await drained
@@ -318,7 +318,7 @@ test('openFrontDoor().drain() still serves who has connected and speaks a moment
   await until(() => it.door.connections() === 1, 'the connection')
 
   const drained = it.door.drain()
-  await sleep(100)
+  await settle()
   client.write('GET /a HTTP/1.1\r\nHost: a.test\r\n\r\n')
   await drained
 
@@ -336,7 +336,7 @@ test('createHall().drain() still answers a request that had come and was not rea
   const answer = talk(port, get('/a'))
   const socket = await handed.promise
   server.close()
-  await sleep(50)
+  await settle()
 
   it.hall.take(socket)
   await it.hall.drain()
@@ -371,9 +371,9 @@ test('openFrontDoor() counts a request that is cut in its head as no decision, a
   await using it = await openDoor(upstream.port)
   const socket = connect(it.door.port, '127.0.0.1')
   socket.write('GET /a HT')
-  await sleep(30)
+  await settle()
   socket.resetAndDestroy()
-  await sleep(30)
+  await settle()
 
   assert.deepEqual(it.failures, [])
   assert.equal(reasonOf(await it.send(get('/a//b'))), 'path_rejected')
@@ -407,7 +407,7 @@ test('openFrontDoor() survives a CONNECT whose client resets at once', async () 
     socket.write('CONNECT a:80 HTTP/1.1\r\nHost: a:80\r\n\r\n')
     socket.resetAndDestroy()
   }
-  await sleep(50)
+  await settle()
 
   assert.equal(reasonOf(await it.send(get('/a//b'))), 'path_rejected')
 })
@@ -424,10 +424,10 @@ test('openFrontDoor() writes no second answer into one that is under way when a 
     text += chunk.toString('latin1')
   })
   socket.write('POST /a HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n')
-  for (let at = 0; at < 400 && !text.endsWith('0123456789'); at += 1) await sleep(5)
+  await until(() => text.endsWith('0123456789'), 'the answer')
   socket.write('ZZ\r\n')
   await once(socket, 'close')
-  await sleep(20)
+  await settle()
 
   assert.ok(text.endsWith('\r\n\r\n0123456789'), text)
   assert.equal(it.decisions.length, 1)

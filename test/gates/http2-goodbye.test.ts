@@ -9,7 +9,7 @@ import { createUpstreamPool } from '../../src/http1/upstream-pool.ts'
 import { createSocketOpener } from '../../src/http1/upstream-socket.ts'
 import { createHttp2Upstream } from '../../src/http2/upstream-pool.ts'
 import { codes, connectFrames, frame, headers, outcomeOf, windowUpdate } from '../support/h2-frames.ts'
-import { until } from '../support/until.ts'
+import { settle, until } from '../support/until.ts'
 import type { Door } from './door.ts'
 import { openDoor, openRawUpstream, openUpstream } from './door.ts'
 import { endOf, isGoaway, openPair, plain, settled, slow } from './http2-pair.ts'
@@ -207,7 +207,7 @@ for (const { protocol, greeting, createUpstream } of ways) {
     using client = connectFrames(door.door.port)
     client.send(headers(1, plain), headers(3, plain))
     await until(() => asked > 0 && door.decisions.length === 2, 'both requests')
-    await sleep(50)
+    await settle()
 
     // The upstream is closed behind it.
     await door[Symbol.asyncDispose]()

@@ -18,7 +18,7 @@ import {
   reset,
   windowUpdate,
 } from '../support/h2-frames.ts'
-import { until } from '../support/until.ts'
+import { settle, until } from '../support/until.ts'
 import { openDoor, openUpstream } from './door.ts'
 import { endOf, openPair, plain, settled, slow } from './http2-pair.ts'
 
@@ -146,7 +146,7 @@ test('serveHttp2() resets a stream whose client makes no room for the answer, th
   using client = connectFrames(door.door.port, Buffer.of(0, 4, 0, 0, 0, 0))
   client.send(headers(1, requestFields('/a', [], 'POST'), false), frame('data', 0, 1, 'x'))
   await client.frame(({ type, stream }) => type === 'headers' && stream === 1)
-  await sleep(100)
+  await settle()
 
   client.send(frame('data', flags.endStream, 1, 'x'))
 
@@ -431,7 +431,7 @@ test('serveHttp2() lets go of an upload that ends by itself while the end of its
   // Longer than it is read for after its answer.
   await sleep(1800)
   stuck.client.send(frame('data', flags.endStream, 1, Buffer.alloc(10_000)))
-  await sleep(100)
+  await settle()
 
   stuck.client.socket.resume()
   await stuck.client.frame((each) => each.stream === 1 && isLast(each))

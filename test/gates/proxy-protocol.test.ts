@@ -15,7 +15,7 @@ import { createAuthority, skipWithoutOpenssl } from '../support/certificates.ts'
 import { freePort } from '../support/free-port.ts'
 import { header2, ipv4 } from '../support/proxy-header.ts'
 import { askTls } from '../support/tls-client.ts'
-import { until } from '../support/until.ts'
+import { settle, until } from '../support/until.ts'
 import { openDoor, openUpstream, talk } from './door.ts'
 
 const get = (path: string, lines = '') => `GET ${path} HTTP/1.1\r\nHost: a.test\r\n${lines}Connection: close\r\n\r\n`
@@ -147,7 +147,7 @@ test('openFrontDoor().drain() lets in who has begun, as the last of his connecti
   })
   socket.write('PROXY TCP4 203.0.113.7 ')
   await until(() => it.door.connections() === 1, 'the connection')
-  await sleep(50)
+  await settle()
 
   const drained = it.door.drain()
   socket.write('127.0.0.1 5 80\r\nGET /a HTTP/1.1\r\nHost: a.test\r\n\r\n')

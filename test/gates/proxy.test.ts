@@ -7,7 +7,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { poolLimits, upstreamOptions } from '../../src/gates/options.ts'
 import { createUpstreamPool } from '../../src/http1/upstream-pool.ts'
 import { createSocketOpener } from '../../src/http1/upstream-socket.ts'
-import { until } from '../support/until.ts'
+import { settle, until } from '../support/until.ts'
 import { openDoor, openRawUpstream, openUpstream } from './door.ts'
 
 const get = (path: string, lines = '') => `GET ${path} HTTP/1.1\r\nHost: a.test\r\n${lines}Connection: close\r\n\r\n`
@@ -233,7 +233,7 @@ test('createUpstream() cuts the client off when an answer breaks in the middle',
 
   const answer = await it.send('GET /a HTTP/1.1\r\nHost: a.test\r\n\r\n', 2000)
 
-  await sleep(20)
+  await settle()
 
   assert.ok(answer.endsWith('half'))
   assert.deepEqual(

@@ -5,7 +5,7 @@ import type { Socket } from 'node:net'
 import { connect } from 'node:net'
 import { test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { until } from '../support/until.ts'
+import { settle, until } from '../support/until.ts'
 import { openRawUpstream, openUpstream } from './door.ts'
 import type { Scene } from './stream-scene.ts'
 import { openScene } from './stream-scene.ts'
@@ -241,7 +241,7 @@ test('createForwarder() passes a body on as it comes, little by little', async (
       .replace('GET', 'POST')
       .replace('\r\n\r\n', '\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n'),
   )
-  await sleep(50)
+  await settle()
   client.socket.write('1\r\na\r\n')
   await until(() => client.text().includes('go on'), 'the first byte to have arrived')
   client.socket.write('1\r\nb\r\n')

@@ -845,7 +845,7 @@ test('createUpstreamConnection() times out an upstream that stops reading a requ
   for (let isFull = false; !isFull; ) {
     asked.exchange().write(Buffer.alloc(4_194_304))
     drained = false
-    await sleep(100)
+    await settle()
     isFull = !drained
   }
 

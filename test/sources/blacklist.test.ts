@@ -313,8 +313,11 @@ test('start() polls over sockets until closed, through failures, and a revocatio
     feed.entries.push({ seq: 1, kind: 'jti', value: 'a', expires_at: t0 + 60, cause: 'replay' })
     feed.lastSeq = 1
     const revokedMs = performance.now()
+    const pollsBefore = polls
     await until(() => blacklist.check(token({ jti: 'a' })) !== undefined, 'the revocation to hold')
-    assert.ok(performance.now() - revokedMs < 100 + 250)
+    // One may have been under way. The interval is 100 ms; the rest is the machine's.
+    assert.ok(polls <= pollsBefore + 2)
+    assert.ok(performance.now() - revokedMs < 2000)
   } finally {
     blacklist.close()
     client.close()

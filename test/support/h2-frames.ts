@@ -192,7 +192,7 @@ export function connectFrames(
 
   function until<T>(find: () => T | undefined): Promise<T> {
     return new Promise((resolve, reject) => {
-      const timer = setTimeout(() => settle(() => reject(new Error(`not within 10 s, after ${said()}`))), 10_000)
+      const timer = setTimeout(() => settle(() => reject(new Error(`not within 30 s, after ${said()}`))), 30_000)
       const look = () => {
         const found = find()
         if (found !== undefined) settle(() => resolve(found))
