@@ -7,7 +7,7 @@ import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
-import { createAuthority, skip } from '../http1/certificates.ts'
+import { createAuthority, skipWithoutOpenssl as skip } from '../support/certificates.ts'
 import { startGatewayProcess } from '../support/gateway-process.ts'
 import { until } from '../support/until.ts'
 
@@ -17,7 +17,7 @@ for (const workers of [1, 2]) {
   }, async () => {
     using good = createAuthority()
     using other = createAuthority()
-    const [before, after] = [good, other].map((each) => each.issue('app', 'DNS:localhost'))
+    const [before, after] = [good, other].map((each) => each.issue('app', { names: 'DNS:localhost' }))
     assert.ok(before !== undefined && after !== undefined)
     const directory = mkdtempSync(join(tmpdir(), 'postern-'))
     const ca = join(directory, 'ca.pem')

@@ -12,8 +12,8 @@ import { resolveName } from '../../src/app/upstream/addresses.ts'
 import { authorityOf, createUpstream, placesOf } from '../../src/app/upstream/upstream.ts'
 import type { UpstreamOptions } from '../../src/gates/options.ts'
 import { upstreamOptions } from '../../src/gates/options.ts'
-import { createAuthority, skip } from '../http1/certificates.ts'
 import { ask, ok } from '../http1/upstream-peer.ts'
+import { createAuthority, skipWithoutOpenssl as skip } from '../support/certificates.ts'
 import { createTestClock } from '../support/clock.ts'
 import { createTestDeadlines } from '../support/deadlines.ts'
 import { until } from '../support/until.ts'
@@ -206,7 +206,7 @@ test('createUpstream() takes new files of upstream.tls for new connections, and 
   using good = createAuthority()
   using other = createAuthority()
   const secure = (issuer: typeof good) => {
-    const { cert, key } = issuer.issue('app', 'DNS:app.test')
+    const { cert, key } = issuer.issue('app', { names: 'DNS:app.test' })
     return createTlsServer({ cert, key }).on('tlsClientError', () => {})
   }
   await using first = await listen('127.0.0.1', 0, secure(good))
@@ -246,7 +246,7 @@ test('createUpstream() verifies an https upstream against the server_name, or th
   skip,
 }, async () => {
   using authority = createAuthority()
-  const { cert, key } = authority.issue('app', 'DNS:app.test')
+  const { cert, key } = authority.issue('app', { names: 'DNS:app.test' })
   await using server = await listen(
     '127.0.0.1',
     0,

@@ -6,7 +6,7 @@ import { test } from 'node:test'
 import { readConfiguration } from '../../src/app/configuration.ts'
 import { load } from '../../src/config/load.ts'
 import { findGatewayConflicts, gatewayOptions } from '../../src/config/schema.ts'
-import { createAuthority, skip } from '../http1/certificates.ts'
+import { createAuthority, skipWithoutOpenssl as skip } from '../support/certificates.ts'
 
 /** What is said of an `upstream:` section, at which column of the second line. */
 function said(upstream: string): readonly string[] {
@@ -102,7 +102,10 @@ for (const { upstream, where, message } of bad) {
 
 test('readConfiguration() refuses files of upstream.tls that cannot be used, each at its key', { skip }, () => {
   using authority = createAuthority()
-  const [us, them] = [authority.issue('us', 'DNS:us.test'), authority.issue('them', 'DNS:them.test')]
+  const [us, them] = [
+    authority.issue('us', { names: 'DNS:us.test' }),
+    authority.issue('them', { names: 'DNS:them.test' }),
+  ]
   const directory = mkdtempSync(join(tmpdir(), 'postern-'))
   const garbage = join(directory, 'garbage.pem')
   writeFileSync(garbage, 'no certificate', { mode: 0o600 })

@@ -7,8 +7,8 @@ import { poolLimits, upstreamOptions } from '../../src/gates/options.ts'
 import type { Deadline } from '../../src/http1/deadlines.ts'
 import type { AnswerEvents, UpstreamExchange, UpstreamRequest } from '../../src/http1/exchange.ts'
 import { createUpstreamConnection } from '../../src/http1/upstream-connection.ts'
+import { createAuthority, skipWithoutOpenssl as skip } from '../support/certificates.ts'
 import { settle, until } from '../support/until.ts'
-import { createAuthority, skip } from './certificates.ts'
 import type { Pair } from './pair.ts'
 import { openPair } from './pair.ts'
 
@@ -74,7 +74,7 @@ async function openUpstream(opening: Promise<Pair> = openPair()) {
 /** The same under TLS: what is written at the far end is on its way at once, and then only the connection below it ends. */
 async function openTlsPair(): Promise<Pair> {
   using authority = createAuthority()
-  const { cert, key } = authority.issue('app', 'DNS:app.test')
+  const { cert, key } = authority.issue('app', { names: 'DNS:app.test' })
   const below = await openPair()
   const far = new TLSSocket(below.far, { isServer: true, secureContext: createSecureContext({ cert, key }) })
   const near = connect({ socket: below.near, ca: authority.ca, servername: 'app.test' })

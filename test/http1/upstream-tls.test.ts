@@ -11,9 +11,9 @@ import type { UpstreamMaterial } from '../../src/app/upstream/upstream-files.ts'
 import { createUpstreamContext } from '../../src/app/upstream/upstream-files.ts'
 import type { Endpoint } from '../../src/http1/places.ts'
 import { createSocketOpener } from '../../src/http1/upstream-socket.ts'
+import type { Authority, Certificate } from '../support/certificates.ts'
+import { createAuthority, skipWithoutOpenssl as skip } from '../support/certificates.ts'
 import { until } from '../support/until.ts'
-import type { Authority, Certificate } from './certificates.ts'
-import { createAuthority, skip } from './certificates.ts'
 import { ask, ok, openPool } from './upstream-peer.ts'
 
 type World = {
@@ -36,8 +36,8 @@ function world(): World {
   made = {
     good,
     other: createAuthority(),
-    app: good.issue('app', 'DNS:app.test,IP:127.0.0.1'),
-    us: good.issue('us', 'DNS:gateway.test'),
+    app: good.issue('app', { names: 'DNS:app.test,IP:127.0.0.1' }),
+    us: good.issue('us', { names: 'DNS:gateway.test' }),
   }
   return made
 }

@@ -1,18 +1,15 @@
 import assert from 'node:assert/strict'
-import { execFileSync } from 'node:child_process'
 import { subscribe, unsubscribe } from 'node:diagnostics_channel'
 import { once } from 'node:events'
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:http'
 import { createServer as createTlsServer } from 'node:https'
 import type { AddressInfo, Socket } from 'node:net'
 import { connect } from 'node:net'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { test } from 'node:test'
 import { setImmediate as nextTick } from 'node:timers/promises'
 import { getCACertificates, setDefaultCACertificates } from 'node:tls'
 import { createHttpClient } from '../../src/io/http-client.ts'
+import { createAuthority, skipWithoutOpenssl } from '../support/certificates.ts'
 import { failsWith, ok, peer } from './byte-peer.ts'
 
 const limits = { maxBodyBytes: 1000, deadlineMs: 2000 }
@@ -269,44 +266,20 @@ test('createHttpClient().close() ends calls under way and waiting, and refuses l
   assert.equal(server.heads.length, 64)
 })
 
-function hasOpenssl(): boolean {
-  try {
-    execFileSync('openssl', ['version'])
-    return true
-  } catch {
-    return false
-  }
-}
-
-// Where it counts, a missing openssl fails the test below instead of skipping it.
-const skip = process.env['CI'] === 'true' || hasOpenssl() ? false : 'openssl is not on the PATH'
-
 test('createHttpClient() trusts a CA it was given beside the default ones, for its names only, and nothing else', {
-  skip,
+  skip: skipWithoutOpenssl,
 }, async () => {
-  const directory = mkdtempSync(join(tmpdir(), 'postern-ca-'))
-  const at = (name: string) => join(directory, name)
-  const openssl = (...args: string[]) => execFileSync('openssl', args, { cwd: directory, stdio: 'pipe' })
-  const newKey = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-days', '2']
-  openssl('req', '-x509', ...newKey, '-keyout', 'ca.key', '-out', 'ca.pem', '-subj', '/CN=Test CA')
-  openssl('req', '-x509', ...newKey, '-keyout', 'other.key', '-out', 'other.pem', '-subj', '/CN=Other CA')
-  writeFileSync(at('leaf.cnf'), 'subjectAltName=IP:127.0.0.1\n')
-  openssl('req', ...newKey, '-keyout', 'leaf.key', '-out', 'leaf.csr', '-subj', '/CN=leaf')
-  openssl(
-    ...['x509', '-req', '-in', 'leaf.csr', '-CA', 'ca.pem', '-CAkey', 'ca.key', '-CAcreateserial'],
-    ...['-days', '2', '-extfile', 'leaf.cnf', '-out', 'leaf.pem'],
-  )
-  const ca = readFileSync(at('ca.pem'), 'utf8')
+  using ours = createAuthority()
+  using others = createAuthority()
+  const { ca } = ours
+  const { cert, key } = ours.issue('leaf', { names: 'IP:127.0.0.1' })
   let answered = 0
-  const server = createTlsServer(
-    { key: readFileSync(at('leaf.key')), cert: readFileSync(at('leaf.pem')) },
-    (request, response) => {
-      answered += 1
-      // The second call comes on the kept connection: the repeated one must be verified, and trusted, as well.
-      if (answered === 2) request.socket.destroy()
-      else response.end('ok')
-    },
-  )
+  const server = createTlsServer({ key, cert }, (request, response) => {
+    answered += 1
+    // The second call comes on the kept connection: the repeated one must be verified, and trusted, as well.
+    if (answered === 2) request.socket.destroy()
+    else response.end('ok')
+  })
   server.listen(0, '127.0.0.1')
   await once(server, 'listening')
   const { port } = server.address() as AddressInfo // it listens on a host and a port
@@ -344,14 +317,13 @@ test('createHttpClient() trusts a CA it was given beside the default ones, for i
   egress.closeAllConnections()
   const roots = getCACertificates('default')
   setDefaultCACertificates([ca])
-  const beside = createHttpClient({ ca: readFileSync(at('other.pem'), 'utf8') })
+  const beside = createHttpClient({ ca: others.ca })
   assert.equal((await beside.send(get('127.0.0.1'), limits)).status, 200)
   setDefaultCACertificates(roots)
 
   for (const client of [trusting, plain, beside]) client.close()
   server.close()
   server.closeAllConnections()
-  rmSync(directory, { recursive: true })
 })
 
 test('createHttpClient() asks a proxy for a plain http URL, and connects to nobody else', async () => {

@@ -8,11 +8,23 @@ import { join } from 'node:path'
 /** A certificate and its key, PEM. */
 export type Pair = { readonly cert: string; readonly key: string }
 
-/** A CA, which makes certificates for 127.0.0.1. */
+/** The same, and the files they are in. */
+export type Certificate = Pair & { readonly certFile: string; readonly keyFile: string }
+
+type IssueOptions = {
+  /** Negative: it has expired. */
+  readonly days?: number
+  readonly rsa?: boolean
+  /** As in `subjectAltName`: `DNS:a.test,IP:127.0.0.1`; else it is for this machine. */
+  readonly names?: string
+}
+
+/** A CA, and what it is in; gone with the test. */
 export type Authority = Disposable & {
   readonly ca: string
-  /** `days` may be negative: it has expired then. */
-  readonly issue: (name: string, options?: { readonly days?: number; readonly rsa?: boolean }) => Pair
+  readonly caFile: string
+  /** Makes a certificate; its files hold the last one of its name. */
+  readonly issue: (name: string, options?: IssueOptions) => Certificate
 }
 
 /** Why a test that needs certificates is skipped: where it counts, a missing openssl fails it instead. */
@@ -27,17 +39,19 @@ export function createAuthority(): Authority {
   const openssl = (...args: string[]) => execFileSync('openssl', args, { cwd: directory, stdio: 'pipe' })
   const ecKey = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes']
   openssl('req', '-x509', ...ecKey, '-days', '2', '-keyout', 'ca.key', '-out', 'ca.pem', '-subj', '/CN=Test CA')
-  writeFileSync(at('leaf.cnf'), 'subjectAltName=IP:127.0.0.1,DNS:localhost\n')
   return {
     ca: read('ca.pem'),
-    issue(name, { days = 2, rsa = false } = {}) {
+    caFile: at('ca.pem'),
+    issue(name, { days = 2, rsa = false, names = 'IP:127.0.0.1,DNS:localhost' } = {}) {
+      const [cert, key] = [`${name}.pem`, `${name}.key`]
+      writeFileSync(at('leaf.cnf'), `subjectAltName=${names}\n`)
       const newKey = rsa ? ['-newkey', 'rsa:2048', '-nodes'] : ecKey
-      openssl('req', ...newKey, '-keyout', 'leaf.key', '-out', 'leaf.csr', '-subj', `/CN=${name}`)
+      openssl('req', ...newKey, '-keyout', key, '-out', 'leaf.csr', '-subj', `/CN=${name}`)
       openssl(
         ...['x509', '-req', '-in', 'leaf.csr', '-CA', 'ca.pem', '-CAkey', 'ca.key', '-CAcreateserial'],
-        ...['-days', `${days}`, '-extfile', 'leaf.cnf', '-out', 'leaf.pem'],
+        ...['-days', `${days}`, '-extfile', 'leaf.cnf', '-out', cert],
       )
-      return { cert: read('leaf.pem'), key: read('leaf.key') }
+      return { cert: read(cert), key: read(key), certFile: at(cert), keyFile: at(key) }
     },
     [Symbol.dispose]: () => rmSync(directory, { recursive: true, force: true }),
   }
