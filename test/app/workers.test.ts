@@ -202,7 +202,8 @@ test('a worker that hangs is handed nothing more, found out, and replaced', asyn
   await world.gateway.ready()
   const [stuck = 0, other = 0] = await world.serving(2)
   process.kill(stuck, 'SIGSTOP')
-  await wait(4000)
+  // In the middle of its being silent, after 3 turns of the primary, and stuck, after 11.
+  await wait(6000)
 
   const answers = await askAll(world.lanes(16), '/open', 'none')
   await until(() => !isAlive(stuck), 'the stuck one to be killed', 60_000)
