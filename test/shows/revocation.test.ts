@@ -43,8 +43,9 @@ function assertPrompt(tokens: readonly Replayed[], slowestMs: number, promisedMs
   // What a busy machine is late by is seen in its slowest answer: so late may the poll's be, and that to the last request.
   // Nobody is asked about a JWT, so that this is not the issuer's time.
   const ofJwts = tokens.flatMap(({ form, answers }) => (form === 'jwt' ? answers : []))
-  const lateMs = ofJwts.reduce((most, { sentMs, receivedMs }) => Math.max(most, receivedMs - sentMs), 0)
-  assert.ok(slowestMs <= promisedMs + 2 * lateMs, `${slowestMs} ms, where an answer takes ${lateMs} ms`)
+  const slowestAnswerMs = ofJwts.reduce((most, { sentMs, receivedMs }) => Math.max(most, receivedMs - sentMs), 0)
+  const lateMs = Math.min(slowestAnswerMs, 500)
+  assert.ok(slowestMs <= promisedMs + 2 * lateMs, `${slowestMs} ms, where an answer takes ${slowestAnswerMs} ms`)
 }
 
 /** The last answers there were, by status. */
