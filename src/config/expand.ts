@@ -25,6 +25,8 @@ export type Expanded = {
 export const maxDepth = 20
 // An alias is counted as often as it is followed, so that ten lines cannot become a billion.
 const maxAliases = 50
+// Nobody means more by 50 of them, and each may be wrong: a file of 64 KB is not to cost what one of 1 MiB does.
+const maxAliasValues = 20_000
 /** How many keys, values and commas a document may have: no rules of 1 MiB need as many, and they are read in about a second. */
 export const maxValues = 300_000
 
@@ -34,19 +36,28 @@ export function expandWritten(root: Written, deps: ExpandDeps): Expanded {
   const unknown: Path[] = []
   let aliases = 0
   let values = 0
+  /** The one that is followed, and the others within it. */
+  let alias: Span | undefined
   let complete = true
   const value = visit(root, [], 1)
   return { value, findings, unknown, complete }
 
   function visit(node: Written, path: Path, depth: number): unknown {
     if (!complete) return null
-    values += 1
-    if (values > maxValues) return refuse(node.span, path, `aliases make more than ${maxValues} values of it`)
+    if (alias !== undefined) {
+      values += 1
+      if (values > maxAliasValues) return refuse(alias, path, `aliases stand for more than ${maxAliasValues} values`)
+    }
     switch (node.kind) {
-      case 'alias':
+      case 'alias': {
         aliases += 1
         if (aliases > maxAliases) return refuse(node.span, path, `more than ${maxAliases} aliases are followed`)
-        return visit(node.target, path, depth)
+        const outer = alias
+        alias ??= node.span
+        const value = visit(node.target, path, depth)
+        alias = outer
+        return value
+      }
       case 'scalar':
         return typeof node.value === 'string' && node.value.includes('${') ? expand(node, node.value, path) : node.value
       case 'list':

@@ -54,6 +54,7 @@ export function formatReference(): string {
     'Unknown keys are errors. Durations are a whole number and a unit: `250ms`, `30s`, `5m`, `1h`, `2d`.',
     // biome-ignore lint/suspicious/noTemplateCurlyInString: it is what is written in the file, not a template.
     '`${NAME}` and `${NAME:-default}` stand for environment variables inside values.',
+    'Aliases (`*name`) are followed, at most 50 of them for 20,000 values together; there are no merge keys.',
     'A secret is `{ file: … }` or `{ env: … }`; a secret file must not be readable by others (in Kubernetes `defaultMode: 0440` with `fsGroup`).',
     '',
     '| key | what it takes | default | meaning |',

@@ -1,4 +1,5 @@
 import * as z from 'zod'
+import { list } from '../base/list.ts'
 import { nearest } from '../base/nearest.ts'
 import { durationBetween, httpUrl, isLoopbackUrl, secretSource } from '../base/options.ts'
 import { formatDuration, formatSpan } from '../base/time.ts'
@@ -110,7 +111,7 @@ export const gatewayOptions = z.strictObject({
     .describe('Addresses to listen on; port 0 takes any free one.'),
   upstream: upstreamOptions.describe('Where allowed requests go. A change needs a restart.'),
   limits: limitsOptions.prefault({}).describe('What a client may cost. A change needs a restart.'),
-  issuers: z.array(issuer).max(100).prefault([]).describe('Whose tokens are taken.'),
+  issuers: list(issuer).max(100).prefault([]).describe('Whose tokens are taken.'),
   blacklist: blacklistOptions.prefault({}).describe('How lists of revoked tokens are kept, for all issuers together.'),
   drain: z
     .strictObject({
@@ -132,7 +133,7 @@ export const gatewayOptions = z.strictObject({
     .boolean()
     .prefault(false)
     .describe('Plain HTTP is refused, public rules included; of trusted proxies `X-Forwarded-Proto` decides.'),
-  hosts: z.array(hostName).max(1000).prefault([]).describe('Names we answer for; none: any valid Host.'),
+  hosts: list(hostName).max(1000).prefault([]).describe('Names we answer for; none: any valid Host.'),
   rules: rulesOptions.describe(
     'Which requests pass with which token. Of several rules that match host, path and method the most specific decides, by host (exact, `*.`, none), then segment by segment (literal, `{name}`, `**`); their order in the file never matters. HEAD follows GET. What no rule matches is denied.',
   ),

@@ -1,4 +1,5 @@
 import * as z from 'zod'
+import { list, mapUpTo } from '../base/list.ts'
 import { duration } from '../base/options.ts'
 import type { Deny, Trail } from './decision.ts'
 import { deny } from './decision.ts'
@@ -64,8 +65,7 @@ export const ruleOptions = z.strictObject({
     .describe('The name in logs and metrics; absent: rule-1, rule-2 and so on, by place.'),
   match: z
     .strictObject({
-      methods: z
-        .array(method)
+      methods: list(method)
         .min(1)
         .max(maxMethods)
         .optional()
@@ -76,26 +76,20 @@ export const ruleOptions = z.strictObject({
     .describe('What the rule is for; all of it must match.'),
   scopes: z
     .union([
-      z.array(scope).max(1000),
+      list(scope).max(1000),
       z.strictObject({
-        all: z.array(scope).max(1000).prefault([]).describe('Every one of these.'),
-        any: z.array(scope).max(1000).prefault([]).describe('At least one of these.'),
+        all: list(scope).max(1000).prefault([]).describe('Every one of these.'),
+        any: list(scope).max(1000).prefault([]).describe('At least one of these.'),
       }),
     ])
     .prefault([])
     .describe('Scopes the token must have: a list means all of them.'),
-  claims: z
-    .record(text, z.union([scalar, z.array(scalar).min(1).max(1000)]))
+  claims: mapUpTo(100, text, z.union([scalar, list(scalar).min(1).max(1000)]))
     .prefault({})
-    .describe('Claims and the values accepted; of an array one member must be among them.'),
-  issuers: z
-    .array(text)
-    .min(1)
-    .max(100)
-    .optional()
-    .describe('Issuers whose tokens are accepted. Absent: all configured.'),
+    .describe('At most 100 claims, and the values accepted; of an array one member must be among them.'),
+  issuers: list(text).min(1).max(100).optional().describe('Issuers whose tokens are accepted. Absent: all configured.'),
   audience: z
-    .union([text, z.array(text).min(1).max(1000)])
+    .union([text, list(text).min(1).max(1000)])
     .optional()
     .describe("Audience the token must be for, one of a list. Absent: the issuer's."),
   freshness: z
@@ -107,12 +101,10 @@ export const ruleOptions = z.strictObject({
     .describe("How old an issuer's answer about the token may be; always: it is asked for every request."),
   public: z.boolean().prefault(false).describe('Whether everyone may, without a token.'),
   insecure: z.boolean().prefault(false).describe('Owns up to a public rule for every path.'),
-  allow_encoded: z
-    .array(z.enum(['slash', 'semicolon', 'percent', 'question', 'hash']))
+  allow_encoded: list(z.enum(['slash', 'semicolon', 'percent', 'question', 'hash']))
     .prefault([])
     .describe('Escapes (%2F %3B %25 %3F %23; semicolon: also the raw one) that may pass, undecoded.'),
-  upgrade: z
-    .array(protocol)
+  upgrade: list(protocol)
     .prefault([])
     .describe('Protocols a GET may switch to, such as websocket; none: it is answered as if it offered none.'),
   forward_authorization: z.boolean().prefault(false).describe('Whether the upstream gets the `Authorization` header.'),
@@ -125,7 +117,7 @@ export const ruleOptions = z.strictObject({
 })
 
 /** The rules of a configuration; their order means nothing. */
-export const rulesOptions = z.array(ruleOptions).min(1).max(10_000)
+export const rulesOptions = list(ruleOptions).min(1).max(10_000)
 
 /** One rule as read: durations are milliseconds. */
 export type RuleOptions = z.output<typeof ruleOptions>

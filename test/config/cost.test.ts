@@ -1,5 +1,6 @@
 // biome-ignore-all lint/suspicious/noTemplateCurlyInString: they are what the configuration writes.
 import assert from 'node:assert/strict'
+import { spawnSync } from 'node:child_process'
 import { test } from 'node:test'
 import { load } from '../../src/config/load.ts'
 import { findGatewayConflicts, gatewayOptions } from '../../src/config/schema.ts'
@@ -64,6 +65,35 @@ test('load() refuses more than 300000 keys, values and commas before it reads th
       /^Cannot read the document: it has more than 300000 keys, values and commas/,
     )
   }
+})
+
+test('load() refuses aliases for more than 20000 values at the alias that is one too many', () => {
+  const textOf = (count: number) => `${head}${rules}hosts: [&a [${times(count, () => 'a,')}], *a, *a]\n`
+  const [within, over] = [9999, 10_000].map((count) => {
+    const loaded = load(gatewayOptions, { file: 'f', text: textOf(count) }, { env: {} })
+    return loaded.kind === 'refused'
+      ? loaded.problems.map(({ message, caretLength }) => `${message} ${caretLength}`)
+      : []
+  })
+
+  assert.doesNotMatch(within?.join('\n') ?? '', /aliases/)
+  assert.deepEqual(over, ['Cannot read hosts.2.9998: aliases stand for more than 20000 values 2'])
+})
+
+test('load() refuses 64 KB of aliases for wrong values in a heap of 96 MiB', () => {
+  const claims = `{ ${times(5700, (at) => `c${at}: {}, `)} }`
+  const aliased = times(50, (at) => `- { match: { path: /b${at} }, claims: *c }\n`)
+  const text = `${head}rules:\n- { match: { path: /a }, claims: &c ${claims} }\n${aliased}`
+  const program = `
+    import { text } from 'node:stream/consumers'
+    import { load } from './src/config/load.ts'
+    import { findGatewayConflicts, gatewayOptions } from './src/config/schema.ts'
+    const source = { file: 'f', text: await text(process.stdin) }
+    process.stdout.write(load(gatewayOptions, source, { env: {} }, findGatewayConflicts).kind)`
+  const options = ['--max-old-space-size=96', '--input-type=module-typescript', '--eval', program]
+  const { stdout, status } = spawnSync(process.execPath, options, { input: text, encoding: 'utf8' })
+
+  assert.deepEqual([stdout, status], ['refused', 0])
 })
 
 const many = (count: number) => Array.from({ length: count }, (_, at) => `A${at}`)
