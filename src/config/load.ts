@@ -111,7 +111,6 @@ export function load<S extends z.ZodType>(
   const expanded = expandWritten(root, { env: deps.env, text, resolvePlain: (plain) => resolvePlain(core, plain) })
   const before = [...parsed.repeated, ...expanded.findings]
   if (!expanded.complete || before.length > maxProblems) return refused(places, before)
-  const secrets = findSecretProblems(expanded.value, root, deps)
 
   const result = schema.safeParse(expanded.value, { error: () => unsaid })
   if (!result.success) {
@@ -120,18 +119,19 @@ export function load<S extends z.ZodType>(
     const told = issues.filter(
       ({ path, at }) => at !== 'value' || !expanded.unknown.some((cause) => related(path, cause)),
     )
-    // More is one mistake many times, and reading it as a whole besides would only keep probes waiting for longer.
-    const isMendable = refine !== undefined && issues.length <= maxProblems
-    const mended = isMendable ? mend(schema, expanded.value) : undefined
+    // More is one mistake many times, and looking for others besides would only keep probes waiting for longer.
+    if (told.length > maxProblems) return refused(places, [...before, ...told])
+    const mended = refine === undefined ? undefined : mend(schema, expanded.value)
     const crossed = (mended === undefined ? [] : (refine?.(mended.value, mended) ?? []))
       .map((finding) => atWritten(finding, root, mended?.original))
       // What is wrong with a part that was left out, or beside it in the same entry, may be its consequence.
       .filter(({ path }) => mended?.isWhole(entryOf(path)) === true)
+    const secrets = findSecretProblems(expanded.value, root, deps)
     return refused(places, [...before, ...told, ...crossed.map(written), ...secrets])
   }
 
   const crossed = (refine?.(result.data, nothingLeftOut) ?? []).map((finding) => written(atWritten(finding, root)))
-  const found = [...before, ...crossed, ...secrets]
+  const found = [...before, ...crossed, ...findSecretProblems(expanded.value, root, deps)]
   if (found.length > 0) return refused(places, found)
   return {
     kind: 'loaded',
@@ -348,12 +348,14 @@ function toWritten(node: unknown, at: Span, path: Path, anchors: Anchors, sinks:
   if (isAlias(known)) {
     const target = anchors.get(known.source)
     if (target !== undefined) return { kind: 'alias', span, target }
+    const scalar: Written = { kind: 'scalar', span, value: null, plain: false }
+    if (sinks.bad.length > maxProblems) return scalar
     // No anchor is named so; hosts and patterns are.
     const isText = /^[.*/]/.test(known.source)
     const quoted = isSecretPath(path) ? 'quote it' : `quote it: "*${known.source}"`
     const why = isText ? quoted : 'the alias has no anchor before it'
     sinks.bad.push({ path, at: span, message: cannotRead(path, why) })
-    return { kind: 'scalar', span, value: null, plain: false }
+    return scalar
   }
   const written = convert()
   // Only now: an alias inside its own anchor would be a circle.

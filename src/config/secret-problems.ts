@@ -9,16 +9,31 @@ import { findWritten } from './written.ts'
 
 /** Tries every secret that a value names; without the power to read files, only what should name a variable is looked at. */
 export function findSecretProblems(value: unknown, root: Written, deps: LoadDeps): readonly Finding[] {
-  return visit(value, [])
+  // One for all of the way: a file has hundreds of thousands of members, and few of them name a secret.
+  const path: (string | number)[] = []
+  const found: Finding[] = []
+  visit(value)
+  return found
 
-  function visit(value: unknown, path: Path): readonly Finding[] {
-    if (typeof value !== 'object' || value === null) return []
-    const members = Object.entries(value)
-    const [name, held] = members.length === 1 ? (members[0] ?? []) : []
+  function visit(value: unknown): void {
+    if (typeof value !== 'object' || value === null) return
+    if (Array.isArray(value)) {
+      for (const [at, member] of value.entries()) visitMember(at, member)
+      return
+    }
+    const names = Object.keys(value)
+    const [name] = names
+    const held: unknown =
+      names.length === 1 && (name === 'file' || name === 'env') ? Reflect.get(value, name) : undefined
     if ((name === 'file' || name === 'env') && typeof held === 'string' && isSecretPath(path.slice(-1)))
-      return problemAt([...path, name], name, held)
-    const isList = Array.isArray(value)
-    return members.flatMap(([key, member]) => visit(member, [...path, isList ? Number(key) : key]))
+      found.push(...problemAt([...path, name], name, held))
+    else for (const each of names) visitMember(each, Reflect.get(value, each))
+  }
+
+  function visitMember(step: string | number, member: unknown): void {
+    path.push(step)
+    visit(member)
+    path.pop()
   }
 
   function problemAt(path: Path, name: 'file' | 'env', held: string): readonly Finding[] {

@@ -17,7 +17,8 @@ export function isSecretName(name: string): boolean {
   return (
     nearest(name, ['client_secret']) !== undefined ||
     nearest(last, ['token', 'key']) !== undefined ||
-    words.some((word) => nearest(word, ['secret', 'password', 'passphrase', 'passwd']) !== undefined)
+    // With fewer letters a word is near none of them, and most words of many are as short.
+    words.some((word) => word.length > 3 && nearest(word, ['secret', 'password', 'passphrase', 'passwd']) !== undefined)
   )
 }
 

@@ -8,8 +8,11 @@ import type { Entry, Span, Written } from './written.ts'
 
 /** What may be shown of one document. */
 export type Shown = {
-  /** The text, character for character, with `*` where a secret may be; blank where nothing says that it is a configuration. */
-  readonly text: () => string
+  /**
+   * A line of the text, by where it begins and how far it is shown, character for character, with `*` where a secret may
+   * be; blank where nothing says that the text is a configuration.
+   */
+  readonly line: (start: number, end: number) => string
   /** Whether a value may be told: the schema wants no map or list where it stands, and it is no secret's. */
   readonly tells: (node: Written) => boolean
   /** A path, up to the last key that is not itself part of what may be a secret: whoever forgets `file:` makes a key of it. */
@@ -29,24 +32,41 @@ export function createShown(text: string, root: Written | undefined, trusted: bo
   const isOurs = names.length === 0 || (trusted ? hasKnownKey(root, names) : mentions(text, names))
   const top = createPlace([schema])
   let judged: Judged | undefined
-  let shown: string | undefined
+  let sorted: readonly Piece[] | undefined
+  let known: ReadonlySet<string> | undefined
+  const lines = new Map<number, string>()
   const judge = () => (judged ??= judgeTree(root, text, top))
   return {
-    text: () => (shown ??= isOurs ? show() : text.replaceAll(/[^\n]/g, ' ')),
+    line,
     tells: (node) => node.kind === 'scalar' && judge().pieces.get(node.span.start)?.isTold === true,
     path: tell,
     isOurs,
   }
 
-  function show(): string {
-    const known = keysBelow(top)
-    const pieces = trusted ? [...judge().pieces.values()].sort((a, b) => a.span.start - b.span.start) : []
-    let [done, from] = ['', 0]
-    for (const { span, text: told } of pieces) {
-      done += keysOnly(text.slice(from, span.start), known) + told
-      from = span.end
+  function line(start: number, end: number): string {
+    const held = lines.get(start)
+    if (held !== undefined) return held
+    const made = isOurs ? show(start, end) : ' '.repeat(end - start)
+    lines.set(start, made)
+    return made
+  }
+
+  function show(start: number, end: number): string {
+    known ??= keysBelow(top)
+    sorted ??= trusted ? [...judge().pieces.values()].sort((a, b) => a.span.start - b.span.start) : []
+    let [done, from] = ['', start]
+    for (let at = firstAfter(sorted, start); at < sorted.length; at += 1) {
+      const piece = sorted[at]
+      if (piece === undefined || piece.span.start >= end) break
+      const told = piece.text().slice(Math.max(0, start - piece.span.start), end - piece.span.start)
+      done += keysOnly(text.slice(from, Math.max(from, piece.span.start)), known) + told
+      from = Math.min(end, piece.span.end)
     }
-    return done + keysOnly(text.slice(from), known)
+    if (from >= end) return done
+    // What is cut off may make another word of what is not.
+    cutOff.lastIndex = end
+    cutOff.test(text)
+    return (done + keysOnly(text.slice(from, cutOff.lastIndex), known)).slice(0, end - start)
   }
 
   function tell(path: Path): Path {
@@ -67,6 +87,17 @@ export function createShown(text: string, root: Written | undefined, trusted: bo
   }
 }
 
+/** The first that ends after a place, by halves: there are as many as a file has keys and values. */
+function firstAfter(pieces: readonly Piece[], start: number): number {
+  let [low, high] = [0, pieces.length]
+  while (low < high) {
+    const middle = (low + high) >> 1
+    if ((pieces[middle]?.span.end ?? 0) > start) high = middle
+    else low = middle + 1
+  }
+  return low
+}
+
 function hasKnownKey(root: Written | undefined, names: readonly string[]): boolean {
   if (root?.kind !== 'map') return false
   const keys = [...root.entries.keys()]
@@ -85,28 +116,35 @@ type Place = {
   readonly secret: boolean
   /** The key it stands under; none in a list. */
   readonly name: string
+  /** Whether the schema takes something under a key. */
+  readonly knows: (name: string) => boolean
   readonly at: (step: string | number) => Place
 }
 
 function createPlace(schemas: readonly Schema[]): Place {
   // What the schema does not know is one place, however deep it is: aliases multiply the paths to it.
-  const nowhere = { keys: new Set<string>(), wantsScalar: false, name: '' }
+  const nowhere = { keys: new Set<string>(), wantsScalar: false, name: '', knows: () => false }
   const open: Place = { ...nowhere, secret: false, at: (step) => (isSecretStep(step) ? secret : open) }
   const secret: Place = { ...nowhere, secret: true, at: () => secret }
   return place(schemas, false, '')
 
   function place(schemas: readonly Schema[], isSecret: boolean, name: string): Place {
     const below = new Map<string, Place>()
-    return { keys: new Set(knownKeys(schemas)), wantsScalar: wantsScalar(schemas), secret: isSecret, name, at }
+    const keys = new Set(knownKeys(schemas))
+    const knows = (key: string) => keys.has(key) || schemasAt(schemas, [key]).length > 0
+    return { keys, wantsScalar: wantsScalar(schemas), secret: isSecret, name, knows, at }
 
     function at(step: string | number): Place {
       const name = typeof step === 'number' ? '' : step
-      const held = below.get(name)
+      // Names that are not in the schema are all alike, and a file may have a hundred thousand.
+      const isOther = name !== '' && !keys.has(name) && mayStandUnder(name, undefined)
+      const kind = isOther ? `${isSecretStep(step)} other` : name
+      const held = below.get(kind)
       if (held !== undefined) return held
       const found = schemasAt(schemas, [typeof step === 'number' ? 0 : step])
       const secretBelow = isSecret || isSecretStep(step)
       const made = found.length > 0 ? place(found, secretBelow, name) : secretBelow ? secret : open
-      below.set(name, made)
+      below.set(kind, made)
       return made
     }
   }
@@ -124,8 +162,8 @@ function keysBelow(place: Place): ReadonlySet<string> {
   return new Set([...place.keys, ...deeper.flatMap((each) => [...keysBelow(each)])])
 }
 
-/** A key or a value, and what is shown in its place. */
-type Piece = { readonly span: Span; readonly text: string; readonly isTold: boolean }
+/** A key or a value, and what is shown in its place: found out only for what is shown, since a file may have 300,000. */
+type Piece = { readonly span: Span; readonly text: () => string; readonly isTold: boolean }
 type Judged = {
   /** By where they start. */
   readonly pieces: ReadonlyMap<number, Piece>
@@ -163,29 +201,30 @@ function judgeTree(root: Written | undefined, text: string, top: Place): Judged 
       const raw = text.slice(key.start, key.end)
       if (isNamed || place.keys.has(name)) {
         // With its colon it is shown in any case: a large file has little else.
-        if (raw !== name || text[key.end] !== ':') put(key, raw, true)
+        if (raw !== name || text[key.end] !== ':') put(key, true, () => raw)
       } else {
         // `{ client_secret, hunter2 }`; and what has the name of a secret for its value.
         const isSecret =
           place.secret || (isSecretEmpty && nearest(name, place.keys) === undefined) || holdsSecretName(value)
         if (isSecret) untold.add(entry)
-        put(key, isSecret ? starred(raw) : shownOfKey(raw, name, place.keys), false)
+        put(key, false, () => (isSecret ? starred(raw) : shownOfKey(raw, name, place.keys)))
       }
       isSecretEmpty ||= isEmpty(value) && isSecretName(name)
       if (isNamed && value.kind === 'scalar') putValue(value, true)
+      else if (value.kind === 'scalar' && !place.knows(name)) putValue(value, false)
       else visit(value, place.at(name))
     }
   }
 
   function putValue({ span, value }: Extract<Written, { kind: 'scalar' }>, isTold: boolean): void {
     const raw = text.slice(span.start, span.end)
-    put(span, isTold ? shownOfValue(raw, value) : starred(raw), isTold)
+    put(span, isTold, () => (isTold ? shownOfValue(raw, value) : starred(raw)))
   }
 
   /** What an alias puts where a secret is stays hidden. */
-  function put(span: Span, text: string, isTold: boolean): void {
+  function put(span: Span, isTold: boolean, text: () => string): void {
     if (pieces.get(span.start)?.isTold !== false && span.end > span.start)
-      pieces.set(span.start, { span, text, isTold })
+      pieces.set(span.start, { span, isTold, text })
   }
 }
 
@@ -224,6 +263,8 @@ function shownOfValue(raw: string, value: unknown): string {
 }
 
 const wordsAndMore = /\n|#[^\n]*|[\w.-]+|[^\w.\-\s{}[\],:"'|>=#]+/g
+/** The rest of a word, and what makes a key of it. */
+const cutOff = /[\w.-]*["']?[ \t]*[:=]?/y
 const colon = /["']?[ \t]*[:=]/y
 
 /** Of text that nothing is known of: keeps its marks, and the keys of the schema where a key may stand. */

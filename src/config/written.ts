@@ -56,7 +56,7 @@ export function createPlaces(file: string, text: string, root: Written | undefin
     const writtenEnd = text[lineEnd - 1] === '\r' ? Math.max(lineStart, lineEnd - 1) : lineEnd
     const column = Math.min(start, writtenEnd) - lineStart
     const caretLength = Math.max(1, text.slice(lineStart + column, Math.min(end, writtenEnd)).trimEnd().length)
-    const excerpt = printable(shown.text().slice(lineStart, Math.min(writtenEnd, lineStart + 400)))
+    const excerpt = printable(shown.line(lineStart, Math.min(writtenEnd, lineStart + 400)))
     return { file, line: index + 1, column: column + 1, excerpt, caretLength }
   }
 

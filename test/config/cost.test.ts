@@ -30,6 +30,15 @@ for (const { of, textOf } of [
   })
 }
 
+test('load() refuses keys of many words at little more than it costs to read as many words in a list', () => {
+  const words = times(6000, (at) => `a-b-c-d-e-f-g-h-i-j-k-l-m-n-o-p-q${at},`)
+  const textOf = (open: string, close: string) => `${head}${rules}x: ${open}${words}${close}\n`
+  costOf(textOf('{', '}')) // until it is compiled
+  const [keys, items] = [costOf(textOf('{', '}')), costOf(textOf('[', ']'))]
+
+  assert.ok(keys < 4 * items, `${keys} µs of the processor, and ${items} in a list`)
+})
+
 /** The least of three, microseconds: a machine may be busy. */
 function costOf(text: string): number {
   const costs = [1, 2, 3].map(() => {
