@@ -313,6 +313,8 @@ function findListenConflicts({ listen }: GatewayOptions): readonly CrossFinding[
   const taken: { readonly name: string; readonly host: string; readonly port: number }[] = []
   for (const name of ['proxy', 'health', 'admin'] as const) {
     const text = listen[name]
+    // It takes no port, and there is one of them.
+    if (text.startsWith(unixAddress)) continue
     const colon = text.lastIndexOf(':')
     const [written, port] = [text.slice(0, colon), Number(text.slice(colon + 1))]
     if (!isAddressOrName(written))

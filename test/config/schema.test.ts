@@ -185,6 +185,8 @@ for (const { listen, at } of [
   { listen: { proxy: '0.0.0.0:9000', health: '127.0.0.1:9000' }, at: ['listen.health'] },
   { listen: { health: '[::]:9465' }, at: ['listen.admin'] },
   { listen: { proxy: 'unix:/run/a.sock', health: 'gateway.internal:80' }, at: [] },
+  { listen: { proxy: 'unix:/run/a:9464' }, at: [] },
+  { listen: { proxy: 'unix:/run/a:1.sock' }, at: [] },
   { listen: { proxy: '127.0.0.2:9000', health: '127.0.0.1:9000', admin: '[::1]:9465' }, at: [] },
   { listen: { proxy: '0.0.0.0:0', health: '127.0.0.1:0', admin: '127.0.0.1:0' }, at: [] },
 ]) {
