@@ -13,6 +13,8 @@ type Node = {
   readonly properties?: Readonly<Record<string, Node>>
   readonly required?: readonly string[]
   readonly items?: Node
+  readonly maxItems?: number
+  readonly maxProperties?: number
   readonly anyOf?: readonly Node[]
   readonly pattern?: string
 }
@@ -119,10 +121,15 @@ function takes(node: Node): string {
   if (node.const !== undefined) return code(JSON.stringify(node.const))
   if (node.enum !== undefined) return node.enum.map((value) => code(String(value))).join(', ')
   if (node.anyOf !== undefined) return [...new Set(node.anyOf.map(takes))].join(' or ')
-  if (node.type === 'array') return `list of ${node.items === undefined ? 'values' : takes(node.items)}`
-  if (node.type === 'object') return node.properties === undefined ? 'map' : 'map, see below'
+  if (node.type === 'array')
+    return `list of ${node.items === undefined ? 'values' : takes(node.items)}${upTo(node.maxItems)}`
+  if (node.type === 'object') return node.properties === undefined ? `map${upTo(node.maxProperties)}` : 'map, see below'
   if (node.pattern?.includes('ms|s|m|h|d') === true) return 'duration'
   return node.type ?? 'value'
+}
+
+function upTo(most: number | undefined): string {
+  return most === undefined ? '' : `, at most ${most}`
 }
 
 function code(text: string): string {

@@ -1,6 +1,7 @@
 // Cross-origin requests of browsers (Fetch standard, "CORS protocol"): what is answered to their question whether they may,
 // and what stands on answers so that scripts may read them. Who may is decided by the rules, as for everybody.
 import * as z from 'zod'
+import { list } from '../base/list.ts'
 import { duration } from '../base/options.ts'
 import type { Allow } from './decision.ts'
 import { methodName } from './request.ts'
@@ -16,17 +17,17 @@ const method = z.string().regex(methodName, { error: 'expected a method in upper
 
 /** Which scripts of other origins may ask, and read the answers. */
 export const corsOptions = z.strictObject({
-  allow_origins: z.array(origin).min(1).max(1000).describe('Origins, compared exactly; or `*` alone for every one.'),
-  allow_methods: z
-    .array(method)
+  allow_origins: list(origin).min(1).max(1000).describe('Origins, compared exactly; or `*` alone for every one.'),
+  allow_methods: list(method)
+    .max(100)
     .prefault(['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE'])
     .describe('Methods a script may use; the rules still judge each request.'),
-  allow_headers: z
-    .array(name)
+  allow_headers: list(name)
+    .max(100)
     .prefault(['Authorization', 'Content-Type'])
     .describe('Request headers a script may set beside the harmless ones.'),
-  expose_headers: z
-    .array(name)
+  expose_headers: list(name)
+    .max(100)
     .prefault([])
     .describe('Headers of an answer a script may read beside the harmless ones.'),
   allow_credentials: z

@@ -3,6 +3,7 @@
 import * as z from 'zod'
 import { copyOf } from '../base/copy-of.ts'
 import { fieldName } from '../base/field-name.ts'
+import { list, mapUpTo } from '../base/list.ts'
 import { unixAddress } from '../base/unix-address.ts'
 import { claimOf } from './authorize.ts'
 import type { Principal } from './decision.ts'
@@ -72,28 +73,27 @@ const identityHeader = z
   .refine((name) => !takenNames.has(name), { error: 'expected a header without a meaning of its own' })
 
 /** The claims an upstream is told, by header. */
-export const identityHeadersOptions = z
-  .record(identityHeader, z.string().min(1).max(256))
+export const identityHeadersOptions = mapUpTo(100, identityHeader, z.string().min(1).max(256))
   .prefault({ 'x-auth-subject': 'sub', 'x-auth-client': 'client_id', 'x-auth-scope': 'scope' })
   .describe('Header and claim: deleted from every request, then set from the token where it has the claim.')
 
 /** Headers of product.md §10 that pass. */
-export const keepHeadersOptions = z
-  .array(z.enum(overrideNames))
+export const keepHeadersOptions = list(z.enum(overrideNames))
+  .max(overrideNames.length)
   .prefault([])
   .describe('Headers that may tell the upstream another path or method than the one judged, and pass all the same.')
 
 const address = z.union([z.ipv4(), z.ipv6(), z.cidrv4(), z.cidrv6()])
 
 /** Peers whose word about the client is taken. */
-export const trustedProxiesOptions = z
-  .array(
-    z
-      .string()
-      .refine((text) => text === unixAddress || (address.safeParse(text).success && !/\/0+$|^::ffff:/i.test(text)), {
-        error: 'expected an address or a block like 10.0.0.0/8, not every address there is, or unix:',
-      }),
-  )
+export const trustedProxiesOptions = list(
+  z
+    .string()
+    .refine((text) => text === unixAddress || (address.safeParse(text).success && !/\/0+$|^::ffff:/i.test(text)), {
+      error: 'expected an address or a block like 10.0.0.0/8, not every address there is, or unix:',
+    }),
+)
+  .max(1000)
   .prefault([])
   .describe(
     'Addresses and blocks whose X-Forwarded-*, Forwarded, Via, X-Real-IP and Client-Cert are believed; `unix:` for whoever connects to a Unix socket.',

@@ -86,7 +86,7 @@ export const ruleOptions = z.strictObject({
     .describe('Scopes the token must have: a list means all of them.'),
   claims: mapUpTo(100, text, z.union([scalar, list(scalar).min(1).max(1000)]))
     .prefault({})
-    .describe('At most 100 claims, and the values accepted; of an array one member must be among them.'),
+    .describe('Claims and the values accepted; of an array one member must be among them.'),
   issuers: list(text).min(1).max(100).optional().describe('Issuers whose tokens are accepted. Absent: all configured.'),
   audience: z
     .union([text, list(text).min(1).max(1000)])
@@ -102,9 +102,11 @@ export const ruleOptions = z.strictObject({
   public: z.boolean().prefault(false).describe('Whether everyone may, without a token.'),
   insecure: z.boolean().prefault(false).describe('Owns up to a public rule for every path.'),
   allow_encoded: list(z.enum(['slash', 'semicolon', 'percent', 'question', 'hash']))
+    .max(5)
     .prefault([])
     .describe('Escapes (%2F %3B %25 %3F %23; semicolon: also the raw one) that may pass, undecoded.'),
   upgrade: list(protocol)
+    .max(100)
     .prefault([])
     .describe('Protocols a GET may switch to, such as websocket; none: it is answered as if it offered none.'),
   forward_authorization: z.boolean().prefault(false).describe('Whether the upstream gets the `Authorization` header.'),

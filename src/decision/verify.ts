@@ -1,4 +1,5 @@
 import * as z from 'zod'
+import { list } from '../base/list.ts'
 import { duration, httpUrl, isLoopbackUrl } from '../base/options.ts'
 import type { Claims } from '../spec/claims.ts'
 import { readClaims } from '../spec/claims.ts'
@@ -17,17 +18,17 @@ const algorithm = z
   .enum(signatureAlgorithms.names)
   .or(z.literal('EdDSA').transform((): SignatureAlgorithm => 'Ed25519'))
 const audience = z.string().min(1).max(1024)
-const words = z.array(z.string().min(1).max(256)).min(1)
+const words = list(z.string().min(1).max(256)).min(1).max(100)
 
 /** What the gateway is told about one issuer, as far as judging its tokens goes. */
 export const trustOptions = z.strictObject({
   issuer: httpUrl.max(512).describe('The issuer identifier, exactly as in `iss` (RFC 8414 §2).'),
   audience: z
-    .union([audience, z.array(audience).min(1).max(1000)])
+    .union([audience, list(audience).min(1).max(1000)])
     .describe('What `aud` must name: this service. One of a list is enough.'),
-  algorithms: z
-    .array(algorithm)
+  algorithms: list(algorithm)
     .min(1)
+    .max(signatureAlgorithms.names.length + 1)
     .prefault(['ES256', 'RS256'])
     .describe('Signature algorithms accepted; there is no symmetric one (RFC 8725 §3.1). EdDSA means Ed25519.'),
   token_profile: z

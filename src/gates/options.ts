@@ -1,5 +1,6 @@
 // What the configuration says of front door and upstream, and the numbers of security.md §4.1 as defaults.
 import * as z from 'zod'
+import { list } from '../base/list.ts'
 import { durationBetween } from '../base/options.ts'
 import { maxSocketPath, unixAddress } from '../base/unix-address.ts'
 import type { PoolLimits, ServerLimits } from '../http1/limits.ts'
@@ -71,8 +72,7 @@ export const upstreamOptions = z.strictObject({
     .describe(
       'The service behind the gateway: http, https, or unix: and a path. A name is looked up every 30s; each address is a place.',
     ),
-  urls: z
-    .array(origin)
+  urls: list(origin)
     .min(1)
     .max(100)
     .optional()

@@ -1,5 +1,6 @@
 // The operator's own list of revoked tokens: works with any issuer, demands nothing of its tokens (product.md §2 and §6).
 import * as z from 'zod'
+import { list } from '../base/list.ts'
 import { httpUrl } from '../base/options.ts'
 import type { Clock } from '../base/time.ts'
 import { maxNumericDate } from '../base/time.ts'
@@ -67,7 +68,7 @@ export const maxListEntries = 100_000
 /** The file named by `blacklist.local.file`. */
 export const localListOptions = z.strictObject({
   version: z.literal(1),
-  entries: z.array(entry).max(maxListEntries).describe('What is refused, whatever an issuer says.'),
+  entries: list(entry).max(maxListEntries).describe('What is refused, whatever an issuer says.'),
 })
 /** The same with what was in force besides, which may be as many again. */
 export const mergedListOptions = localListOptions.extend({ entries: z.array(entry) })

@@ -125,6 +125,16 @@ for (const { at, most, written } of [
     written: (count: number) => ({ match: { path: '/a' }, scopes: { any: many(count) } }),
   },
   {
+    at: 'rules.0.claims',
+    most: 100,
+    written: (count: number) => ({ match: { path: '/a' }, claims: headersOf(count) }),
+  },
+  {
+    at: 'rules.0.upgrade',
+    most: 100,
+    written: (count: number) => ({ match: { path: '/a' }, upgrade: same(count, 'websocket') }),
+  },
+  {
     at: 'rules.0.claims.a',
     most: 1000,
     written: (count: number) => ({ match: { path: '/a' }, claims: { a: many(count) } }),
@@ -140,6 +150,52 @@ for (const { at, most, written } of [
     assert.deepEqual([pathsOf(most), pathsOf(most + 1)], [[], [at]])
   })
 }
+
+for (const { key, most, written } of [
+  { key: 'identity_headers', most: 100, written: (count: number) => headersOf(count) },
+  { key: 'trusted_proxies', most: 1000, written: (count: number) => same(count, '10.0.0.1') },
+  { key: 'keep_headers', most: 12, written: (count: number) => same(count, 'x-original-url') },
+  { key: 'cors.allow_headers', most: 100, written: (count: number) => ({ allow_headers: many(count) }) },
+  { key: 'cors.expose_headers', most: 100, written: (count: number) => ({ expose_headers: many(count) }) },
+  { key: 'cors.allow_methods', most: 100, written: (count: number) => ({ allow_methods: same(count, 'GET') }) },
+]) {
+  test(`load() takes ${most} of ${key}, and no more`, () => {
+    const pathsOf = (count: number) => {
+      const [name = '', within] = key.split('.')
+      const value = within === undefined ? written(count) : { allow_origins: ['*'], ...written(count) }
+      const loaded = load(
+        gatewayOptions,
+        { file: 'f', text: `${head}${rules}${name}: ${JSON.stringify(value)}\n` },
+        { env: {} },
+      )
+      return loaded.kind === 'refused' ? loaded.problems.map(({ path }) => path) : []
+    }
+
+    assert.deepEqual([pathsOf(most), pathsOf(most + 1)], [[], [key]])
+  })
+}
+
+function headersOf(count: number): Record<string, string> {
+  return Object.fromEntries(Array.from({ length: count }, (_, at) => [`x-a${at}`, 'sub']))
+}
+
+function same(count: number, text: string): readonly string[] {
+  return Array.from({ length: count }, () => text)
+}
+
+test('load() takes as many algorithms as there are, and no more', () => {
+  const pathsOf = (count: number) => {
+    const issuer = { issuer: 'https://a.example', audience: 'a', algorithms: same(count, 'ES256') }
+    const loaded = load(
+      gatewayOptions,
+      { file: 'f', text: `${head}${rules}issuers: ${JSON.stringify([issuer])}\n` },
+      { env: {} },
+    )
+    return loaded.kind === 'refused' ? loaded.problems.map(({ path }) => path) : []
+  }
+
+  assert.deepEqual([pathsOf(11), pathsOf(12)], [[], ['issuers.0.algorithms']])
+})
 
 test('load() takes a thousand hosts, and no more', () => {
   const isLoaded = [1000, 1001].map((count) => {
