@@ -35,7 +35,9 @@ export function findRuleConflicts(
       const id = ruleId(rule, named)
       if (ids.has(id)) {
         const path = rule.id === undefined ? [at] : [at, 'id']
-        found.push({ path, message: `expected an id of its own, and rules.${ids.get(id)} is ${id} already` })
+        // Any other is written, and may come from a variable that holds a secret.
+        const why = /^rule-\d+$/.test(id) ? `is ${id}` : 'has it'
+        found.push({ path, message: `expected an id of its own, and rules.${ids.get(id)} ${why} already` })
       }
       ids.set(id, named)
     }

@@ -22,7 +22,11 @@ const words = list(z.string().min(1).max(256)).min(1).max(100)
 
 /** What the gateway is told about one issuer, as far as judging its tokens goes. */
 export const trustOptions = z.strictObject({
-  issuer: httpUrl.max(512).describe('The issuer identifier, exactly as in `iss` (RFC 8414 §2).'),
+  issuer: httpUrl
+    .max(512)
+    // It is told wherever its tokens are: in messages, logs and metrics.
+    .refine((text) => !text.includes('?'), { error: 'expected an issuer without a query' })
+    .describe('The issuer identifier, exactly as in `iss`, without a query (RFC 8414 §2).'),
   audience: z
     .union([audience, list(audience).min(1).max(1000)])
     .describe('What `aud` must name: this service. One of a list is enough.'),

@@ -485,6 +485,32 @@ test('load() tells of no secret behind whatever key and separator, in whatever m
   )
 })
 
+for (const { of, says, rest } of [
+  {
+    of: 'the query of an issuer',
+    says: /issuers\.0\.issuer: expected an issuer without a query, got "https:\/\/a\.example\/\?api_key=\*+"/,
+    rest: `blacklist: { purge_delay: 1s }
+issuers: [{ issuer: "https://a.example/?api_key=hunter2", audience: a, leeway: 5m }]
+rules: [{ match: { path: /a }, issuers: [https://a.example/?api_key=hunter1] }]`,
+  },
+  {
+    of: 'an id that a variable holds',
+    says: /rules\.1\.id: expected an id of its own, and rules\.0 has it already/,
+    rest: `rules: [{ id: "\${SECRET}", match: { path: /a } }, { id: "\${SECRET}", match: { path: /b } }]`,
+  },
+])
+  test(`findGatewayConflicts() does not tell ${of}, whatever it does not go with`, () => {
+    const text = `version: 1\nupstream: { url: http://127.0.0.1:9 }\n${rest}\n`
+    const loaded = load(gatewayOptions, { file: 'f', text }, { env: { SECRET: 'hunter2' } }, findGatewayConflicts)
+
+    assert.ok(loaded.kind === 'refused')
+    const said = loaded.problems.map(
+      (each) => `${JSON.stringify(each.message)}\n${formatProblem(each, { color: false })}`,
+    )
+    assert.match(said.join('\n'), says)
+    assert.doesNotMatch(said.join('\n'), /hunter/)
+  })
+
 test('isSecretName() tells the members of a JWK apart: what is private is secret, kty is not', () => {
   assert.deepEqual(
     ['kty', 'k', 'd', 'p', 'q', 'dp', 'dq', 'qi', 'crv', 'kid', 'alg', 'use', 'n', 'e', 'x', 'y'].filter(isSecretName),
