@@ -36,24 +36,30 @@ export function startOfKey(key: string, known: Iterable<string>): string {
   if (nameOfClaim.test(key)) return key
   const start = /^(?:<<$|[\w.-]|\$\{\w+\})*/.exec(key)?.[0] ?? ''
   if (start.length > 64) return ''
+  // `client_secrethunter2`, but neither `client_secrets` nor what is surely another name.
+  const [, name = '', rest = ''] = runTogether.exec(start) ?? []
+  if (rest.length > 1 && !afterSecret.test(rest)) return name
   // `client_secret-hunter2`, but not `token-profile` where there is a token_profile.
   const ends = [...start.matchAll(/[.-]/g)].map(({ index }) => start.slice(0, index))
   const begun = ends.find((name) => name !== '' && isSecretName(name))
   return begun !== undefined && nearest(start, known) === undefined ? begun : start
 }
 
+const runTogether = /^((?:client[_.-]?)?(?:secret|password|passphrase|passwd))(.*)$/i
+const afterSecret = /^[_.-]?(?:files?|env|path|ref|name|id|key|url|uri|basic|post|jwt|expires_at)$/i
+
 // `https://a.example/roles`: of a URI no part is a user or a query.
 const nameOfClaim = /^(?:https?:\/\/[\w.-]+(?:\/[\w./-]*)?|urn(?::[\w.-]+)+)$/
 
 /**
  * Overwrites with `*`, one for one, what is a secret wherever it stands: all of a URL before its host, or all of it where
- * that is not sure, the values of its query, what follows the name of a secret or of a scheme of authentication, a JWT,
+ * that is not sure, the values of a query, what follows the name of a secret or of a scheme of authentication, a JWT,
  * and what PEM holds.
  */
 export function hideCredentials(text: string): string {
   // No value of ours is so long, and what looks for its parts is not to hold up a probe.
   if (text.length > 4096) return starred(text)
-  if (!/[:=@\uff20\s]|eyJ|\/\//.test(text)) return text
+  if (!/[:=@?\uff20\s]|eyJ|\/\//.test(text)) return text
   return hideBehindNames(hideInUrl(text))
     .replace(/\b(?:basic|bearer|dpop)\s+\S.*/is, (found) => starred(found, found.search(/\s/)))
     .replaceAll(/(?<![\w.-])([\w.-]+)=[^&\s]+/g, (found, name: string) => {
@@ -79,7 +85,9 @@ function hideInUrl(text: string): string {
   const slashes = /(?:^|:)\/\//.exec(text)
   if (slashes === null) {
     const from = text.indexOf(':') + 1
-    return from > 0 && from < at ? starred(text, from, at) : text
+    // Before an @ in a path is no user.
+    const isUser = from > 0 ? from < at : !text.startsWith('/')
+    return hideQuery(isUser ? starred(text, from, Math.max(from, at)) : text)
   }
   const from = slashes.index + slashes[0].length
   const host = Math.max(from, at + 1)
@@ -87,8 +95,16 @@ function hideInUrl(text: string): string {
   if (!hostAndPath.test(rest)) return starred(text, from)
   const query = rest.search(/[?#]/)
   const [path, values] = query === -1 ? [rest, ''] : [rest.slice(0, query), rest.slice(query)]
-  const hidden = values.replaceAll(/(?<=[?#&;])([\w.-]+=)?[^?#&;]*/g, (found, name = '') => starred(found, name.length))
-  return `${starred(text.slice(0, host), from, Math.max(from, at))}${path}${hidden}`
+  return `${starred(text.slice(0, host), from, Math.max(from, at))}${path}${hideValues(values)}`
+}
+
+function hideQuery(text: string): string {
+  const query = text.indexOf('?')
+  return query === -1 ? text : `${text.slice(0, query)}${hideValues(text.slice(query))}`
+}
+
+function hideValues(query: string): string {
+  return query.replaceAll(/(?<=[?#&;])([\w.-]+=)?[^?#&;]*/g, (found, name = '') => starred(found, name.length))
 }
 
 /** Overwrites a stretch of a text, but for what parts its words and lines. */

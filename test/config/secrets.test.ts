@@ -265,6 +265,13 @@ const excerpts = [
     text: 'listen: { proxy: "http://a?q=1&api_key=hush&b=2", port: x }',
     shown: 'listen: { proxy: "http://a?q=*&api_key=****&b=*", port: x }',
   },
+  { text: 'listen: { proxy: hush@a.example, port: x }', shown: 'listen: { proxy: ****@a.example, port: x }' },
+  { text: 'listen: { proxy: /a/@b, port: x }', shown: 'listen: { proxy: /a/@b, port: x }' },
+  { text: 'listen: { proxy: a?sig=hush&b, port: x }', shown: 'listen: { proxy: a?sig=****&*, port: x }' },
+  { text: 'version: 1\nclient_secrethush: a', shown: 'client_secret****: *' },
+  { text: 'version: 1\nclient_secret_hush: a', shown: 'client_secret*****: *' },
+  { text: 'version: 1\nclient_secrets: a', shown: 'client_secrets: *' },
+  { text: 'version: 1\nclient_secret_file: a', shown: 'client_secret_file: *' },
   { text: 'version: 1\nclient_sceret: hush', shown: 'client_sceret: ****' },
   { text: 'version: 1\nclient_secret: { file: /a }', shown: 'client_secret: { file: /a }' },
   { text: 'version: 1\nclient_secret:\n  hush', shown: 'client_secret:' },
@@ -279,6 +286,9 @@ for (const { text, shown } of excerpts) {
 
 const slips = [
   '{ client_id: x, client_secret:hunter2 }',
+  '{ client_id: x, client_secrethunter2 }',
+  '{ client_id: x, client_secret_hunter2: y }',
+  '{ client_id: x, password-hunter2: y }',
   '{ client_id: x, client_secret hunter2 }',
   '{ client_id: x, client_secret = hunter2 }',
   '{ client_id: x, client_secret=hunter2 }',
@@ -354,9 +364,14 @@ const elsewhere = [
   `jwks: { refresh: 1, file: '{"kty":"oct","k":"hunter2"}' }`,
   'http: { headers: { X-Vault: hunter2 } }',
   'audience: &s hunter2\n    introspection: { client_id: a, client_secret: *s }',
-  ...['http://user:hunter2:egress:3128', 'http://u:hunter2\uff20h', 'http://u:a@bhunter2@h', 'Bearer hunter2'].flatMap(
-    (url) => [`http: { proxy: "${url}" }`, `issuer: "${url}"`, `blacklist: { url: "${url}", x: y }`],
-  ),
+  ...[
+    'http://user:hunter2:egress:3128',
+    'http://u:hunter2\uff20h',
+    'http://u:a@bhunter2@h',
+    'hunter2@h.example',
+    'a?sig=hunter2',
+    'Bearer hunter2',
+  ].flatMap((url) => [`http: { proxy: "${url}" }`, `issuer: "${url}"`, `blacklist: { url: "${url}", x: y }`]),
   ...['?sig=hunter2', '?a&hunter2', '?client_secret:hunter2', '?a=b#hunter2'].map(
     (query) => `blacklist: { url: "http://h/${query}", x: y }`,
   ),
