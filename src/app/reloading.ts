@@ -47,6 +47,8 @@ export function createReloading(source: ConfigurationSource, first: Configuratio
   const { clock, readFile, log, counted, certificates, reloaded } = deps
   let running = run(first, undefined, deps)
   let refusal: string | undefined
+  /** What was refused for its text alone, without a look at any file that it names. */
+  let unfit: { readonly text: string; readonly found: Refused } | undefined
   let told: { readonly words: string; readonly atMs: number } | undefined
   let isReloading = false
   let isDue = false
@@ -188,7 +190,22 @@ export function createReloading(source: ConfigurationSource, first: Configuratio
       }
     }
     const { env, fileMode } = deps
-    return readConfiguration(source, { env, readFile: note(readFile), fileMode: note(fileMode) })
+    const text = readText()
+    // A SIGHUP and the watch of files tell of one change, and what is refused may cost the most.
+    if (text !== undefined && text === unfit?.text) return unfit.found
+    const anew = text === undefined ? source : { ...source, read: () => text }
+    const found = readConfiguration(anew, { env, readFile: note(readFile), fileMode: note(fileMode) })
+    unfit = found.kind === 'refused' && text !== undefined && named.size === 0 ? { text, found } : undefined
+    return found
+  }
+
+  /** Undefined where it cannot be read: why is told where it is tried. */
+  function readText(): string | undefined {
+    try {
+      return source.read()
+    } catch {
+      return undefined
+    }
   }
 
   function watch(): void {

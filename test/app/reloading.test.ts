@@ -45,8 +45,9 @@ function start(
   text: () => string,
   readFile: (path: string) => Buffer = (path) => readFileSync(path),
   atStart = naming('nowhere', ''),
+  env: Record<string, string> = { SECRET: 'secret' },
 ) {
-  const powers = { clock, env: { SECRET: 'secret' }, readFile, fileMode: (path: string) => statSync(path).mode }
+  const powers = { clock, env, readFile, fileMode: (path: string) => statSync(path).mode }
   const first = readConfiguration({ file: 'gateway.yaml', read: () => atStart }, powers)
   if (first.kind === 'refused') throw new Error(first.problems.map(({ message }) => message).join('; '))
   let logged = ''
@@ -276,6 +277,43 @@ test('createReloading() logs once what a SIGHUP and the watch of files find at t
     ['upstream', 'upstream', 'issuers'],
   )
   assert.deepEqual(it.outcomes(), [0, 3])
+})
+
+test('createReloading() judges a text once that is refused whatever else changes, and each time where a file may', () => {
+  using named = folder()
+  // biome-ignore lint/suspicious/noTemplateCurlyInString: it is what the configuration writes.
+  const lookedAt = '${LOOKED_AT}'
+  const bad = naming('nowhere', '').replace('upstream', 'upstraem').replace('orders-api', lookedAt)
+  let looks = 0
+  const env = {
+    SECRET: 'secret',
+    get LOOKED_AT() {
+      looks += 1
+      return 'orders-api'
+    },
+  }
+  let text = bad
+  using it = start(() => text, readFileSync, undefined, env)
+  const looksOf = (outcome: string) => {
+    const before = looks
+    assert.equal(it.reload(), outcome)
+    return looks - before
+  }
+
+  const same = [looksOf('refused'), looksOf('refused')]
+  text = `${bad} `
+  const other = looksOf('refused')
+  text = naming('nowhere', '').replace('orders-api', lookedAt)
+  const good = [looksOf('reloaded'), looksOf('unchanged')]
+  text = bad
+  const again = looksOf('refused')
+  text = naming('secret', named.at('secret')).replace('orders-api', lookedAt)
+  const missing = looksOf('refused')
+  writeFileSync(named.at('secret'), 'hunter2', { mode: 0o600 })
+  const there = looksOf('reloaded')
+
+  assert.deepEqual([same, other, good, again], [[1, 0], 1, [1, 1], 1])
+  assert.ok(missing > 0 && there > 0)
 })
 
 test('createReloading() says which list is in force while the rest of a configuration is refused', () => {
