@@ -58,9 +58,9 @@ function checkFile(file: string, options: Options, shell: Shell): Found {
   const { value, locate } = loaded
   const spelled = loaded.warnings.map((problem): Finding => ({ ...problem, severity: 'warning' }))
   const warnings = [
-    ...[...lintRules(value.rules), ...lintPublic(value.rules, undefined, value.hosts)].map(({ path, message }) => {
-      return { path: ['rules', ...path], message }
-    }),
+    ...[lintRules, lintPublic]
+      .flatMap((lint) => lint(value.rules, undefined, value.hosts))
+      .map(({ path, message }) => ({ path: ['rules', ...path], message })),
     ...lintListeners(value),
     ...lintReach(value),
     ...lintValues(value),

@@ -6,6 +6,7 @@ import {
   describeUnfinished,
   holdersOf,
   matchSteps,
+  reachOf,
   samplePaths,
   sampleRequest,
   usualMethods,
@@ -62,18 +63,23 @@ export function findRuleConflicts(
  *
  * @param options Rules against which `findRuleConflicts` has nothing.
  * @param effort Of thousands of rules, not each is compared with each; it is said where.
+ * @param hosts The names we answer for; none: all. What is for another leaves nothing open, and protects nothing.
  */
-export function lintRules(options: readonly RuleOptions[], effort = createEffort()): readonly RuleFinding[] {
+export function lintRules(
+  options: readonly RuleOptions[],
+  effort = createEffort(),
+  hosts: readonly string[] = [],
+): readonly RuleFinding[] {
   const table = compileRules(options)
   const index = createMethodIndex()
   for (const [at, rule] of options.entries()) index.claim(rule, at)
   const methods = [...new Set([...usualMethods, ...options.flatMap(({ match }) => match.methods ?? [])])].map(
     judgedMethod,
   )
+  const isReached = reachOf(hosts)
+  const limited = table.rules.filter((rule) => rule.methods !== undefined && isReached(rule.host))
   // Without methods it has all of the path, and then the other decides none of it.
-  const open = createPatternIndex(
-    table.rules.filter((rule) => rule.public && rule.methods !== undefined && rule.host !== undefined),
-  )
+  const open = createPatternIndex(limited.filter((rule) => rule.public && rule.host !== undefined))
   const gaps = new Map<string, Gap>()
   const found = table.rules.flatMap((rule) => {
     const found: RuleFinding[] = []
@@ -118,7 +124,7 @@ export function lintRules(options: readonly RuleOptions[], effort = createEffort
     return found
   })
   const tried = new Set(methods)
-  const guarded = table.rules.filter((rule) => !rule.public && rule.methods !== undefined)
+  const guarded = limited.filter((rule) => !rule.public)
   const unfinished = guarded.filter((rule, at) => {
     effort.share(at, guarded.length)
     return !fallThrough(rule, rule.methods ?? [])

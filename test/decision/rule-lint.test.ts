@@ -292,6 +292,25 @@ for (const { of, rules } of silent) {
   test(`lintRules() says nothing of ${of}`, () => assert.deepEqual(lintRules(rulesOptions.parse(rules)), []))
 }
 
+test('lintRules() says nothing of what a rule leaves open for a host that is not among those we answer for', () => {
+  const guarded = { match: { path: '/a', methods: ['GET'] }, scopes }
+  const open = { match: { path: '/a', methods: ['POST'] }, public: true }
+  const forHost = (rule: typeof guarded | typeof open) => ({ ...rule, match: { ...rule.match, host: 'a.test' } })
+  const pairs = [
+    [guarded, forHost(open)],
+    [forHost(guarded), open],
+  ]
+
+  const found = pairs.map((pair) =>
+    [[], ['a.test'], ['b.test']].map((hosts) => lintRules(rulesOptions.parse(pair), createEffort(), hosts).length),
+  )
+
+  assert.deepEqual(found, [
+    [1, 1, 0],
+    [1, 1, 0],
+  ])
+})
+
 test('lintRules() says so where it has not compared each of many rules with each', () => {
   const rules = rulesOptions.parse([
     ...Array.from({ length: 100 }, (_, at) => ({ match: { path: `/a${at}`, methods: ['POST'] }, scopes })),
