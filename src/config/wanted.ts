@@ -1,4 +1,5 @@
 import type * as z from 'zod'
+import { safeParse } from 'zod'
 import type { Path } from './problems.ts'
 
 /** A schema of the kinds that our documents are made of, as zod's own inspection sees it; a test counts them. */
@@ -18,6 +19,24 @@ export function knownKeys(schemas: readonly Schema[]): readonly string[] {
     return def.type === 'object' ? Object.keys(def.shape) : []
   })
   return [...new Set(keys)]
+}
+
+/** Every key of the maps, and of the maps in the lists, that stand in a map of these schemas; each with the key it is under. */
+export function keysWithin(schemas: readonly Schema[]): readonly { readonly holder: string; readonly key: string }[] {
+  return knownKeys(schemas).flatMap((holder) => {
+    const held = schemasAt(schemas, [holder])
+    return knownKeys([...held, ...schemasAt(held, [0])]).map((key) => ({ holder, key }))
+  })
+}
+
+/** A map that these schemas take, by its first key that must be there, or its first: `{ path: … }`. Undefined for one of any keys. */
+export function exampleOf(schemas: readonly Schema[]): string | undefined {
+  const shapes = schemas.flatMap(openUnion).flatMap((schema) => {
+    const def = defOf(schema)
+    return def.type === 'object' ? Object.entries(def.shape) : []
+  })
+  const [key] = shapes.find(([, member]) => !safeParse(member, undefined).success) ?? shapes[0] ?? []
+  return key === undefined ? undefined : `{ ${key}: … }`
 }
 
 /** Whether one of these schemas takes a text, a number or the like: not only a map or a list. */

@@ -3,10 +3,10 @@ import { nearest } from '../base/nearest.ts'
 import { cannotRead } from './expand.ts'
 import type { Finding, Path } from './problems.ts'
 import { maxProblems } from './problems.ts'
-import { hideCredentials, isSecretName, isSecretPath, startOfKey } from './secrets.ts'
+import { hideCredentials, isNameOfSecret, isSecretName, isSecretPath, startOfKey } from './secrets.ts'
 import type { Shown } from './shown.ts'
 import type { Schema } from './wanted.ts'
-import { knownKeys, schemasAt, unionOptions, wanted, wantedBy, wantsScalar } from './wanted.ts'
+import { exampleOf, keysWithin, knownKeys, schemasAt, unionOptions, wanted, wantedBy, wantsScalar } from './wanted.ts'
 import type { Entry, Written } from './written.ts'
 import { findWritten } from './written.ts'
 
@@ -14,6 +14,7 @@ import { findWritten } from './written.ts'
 export const unsaid = '\0unsaid'
 
 type Issue = z.core.$ZodIssue
+type Told = NonNullable<ReturnType<typeof findWritten>>
 type Found = Finding & {
   readonly kind: 'unknown' | 'missing' | 'mismatch' | 'other'
   /** For an unknown key: the path it was probably meant to be. */
@@ -55,13 +56,15 @@ function explainOne(issue: Issue, schemas: readonly Schema[], base: Path, read: 
   const below = issue.path.map((step) => (typeof step === 'number' ? step : String(step)))
   const path = [...base, ...below]
   if (issue.code === 'unrecognized_keys') {
-    const known = knownKeys(schemasAt(schemas, below))
-    const beside = below.length === 0 ? [] : knownKeys(schemasAt(schemas, below.slice(0, -1)))
-    return issue.keys.map((key) => unknownKey([...path, key], known, beside))
+    // From the map itself outwards.
+    const around = Array.from({ length: below.length + 1 }, (_, up) =>
+      schemasAt(schemas, below.slice(0, below.length - up)),
+    )
+    return issue.keys.map((key) => unknownKey([...path, key], around))
   }
   const node = findWritten(read.root, path)
   const here = schemasAt(schemas, below)
-  const expected = wanted(here)
+  const expected = wantedAt(path, here)
   if (issue.code === 'invalid_key') {
     const said = issue.issues.map((inner) => inner.message).find((message) => message !== unsaid)
     return [finding('other', 'key', said ?? 'the key is not one that may stand here')]
@@ -81,17 +84,49 @@ function explainOne(issue: Issue, schemas: readonly Schema[], base: Path, read: 
   }
   const got = node === undefined || isSecretPath(path) ? '' : `, got ${show(node, read, wantsScalar(here))}`
   const limit = says === undefined ? limitOf(issue) : undefined
-  return [finding(isMismatch(issue) ? 'mismatch' : 'other', 'value', `expected ${says ?? limit ?? expected}${got}`)]
+  const hint = node === undefined ? undefined : hintOf(node, here)
+  const why = `expected ${says ?? limit ?? expected}${got}${hint ?? ''}`
+  // That its variable is not set, too, is no cause of it.
+  const isCause = hint?.startsWith('; write { env: ') === true
+  return [finding(isMismatch(issue) ? 'mismatch' : 'other', isCause ? 'key' : 'value', why)]
 
   function finding(kind: Found['kind'], at: 'key' | 'value', why: string): Found {
     return { kind, path, at, message: why.startsWith('Cannot ') ? why : cannotRead(path, why) }
   }
 }
 
-function unknownKey(path: Path, known: readonly string[], beside: readonly string[]): Found {
+/** What is wanted, with an example where it is a map of certain keys: `a map, such as match: { path: … }`. */
+function wantedAt(path: Path, here: readonly Schema[]): string {
+  const expected = wanted(here)
+  const example = expected === 'a map' ? exampleOf(here) : undefined
+  const name = path.at(-1)
+  if (example === undefined || name === undefined) return expected
+  return `${expected}, such as ${typeof name === 'number' ? '' : `${name}: `}${example}`
+}
+
+/** How what is written could be put so that it fits. Tells nothing of it but the name of a variable. */
+function hintOf(node: Told, here: readonly Schema[]): string | undefined {
+  const items = schemasAt(here, [0])
+  if (node.kind === 'map') {
+    const isItem = [...node.entries.keys()].some((key) => knownKeys(items).includes(key))
+    return isItem ? '; is a "-" missing before it?' : undefined
+  }
+  if (node.kind !== 'scalar' || wantsScalar(here) || typeof node.value !== 'string') return undefined
+  if (wantsScalar(items)) return node.value.startsWith('-') ? '; no space after "-"' : '; write it in [ ]'
+  const known = knownKeys(here)
+  const variable = /^\$\{([A-Za-z_]\w*)\}$/.exec(node.value)?.[1]
+  if (known.includes('env') && variable !== undefined) return `; write { env: ${variable} }`
+  return known.includes('file') && isNameOfSecret('file', node.value) ? '; a path is written { file: … }' : undefined
+}
+
+/** @param around The schemas of the map that the key is in, and of each one around that. */
+function unknownKey(path: Path, around: readonly (readonly Schema[])[]): Found {
   const [key, outer] = [String(path.at(-1)), path.at(-2)]
+  const [known = [], beside = []] = around.slice(0, 2).map(knownKeys)
   if (key === '<<') return unknown('there are no merge keys, wanted the keys themselves')
-  const guess = nearest(key, known) ?? abbreviated(key, known)
+  const elsewhere = placeOf(path, around)
+  if (elsewhere !== undefined) return elsewhere
+  const guess = guessed(key, known)
   // `jwks: { url: … }` is jwks_uri.
   const other = guess === undefined ? nearest(`${outer}_${key}`, beside) : undefined
   if (other !== undefined && other !== outer) return unknown(`no such key, did you mean "${other}", beside ${outer}?`)
@@ -102,7 +137,7 @@ function unknownKey(path: Path, known: readonly string[], beside: readonly strin
   if (/[^\w.-]/.test(key) && begun !== key && (nearly !== undefined || isSecretName(begun)))
     return { ...unknown('no ": " after the key'), meant: [...parent, nearly ?? begun] }
   const meant = guess === undefined ? undefined : [...parent, guess]
-  const list = known.length > 0 && known.length <= 12 ? `, wanted one of ${known.join(', ')}` : ''
+  const list = known.length > 0 ? `, wanted one of ${known.join(', ')}` : ''
   const hint = guess === undefined ? list : `, did you mean "${guess}"?`
   const found = unknown(`no such key${hint}`)
   return meant === undefined ? found : { ...found, meant }
@@ -112,10 +147,39 @@ function unknownKey(path: Path, known: readonly string[], beside: readonly strin
   }
 }
 
-/** The only one of these that begins so: `aud` is audience. */
-function abbreviated(key: string, known: readonly string[]): string | undefined {
-  const whole = known.filter((each) => key.length >= 3 && each.startsWith(key))
-  return whole.length === 1 ? whole[0] : undefined
+/** A key that is known in a map beside it, or nearly so, or in one around that. */
+function placeOf(path: Path, around: readonly (readonly Schema[])[]): Found | undefined {
+  const [parent, key] = [path.slice(0, -1), String(path.at(-1))]
+  const [within, known] = [keysWithin(around[0] ?? []), knownKeys(around[0] ?? [])]
+  const holders = within.filter((each) => each.key === key).map(({ holder }) => holder)
+  if (holders.length > 0) return unknown(`no such key here, wanted within ${holders.join(' or ')}`, holders)
+  const up = around.findIndex((schemas) => knownKeys(schemas).includes(key))
+  if (up > 0) return unknown(`no such key here, wanted beside ${parent.at(-up)}`, [])
+  if (guessed(key, known) !== undefined) return undefined
+  const guess = nearest(key, new Set(within.map((each) => each.key)))
+  const guesses = within.filter((each) => each.key === guess).map(({ holder }) => holder)
+  if (guess === undefined) return undefined
+  return unknown(`no such key, did you mean "${guess}", within ${guesses.join(' or ')}?`, guesses)
+
+  function unknown(why: string, holders: readonly string[]): Found {
+    const found: Found = { kind: 'unknown', path, at: 'key', message: cannotRead(path, why) }
+    const [holder, ...others] = holders
+    return holder === undefined || others.length > 0 ? found : { ...found, meant: [...parent, holder] }
+  }
+}
+
+/** The one of these that was most likely meant: `aud` is audience, `profile` is token_profile. */
+function guessed(key: string, known: readonly string[]): string | undefined {
+  return (
+    nearest(key, known) ??
+    abbreviated((each) => each.startsWith(key)) ??
+    abbreviated((each) => each.endsWith(`_${key}`))
+  )
+
+  function abbreviated(isMeant: (known: string) => boolean): string | undefined {
+    const [whole, ...others] = key.length < 3 ? [] : known.filter(isMeant)
+    return others.length === 0 ? whole : undefined
+  }
 }
 
 /**
@@ -166,7 +230,7 @@ function limitOf(issue: Issue): string | undefined {
  * A value as the file has it, for the end of a sentence; an environment variable is named, never told, and neither is a
  * credential. Where the schema wants a map or a list, only what kind it is: it may be the whole map, secret and all, as text.
  */
-function show(node: NonNullable<ReturnType<typeof findWritten>>, { tells }: Read, wantsScalar: boolean): string {
+function show(node: Told, { tells }: Read, wantsScalar: boolean): string {
   if (node.kind === 'map') return showMap(node.entries, wantsScalar)
   if (node.kind === 'list') return node.items.length === 0 ? 'an empty list' : 'a list'
   if (typeof node.value === 'number') return tells(node) ? String(node.value) : 'a number'

@@ -87,7 +87,7 @@ const said = [
   { text: '[1]', message: 'Cannot read the document: expected a map, got a list', at: [1, 1, 3] },
   {
     text: 'version: 1\nlisten: [] # none',
-    message: 'Cannot read listen: expected a map, got an empty list',
+    message: 'Cannot read listen: expected a map, such as listen: { proxy: … }, got an empty list',
     at: [2, 9, 2],
   },
   { text: 'listen: {}', message: 'Cannot read version: it is missing, wanted 1', at: [1, 1, 6] },
@@ -168,7 +168,11 @@ const said = [
     message: 'Cannot read black: no such key, did you mean "blacklist"?',
     at: [2, 1, 5],
   },
-  { text: 'version: 1\r\nlisten: 5\r\n', message: 'Cannot read listen: expected a map, got a number', at: [2, 9, 1] },
+  {
+    text: 'version: 1\r\nlisten: 5\r\n',
+    message: 'Cannot read listen: expected a map, such as listen: { proxy: … }, got a number',
+    at: [2, 9, 1],
+  },
   { text: '\ufeffversion: 3', message: 'Cannot read version: expected 1, got 3', at: [1, 10, 1] },
 ] as const
 for (const { text, message, at } of said) {

@@ -1,0 +1,109 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { load } from '../../src/config/load.ts'
+import { gatewayOptions } from '../../src/config/schema.ts'
+
+const upstream = 'upstream: { url: http://a }'
+const match = 'match: { path: /a }'
+const rules = `rules: [{ ${match}, public: true }]`
+const withIssuer = (members: string) =>
+  `${upstream}\n${rules}\nissuers: [{ issuer: https://a, audience: a, ${members} }]\n`
+const withRule = (members: string) => `${upstream}\nrules: [{ ${members} }]\n`
+const noKey = 'no such key here, wanted'
+
+/** Each with everything that is said of it: what follows from it is not. */
+const slips = [
+  { text: withRule('path: /a, public: true'), says: [`rules.0.path: ${noKey} within match`] },
+  {
+    text: withRule('method: [GET], host: a.test, public: true'),
+    says: ['rules.0.method: no such key, did you mean "methods", within match?', `rules.0.host: ${noKey} within match`],
+  },
+  { text: withRule('match: { path: /a, scopes: [a] }'), says: [`rules.0.match.scopes: ${noKey} beside match`] },
+  { text: withRule(`${match}, cors: {}`), says: [`rules.0.cors: ${noKey} beside rules`] },
+  {
+    text: withIssuer('client_id: a'),
+    says: [`issuers.0.client_id: ${noKey} within introspection or blacklist`],
+  },
+  { text: withIssuer('profile: lenient'), says: ['issuers.0.profile: no such key, did you mean "token_profile"?'] },
+  { text: `${upstream}\n${rules}\ntimeout: 5s\n`, says: [`timeout: ${noKey} within drain`] },
+  {
+    text: withRule(`${match}, auth: none`),
+    says: [
+      'rules.0.auth: no such key, wanted one of id, match, scopes, claims, issuers, audience, freshness, public, insecure, allow_encoded, upgrade, forward_authorization, max_body',
+    ],
+  },
+  {
+    text: withRule('public: true'),
+    says: ['rules.0.match: it is missing, wanted a map, such as match: { path: … }'],
+  },
+  {
+    text: withRule('match: /a, public: true'),
+    says: ['rules.0.match: expected a map, such as match: { path: … }, got text'],
+  },
+  {
+    text: `upstream: http://a\n${rules}\n`,
+    says: ['upstream: expected a map, such as upstream: { url: … }, got text'],
+  },
+  {
+    text: `${upstream}\n${rules}\nissuers: [https://a]\n`,
+    says: ['issuers.0: expected a map, such as { issuer: … }, got text'],
+  },
+  {
+    text: withIssuer('blacklist: https://a/b'),
+    says: ['issuers.0.blacklist: expected a map, such as blacklist: { url: … }, got text'],
+  },
+  {
+    text: withRule('match: { path: /a, methods: GET }, public: true'),
+    says: [
+      'rules.0.match.methods: expected a list, each a method in upper case, such as GET, got text; write it in [ ]',
+    ],
+  },
+  {
+    text: withRule(`${match}, scopes: "a b"`),
+    says: [
+      'rules.0.scopes: expected a list, each a scope without spaces and quotes or a map, got text; write it in [ ]',
+    ],
+  },
+  {
+    text: `${upstream}\n${rules}\nhosts:\n  -a.test\n`,
+    says: ['hosts: expected a list, each a host name in lower case without port, got text; no space after "-"'],
+  },
+  {
+    text: `${upstream}\nrules:\n  id: a\n  ${match}\n`,
+    says: ['rules: expected a list of maps, got a map; is a "-" missing before it?'],
+  },
+  {
+    text: `${upstream}\nrules:\n  orders:\n    ${match}\n`,
+    says: ['rules: expected a list of maps, got a map'],
+  },
+  {
+    text: `${upstream}\n${rules}\nlisten: { tls: { cert: { file: /a }, key: /b.pem } }\n`,
+    says: ['listen.tls.key: expected { file: … }; a path is written { file: … }'],
+  },
+  {
+    text: withIssuer(`introspection: { client_id: a, client_secret: "\${SET}" }`),
+    says: ['issuers.0.introspection.client_secret: expected { file: … } or { env: … }; write { env: SET }'],
+  },
+  {
+    text: withIssuer(`introspection: { client_id: a, client_secret: "\${UNSET}" }`),
+    says: [
+      'issuers.0.introspection.client_secret: expected { file: … } or { env: … }; write { env: UNSET }',
+      'issuers.0.introspection.client_secret: environment variable UNSET is not set and has no default',
+    ],
+  },
+  {
+    text: withIssuer(`introspection: { client_id: a, client_secret: "\${SET:-hush}" }`),
+    says: ['issuers.0.introspection.client_secret: expected { file: … } or { env: … }'],
+  },
+]
+for (const { text, says } of slips) {
+  test(`load() says of ${JSON.stringify(text)} what was meant, and no secret`, () => {
+    const loaded = load(gatewayOptions, { file: 'f', text: `version: 1\n${text}` }, { env: { SET: 'hush' } })
+
+    assert.deepEqual(
+      loaded.kind === 'refused' && loaded.problems.map(({ message }) => message),
+      says.map((each) => `Cannot read ${each}`),
+    )
+    assert.doesNotMatch(JSON.stringify(loaded), /hush|b\.pem/)
+  })
+}
