@@ -84,7 +84,7 @@ function explainOne(issue: Issue, schemas: readonly Schema[], base: Path, read: 
   }
   const got = node === undefined || isSecretPath(path) ? '' : `, got ${show(node, read, wantsScalar(here))}`
   const limit = says === undefined ? limitOf(issue) : undefined
-  const hint = node === undefined ? undefined : hintOf(node, here)
+  const hint = node === undefined ? undefined : hintOf(node, path, here)
   const why = `expected ${says ?? limit ?? expected}${got}${hint ?? ''}`
   // That its variable is not set, too, is no cause of it.
   const isCause = hint?.startsWith('; write { env: ') === true
@@ -105,12 +105,14 @@ function wantedAt(path: Path, here: readonly Schema[]): string {
 }
 
 /** How what is written could be put so that it fits. Tells nothing of it but the name of a variable. */
-function hintOf(node: Told, here: readonly Schema[]): string | undefined {
+function hintOf(node: Told, path: Path, here: readonly Schema[]): string | undefined {
   const items = schemasAt(here, [0])
   if (node.kind === 'map') {
     const isItem = [...node.entries.keys()].some((key) => knownKeys(items).includes(key))
     return isItem ? '; is a "-" missing before it?' : undefined
   }
+  const name = path.findLast((step) => typeof step === 'string') ?? ''
+  if (node.kind === 'scalar' && node.value === '*' && forAllWithout.has(name)) return `; without ${name} it is for all`
   if (node.kind !== 'scalar' || wantsScalar(here) || typeof node.value !== 'string') return undefined
   if (wantsScalar(items)) return node.value.startsWith('-') ? '; no space after "-"' : '; write it in [ ]'
   const known = knownKeys(here)
@@ -118,6 +120,8 @@ function hintOf(node: Told, here: readonly Schema[]): string | undefined {
   if (known.includes('env') && variable !== undefined) return `; write { env: ${variable} }`
   return known.includes('file') && isNameOfSecret('file', node.value) ? '; a path is written { file: … }' : undefined
 }
+
+const forAllWithout: ReadonlySet<string> = new Set(['methods', 'host', 'hosts'])
 
 /** @param around The schemas of the map that the key is in, and of each one around that. */
 function unknownKey(path: Path, around: readonly (readonly Schema[])[]): Found {

@@ -59,6 +59,17 @@ const slips = [
     ],
   },
   {
+    text: withRule('match: { path: /a, methods: ["*"], host: "*" }, public: true'),
+    says: [
+      'rules.0.match.methods.0: expected a method in upper case, such as GET, got "*"; without methods it is for all',
+      'rules.0.match.host: expected a host name in lower case without port, or *. and one, got "*"; without host it is for all',
+    ],
+  },
+  {
+    text: `${upstream}\n${rules}\ntrusted_proxies: ["*"]\n`,
+    says: ['trusted_proxies.0: expected an address or a block like 10.0.0.0/8, not every address there is, or unix:, got "*"'],
+  },
+  {
     text: withRule(`${match}, scopes: "a b"`),
     says: [
       'rules.0.scopes: expected a list, each a scope without spaces and quotes or a map, got text; write it in [ ]',
