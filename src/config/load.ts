@@ -7,6 +7,7 @@ import { saidOfUnreadable } from '../io/files.ts'
 import { cannotRead, expandWritten, maxDepth, maxValues } from './expand.ts'
 import type { Mended } from './mend.ts'
 import { firstIssues, mend } from './mend.ts'
+import { otherKind } from './other-kinds.ts'
 import type { Finding, Path, Place, Problem } from './problems.ts'
 import { maxProblems } from './problems.ts'
 import { findSecretProblems } from './secret-problems.ts'
@@ -96,14 +97,9 @@ export function load<S extends z.ZodType>(
   const places = createPlaces(file, text, parsed.root, shown)
   if (parsed.findings.length > 0 || parsed.root === undefined) return refused(places, parsed.findings)
   const root = parsed.root
-  if (root.kind === 'map' && root.entries.has('apiVersion') && root.entries.has('kind')) {
-    const why =
-      'it is a Kubernetes manifest (apiVersion, kind), wanted the configuration alone, as in the data of a ConfigMap'
-    return refused(places, [document(why, root.entries.get('apiVersion')?.key)])
-  }
   const names = knownKeys([schema])
   const other = root.kind === 'map' ? otherKind(root.entries, names) : undefined
-  if (other !== undefined) return refused(places, [other])
+  if (other !== undefined) return refused(places, [document(other.why, other.at)])
   if (root.kind === 'map' && !shown.isOurs)
     return refused(places, [document(`it has none of the keys of a configuration, such as ${names[0]}`)])
 
@@ -122,15 +118,12 @@ export function load<S extends z.ZodType>(
     // More is one mistake many times, and looking for others besides would only keep probes waiting for longer.
     if (told.length > maxProblems) return refused(places, [...before, ...told])
     const mended = refine === undefined ? undefined : mend(schema, expanded.value)
-    const crossed = (mended === undefined ? [] : (refine?.(mended.value, mended) ?? []))
-      .map((finding) => atWritten(finding, root, mended?.original))
-      // What is wrong with a part that was left out, or beside it in the same entry, may be its consequence.
-      .filter(({ path }) => mended?.isWhole(entryOf(path)) === true)
+    const crossed = mended === undefined ? [] : cross(mended.value, mended)
     const secrets = findSecretProblems(expanded.value, root, deps)
-    return refused(places, [...before, ...told, ...crossed.map(written), ...secrets])
+    return refused(places, [...before, ...told, ...crossed, ...secrets])
   }
 
-  const crossed = (refine?.(result.data, nothingLeftOut) ?? []).map((finding) => written(atWritten(finding, root)))
+  const crossed = cross(result.data, nothingLeftOut)
   const found = [...before, ...crossed, ...findSecretProblems(expanded.value, root, deps)]
   if (found.length > 0) return refused(places, found)
   return {
@@ -139,6 +132,17 @@ export function load<S extends z.ZodType>(
     hash: hashOf(source.text),
     locate: (path) => places.ofPath(path, 'value'),
     warnings: tell(places, parsed.braces),
+  }
+
+  function cross(value: z.output<S>, whole: Whole): readonly Finding[] {
+    const doubled = parsed.repeated.map(({ path }) => entryOf(path)).filter((path) => path.length > 0)
+    return (
+      (refine?.(value, whole) ?? [])
+        .map((finding) => atWritten(finding, root, whole.original))
+        // What is wrong with a part that was left out, or beside it or a repeated key in the same entry, may be its consequence.
+        .filter(({ path }) => whole.isWhole(entryOf(path)) && !doubled.some((entry) => related(path, entry)))
+        .map(written)
+    )
   }
 }
 
@@ -171,27 +175,12 @@ function entryOf(path: Path): Path {
 function atWritten(
   { path, message, unwritten }: CrossFinding,
   root: Written,
-  original: (path: Path) => Path = (same) => same,
+  original: (path: Path) => Path,
 ): CrossFinding {
   const first = { path: original(path), message }
   if (unwritten === undefined || findWritten(root, first.path) !== undefined) return first
   const other = { ...unwritten, path: original(unwritten.path) }
   return findWritten(root, other.path) === undefined ? first : other
-}
-
-// Each has one key that no other has, and nobody reads a dozen errors as "this is the wrong file".
-const kindsOfFile = [
-  { key: 'rules', is: 'a configuration of the gateway' },
-  { key: 'realms', is: 'a configuration of `postern issuer`' },
-  { key: 'entries', is: 'a list of revoked tokens' },
-]
-
-/** What a file is instead, if it is another of ours. */
-function otherKind(entries: ReadonlyMap<string, Entry>, names: readonly string[]): Finding | undefined {
-  const own = kindsOfFile.find(({ key }) => names.includes(key))
-  const other = kindsOfFile.find(({ key }) => entries.has(key))
-  if (own === undefined || other === undefined || entries.has(own.key)) return undefined
-  return document(`it is ${other.is} (${other.key}), wanted ${own.is}`, entries.get(other.key)?.key)
 }
 
 function written({ path, message }: CrossFinding): Finding {
@@ -357,6 +346,7 @@ function toWritten(node: unknown, at: Span, path: Path, anchors: Anchors, sinks:
     sinks.bad.push({ path, at: span, message: cannotRead(path, why) })
     return scalar
   }
+  let isTwo = false
   const written = convert()
   // Only now: an alias inside its own anchor would be a circle.
   if (known.anchor !== undefined) anchors.set(known.anchor, written)
@@ -384,8 +374,14 @@ function toWritten(node: unknown, at: Span, path: Path, anchors: Anchors, sinks:
     const below = [...path, name]
     const key = { start: pair.key.range[0], end: pair.key.range[1] }
     const value = toWritten(pair.value ?? null, key, below, anchors, sinks, inFlow)
-    if (!entries.has(name)) entries.set(name, { key, value })
-    else sinks.repeated.push({ path: below, at: key, message: cannotRead(below, 'the key is here a second time') })
+    const first = entries.get(name)?.key
+    if (first === undefined) entries.set(name, { key, value })
+    else if (!isTwo) {
+      // What a list's map begins with begins the next one, and what follows is no repetition.
+      isTwo = !inFlow && typeof path.at(-1) === 'number' && entries.keys().next().value === name
+      const why = `${isTwo ? 'a "-" is missing before it, or ' : ''}the key is here a second time`
+      sinks.repeated.push({ path: below, at: key, first, message: cannotRead(below, why) })
+    }
   }
 }
 

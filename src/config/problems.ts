@@ -27,6 +27,8 @@ export type Finding = {
   readonly path: Path
   /** Which part the caret goes under: the key, the value, or this stretch of the text. */
   readonly at: 'key' | 'value' | { readonly start: number; readonly end: number }
+  /** What stands there is also here, before; its line ends the message. */
+  readonly first?: { readonly start: number; readonly end: number }
   readonly message: string
 }
 

@@ -75,7 +75,8 @@ export function createPlaces(file: string, text: string, root: Written | undefin
     return ofSpan(key !== undefined && (part === 'key' || empty) ? key : headOf(node))
   }
 
-  function problem({ path, at, message }: Finding): Problem {
+  function problem({ path, at, first, message: why }: Finding): Problem {
+    const message = first === undefined ? why : `${why}, first in line ${lineOf(first.start) + 1}`
     const place = typeof at === 'object' ? ofSpan(at) : ofPath(path, at)
     const [whole, told] = [formatPath(path), formatPath(shown.path(path))]
     const said = whole === told ? message : message.replace(whole, () => told || 'the document')

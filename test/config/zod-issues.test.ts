@@ -67,7 +67,9 @@ const slips = [
   },
   {
     text: `${upstream}\n${rules}\ntrusted_proxies: ["*"]\n`,
-    says: ['trusted_proxies.0: expected an address or a block like 10.0.0.0/8, not every address there is, or unix:, got "*"'],
+    says: [
+      'trusted_proxies.0: expected an address or a block like 10.0.0.0/8, not every address there is, or unix:, got "*"',
+    ],
   },
   {
     text: withRule(`${match}, scopes: "a b"`),
@@ -86,6 +88,22 @@ const slips = [
   {
     text: `${upstream}\nrules:\n  orders:\n    ${match}\n`,
     says: ['rules: expected a list of maps, got a map'],
+  },
+  {
+    text: `${upstream}\nrules:\n  - id: a\n    match: { path: /a }\n    scopes: [a]\n    id: b\n    match: { path: /b }\n    public: true\n`,
+    says: ['rules.0.id: a "-" is missing before it, or the key is here a second time, first in line 4'],
+  },
+  {
+    text: `${upstream}\nrules:\n  - ${match}\n    public: true\n    public: false\n`,
+    says: ['rules.0.public: the key is here a second time, first in line 5'],
+  },
+  {
+    text: `${upstream}\nrules: [{ ${match}, public: true, ${match} }]\n`,
+    says: ['rules.0.match: the key is here a second time, first in line 3'],
+  },
+  {
+    text: `${upstream}\n${rules}\nhosts: []\nhosts: [a.test]\n`,
+    says: ['hosts: the key is here a second time, first in line 4'],
   },
   {
     text: `${upstream}\n${rules}\nlisten: { tls: { cert: { file: /a }, key: /b.pem } }\n`,
