@@ -1,4 +1,5 @@
 // What people mistype in YAML, in words of what they typed: the parser tells what it stumbled over, often lines later.
+import { findMisaligned } from './indentation.ts'
 import type { Finding } from './problems.ts'
 import { maxProblems } from './problems.ts'
 import type { Span } from './written.ts'
@@ -28,10 +29,11 @@ export function explainSyntax(
   const isQuote = ({ start }: Span) => text[start] === '"' || text[start] === "'"
   const quoted = marks.filter(isQuote)
   const brackets = marks.filter((mark) => !isQuote(mark))
+  const openBracket = createOpenBracket(text, brackets)
   let opened = 0
   for (const error of firstOfEachLine(errors, text)) {
     while ((quoted[opened]?.start ?? Number.POSITIVE_INFINITY) <= error.pos[0]) opened += 1
-    const slip = slipOf(error, text, quoted[opened - 1]) ?? openBracket(error, text, brackets)
+    const slip = slipOf(error, text, quoted[opened - 1]) ?? slipOfStructure(error, text, openBracket(error.pos[0]))
     found.push(
       slip === undefined ? syntax(error) : { path: [], at: slip.at, message: `Cannot parse YAML: ${slip.why}` },
     )
@@ -74,10 +76,12 @@ function slipOf(error: ParserError, text: string, quote: Span | undefined): Slip
     const span = { start: start + template, end: start + line.length }
     return { at: span, why: 'here is a template, {{ … }}, wanted what it is to become', isLast: true }
   }
-  const space = oddSpace.exec(line)
-  if (space !== null) {
-    const odd = start + space.index + space[0].length - 1
-    return { at: { start: odd, end: odd + 1 }, why: 'here is no plain space, but one that looks like it', isLast: true }
+  // Before a key it may make a text of it that goes on from the line above.
+  for (const from of [text.lastIndexOf('\n', start - 2) + 1, start]) {
+    const space = oddSpace.exec(text.slice(from, endOfLine(text, from)))
+    const odd = from + (space === null ? 0 : space.index + space[0].length - 1)
+    const why = 'here is no plain space, but one that looks like it'
+    if (space !== null) return { at: { start: odd, end: odd + 1 }, why, isLast: true }
   }
   const key = /^ *(?:- +)*([A-Za-z_]\w*):(?![ \t\r]|\/\/|$)/.exec(line)
   if (key !== null) {
@@ -132,19 +136,53 @@ function slipOfCode({ code, message, pos: [at] }: ParserError, text: string, lin
 // Where only spaces may stand: in front of a key, and behind its colon.
 const oddSpace = /^[ -]*[\u00a0\u2000-\u200b\u202f\u3000]|^[^#"']*:[\u00a0\u2000-\u200b\u202f\u3000]/
 
-/** The innermost `[` or `{` that is open where the parser misses its end. */
-function openBracket({ message, pos: [at] }: ParserError, text: string, brackets: readonly Span[]): Slip | undefined {
-  if (!/ end with a? ?[\]}]$/.test(message)) return undefined
-  const open: number[] = []
-  for (const { start } of brackets) {
-    if (start > at) break
-    if (text[start] === '[' || text[start] === '{') open.push(start)
-    else if (text[open.at(-1) ?? start] === (text[start] === ']' ? '[' : '{')) open.pop()
-    else break
+/**
+ * What is told by brackets, and by where lines begin.
+ *
+ * @param open The innermost `[` or `{` that is open there.
+ */
+function slipOfStructure(error: ParserError, text: string, open: number | undefined): Slip | undefined {
+  const { code, message } = error
+  const at = error.pos[0]
+  if (/^Unexpected flow-(?:map|seq)-end token in YAML stream/.test(message))
+    return { at: { start: at, end: at + 1 }, why: `this ${text[at]} closes nothing`, isLast: true }
+  const isBeyond = / at node end$/.test(message)
+  if (isBeyond && text.startsWith('//', at))
+    return { at: { start: at, end: at + 2 }, why: 'a comment begins with #', isLast: false }
+  if (open === undefined) {
+    const start = text.lastIndexOf('\n', at - 1) + 1
+    // Of a text that goes on in the next line the parser tells where it begins.
+    const lines = /_IMPLICIT_KEY$/.test(code) ? [start, endOfLine(text, at) + 1] : [start]
+    const misaligned = lines.map((line) => findMisaligned(text, line)).find((found) => found !== undefined)
+    return misaligned === undefined ? undefined : { ...misaligned, isLast: true }
   }
-  const start = open.at(-1)
-  if (start === undefined) return undefined
-  return { at: { start, end: start + 1 }, why: `the ${text[start]} that opens here is not closed`, isLast: true }
+  if (/ end with a? ?[\]}]$/.test(message)) {
+    return { at: { start: open, end: open + 1 }, why: `the ${text[open]} that opens here is not closed`, isLast: true }
+  }
+  const isMissed = (isBeyond && /\s/.test(text[at - 1] ?? '')) || message.startsWith('Missing , ')
+  // `{ a: b c: d }`: the text before the second colon is one.
+  const before =
+    code === 'BLOCK_IN_FLOW' ? /^[^,:{}[\]\n]*\s(?=[\w.-]+:\s)/.exec(text.slice(at, at + 400))?.[0] : undefined
+  if (!isMissed && before === undefined) return undefined
+  const start = at + (before?.length ?? 0)
+  return { at: { start, end: start + 1 }, why: 'a "," is missing before this', isLast: true }
+}
+
+/** Finds the innermost `[` or `{` that is open at a place, to be asked of one after the other. */
+function createOpenBracket(text: string, brackets: readonly Span[]): (at: number) => number | undefined {
+  const open: number[] = []
+  let next = 0
+  return (at) => {
+    for (; next < brackets.length; next += 1) {
+      const start = brackets[next]?.start ?? at
+      if (start >= at) break
+      if (text[start] === '[' || text[start] === '{') open.push(start)
+      else if (text[open.at(-1) ?? start] === (text[start] === ']' ? '[' : '{')) open.pop()
+      // From one that closes another on, none is sure.
+      else next = brackets.length
+    }
+    return open.at(-1)
+  }
 }
 
 function isClosed({ start, end }: Span, text: string): boolean {

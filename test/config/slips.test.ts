@@ -82,6 +82,61 @@ const slips = [
     at: [1, 8, 1],
   },
   { text: 'listen: { proxy: "a"b }\n', said: 'Cannot parse YAML: unexpected scalar at node end', at: [1, 21, 1] },
+  ...[
+    { line: '   b: [c]', at: 4, beside: 5 },
+    { line: '     b: [c]', at: 6, beside: 5 },
+    { line: '  b: [c]', at: 3, beside: 5 },
+    { line: '   - d: e', at: 4, beside: 3 },
+    { line: ' - d: e', at: 2, beside: 3 },
+  ].flatMap(({ line, at, beside }) =>
+    ['f', '{ f: g }', '"f" # g:'].map((value) => {
+      const said = `Cannot parse YAML: the line begins in column ${at}, those beside it in column ${beside}`
+      return { text: `version: 1\nissuers:\n  - issuer: ${value}\n${line}\n    h: [i]\n`, said, at: [4, at, 1] }
+    }),
+  ),
+  {
+    text: 'listen:\n  proxy: a\n   port: 1\nversion: 1\n',
+    said: 'Cannot parse YAML: the line begins in column 4, those beside it in column 3',
+    at: [3, 4, 1],
+  },
+  {
+    text: ' version: 1\nlisten: {}\n',
+    said: 'Cannot parse YAML: the line begins in column 1, those beside it in column 2',
+    at: [2, 1, 1],
+  },
+  {
+    text: 'hosts: "a"\n# b\n\n c: d\n',
+    said: 'Cannot parse YAML: the line begins in column 2, those beside it in column 1',
+    at: [4, 2, 1],
+  },
+  ...[
+    { value: '{ a: [b] c: d }', at: 17 },
+    { value: '{ a: b c: d, e: f }', at: 15 },
+    { value: '["a" "b"]', at: 13 },
+    { value: '[[a] [b]]', at: 13 },
+    { value: '[\n  "a"\n  "b" ]', at: 3 },
+  ].map(({ value, at }) => {
+    const line = value.split('\n').length
+    return { text: `hosts: ${value}\n`, said: 'Cannot parse YAML: a "," is missing before this', at: [line, at, 1] }
+  }),
+  { text: 'hosts: [b] c\n', said: 'Cannot parse YAML: unexpected scalar at node end', at: [1, 12, 1] },
+  ...['{ a: b }}', '[a]]'].map((value) => {
+    const closing = value.slice(-1)
+    const said = `Cannot parse YAML: this ${closing} closes nothing`
+    return { text: `hosts: ${value}\nversion: 1\nlisten: {}\n`, said, at: [1, 7 + value.length, 1] }
+  }),
+  ...['{ a: b } // c: d', '"a" // b'].map((value) => {
+    return {
+      text: `hosts: ${value}\nversion: 1\n`,
+      said: 'Cannot parse YAML: a comment begins with #',
+      at: [1, 8 + value.indexOf('//'), 2],
+    }
+  }),
+  {
+    text: 'issuers:\n  - issuer: { a: b }\n\u00a0   audience: b\n    leeway: 1s\n',
+    said: 'Cannot parse YAML: here is no plain space, but one that looks like it',
+    at: [3, 1, 1],
+  },
   {
     text: Buffer.from('\ufeffversion: 1\n', 'utf16le').toString('utf8'),
     said: 'Cannot read the document: the file is UTF-16, wanted UTF-8',
