@@ -7,9 +7,10 @@ import { textClaims } from '../spec/claims.ts'
 
 /** Audiences, scopes and claim values that look like several, or like a pattern, and are compared as they stand. */
 export function lintValues(options: GatewayOptions): readonly CrossFinding[] {
-  const { issuers, rules } = options
+  const { issuers, rules, identity_headers } = options
   return [
     ...lintReferences([], options),
+    ...Object.entries(identity_headers).flatMap(([header, claim]) => lintIdentityHeader(header, claim)),
     ...issuers.flatMap(({ audience }, at) => lintNames(['issuers', at, 'audience'], audience)),
     ...rules.flatMap((rule, at) => {
       const here = ['rules', at]
@@ -36,6 +37,13 @@ function lintReferences(path: Path, value: unknown): readonly CrossFinding[] {
 }
 
 const reference = /^\$([A-Z_][A-Z0-9_]{2,})$|\$\(([A-Z_][A-Z0-9_]*)\)|%([A-Z_][A-Z0-9_]{2,})%/
+
+/** A header and a claim in each other's place. */
+function lintIdentityHeader(header: string, claim: string): readonly CrossFinding[] {
+  if (header.startsWith('x-') || !/^x-/i.test(claim)) return []
+  const message = `${claim} looks like a header, and ${header} like a claim; the header comes first: ${claim.toLowerCase()}: ${header}`
+  return [{ path: ['identity_headers', header], message }]
+}
 
 function lintScopes(path: Path, { scopes, claims }: RuleOptions): readonly CrossFinding[] {
   if (Array.isArray(scopes)) return lintNames(path, scopes)

@@ -73,3 +73,25 @@ const usual = [
 for (const rule of usual) {
   test(`lintValues() says nothing of ${JSON.stringify(rule)}`, () => assert.deepEqual(warned(rule), []))
 }
+
+for (const [headers, at] of [
+  [{ sub: 'x-auth-subject' }, 'identity_headers.sub'],
+  [{ 'x-auth-subject': 'sub', scope: 'X-Scope' }, 'identity_headers.scope'],
+  [{ 'x-hasura-role': 'x-hasura-role', 'remote-user': 'sub', tenant: 'tenant' }, undefined],
+] as const) {
+  test(`lintValues() ${at === undefined ? 'says nothing' : 'warns'} of ${JSON.stringify(headers)}`, () => {
+    const options = gatewayOptions.parse({
+      version: 1,
+      upstream: { url: 'http://127.0.0.1:9' },
+      identity_headers: headers,
+      rules: [{ match: { path: '/a' } }],
+    })
+
+    const found = lintValues(options)
+
+    assert.deepEqual(
+      found.map(({ path }) => path.join('.')),
+      at === undefined ? [] : [at],
+    )
+  })
+}
