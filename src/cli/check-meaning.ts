@@ -28,11 +28,14 @@ export function lintListeners(options: GatewayOptions): readonly CrossFinding[] 
         message: `every IPv4 address is in ${block}: whoever connects by IPv4 is believed`,
       })
   for (const { path, url } of upstreamPlaces(options.upstream))
-    if (isOwnAddress(url, listen.proxy))
-      warnings.push({
-        path,
-        message: `requests come back to this gateway, again and again: ${listen.proxy} is its own listen.proxy`,
-      })
+    for (const name of ['proxy', 'health', 'admin'] as const) {
+      if (!isOwnAddress(url, listen[name])) continue
+      const what =
+        name === 'proxy'
+          ? 'requests come back to this gateway, again and again'
+          : 'requests come to this gateway itself, not to the service'
+      warnings.push({ path, message: `${what}: ${listen[name]} is its own listen.${name}` })
+    }
   return warnings
 }
 

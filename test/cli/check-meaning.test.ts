@@ -175,6 +175,8 @@ for (const { listen, upstream, at } of [
   { listen: '[::]:8080', upstream: { url: 'http://localhost:8080' }, at: ['upstream.url'] },
   { listen: '127.0.0.1:80', upstream: { urls: ['http://b.test', 'http://localhost'] }, at: ['upstream.urls.1'] },
   { listen: 'unix:/run/a.sock', upstream: { url: 'unix:/run/a.sock' }, at: ['upstream.url'] },
+  { listen: undefined, upstream: { url: 'http://127.0.0.1:9464' }, at: ['upstream.url'] },
+  { listen: undefined, upstream: { url: 'http://localhost:9465' }, at: ['upstream.url'] },
   { listen: undefined, upstream: { url: 'http://127.0.0.1:3000' }, at: [] },
   { listen: undefined, upstream: { url: 'http://app.test:8080' }, at: [] },
   { listen: '127.0.0.2:8080', upstream: { url: 'http://127.0.0.1:8080' }, at: [] },
