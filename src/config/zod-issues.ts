@@ -56,11 +56,11 @@ function explainOne(issue: Issue, schemas: readonly Schema[], base: Path, read: 
   const below = issue.path.map((step) => (typeof step === 'number' ? step : String(step)))
   const path = [...base, ...below]
   if (issue.code === 'unrecognized_keys') {
+    const within = keysWithin(schemasAt(schemas, below))
     // From the map itself outwards.
-    const around = Array.from({ length: below.length + 1 }, (_, up) =>
-      schemasAt(schemas, below.slice(0, below.length - up)),
-    )
-    return issue.keys.map((key) => unknownKey([...path, key], around))
+    const around = below.map((_, at) => knownKeys(schemasAt(schemas, below.slice(0, below.length - at))))
+    const nearby: Nearby = { within, around: [...around, knownKeys(schemas)] }
+    return issue.keys.map((key) => unknownKey([...path, key], nearby))
   }
   const node = findWritten(read.root, path)
   const here = schemasAt(schemas, below)
@@ -123,14 +123,20 @@ function hintOf(node: Told, path: Path, here: readonly Schema[]): string | undef
 
 const forAllWithout: ReadonlySet<string> = new Set(['methods', 'host', 'hosts'])
 
-/** @param around The schemas of the map that the key is in, and of each one around that. */
-function unknownKey(path: Path, around: readonly (readonly Schema[])[]): Found {
+/** What is known about where a key is that is not known there. */
+type Nearby = {
+  /** The keys that may stand in its map, and in each one around that. */
+  readonly around: readonly (readonly string[])[]
+  readonly within: ReturnType<typeof keysWithin>
+}
+
+function unknownKey(path: Path, nearby: Nearby): Found {
   const [key, outer] = [String(path.at(-1)), path.at(-2)]
-  const [known = [], beside = []] = around.slice(0, 2).map(knownKeys)
+  const [known = [], beside = []] = nearby.around
   if (key === '<<') return unknown('there are no merge keys, wanted the keys themselves')
-  const elsewhere = placeOf(path, around)
-  if (elsewhere !== undefined) return elsewhere
   const guess = guessed(key, known)
+  const elsewhere = placeOf(path, nearby, guess !== undefined)
+  if (elsewhere !== undefined) return elsewhere
   // `jwks: { url: … }` is jwks_uri.
   const other = guess === undefined ? nearest(`${outer}_${key}`, beside) : undefined
   if (other !== undefined && other !== outer) return unknown(`no such key, did you mean "${other}", beside ${outer}?`)
@@ -151,16 +157,14 @@ function unknownKey(path: Path, around: readonly (readonly Schema[])[]): Found {
   }
 }
 
-/** A key that is known in a map beside it, or nearly so, or in one around that. */
-function placeOf(path: Path, around: readonly (readonly Schema[])[]): Found | undefined {
+/** A key that is known in a map beside it, or in one around that; or nearly so, unless it `isLike` one of its own map. */
+function placeOf(path: Path, { around, within }: Nearby, isLike: boolean): Found | undefined {
   const [parent, key] = [path.slice(0, -1), String(path.at(-1))]
-  const [within, known] = [keysWithin(around[0] ?? []), knownKeys(around[0] ?? [])]
   const holders = within.filter((each) => each.key === key).map(({ holder }) => holder)
   if (holders.length > 0) return unknown(`no such key here, wanted within ${holders.join(' or ')}`, holders)
-  const up = around.findIndex((schemas) => knownKeys(schemas).includes(key))
+  const up = around.findIndex((known) => known.includes(key))
   if (up > 0) return unknown(`no such key here, wanted beside ${parent.at(-up)}`, [])
-  if (guessed(key, known) !== undefined) return undefined
-  const guess = nearest(key, new Set(within.map((each) => each.key)))
+  const guess = isLike ? undefined : nearest(key, new Set(within.map((each) => each.key)))
   const guesses = within.filter((each) => each.key === guess).map(({ holder }) => holder)
   if (guess === undefined) return undefined
   return unknown(`no such key, did you mean "${guess}", within ${guesses.join(' or ')}?`, guesses)
