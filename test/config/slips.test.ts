@@ -133,7 +133,7 @@ const slips = [
     }
   }),
   {
-    text: 'issuers:\n  - issuer: { a: b }\n\u00a0   audience: b\n    leeway: 1s\n',
+    text: 'issuers:\n  - issuer: a\n\u00a0   audience: { b: c }\n    leeway: 1s\n',
     said: 'Cannot parse YAML: here is no plain space, but one that looks like it',
     at: [3, 1, 1],
   },
