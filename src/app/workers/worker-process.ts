@@ -38,7 +38,8 @@ export type WorkerProcessEvents = {
   readonly ended: (how: WorkerEnd) => void
 }
 
-// What waits in our memory for a worker to read it. A long list goes a slice at a time, so it is nowhere near.
+// What waits in our memory for a worker to read it. An issuer's list goes a slice at a time, and of configurations, of up to
+// half as much, one is under way: it is nowhere near.
 const maxUnsentBytes = 67_108_864
 
 /** Starts a worker: this program, once more, with the command that only we give it. Throws when no process can be made. */

@@ -12,6 +12,8 @@ import type { Running } from '../configuration.ts'
 import { shortHash } from '../configuration.ts'
 import type { DataPlane } from '../data-plane.ts'
 import { createBackOff } from './back-off.ts'
+import type { Handover } from './handover.ts'
+import { createHandover } from './handover.ts'
 import type { Outbox } from './outbox.ts'
 import { createOutbox } from './outbox.ts'
 import { createPublisher } from './publisher.ts'
@@ -39,7 +41,7 @@ export type WorkersDeps = {
 /** Workers that serve requests, together. */
 export type Workers = DataPlane & {
   readonly port: number
-  /** Hands the configuration that is in use now to every worker. */
+  /** Hands the configuration that is in use now to every worker that has another. */
   readonly reloaded: () => void
   /** Has every worker report what it has counted; a worker that does not is not waited for. */
   readonly gather: () => Promise<void>
@@ -67,8 +69,8 @@ type Occupant = {
   process: WorkerProcess | undefined
   outbox: Outbox
   desk: Desk | undefined
-  /** Listens to what it is told; what was sent before is lost. */
-  listens: boolean
+  /** There once it listens to what it is told; what was sent before is lost. */
+  handover: Handover | undefined
   /** What it runs; undefined until it serves. */
   hash: string | undefined
   servesSinceMs: number | undefined
@@ -136,7 +138,7 @@ export async function startWorkers(count: number, deps: WorkersDeps): Promise<Wo
     kill,
     reloaded() {
       numbers = followRunning()
-      for (const slot of slots) if (slot.listens) queueConfiguration(slot)
+      for (const { handover } of slots) handover?.reloaded()
     },
     gather,
     checks() {
@@ -212,10 +214,10 @@ export async function startWorkers(count: number, deps: WorkersDeps): Promise<Wo
   function heard(slot: Slot, worker: WorkerProcess, message: ToPrimary): void {
     switch (message.kind) {
       case 'hello':
-        slot.listens = true
         sendTls(slot, deps.material())
         publisher.connect(slot.outbox)
-        queueConfiguration(slot)
+        slot.handover = handOver(slot)
+        slot.handover.reloaded()
         break
       case 'took':
         slot.outbox.took()
@@ -254,22 +256,9 @@ export async function startWorkers(count: number, deps: WorkersDeps): Promise<Wo
     if (material !== undefined) slot.outbox.send({ kind: 'tls', ...material, clientCa: material.clientCa ?? null })
   }
 
-  /** Built when it is its turn: after everything the configuration needs was sent. */
-  function queueConfiguration(slot: Slot): void {
-    const { configuration } = running()
-    const sources = [...numbers]
-    slot.outbox.queue(() =>
-      slot.outbox.send({
-        kind: 'configure',
-        worker: slot.number,
-        file: configuration.file,
-        text: configuration.text,
-        files: [...configuration.files].map(([file, bytes]) => ({ file, base64: bytes.toString('base64') })),
-        hash: configuration.hash,
-        sources,
-        startedText,
-      }),
-    )
+  function handOver({ number: worker, outbox }: Slot): Handover {
+    const inUse = () => ({ configuration: running().configuration, sources: numbers })
+    return createHandover({ worker, startedText }, { outbox, inUse })
   }
 
   function configured(slot: Slot, worker: WorkerProcess, hash: string): void {
@@ -277,6 +266,7 @@ export async function startWorkers(count: number, deps: WorkersDeps): Promise<Wo
     slot.hash = hash
     slot.isLoaded = false
     slot.problem = undefined
+    slot.handover?.configured()
     if (!isFirst || isStopping) return
     slot.servesSinceMs = clock.monotonicMs()
     slot.desk = {
@@ -381,7 +371,7 @@ function vacant(): Occupant {
       () => {},
     ),
     desk: undefined,
-    listens: false,
+    handover: undefined,
     hash: undefined,
     servesSinceMs: undefined,
     isLoaded: false,

@@ -1,0 +1,68 @@
+import type { Configuration } from '../configuration.ts'
+import type { Outbox } from './outbox.ts'
+import type { SourceNumbers } from './worker-messages.ts'
+
+/** How one worker comes to run what the primary runs. */
+export type Handover = {
+  /** Hands over what is in use now, unless the worker has it, or is on its way to it. */
+  readonly reloaded: () => void
+  /** The worker runs what it was handed. */
+  readonly configured: () => void
+}
+
+/** What is in use, with the numbers of its sources. */
+export type InUse = { readonly configuration: Configuration; readonly sources: readonly SourceNumbers[] }
+
+/**
+ * Makes the way to a worker that listens. One configuration is under way at a time: with a long list it takes 33 MB, and
+ * several of them in a row would look as if the worker read nothing. Of those that come meanwhile the last one counts.
+ */
+export function createHandover(
+  { worker, startedText }: { readonly worker: number; readonly startedText: string },
+  { outbox, inUse }: { readonly outbox: Pick<Outbox, 'queue' | 'send'>; readonly inUse: () => InUse },
+): Handover {
+  let handed: InUse | undefined
+  let isUnderWay = false
+  return {
+    reloaded,
+    configured() {
+      isUnderWay = false
+      reloaded()
+    },
+  }
+
+  function reloaded(): void {
+    if (isUnderWay) return
+    const before = handed
+    const now = inUse()
+    // What is equal is held once.
+    handed = now
+    if (before !== undefined && isSame(before, now)) return
+    isUnderWay = true
+    const { configuration, sources } = now
+    // Built when it is its turn: after everything the configuration needs was sent.
+    outbox.queue(() =>
+      outbox.send({
+        kind: 'configure',
+        worker,
+        file: configuration.file,
+        text: configuration.text,
+        files: [...configuration.files].map(([file, bytes]) => ({ file, base64: bytes.toString('base64') })),
+        hash: configuration.hash,
+        sources: [...sources],
+        startedText,
+      }),
+    )
+  }
+}
+
+/** Whether a worker would be told the same. The hash is of text and list alone: a certificate may be another. */
+function isSame(a: InUse, b: InUse): boolean {
+  const [filesOfA, filesOfB] = [a.configuration.files, b.configuration.files]
+  return (
+    a.configuration.hash === b.configuration.hash &&
+    JSON.stringify(a.sources) === JSON.stringify(b.sources) &&
+    filesOfA.size === filesOfB.size &&
+    [...filesOfA].every(([file, bytes]) => filesOfB.get(file)?.equals(bytes) === true)
+  )
+}

@@ -1,0 +1,94 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { setImmediate as nextTurn } from 'node:timers/promises'
+import type { Configuration } from '../../src/app/configuration.ts'
+import type { Handover, InUse } from '../../src/app/workers/handover.ts'
+import { createHandover } from '../../src/app/workers/handover.ts'
+import { createOutbox } from '../../src/app/workers/outbox.ts'
+
+const numbers = { issuer: 'https://issuer.test', keys: 1, list: null }
+const first: InUse = {
+  configuration: {
+    kind: 'loaded',
+    file: '/gateway.yaml',
+    text: 'version: 1',
+    hash: 'first',
+    files: new Map([['/ca.pem', Buffer.from('one')]]),
+  } as unknown as Configuration, // all that it looks at
+  sources: [numbers],
+}
+
+function withHash(hash: string): InUse {
+  return { ...first, configuration: { ...first.configuration, hash } }
+}
+
+type Scene = { inUse: InUse; readonly handover: Handover; readonly sent: () => Promise<readonly string[]> }
+
+/** A worker, and the hashes of what it was sent, in order. */
+function openScene(): Scene {
+  const hashes: string[] = []
+  const outbox = createOutbox(
+    (message) => void hashes.push(message.kind === 'configure' ? message.hash : message.kind),
+    (error) => assert.fail(String(error)),
+  )
+  const scene: Scene = {
+    inUse: first,
+    handover: createHandover({ worker: 1, startedText: '' }, { outbox, inUse: () => scene.inUse }),
+    async sent() {
+      await nextTurn()
+      return hashes
+    },
+  }
+  return scene
+}
+
+test('createHandover() has one configuration under way at a time, and of those that come meanwhile hands over the last', async () => {
+  const worker = openScene()
+  worker.handover.reloaded()
+
+  for (const hash of ['second', 'third', 'fourth']) {
+    worker.inUse = withHash(hash)
+    worker.handover.reloaded()
+  }
+
+  assert.deepEqual(await worker.sent(), ['first'])
+  worker.handover.configured()
+  assert.deepEqual(await worker.sent(), ['first', 'fourth'])
+  worker.handover.configured()
+  assert.deepEqual(await worker.sent(), ['first', 'fourth'])
+})
+
+test('createHandover() hands nothing over where a reload has found all as it was', async () => {
+  const worker = openScene()
+  worker.handover.reloaded()
+  worker.handover.configured()
+
+  worker.inUse = { ...withHash('first'), sources: [{ ...numbers }] }
+  worker.handover.reloaded()
+
+  assert.deepEqual(await worker.sent(), ['first'])
+})
+
+const differences: readonly { readonly what: string; readonly next: InUse }[] = [
+  {
+    what: 'a certificate',
+    next: {
+      ...first,
+      configuration: { ...first.configuration, files: new Map([['/ca.pem', Buffer.from('two')]]) },
+    },
+  },
+  { what: 'the number of a source', next: { ...first, sources: [{ ...numbers, keys: 2 }] } },
+]
+for (const { what, next } of differences) {
+  test(`createHandover() hands over a configuration of the same hash where ${what} is another`, async () => {
+    const worker = openScene()
+    worker.handover.reloaded()
+    await worker.sent()
+    worker.handover.configured()
+
+    worker.inUse = next
+    worker.handover.reloaded()
+
+    assert.deepEqual(await worker.sent(), ['first', 'first'])
+  })
+}
