@@ -50,7 +50,7 @@ export type Configuration = {
   readonly merged?: MergedFrom
 }
 
-/** The SHA-256 of a list's file, and how many entries are in force besides, and are not for want of room. */
+/** The SHA-256 of a list's file, how many entries are in force besides, and how many there was no room for since a whole configuration came. */
 type MergedFrom = Pick<Merged, 'kept' | 'leftOut'> & { readonly fileHash: string }
 
 /**
@@ -109,7 +109,7 @@ export function listHash({ hash }: Pick<Configuration, 'hash'>): string | undefi
  * nobody knows what else was to revoke what the list leaves out. Never throws.
  *
  * @returns Undefined for a configuration without a list; `kept` is how many entries are in force that the file has not,
- *   `leftOut` how many of those there was no room for.
+ *   `leftOut` how many there has been no room for since the whole was loaded: they are lost until it is again.
  */
 export function withListAnew(
   configuration: Configuration,
@@ -119,22 +119,20 @@ export function withListAnew(
   const { local } = options.blacklist
   if (local === undefined) return undefined
   const { file } = local
+  const leftOutBefore = configuration.merged?.leftOut ?? 0
   const files = new Map(configuration.files)
   files.delete(file)
   // Whoever tries to mend the rest changes it again and again, and a long list takes a second.
   const fileHash = loadFile(file, (path) => readOnce(path, files, readFile), hashOf)
   if (fileHash === (configuration.merged?.fileHash ?? listHash(configuration))) {
-    const { kept = 0, leftOut = 0 } = configuration.merged ?? {}
-    return { configuration, kept, leftOut }
+    const { kept = 0 } = configuration.merged ?? {}
+    return { configuration, kept, leftOut: leftOutBefore }
   }
   const list = readLocalList(file, options, { env, readFile: (path) => readOnce(path, files, readFile) })
   if (list.kind === 'refused') return list
-  const { bytes, kept, leftOut } = mergeLists(
-    list.value,
-    configuration.localList,
-    options.blacklist,
-    clock.wallMs() / 1000,
-  )
+  const nowS = clock.wallMs() / 1000
+  const { bytes, kept, ...merge } = mergeLists(list.value, configuration.localList, options.blacklist, nowS)
+  const leftOut = leftOutBefore + merge.leftOut
   // In the file's place, and read as it is: so do workers get it, and one that cannot read it ends.
   if (kept > 0) files.set(file, bytes)
   const both = kept > 0 ? readLocalList(file, options, { env, readFile: () => bytes }, mergedList) : list

@@ -132,12 +132,11 @@ export function createReloading(source: ConfigurationSource, first: Configuratio
     const found = withListAnew(configuration, deps)
     if (found === undefined) return undefined
     const list = `the list in use, ${configuration.options.blacklist.local?.file}`
-    const unchanged = `${list}, stays as it was, too`
+    const unchanged = `${list}, stays as it was, too${saidOfLost(configuration.merged?.leftOut ?? 0)}`
     if ('kind' in found) return { said: unchanged, problems: found.problems.map(formatProblemLine) }
     const { configuration: next, kept, leftOut } = found
     const rest = kept === 0 ? '' : `, and so are ${kept} that it had before, until the configuration loads`
-    const lost = leftOut === 0 ? '' : `; for ${leftOut} more that it had before there is no room: they are not in force`
-    const said = `${list}: its entries are in force${rest}${lost}`
+    const said = `${list}: its entries are in force${rest}${saidOfLost(leftOut)}`
     if (next.hash === configuration.hash) return { said, problems: [] }
     const failure = use(next)
     if (failure !== undefined) return { said: unchanged, problems: [failure] }
@@ -150,6 +149,12 @@ export function createReloading(source: ConfigurationSource, first: Configuratio
       left_out: leftOut,
     })
     return { said, problems: [] }
+  }
+
+  /** Which those were nobody knows any more: some may have been written again since. */
+  function saidOfLost(leftOut: number): string {
+    if (leftOut === 0) return ''
+    return `; for ${leftOut} more that it had before there was no room: they are not in force unless it has them again`
   }
 
   function warnOfList(list: LocalListOptions): void {

@@ -359,7 +359,7 @@ test('createReloading() says which list is in force while the rest of a configur
   assert.deepEqual(mended, { ...swapped, said: undefined })
 })
 
-test('createReloading() says how many entries of before have no room beside a new list', async () => {
+test('createReloading() says how many entries of before have no room beside a new list, until the whole is loaded', async () => {
   using named = folder()
   const file = named.at('list')
   // Three of these are more than 24 MiB.
@@ -381,10 +381,18 @@ test('createReloading() says how many entries of before have no room beside a ne
 
   const leftOut = 33_000 - it.running().configuration.localList.entries.length
   assert.ok(leftOut > 0)
-  assert.match(it.refusal() ?? '', new RegExp(`; for ${leftOut} more that it had before there is no room`))
+  const lost = new RegExp(`; for ${leftOut} more that it had before there was no room: they are not in force`)
+  assert.match(it.refusal() ?? '', lost)
+  writeFileSync(file, 'nonsense')
+  it.reload()
+  assert.match(it.refusal() ?? '', lost)
+  writeFileSync(file, '{"version":1,"entries":[{"kind":"sub","value":"d"}]}')
+  it.reload()
+  assert.match(it.refusal() ?? '', lost)
   const told = (await it.lines()).filter((line) => line.includes('local_list_reloaded'))
   assert.match(told[0] ?? '', /"INFO".*"kept":11000,"left_out":0/)
   assert.match(told[1] ?? '', new RegExp(`"WARN".*"entries":11000,.*"left_out":${leftOut}`))
+  assert.match(told[2] ?? '', new RegExp(`"WARN".*"entries":1,.*"left_out":${leftOut}`))
 })
 
 test('createReloading() warns of a list that refuses what is still to be issued, whenever that is another list', async () => {
