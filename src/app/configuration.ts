@@ -22,7 +22,7 @@ import { createLocalList, emptyLocalList } from '../sources/local-list.ts'
 import { findCertificateProblem } from '../spec/pem.ts'
 import type { IssuerSources, SourceDeps } from './issuer-sources.ts'
 import { createIssuerSources } from './issuer-sources.ts'
-import type { Merged } from './local-list-file.ts'
+import type { ListDeps, Merged, RefusedLists } from './local-list-file.ts'
 import { mergedList, mergeLists, readLocalList, writtenList } from './local-list-file.ts'
 import { createLookups } from './lookups.ts'
 import { findUpstreamFileConflicts } from './upstream/upstream-files.ts'
@@ -57,12 +57,19 @@ type MergedFrom = Pick<Merged, 'kept' | 'leftOut'> & { readonly fileHash: string
  * Reads a configuration and the lists it names. Reports all problems of a file at once; never throws.
  *
  * @param deps `readNamed` reads files that are named and are no secrets; default `readFile`. Without either, the
- *   configuration is as if its operator had no list.
+ *   configuration is as if its operator had no list. `refusedLists`: a list that is in it is not judged again.
  * @param findMore What else would be wrong with it here.
  */
 export function readConfiguration(
   source: ConfigurationSource,
-  { readNamed, ...deps }: LoadDeps & { readonly readNamed?: LoadDeps['readFile'] },
+  {
+    readNamed,
+    refusedLists,
+    ...deps
+  }: LoadDeps & {
+    readonly readNamed?: LoadDeps['readFile']
+    readonly refusedLists?: RefusedLists
+  },
   findMore: (options: GatewayOptions) => readonly CrossFinding[] = () => [],
 ): Configuration | Refused {
   const files = new Map<string, Buffer>()
@@ -83,7 +90,7 @@ export function readConfiguration(
     return { kind: 'loaded', options, file, text, localList: emptyLocalList, files, hash }
   // Whoever handed the file on has judged it, and may have put more into it than a file may have.
   const bounds = readNamed === undefined ? writtenList : mergedList
-  const local = readLocalList(options.blacklist.local.file, options, { env: deps.env, readFile }, bounds)
+  const local = readLocalList(options.blacklist.local.file, options, { env: deps.env, readFile, refusedLists }, bounds)
   if (local.kind === 'refused') return local
   return { kind: 'loaded', options, file, text, localList: local.value, files, hash: `${hash}-${local.hash}` }
 }
@@ -113,7 +120,7 @@ export function listHash({ hash }: Pick<Configuration, 'hash'>): string | undefi
  */
 export function withListAnew(
   configuration: Configuration,
-  { env, readFile, clock }: Required<Pick<LoadDeps, 'env' | 'readFile'>> & { readonly clock: Clock },
+  { env, readFile, refusedLists, clock }: ListDeps & { readonly clock: Clock },
 ): ListAnew | Refused | undefined {
   const { options } = configuration
   const { local } = options.blacklist
@@ -128,7 +135,7 @@ export function withListAnew(
     const { kept = 0 } = configuration.merged ?? {}
     return { configuration, kept, leftOut: leftOutBefore }
   }
-  const list = readLocalList(file, options, { env, readFile: (path) => readOnce(path, files, readFile) })
+  const list = readLocalList(file, options, { env, readFile: (path) => readOnce(path, files, readFile), refusedLists })
   if (list.kind === 'refused') return list
   const nowS = clock.wallMs() / 1000
   const { bytes, kept, ...merge } = mergeLists(list.value, configuration.localList, options.blacklist, nowS)

@@ -41,14 +41,40 @@ function tooLongToFillIn(at: number): string {
   return `\${…} stands at character ${at + 1}, wanted none in more than ${maxYamlBytes} bytes: no names are filled in there`
 }
 
+/** The refusals of a few lists, by what was judged: of one change a list is asked for more than once. */
+export type RefusedLists = Map<string, Refused>
+
+// One against the configuration in use, one against the next one, each before and after a change.
+const maxRefusedLists = 4
+
+/** What reading a list needs from outside. */
+export type ListDeps = Required<Pick<LoadDeps, 'env' | 'readFile'>> & {
+  /** Of those who have the same `env`; added to. */
+  readonly refusedLists?: RefusedLists | undefined
+}
+
 /** Reads the operator's own list, for a configuration that is good otherwise; never throws. */
 export function readLocalList(
   file: string,
   options: GatewayOptions,
-  { env, readFile }: Required<Pick<LoadDeps, 'env' | 'readFile'>>,
+  { env, readFile, refusedLists }: ListDeps,
   bounds = writtenList,
 ): Loaded<LocalListOptions> {
-  return loadFile(file, readFile, (text): Loaded<LocalListOptions> => {
+  return loadFile(file, readFile, (text) => {
+    if (refusedLists === undefined) return judge(text)
+    const issuers = options.issuers.map(({ issuer }) => issuer)
+    const judged = JSON.stringify([file, hashOf(text), issuers, bounds.maxBytes])
+    const known = refusedLists.get(judged)
+    if (known !== undefined) return known
+    const found = judge(text)
+    if (found.kind === 'loaded') return found
+    const [oldest = ''] = refusedLists.keys()
+    if (refusedLists.size === maxRefusedLists) refusedLists.delete(oldest)
+    refusedLists.set(judged, found)
+    return found
+  })
+
+  function judge(text: string): Loaded<LocalListOptions> {
     const bytes = Buffer.byteLength(text)
     const loadSlowly = () => load(bounds.schema, { file, text }, { env }, (list) => findListConflicts(list, options))
     const isJson = /^\s*\{/.test(text)
@@ -67,7 +93,7 @@ export function readLocalList(
       const slow = bytes > maxYamlBytes ? undefined : loadSlowly()
       return slow?.kind === 'loaded' ? slow.locate(path) : { ...nowhere, file }
     }
-  })
+  }
 }
 
 // Whoever writes `now` may have a clock that is ahead of ours.

@@ -11,6 +11,7 @@ import type { Powers } from './app.ts'
 import type { Certificates } from './certificates.ts'
 import type { Configuration, ConfigurationSource, RunDeps, Running } from './configuration.ts'
 import { listHash, readConfiguration, retire, run, shortHash, withListAnew } from './configuration.ts'
+import type { RefusedLists } from './local-list-file.ts'
 import { lintLocalList } from './local-list-file.ts'
 import type { GatewayMetrics } from './metrics.ts'
 
@@ -45,6 +46,7 @@ const echoMs = 1500
 /** Puts the first configuration to work, and asks its issuers at once. */
 export function createReloading(source: ConfigurationSource, first: Configuration, deps: ReloadingDeps): Reloading {
   const { clock, readFile, log, counted, certificates, reloaded } = deps
+  const refusedLists: RefusedLists = new Map()
   let running = run(first, undefined, deps)
   let refusal: string | undefined
   /** What was refused for its text alone, without a look at any file that it names. */
@@ -129,7 +131,7 @@ export function createReloading(source: ConfigurationSource, first: Configuratio
    */
   function useListAlone(): { readonly said: string; readonly problems: readonly string[] } | undefined {
     const { configuration } = running
-    const found = withListAnew(configuration, deps)
+    const found = withListAnew(configuration, { ...deps, refusedLists })
     if (found === undefined) return undefined
     const list = `the list in use, ${configuration.options.blacklist.local?.file}`
     const unchanged = `${list}, stays as it was, too${saidOfLost(configuration.merged?.leftOut ?? 0)}`
@@ -137,7 +139,11 @@ export function createReloading(source: ConfigurationSource, first: Configuratio
     const { configuration: next, kept, leftOut } = found
     const rest = kept === 0 ? '' : `, and so are ${kept} that it had before, until the configuration loads`
     const said = `${list}: its entries are in force${rest}${saidOfLost(leftOut)}`
-    if (next.hash === configuration.hash) return { said, problems: [] }
+    if (next.hash === configuration.hash) {
+      // Another file, and the same in force: it is not put together once more.
+      running = { ...running, configuration: next }
+      return { said, problems: [] }
+    }
     const failure = use(next)
     if (failure !== undefined) return { said: unchanged, problems: [failure] }
     const entries = next.localList.entries.slice(0, next.localList.entries.length - kept)
@@ -199,7 +205,7 @@ export function createReloading(source: ConfigurationSource, first: Configuratio
     // A SIGHUP and the watch of files tell of one change, and what is refused may cost the most.
     if (text !== undefined && text === unfit?.text) return unfit.found
     const anew = text === undefined ? source : { ...source, read: () => text }
-    const found = readConfiguration(anew, { env, readFile: note(readFile), fileMode: note(fileMode) })
+    const found = readConfiguration(anew, { env, readFile: note(readFile), fileMode: note(fileMode), refusedLists })
     unfit = found.kind === 'refused' && text !== undefined && named.size === 0 ? { text, found } : undefined
     return found
   }

@@ -6,6 +6,7 @@ import path from 'node:path'
 import { test } from 'node:test'
 import { rootCertificates } from 'node:tls'
 import { readConfiguration } from '../../src/app/configuration.ts'
+import { readLocalList } from '../../src/app/local-list-file.ts'
 import { createGatewayMetrics } from '../../src/app/metrics.ts'
 import { createReloading } from '../../src/app/reloading.ts'
 import { createLineWriter, createLog } from '../../src/io/log.ts'
@@ -357,6 +358,78 @@ test('createReloading() says which list is in force while the rest of a configur
   assert.deepEqual(again, both)
   assert.deepEqual(bad, { ...both, said: old })
   assert.deepEqual(mended, { ...swapped, said: undefined })
+})
+
+test('createReloading() judges a list that it refuses once, however often it looks at the same one, and again when it is another', () => {
+  using named = folder()
+  const [file, secret] = [named.at('list'), named.at('secret')]
+  const deny = (kind: string) => writeFileSync(file, `version: 1\nentries: [{ kind: ${kind}, value: "\${NAME}" }]\n`)
+  let judged = 0
+  const env = {
+    SECRET: 'secret',
+    get NAME() {
+      judged += 1
+      return 'mallory'
+    },
+  }
+  deny('sub')
+  const good = naming('list', file)
+  let text = good
+  using it = start(() => text, readFileSync, good, env)
+  const judgedFor = (act: () => void) => {
+    const before = judged
+    act()
+    return judged - before
+  }
+  const once = judgedFor(() => readFirst())
+
+  const refused = judgedFor(() => {
+    deny('ip')
+    it.reload()
+    it.reload()
+    // One that names a file besides is read twice by itself.
+    writeFileSync(secret, 'secret', { mode: 0o600 })
+    text = text.replace('"env":"SECRET"', `"file":${JSON.stringify(secret)}`)
+    it.reload()
+  })
+  const another = judgedFor(() => {
+    deny('ips')
+    it.reload()
+  })
+  const mended = judgedFor(() => {
+    deny('sid')
+    it.reload()
+  })
+
+  assert.ok(once > 0)
+  assert.deepEqual([refused, another, mended], [once, once, once])
+  assert.equal(it.refusal(), undefined)
+
+  function readFirst() {
+    const powers = { env, readFile: readFileSync }
+    const options = it.running().configuration.options
+    assert.equal(readLocalList(file, options, powers).kind, 'loaded')
+  }
+})
+
+test('createReloading() puts a list that changes nothing in force together once', () => {
+  using named = folder()
+  const file = named.at('list')
+  const deny = (...names: string[]) =>
+    writeFileSync(file, JSON.stringify({ version: 1, entries: names.map((value) => ({ kind: 'sub', value })) }))
+  deny('mallory')
+  const good = naming('list', file)
+  using it = start(() => good.replace('upstream', 'upstraem'), readFileSync, good)
+  deny('eve')
+  it.reload()
+  deny()
+  it.reload()
+  const { configuration } = it.running()
+
+  it.reload()
+
+  assert.equal(it.running().configuration, configuration, 'the very same, not another that is equal')
+  assert.equal(configuration.merged?.kept, 2)
 })
 
 test('createReloading() says how many entries of before have no room beside a new list, until the whole is loaded', async () => {
