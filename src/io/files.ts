@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
 import type { FSWatcher } from 'node:fs'
-import { closeSync, constants, fstatSync, openSync, readFileSync, realpathSync, statSync, watch } from 'node:fs'
+import { closeSync, constants, fstatSync, openSync, readSync, realpathSync, statSync, watch } from 'node:fs'
 import { dirname } from 'node:path'
 import { codeOf } from '../base/errors.ts'
 import type { SecretSource } from '../base/options.ts'
@@ -12,6 +12,16 @@ class NoRegularFile extends Error {
   readonly code = 'ERR_NO_REGULAR_FILE'
 }
 
+// Whatever a name leads to, nobody waits for gigabytes of it. The longest file that may be good is a list of 12 MiB; what
+// each kind may have is judged where it is read.
+const maxFileBytes = 16_777_216
+
+/** What is longer than any file may be, or has no end. */
+class FileTooLarge extends Error {
+  override readonly name = 'FileTooLarge'
+  readonly code = 'ERR_FILE_TOO_LARGE'
+}
+
 // What the process was started with: the shell's `<(…)`, or its stdin.
 const ownDescriptor = /^\/(?:dev\/(?:stdin|fd\/\d+)|proc\/self\/fd\/\d+)$/
 
@@ -19,26 +29,44 @@ const ownDescriptor = /^\/(?:dev\/(?:stdin|fd\/\d+)|proc\/self\/fd\/\d+)$/
  * Makes the way to files by their names, which waits for nobody: a pipe would stop the process until somebody wrote to it
  * and closed it. Only a descriptor of our own is waited for, and once: there is no more in it later.
  *
- * @returns The bytes of a file. Throws a system error, or one whose code is `ERR_NO_REGULAR_FILE`.
+ * @returns The bytes of a file. Throws a system error, or one whose code is `ERR_NO_REGULAR_FILE` or, of more than 16 MiB,
+ *   `ERR_FILE_TOO_LARGE`.
  */
 export function createFileReader(): (path: string) => Buffer {
   const waitedFor = new Set<string>()
   return (path) => {
     if (!ownDescriptor.test(path) || waitedFor.has(path) || statSync(path).isFile()) return readAtOnce(path)
     waitedFor.add(path)
-    return readFileSync(path)
+    return readOpened(openSync(path, constants.O_RDONLY), () => 0)
   }
 }
 
 function readAtOnce(path: string): Buffer {
-  const fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK)
-  try {
+  return readOpened(openSync(path, constants.O_RDONLY | constants.O_NONBLOCK), (fd) => {
     // Asked of what was opened: a name may lead elsewhere by now.
     const found = fstatSync(fd)
     // A directory says by itself that it is one, and `/dev/null` is an empty file.
     if (!found.isFile() && !found.isDirectory() && !found.isCharacterDevice())
       throw new NoRegularFile('Cannot read a file: its name leads to a pipe or a device, wanted a regular file')
-    return readFileSync(fd)
+    return found.isFile() ? found.size : 0
+  })
+}
+
+/** Reads to the end, and closes it; `sizeOf` says how much that should be, 0 where nobody knows. */
+function readOpened(fd: number, sizeOf: (fd: number) => number): Buffer {
+  try {
+    const size = sizeOf(fd)
+    const chunks: Buffer[] = []
+    for (let total = 0; ; ) {
+      if (Math.max(size, total) > maxFileBytes)
+        throw new FileTooLarge(`Cannot read a file: it is larger than ${maxFileBytes} bytes`)
+      // One byte more than there should be: what has grown meanwhile is not cut off.
+      const chunk = Buffer.allocUnsafe(size > total ? size - total + 1 : 65_536)
+      const read = readSync(fd, chunk)
+      if (read === 0) return Buffer.concat(chunks, total)
+      chunks.push(chunk.subarray(0, read))
+      total += read
+    }
   } finally {
     closeSync(fd)
   }
@@ -46,6 +74,7 @@ function readAtOnce(path: string): Buffer {
 
 /** Why a file cannot be read, as the rest of a sentence about it. */
 export function saidOfUnreadable(cause: unknown): string {
+  if (cause instanceof FileTooLarge) return `cannot be read (it is larger than ${maxFileBytes} bytes)`
   const why = cause instanceof NoRegularFile ? 'it is a pipe or a device, no regular file' : codeOf(cause)
   return `cannot be read (${why})`
 }
@@ -136,7 +165,8 @@ const patienceMs = 1000
 
 /**
  * Watches the content of files. The directories' events are only a hint; what counts is the SHA-256 of what each path
- * leads to, because a ConfigMap swap is silent for a watched file, and its inode numbers come back re-used.
+ * leads to, because a ConfigMap swap is silent for a watched file, and its inode numbers come back re-used. Of what is too
+ * large to be read, its size, time and inode do.
  *
  * Start it before the files are first read: a change in between is then seen. It never throws by itself; a file that
  * cannot be read counts as vanished, unless it is for want of descriptors.
@@ -219,6 +249,8 @@ function hashOf(path: string): string | undefined {
     const found = statSync(path)
     // Only a regular file: what a pipe or a device holds is not for us to take.
     if (!found.isFile()) return undefined
+    // It can only be refused: that it is another by now is worth knowing, and what it holds is not worth reading.
+    if (found.size > maxFileBytes) return `${found.mode} ${found.size} ${found.mtimeMs} ${found.ino}`
     // With its mode: a secret that others could read is looked at again once they cannot.
     return `${found.mode} ${createHash('sha256').update(readAtOnce(path)).digest('hex')}`
   } catch (error) {

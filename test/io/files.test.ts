@@ -1,6 +1,15 @@
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
-import { chmodSync, mkdirSync, mkdtempSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import {
+  chmodSync,
+  mkdirSync,
+  mkdtempSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
@@ -25,7 +34,9 @@ function readInProcess(command: string, paths: readonly string[]): readonly stri
     for (const path of ${JSON.stringify(paths)})
       try { console.log(read(path).toString()) } catch (error) { console.log(error.code) }`
   const args = ['-c', command.replace('NODE', 'exec "$0" --input-type=module --eval "$1"'), process.execPath, script]
-  return spawnSync('sh', args, { timeout: 10_000, encoding: 'utf8' }).stdout.split('\n').slice(0, -1)
+  return spawnSync('sh', args, { timeout: 10_000, encoding: 'utf8', maxBuffer: 2 * tooLarge })
+    .stdout.split('\n')
+    .slice(0, -1)
 }
 
 test('createFileReader() reads a regular file, finds /dev/null empty, and leaves other errors to the system', () => {
@@ -59,6 +70,60 @@ test('createFileReader() reads a regular file as often as asked, also as stdin',
   writeFileSync(file, 'text')
 
   assert.deepEqual(readInProcess(`NODE < '${file}'`, ['/dev/stdin', '/dev/stdin']), ['text', 'text'])
+})
+
+const tooLarge = 16_777_217
+
+test('createFileReader() reads a file of 16 MiB, and nothing of one that is larger', () => {
+  using files = directory()
+  const [largest, larger] = [join(files.path, 'largest'), join(files.path, 'larger')]
+  writeFileSync(largest, '')
+  truncateSync(largest, tooLarge - 1)
+  writeFileSync(larger, '')
+  // Read, it would take all memory.
+  truncateSync(larger, 2 ** 34)
+  const read = createFileReader()
+
+  assert.equal(read(largest).length, tooLarge - 1)
+  assert.throws(() => read(larger), { code: 'ERR_FILE_TOO_LARGE' })
+})
+
+test('createFileReader() stops reading what has no end, a device or a pipe that the process was started with', () => {
+  assert.deepEqual(readInProcess('NODE', ['/dev/zero']), ['ERR_FILE_TOO_LARGE'])
+  assert.deepEqual(readInProcess('cat /dev/zero | NODE', ['/dev/stdin']), ['ERR_FILE_TOO_LARGE'])
+  const whole = readInProcess(`head -c ${tooLarge - 1} /dev/zero | tr '\\0' a | NODE`, ['/dev/stdin'])
+  assert.deepEqual(
+    whole.map(({ length }) => length),
+    [tooLarge - 1],
+  )
+})
+
+test('watchFiles() sees each change of a file that is too large to be read, and that it is no longer so', () => {
+  using root = directory()
+  const file = join(root.path, 'list')
+  writeFileSync(file, 'small')
+  let told = 0
+  const onChange = () => {
+    told += 1
+  }
+  const watch = watchFiles(() => [file], { clock, pollMs: never, onChange })
+  const toldOf = (act: () => void) => {
+    told = 0
+    act()
+    watch.check()
+    watch.check()
+    return told
+  }
+
+  const counts = [
+    toldOf(() => truncateSync(file, 2 ** 34)),
+    toldOf(() => {}),
+    toldOf(() => truncateSync(file, 2 ** 35)),
+    toldOf(() => writeFileSync(file, 'small')),
+  ]
+
+  watch.close()
+  assert.deepEqual(counts, [1, 0, 1, 1])
 })
 
 const secrets = [
@@ -229,7 +294,7 @@ test('watchFiles() check() takes no file for vanished that it cannot read for wa
     watch.close()`
 
   const args = ['--nofile=100', process.execPath, '--input-type=module', '--eval', script]
-  const { stdout, stderr } = spawnSync('prlimit', args, { timeout: 10_000, encoding: 'utf8' })
+  const { stdout, stderr } = spawnSync('prlimit', args, { timeout: 10_000, encoding: 'utf8', maxBuffer: 2 * tooLarge })
 
   assert.equal(stdout, 'EMFILE\n0\n0\n1\n', stderr)
 })
