@@ -41,6 +41,13 @@ function tooLongToFillIn(at: number): string {
   return `\${…} stands at character ${at + 1}, wanted none in more than ${maxYamlBytes} bytes: no names are filled in there`
 }
 
+// To a reader of JSON it is text, to one of YAML a name to fill in: which of them reads a list hangs on its other entries.
+const escapedName = /(?<=(?<!\\)(?:\\\\)*)\\(?:u00|x|u000000)24(?:\{|\\(?:u00|x|u000000)7b)|\$\\(?:u00|x|u000000)7b/i
+
+function escapedAt(at: number): string {
+  return `\${ is written with an escape at character ${at + 1}, wanted $\${ for what is not to be filled in, or \${`
+}
+
 /** The refusals of a few lists, by what was judged: of one change a list is asked for more than once. */
 export type RefusedLists = Map<string, Refused>
 
@@ -76,7 +83,7 @@ export function readLocalList(
 
   function judge(text: string): Loaded<LocalListOptions> {
     const bytes = Buffer.byteLength(text)
-    const loadSlowly = () => load(bounds.schema, { file, text }, { env }, (list) => findListConflicts(list, options))
+    const loadAsYaml = () => load(bounds.schema, { file, text }, { env }, (list) => findListConflicts(list, options))
     const isJson = /^\s*\{/.test(text)
     if (isJson && bytes > bounds.maxBytes)
       return refused(file, [cannotRead([], `it is larger than ${bounds.maxBytes} bytes`)])
@@ -90,8 +97,14 @@ export function readLocalList(
     return { kind: 'loaded', value: read.list, hash: hashOf(text), locate, warnings: [] }
 
     function locate(path: readonly (string | number)[]): Place {
-      const slow = bytes > maxYamlBytes ? undefined : loadSlowly()
+      const slow = bytes > maxYamlBytes ? undefined : loadAsYaml()
       return slow?.kind === 'loaded' ? slow.locate(path) : { ...nowhere, file }
+    }
+
+    function loadSlowly(): Loaded<LocalListOptions> {
+      const found = loadAsYaml()
+      const escaped = isJson && found.kind === 'loaded' ? text.search(escapedName) : -1
+      return escaped === -1 ? found : refused(file, [cannotRead([], escapedAt(escaped))])
     }
   }
 }

@@ -105,6 +105,35 @@ for (const { what, list, says } of refused) {
   })
 }
 
+const escapes = ['\\u0024{NAME}', '$\\u007bNAME}', '\\\\\\u0024\\u007BNAME}', '$\\u0024{NAME}']
+for (const written of escapes) {
+  test(`readLocalList() takes "${written}" for one thing in JSON: text, or refused beside what is filled in`, () => {
+    const entry = `{"kind":"sub","value":"${written}"}`
+    const list = (entries: string) => read(`{"version":1,"entries":[${entries}]}`)
+
+    const alone = list(entry)
+    // Neither beside a name, nor where it is JSON to a reader of YAML alone.
+    const others = [list(`${entry},{"kind":"sub","value":"\${NAME}"}`), list(`${entry},`)]
+
+    assert.ok(alone.kind === 'loaded')
+    assert.equal(alone.localList.entries[0]?.value, JSON.parse(`"${written}"`))
+    for (const other of others) {
+      assert.ok(other.kind === 'refused')
+      assert.match(
+        other.problems[0]?.message ?? '',
+        /^Cannot read the document: \$\{ is written with an escape at character \d+/,
+      )
+    }
+  })
+}
+
+test('readLocalList() fills in a name beside escapes that make none', () => {
+  const found = read('{"version":1,"entries":[{"kind":"sub","value":"\\\\u0024{a} \\u0024 \\u007b ${NAME}"}]}')
+
+  assert.ok(found.kind === 'loaded', JSON.stringify(found))
+  assert.equal(found.localList.entries[0]?.value, '\\u0024{a} $ { carol')
+})
+
 test('readLocalList() tells the place of what is wrong in JSON as in YAML, and fills in names in both', () => {
   const wrong = read('{ "version": 1,\n  "entries": [ { "kind": "ip", "value": "a" } ] }')
   const named = read('{ "version": 1, "entries": [ { "kind": "sub", "value": "${NAME}" } ] }')
