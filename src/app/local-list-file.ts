@@ -60,16 +60,22 @@ export type ListDeps = Required<Pick<LoadDeps, 'env' | 'readFile'>> & {
   readonly refusedLists?: RefusedLists | undefined
 }
 
-/** Reads the operator's own list, for a configuration that is good otherwise; never throws. */
+type ListIssuers = GatewayOptions | undefined
+
+/**
+ * Reads the operator's own list, for a configuration that is good otherwise; never throws.
+ *
+ * @param options Where there are none, because they are not good, the issuers it names are not looked at.
+ */
 export function readLocalList(
   file: string,
-  options: GatewayOptions,
+  options: ListIssuers,
   { env, readFile, refusedLists }: ListDeps,
   bounds = writtenList,
 ): Loaded<LocalListOptions> {
   return loadFile(file, readFile, (text) => {
     if (refusedLists === undefined) return judge(text)
-    const issuers = options.issuers.map(({ issuer }) => issuer)
+    const issuers = options?.issuers.map(({ issuer }) => issuer)
     const judged = JSON.stringify([file, hashOf(text), issuers, bounds.maxBytes])
     const known = refusedLists.get(judged)
     if (known !== undefined) return known
@@ -208,7 +214,7 @@ type Read =
   | { readonly kind: 'list'; readonly list: LocalListOptions }
   | { readonly kind: 'wrong'; readonly messages: readonly string[] }
 
-function readJson(text: string, options: GatewayOptions, { schema, parse }: ListBounds): Read {
+function readJson(text: string, options: ListIssuers, { schema, parse }: ListBounds): Read {
   // What decoding puts where bytes are no UTF-8: the name it stands in is nobody's, and would revoke nothing.
   const lost = text.indexOf('\ufffd')
   if (lost !== -1) {
@@ -239,7 +245,8 @@ function readJson(text: string, options: GatewayOptions, { schema, parse }: List
 const maxProblems = 20
 
 /** An entry for an issuer that is none of ours would revoke nothing, and look as if it did. */
-function findListConflicts({ entries }: LocalListOptions, options: GatewayOptions): readonly CrossFinding[] {
+function findListConflicts({ entries }: LocalListOptions, options: ListIssuers): readonly CrossFinding[] {
+  if (options === undefined) return []
   const problems = new Map<string | undefined, string | undefined>([[undefined, undefined]])
   return entries.flatMap(({ issuer }, at) => {
     if (issuer !== undefined && !problems.has(issuer)) problems.set(issuer, problemOfIssuer(issuer, options))

@@ -50,11 +50,18 @@ function checkFile(file: string, options: Options, shell: Shell): Found {
   // One that is missing does not hide what is wrong with the others.
   const text = loadFile(file, readFile, (read) => read)
   if (typeof text !== 'string') return { file, means: [], findings: text.problems.map(asError) }
-  const loaded = load(gatewayOptions, { file, text }, { env }, findGatewayConflicts)
+  let readable: GatewayOptions | undefined
+  const loaded = load(gatewayOptions, { file, text }, { env }, (options, whole) => {
+    readable = options
+    return findGatewayConflicts(options, whole)
+  })
   const missing = findMissing(file, text, loaded, { env, readFile, fileMode }).map((problem): Finding => {
     return { ...problem, severity: options.secrets === true ? 'error' : 'warning' }
   })
-  if (loaded.kind === 'refused') return { file, means: [], findings: [...loaded.problems.map(asError), ...missing] }
+  if (loaded.kind === 'refused') {
+    const listed = readable === undefined ? [] : checkListAlone(readable, shell)
+    return { file, means: [], findings: [...loaded.problems.map(asError), ...missing, ...listed] }
+  }
   const { value, locate } = loaded
   const spelled = loaded.warnings.map((problem): Finding => ({ ...problem, severity: 'warning' }))
   const warnings = [
@@ -72,6 +79,13 @@ function checkFile(file: string, options: Options, shell: Shell): Found {
   })
   const listed = checkLocalList(value, shell)
   return { file, findings: [...spelled, ...findings, ...missing, ...listed], means: meaning(value) }
+}
+
+/** What is wrong in the operator's list itself: of a configuration that is refused nobody knows which issuers it is to have. */
+function checkListAlone({ blacklist: { local } }: GatewayOptions, { env, readFile }: Shell): readonly Finding[] {
+  if (local === undefined || problemOf(local.file, readFile) !== undefined) return []
+  const list = readLocalList(local.file, undefined, { env, readFile })
+  return list.kind === 'refused' ? list.problems.map(asError) : []
 }
 
 /** What is wrong in the operator's list, and what of it does nothing or too much; that it is not here is told at the key. */

@@ -270,6 +270,41 @@ for (const { written, at } of [
   })
 }
 
+test("postern check tells what is wrong in the operator's list itself beside what is wrong in the configuration", async () => {
+  using files = directory()
+  // Whether an issuer is one of ours cannot be told: that may be what is wrong.
+  const list = files.write(
+    'denied.yaml',
+    'version: 1\nentries: [{ kind: sub, value: a, issuer: "https://other.test" }, { kind: ip, value: a }]\n',
+  )
+  const file = files.write(
+    'gateway.yaml',
+    `${gateway('http://127.0.0.1:9/a')}blacklist: { local: { file: ${list} } }\noops: 1\n`,
+  )
+  const shell = fakeShell({ SECRET: 'x' })
+
+  assert.equal(await runCommand(['check', file], shell), 3)
+
+  assert.match(shell.told.out, /gateway\.yaml:\d+:1: Cannot read oops: /)
+  assert.match(shell.told.out, /denied\.yaml:2:\d+: Cannot read entries\.1\.kind: /)
+  assert.doesNotMatch(shell.told.out, /entries\.0/)
+  assert.match(shell.told.out, /gateway\.yaml: 2 errors/)
+})
+
+test("postern check leaves the operator's list alone where the configuration is refused and the list is good", async () => {
+  using files = directory()
+  const list = files.write('denied.json', '{"version":1,"entries":[{"kind":"sub","value":"a"}]}')
+  const file = files.write(
+    'gateway.yaml',
+    `${gateway('http://127.0.0.1:9/a')}blacklist: { local: { file: ${list} } }\noops: 1\n`,
+  )
+  const shell = fakeShell({ SECRET: 'x' })
+
+  assert.equal(await runCommand(['check', file], shell), 3)
+
+  assert.match(shell.told.out, /gateway\.yaml: 1 error\n/)
+})
+
 test('postern check warns once of a list that refuses what is still to be issued', async () => {
   using files = directory()
   const list = files.write(
