@@ -129,6 +129,16 @@ export function lintLocalList({ entries }: LocalListOptions, nowS: number): Cros
   return { path: ['entries', entries.findIndex(isAhead), 'issued_before'], message }
 }
 
+/** Entries whose value was probably pasted with what stood around it. One finding, at the first. */
+export function lintListValues({ entries }: LocalListOptions): CrossFinding | undefined {
+  const isPadded = ({ value }: Entry) => value.trim() !== value
+  const count = entries.filter(isPadded).length
+  if (count === 0) return undefined
+  const others = count === 1 ? '' : `, the first of ${count}`
+  const message = `it begins or ends in white space, and revokes nothing that does not${others}`
+  return { path: ['entries', entries.findIndex(isPadded), 'value'], message }
+}
+
 /** A list with entries of the one before it, as the file of one that `readLocalList` reads. */
 export type Merged = {
   readonly bytes: Buffer

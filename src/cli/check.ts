@@ -1,6 +1,6 @@
 import { findTlsConflicts, lintCertificate } from '../app/certificates.ts'
 import { findKeyFileConflicts, findMissingFiles, problemOf } from '../app/configuration.ts'
-import { lintLocalList, readLocalList } from '../app/local-list-file.ts'
+import { lintListValues, lintLocalList, readLocalList } from '../app/local-list-file.ts'
 import type { LoadDeps, Loaded } from '../config/load.ts'
 import { load, loadFile } from '../config/load.ts'
 import type { Problem } from '../config/problems.ts'
@@ -102,7 +102,8 @@ function checkLocalList(options: GatewayOptions, { clock, env, readFile }: Shell
   const others = count === 1 ? '' : `, the first of ${count}`
   const path = ['entries', list.value.entries.findIndex(isPast), 'expires_at']
   const past = { path, message: `this entry has expired, and revokes nothing any more${others}` }
-  return [count === 0 ? undefined : past, lintLocalList(list.value, nowS)].flatMap((finding): readonly Finding[] => {
+  const found = [count === 0 ? undefined : past, lintLocalList(list.value, nowS), lintListValues(list.value)]
+  return found.flatMap((finding): readonly Finding[] => {
     if (finding === undefined) return []
     return [{ ...list.locate(finding.path), ...finding, path: finding.path.join('.'), severity: 'warning' }]
   })

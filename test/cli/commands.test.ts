@@ -305,6 +305,28 @@ test("postern check leaves the operator's list alone where the configuration is 
   assert.match(shell.told.out, /gateway\.yaml: 1 error\n/)
 })
 
+test("postern check warns once of values of the operator's list that begin or end in white space", async () => {
+  using files = directory()
+  const list = files.write(
+    'denied.json',
+    JSON.stringify({
+      version: 1,
+      entries: ['bob b', 'mallory ', 'eve\n', '\u00a0oscar'].map((value) => ({ kind: 'sub', value })),
+    }),
+  )
+  const file = files.write(
+    'gateway.yaml',
+    `${gateway('http://127.0.0.1:9/a')}blacklist: { local: { file: ${list} } }\n`,
+  )
+  const shell = fakeShell({ SECRET: 'x' })
+
+  assert.equal(await runCommand(['check', file], shell), 0)
+
+  const at = readFileSync(list, 'utf8').indexOf('"mallory') + 1
+  const warning = `${list}:1:${at}: warning: it begins or ends in white space, and revokes nothing that does not, the first of 3\n`
+  assert.ok(shell.told.out.includes(warning), shell.told.out)
+})
+
 test('postern check warns once of a list that refuses what is still to be issued', async () => {
   using files = directory()
   const list = files.write(
