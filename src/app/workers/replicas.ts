@@ -50,6 +50,8 @@ export function createReplicaStore({
   const lists = new Map<number, ListCopy>()
   const looking = new Map<number, (untilMs: number) => void>()
   let expected: readonly SourceNumbers[] = []
+  // Numbers grow: what has a greater one was sent ahead of the configuration that has it.
+  let newest = 0
   let asked = 0
   return {
     replicas: {
@@ -60,10 +62,13 @@ export function createReplicaStore({
     receive,
     expect(sources) {
       expected = sources
+      newest = Math.max(newest, ...sources.flatMap((each) => [each.keys, each.list ?? 0]))
     },
     keepExpected() {
-      for (const number of keys.keys()) if (!expected.some((each) => each.keys === number)) keys.delete(number)
-      for (const number of lists.keys()) if (!expected.some((each) => each.list === number)) lists.delete(number)
+      for (const number of keys.keys())
+        if (number <= newest && !expected.some((each) => each.keys === number)) keys.delete(number)
+      for (const number of lists.keys())
+        if (number <= newest && !expected.some((each) => each.list === number)) lists.delete(number)
     },
   }
 
