@@ -7,7 +7,7 @@ import type { HttpClient } from '../io/http-client.ts'
 import { createHttpClient } from '../io/http-client.ts'
 import type { Log } from '../io/log.ts'
 import type { Blacklist, BlacklistOptions } from '../sources/blacklist.ts'
-import { createBlacklist } from '../sources/blacklist.ts'
+import { createBlacklist, leastPollMs } from '../sources/blacklist.ts'
 import type { KeysSnapshot } from '../sources/held-keys.ts'
 import type { Introspection } from '../sources/introspection.ts'
 import { createIntrospection } from '../sources/introspection.ts'
@@ -117,7 +117,7 @@ export function createIssuerSources(
   const trusted = keep(old?.trusted, [issuer, poll_interval], () =>
     trustIssuer(issuer, {
       answersMaxAgeMs: issuer.introspection?.max_age,
-      pollIntervalMs: issuer.blacklist === undefined ? undefined : poll_interval,
+      pollIntervalMs: issuer.blacklist && leastPollMs({ ...issuer.blacklist, poll_interval }),
     }),
   )
   counted.introduce(name)

@@ -53,7 +53,7 @@ const issuer = trustOptions.extend({
         .refine((ms) => ms % 1000 === 0, { error: 'expected whole seconds' })
         .prefault('0s')
         .describe(
-          'For how long the feed is asked to hold a poll that has nothing to tell, at most poll_interval; 0s: not at all. Where it does, a revocation takes effect within 2 s.',
+          'For how long the feed is asked to hold a poll that has nothing to tell, at most 2 s less than poll_interval, and no longer than it may; 0s: not at all. Where it does, a revocation takes effect within 2 s.',
         ),
       client_id: z.string().min(1).max(256).optional().describe("Absent: introspection's."),
       client_secret: secretSource.optional().describe("Absent: introspection's."),
@@ -262,6 +262,14 @@ function findWaitConflicts(
       unwritten: { path, message: `expected a blacklist.max_staleness of at least ${formatSpan(least)}: ${sum}` },
     },
   ]
+}
+
+/** Whether an issuer is asked to hold the polls of its blacklist. */
+export function mayHoldPolls(
+  { wait }: { readonly wait: number },
+  { poll_interval }: Pick<GatewayOptions['blacklist'], 'poll_interval'>,
+): boolean {
+  return waitSeconds({ wait, poll_interval }) > 0
 }
 
 /** Why a name cannot stand for a configured issuer, in a clause; undefined where it does. */

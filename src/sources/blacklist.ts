@@ -223,11 +223,15 @@ export function createBlacklist(
     log.warn('blacklist_stale', { issuer, loaded, ...age, ...(failure === undefined ? {} : { why: failure }) })
   }
 
-  /** An issuer that cannot hold a call, or has no room, is asked less and less often; one that has news, or held it, is not. */
+  /**
+   * An issuer that cannot hold a call, or has no room, is asked less and less often; one that has news, or held it, is not.
+   * One that is slow has not held it, nor has one whose list begins anew: that would be read whole again and again.
+   */
   function noteWait(tookMs: number, before: Polled | undefined): void {
-    // No other call takes as long as `callMs`: the issuer may hold calls for less than we ask.
-    if (tookMs >= Math.min(callMs, longestS * 800)) unheld = 0
-    else if (holding.held?.cursor === before?.cursor) unheld += 1
+    const { held } = holding
+    const isSame = before !== undefined && held?.epoch === before.epoch
+    const hasNews = isSame && held.cursor > before.cursor
+    unheld = hasNews || (isSame && tookMs >= longestS * 500) ? 0 : unheld + 1
   }
 
   function isResyncDue(nowMs: number): boolean {
@@ -333,7 +337,12 @@ export function nextPollAfterMs(pollIntervalMs: number, failures: number, random
   return wanted * (1 - 0.1 * random())
 }
 
-/** For how many seconds a poll may be held: as configured, but no longer than until the next one is due. */
+/** How often (ms) a list is polled that has news all the time: what it cannot name is asked for as often. */
+export function leastPollMs(options: Pick<BlacklistOptions, 'wait' | 'poll_interval'>): number {
+  return waitSeconds(options) > 0 ? leastGapMs : options.poll_interval
+}
+
+/** For how many seconds a poll may be held: as configured, but so that it is over, answered or not, when the next one is due. */
 export function waitSeconds({ wait, poll_interval }: Pick<BlacklistOptions, 'wait' | 'poll_interval'>): number {
-  return Math.floor(Math.min(wait, poll_interval) / 1000)
+  return Math.max(0, Math.floor(Math.min(wait, poll_interval - callMs) / 1000))
 }

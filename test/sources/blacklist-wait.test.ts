@@ -4,7 +4,7 @@ import type { TestContext } from 'node:test'
 import { test } from 'node:test'
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { HttpCallFailed } from '../../src/io/http-client.ts'
-import { waitSeconds } from '../../src/sources/blacklist.ts'
+import { leastPollMs, waitSeconds } from '../../src/sources/blacklist.ts'
 import type { Setup } from './feed-server.ts'
 import { loaded, query, raw, revoked, setup, token } from './feed-server.ts'
 
@@ -105,12 +105,24 @@ test('blacklist.poll() does not ask to wait after a poll that failed, and does a
 for (const [wait, poll_interval, seconds] of [
   [0, 60_000, 0],
   [25_000, 60_000, 25],
-  [25_000, 25_000, 25],
-  [25_000, 10_900, 10],
-  [25_000, 999, 0],
+  [25_000, 27_000, 25],
+  [25_000, 26_999, 24],
+  [25_000, 10_900, 8],
+  [1000, 3000, 1],
+  [25_000, 2999, 0],
+  [25_000, 100, 0],
 ] as const)
   test(`waitSeconds() is ${seconds} for a wait of ${wait} ms and an interval of ${poll_interval} ms`, () => {
     assert.equal(waitSeconds({ wait, poll_interval }), seconds)
+  })
+
+for (const [wait, poll_interval, ms] of [
+  [25_000, 60_000, 1000],
+  [25_000, 2000, 2000],
+  [0, 60_000, 60_000],
+] as const)
+  test(`leastPollMs() is ${ms} for a wait of ${wait} ms and an interval of ${poll_interval} ms`, () => {
+    assert.equal(leastPollMs({ wait, poll_interval }), ms)
   })
 
 /** Lets a started list poll by its own timers, on a clock of ours; returns the second each poll began in, `w` where it asked to wait. */
@@ -146,16 +158,19 @@ const schedules: readonly {
   readonly of: string
   /** Of a call that asks to wait: ms until it is answered, and how. */
   readonly afterMs: number
-  readonly how: 'well' | 'news' | 'cut' | '400'
+  readonly how: 'well' | 'news' | 'cut' | '400' | 'anew' | 'down'
   readonly expected: string
 }[] = [
   { of: 'that holds them', afterMs: 25_000, how: 'well', expected: '0 1w 26w 51w 76w 101w 126w' },
   {
-    of: 'that holds them as long as it likes',
-    afterMs: 10_000,
+    of: 'that holds them for half as long as it is asked to',
+    afterMs: 12_500,
     how: 'well',
-    expected: '0 1w 11w 21w 31w 41w 51w 61w 71w 81w 91w 101w 111w 121w',
+    expected: '0 1w 13.5w 26w 38.5w 51w 63.5w 76w 88.5w 101w 113.5w 126w',
   },
+  { of: 'that is slow, and holds none', afterMs: 12_400, how: 'well', expected: '0 1w 13.4w 25.8w 38.2w 54.2w 86.2w' },
+  { of: 'whose list begins anew each time', afterMs: 0, how: 'anew', expected: '0 1w 3w 7w 15w 31w 63w 123w' },
+  { of: 'that is down for a while', afterMs: 0, how: 'down', expected: '0 1w 2 4 8 16 18w 22w 30w 46w 78w' },
   { of: 'that does not hold them', afterMs: 0, how: 'well', expected: '0 1w 3w 7w 15w 31w 63w 123w' },
   {
     of: 'that always has news',
@@ -176,9 +191,11 @@ for (const { of, afterMs, how, expected } of schedules)
     await using it = setup(long)
     it.answer = (call) => {
       if (how === 'news') it.revoke(`${it.calls.length}`)
+      if (how === 'down' && it.calls.length > 1 && it.calls.length < 6) return raw(502, '')
       if (query(call, 'wait') === null) return undefined
       it.pass(afterMs)
       if (how === '400') return raw(400, '')
+      if (how === 'anew') it.feed.epoch = `e${it.calls.length}`
       if (how === 'cut') throw new HttpCallFailed('reset', 'Cannot GET it: cut')
       return undefined
     }
@@ -190,13 +207,38 @@ test('blacklist.start() polls at once again where an issuer that had no room has
   await using it = setup(long)
   it.answer = () => {
     if (it.calls.length < 5 || it.calls.length > 7) return undefined
-    it.pass(10_000)
+    it.pass(13_000)
     if (it.calls.length === 5) it.revoke('a')
     return undefined
   }
 
-  assert.equal(await pollsWithin(t, it, 50), '0 1w 3w 7w 15w 25w 35w 45w 47w')
+  assert.equal(await pollsWithin(t, it, 57), '0 1w 3w 7w 15w 28w 41w 54w 56w')
 })
+
+test('blacklist.start() polls once a second again as soon as news comes, though held polls were cut before', async (t) => {
+  await using it = setup(long)
+  it.answer = (call) => {
+    if (it.calls.length < 8 && query(call, 'wait') !== null) throw new HttpCallFailed('reset', 'Cannot GET it: cut')
+    if (it.calls.length > 7) it.revoke(`${it.calls.length}`)
+    return undefined
+  }
+
+  assert.equal(await pollsWithin(t, it, 22), '0 1w 2 4w 5 9w 10 18w 19w 20w 21w 22w')
+})
+
+for (const [poll_interval, expected] of [
+  [60_000, '0 60 120'],
+  [20_000, '0 20 40 60 80 100 120'],
+] as const)
+  test(`blacklist.start() polls by its interval of ${poll_interval} ms alone, whatever has come, where nothing is to be held`, async (t) => {
+    await using it = setup({ poll_interval })
+    it.answer = () => {
+      it.revoke(`${it.calls.length}`)
+      return undefined
+    }
+
+    assert.equal(await pollsWithin(t, it, 130), expected)
+  })
 
 test('blacklist.start() polls an issuer that always has news once a second, and jitter makes it no more', async (t) => {
   await using it = setup(long)
@@ -226,8 +268,8 @@ test('blacklist.start() polls within poll_interval where that is shorter than th
     return undefined
   }
 
-  assert.equal(await pollsWithin(t, it, 35), '0 1w 11w 21w 31w')
-  assert.deepEqual(new Set(waits(it)), new Set([null, '10']))
+  assert.equal(await pollsWithin(t, it, 35), '0 1w 9w 17w 25w 33w')
+  assert.deepEqual(new Set(waits(it)), new Set([null, '8']))
 })
 
 test('blacklist.close() ends a held poll, whose answer is not counted and not handed on', async () => {
