@@ -34,9 +34,9 @@ export type Blacklist = {
    * gateway's leeway, which is at most that long, still does.
    */
   readonly isForgotten: (exp: number) => boolean
-  /** Resolves at the next entry. */
-  readonly nextEntry: () => Promise<void>
-  /** Wakes whoever waits for the next entry. */
+  /** Called at every new entry, until whoever waits takes his own out again. */
+  readonly waiters: Set<() => void>
+  /** Calls whoever waits. */
   readonly wake: () => void
 }
 
@@ -53,9 +53,9 @@ export type BlacklistDeps = {
 /** Makes one realm's blacklist on its tables; a changed purge delay is applied to what is listed already. */
 export function createBlacklist(options: BlacklistOptions, { store, tables, clock }: BlacklistDeps): Blacklist {
   const purgeDelay = Math.ceil(options.purgeDelayMs / 1000)
-  let next = Promise.withResolvers<void>()
+  const waiters = new Set<() => void>()
   store.transaction(() => tables.keepEntriesFor(purgeDelay))
-  return { put, add, covers, outlives, mayHaveForgotten, isForgotten, nextEntry: () => next.promise, wake }
+  return { put, add, covers, outlives, mayHaveForgotten, isForgotten, waiters, wake }
 
   function put(entry: NewEntry): number {
     const held = tables.entry(entry.kind, entry.value, nowSeconds(store.clock))
@@ -73,8 +73,7 @@ export function createBlacklist(options: BlacklistOptions, { store, tables, cloc
   }
 
   function wake(): void {
-    next.resolve()
-    next = Promise.withResolvers()
+    for (const waiter of waiters) waiter()
   }
 
   function covers(claims: ReadonlyMap<string, Json>, kid: string | undefined): boolean {

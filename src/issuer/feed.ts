@@ -38,7 +38,12 @@ const maxWaiting = 1000
  */
 export function createFeed({ epoch }: { readonly epoch: string }, deps: FeedDeps): Feed {
   const { resourceServers, blacklist, store, tables, closing } = deps
-  let waiting = 0
+  let isClosing = false
+  // One reaction for the feed: one of each poll would be kept until the issuer closes.
+  void closing.then(() => {
+    isClosing = true
+    blacklist.wake()
+  })
   return { page, lookup }
 
   async function page(request: HttpRequest): Promise<HttpAnswer> {
@@ -84,12 +89,12 @@ export function createFeed({ epoch }: { readonly epoch: string }, deps: FeedDeps
   }
 
   async function nextEntry(seconds: number): Promise<void> {
-    if (waiting >= maxWaiting) return
-    const patience = Promise.withResolvers<void>()
-    const timer = setTimeout(patience.resolve, seconds * 1000)
-    waiting += 1
-    await Promise.race([blacklist.nextEntry(), patience.promise, closing])
-    waiting -= 1
+    if (isClosing || blacklist.waiters.size >= maxWaiting) return
+    const woken = Promise.withResolvers<void>()
+    const timer = setTimeout(woken.resolve, seconds * 1000)
+    blacklist.waiters.add(woken.resolve)
+    await woken.promise
+    blacklist.waiters.delete(woken.resolve)
     clearTimeout(timer)
   }
 
