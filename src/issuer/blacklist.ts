@@ -54,6 +54,7 @@ export type BlacklistDeps = {
 export function createBlacklist(options: BlacklistOptions, { store, tables, clock }: BlacklistDeps): Blacklist {
   const purgeDelay = Math.ceil(options.purgeDelayMs / 1000)
   const waiters = new Set<() => void>()
+  let told = store.lastSeq()
   store.transaction(() => tables.keepEntriesFor(purgeDelay))
   return { put, add, covers, outlives, mayHaveForgotten, isForgotten, waiters, wake }
 
@@ -68,7 +69,11 @@ export function createBlacklist(options: BlacklistOptions, { store, tables, cloc
 
   async function add(entry: NewEntry): Promise<number> {
     const seq = await store.write(() => put(entry))
-    wake()
+    // What was covered already is no news: one client that revokes the same token again and again would end every poll.
+    if (seq > told) {
+      told = seq
+      wake()
+    }
     return seq
   }
 

@@ -56,8 +56,7 @@ export function createFeed({ epoch }: { readonly epoch: string }, deps: FeedDeps
     if (cursor === undefined || wait === undefined || limit === undefined || limit < 1)
       return problem(400, 'cursor, limit and wait are whole numbers')
     return await guarded(async () => {
-      if (wait > 0 && cursor <= store.lastSeq() && tables.entriesAfter(cursor, 1, nowSeconds(store.clock)).length === 0)
-        await nextEntry(Math.min(wait, maxWaitSeconds))
+      if (wait > 0 && cursor <= store.lastSeq()) await newsAfter(cursor, Math.min(wait, maxWaitSeconds))
       return readPage(request, cursor, Math.min(limit, maxLimit))
     })
   }
@@ -88,14 +87,26 @@ export function createFeed({ epoch }: { readonly epoch: string }, deps: FeedDeps
     return json(200, body, headers)
   }
 
-  async function nextEntry(seconds: number): Promise<void> {
-    if (isClosing || blacklist.waiters.size >= maxWaiting) return
-    const woken = Promise.withResolvers<void>()
-    const timer = setTimeout(woken.resolve, seconds * 1000)
-    blacklist.waiters.add(woken.resolve)
-    await woken.promise
-    blacklist.waiters.delete(woken.resolve)
-    clearTimeout(timer)
+  /** Waits for an entry after the cursor: so many seconds at most, and not while the issuer closes. */
+  async function newsAfter(cursor: number, seconds: number): Promise<void> {
+    if (blacklist.waiters.size >= maxWaiting) return
+    let isOver = false
+    let woken = Promise.withResolvers<void>()
+    const wake = () => woken.resolve()
+    const timer = setTimeout(() => {
+      isOver = true
+      wake()
+    }, seconds * 1000)
+    blacklist.waiters.add(wake)
+    try {
+      while (!isOver && !isClosing && tables.entriesAfter(cursor, 1, nowSeconds(store.clock)).length === 0) {
+        await woken.promise
+        woken = Promise.withResolvers()
+      }
+    } finally {
+      blacklist.waiters.delete(wake)
+      clearTimeout(timer)
+    }
   }
 
   async function lookup(request: HttpRequest): Promise<HttpAnswer> {

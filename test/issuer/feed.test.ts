@@ -4,6 +4,7 @@ import { randomBytes } from 'node:crypto'
 import { test } from 'node:test'
 import { queryObjects } from 'node:v8'
 import { nextTurn } from '../../src/base/time.ts'
+import type { HttpAnswer } from '../../src/io/http-server.ts'
 import type { Blacklist } from '../../src/issuer/blacklist.ts'
 import { createBlacklist } from '../../src/issuer/blacklist.ts'
 import { createAuthenticator } from '../../src/issuer/clients.ts'
@@ -11,6 +12,7 @@ import type { Feed } from '../../src/issuer/feed.ts'
 import { createFeed } from '../../src/issuer/feed.ts'
 import type { IssuerStore, RealmStore } from '../../src/issuer/store.ts'
 import { openIssuerStore } from '../../src/issuer/store.ts'
+import type { Page } from './realms.ts'
 import { epochStart, orders } from './realms.ts'
 
 type Parts = Disposable & {
@@ -33,7 +35,10 @@ async function startParts(): Promise<Parts> {
   )
   const closing = new Promise<void>(() => {})
   const feed = createFeed({ epoch: 'e' }, { resourceServers, blacklist, store, tables, closing })
-  return { store, tables, blacklist, feed, [Symbol.dispose]: store.close }
+  const parts = { store, tables, blacklist, feed, [Symbol.dispose]: store.close }
+  // Once its secret has been proved a poll is held within a turn.
+  await poll(parts, '')
+  return parts
 }
 
 function jti(value: string) {
@@ -46,9 +51,13 @@ function poll({ feed }: Parts, query: string) {
   return feed.page(request)
 }
 
+function values(answer: HttpAnswer): readonly string[] {
+  const { entries } = JSON.parse(String(answer.body)) as Page // what its tests then look at
+  return entries.map(({ value }) => value)
+}
+
 test('feed.page() leaves nothing of a poll that is over, by its time or by an entry', async () => {
   using parts = await startParts()
-  await poll(parts, '')
   const before = queryObjects(Promise, { format: 'count' })
 
   await hold(1)
@@ -65,4 +74,47 @@ test('feed.page() leaves nothing of a poll that is over, by its time or by an en
     await end?.()
     await Promise.all(polls)
   }
+})
+
+test('feed.page() goes on waiting where it was woken for nothing that is after its cursor', async () => {
+  using parts = await startParts()
+  const cursor = await parts.blacklist.add(jti('t'))
+  const held = poll(parts, `cursor=${cursor}&wait=25`)
+  const short = poll(parts, `cursor=${cursor}&wait=1`)
+  await nextTurn()
+  assert.equal(parts.blacklist.waiters.size, 2)
+
+  const beganMs = performance.now()
+  for (let turn = 0; turn < 10; turn += 1) {
+    await nextTurn()
+    parts.blacklist.wake()
+  }
+  assert.deepEqual(values(await short), [])
+  assert.ok(performance.now() - beganMs > 900)
+  await parts.blacklist.add(jti('u'))
+
+  assert.deepEqual(values(await held), ['u'])
+})
+
+test('blacklist.add() wakes those who wait for a new seq, and not for what was covered already', async () => {
+  using parts = await startParts()
+  const { store, tables } = parts
+  const old = jti('old')
+  await parts.blacklist.add(old)
+  const blacklist = createBlacklist({ purgeDelayMs: 0 }, { store, tables, clock })
+  let woken = 0
+  blacklist.waiters.add(() => {
+    woken += 1
+  })
+  const counts: number[] = []
+
+  // The last: a key's entry is put down when the key is withdrawn, and added afterwards.
+  const kid = { ...jti('k'), kind: 'kid' } as const
+  for (const entry of [jti('t'), jti('t'), old, { ...jti('t'), expires_at: epochStart + 90 }, jti('t'), kid]) {
+    if (entry === kid) store.transaction(() => blacklist.put(kid))
+    await blacklist.add(entry)
+    counts.push(woken)
+  }
+
+  assert.deepEqual(counts, [1, 1, 1, 2, 2, 3])
 })
