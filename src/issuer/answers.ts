@@ -65,10 +65,15 @@ export function readForm(request: HttpRequest): Form | Refused {
   return { kind: 'form', get: (name) => values.get(name) || undefined }
 }
 
-/** Whether the sender already holds what this entity tag names (RFC 9110 §13.1.2, compared weakly: a proxy may weaken it). */
+/** The entity tags the sender holds, without the mark of weak ones: a proxy may weaken them (RFC 9110 §13.1.2). */
+export function heldTags(request: HttpRequest): readonly string[] {
+  const lines = request.headers.get('if-none-match') ?? []
+  return lines.flatMap((line) => line.split(',')).map((tag) => tag.trim().replace(/^W\//, ''))
+}
+
+/** Whether the sender already holds what this entity tag names (compared weakly). */
 export function holds(request: HttpRequest, etag: string): boolean {
-  const held = (request.headers.get('if-none-match') ?? []).flatMap((line) => line.split(','))
-  return held.some((tag) => tag.trim().replace(/^W\//, '') === etag.replace(/^W\//, ''))
+  return heldTags(request).includes(etag.replace(/^W\//, ''))
 }
 
 /** Reads a JSON object from a body; undefined when it is none. */

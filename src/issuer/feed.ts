@@ -3,7 +3,7 @@ import { nowSeconds } from '../base/time.ts'
 import type { HttpAnswer, HttpRequest } from '../io/http-server.ts'
 import { problem } from '../io/http-server.ts'
 import { isStorageError } from '../io/sqlite.ts'
-import { holds, json, readJson } from './answers.ts'
+import { heldTags, holds, json, readJson } from './answers.ts'
 import type { Blacklist } from './blacklist.ts'
 import type { Authenticator } from './clients.ts'
 import type { ResourceServer } from './introspect.ts'
@@ -56,9 +56,16 @@ export function createFeed({ epoch }: { readonly epoch: string }, deps: FeedDeps
     if (cursor === undefined || wait === undefined || limit === undefined || limit < 1)
       return problem(400, 'cursor, limit and wait are whole numbers')
     return await guarded(async () => {
-      if (wait > 0 && cursor <= store.lastSeq()) await newsAfter(cursor, Math.min(wait, maxWaitSeconds))
+      if (wait > 0 && cursor <= store.lastSeq() && knowsEpoch(request))
+        await newsAfter(cursor, Math.min(wait, maxWaitSeconds))
       return readPage(request, cursor, Math.min(limit, maxLimit))
     })
+  }
+
+  /** Whether the list that the sender has is not void: it would be told so only when the wait is over. */
+  function knowsEpoch(request: HttpRequest): boolean {
+    const tags = heldTags(request)
+    return tags.length === 0 || tags.some((tag) => tag.startsWith(`"${epoch}.`))
   }
 
   function readPage(request: HttpRequest, asked: number, limit: number): HttpAnswer {

@@ -45,8 +45,9 @@ function jti(value: string) {
   return { kind: 'jti', value, issued_before: null, expires_at: epochStart + 60, cause: 'client' } as const
 }
 
-function poll({ feed }: Parts, query: string) {
+function poll({ feed }: Parts, query: string, etag?: string) {
   const headers = new Map([['authorization', [orders]]])
+  if (etag !== undefined) headers.set('if-none-match', [etag])
   const request = { method: 'GET', path: '/blacklist', query, headers, body: Buffer.alloc(0), remoteAddress: '::1' }
   return feed.page(request)
 }
@@ -118,3 +119,25 @@ test('blacklist.add() wakes those who wait for a new seq, and not for what was c
 
   assert.deepEqual(counts, [1, 1, 1, 2, 2, 3])
 })
+
+const tags = [
+  { etag: undefined, held: 1, because: 'it names no list' },
+  { etag: 'W/"e.1.1000.1.1"', held: 1, because: 'its list is of our epoch' },
+  { etag: '"e.0.2.1.1"', held: 1, because: 'its list is of our epoch, though it was asked for otherwise' },
+  { etag: '"x", W/"e.1.1000.1.1"', held: 1, because: 'one of its lists is of our epoch' },
+  { etag: 'W/"earlier.1.1000.1.1"', held: 0, because: 'its list is of another epoch' },
+  { etag: '"x"', held: 0, because: 'its list is not ours' },
+]
+for (const { etag, held, because } of tags) {
+  test(`feed.page() ${held === 1 ? 'holds a poll' : 'answers a poll at once'} with ${etag}: ${because}`, async () => {
+    using parts = await startParts()
+    await parts.blacklist.add(jti('t'))
+    const answered = poll(parts, 'cursor=1&wait=25', etag)
+    await nextTurn()
+
+    assert.equal(parts.blacklist.waiters.size, held)
+    await parts.blacklist.add(jti('u'))
+
+    assert.deepEqual(values(await answered), held === 1 ? ['u'] : [])
+  })
+}
