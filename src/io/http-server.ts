@@ -13,6 +13,8 @@ export type HttpRequest = {
   readonly headers: ReadonlyMap<string, readonly string[]>
   readonly body: Buffer
   readonly remoteAddress: string
+  /** Aborted when the client's connection has ended: nobody waits for an answer any more. */
+  readonly left: AbortSignal
 }
 
 /** What to send back; the length is added. */
@@ -75,6 +77,7 @@ type Client = {
   /** Those of them that were read to their end. */
   whole: number
   hasAsked: boolean
+  readonly left: AbortController
 }
 
 /**
@@ -114,8 +117,12 @@ export function startHttpServer(options: HttpServerOptions, deps: HttpServerDeps
   server.on('connection', (socket) => {
     // Not the new one: somebody who fills the server would keep everybody else out.
     if (clients.size >= (options.maxConnections ?? Number.POSITIVE_INFINITY)) makeRoom()
-    clients.set(socket, { underWay: 0, whole: 0, hasAsked: false })
-    socket.on('close', () => clients.delete(socket))
+    const left = new AbortController()
+    clients.set(socket, { underWay: 0, whole: 0, hasAsked: false, left })
+    socket.on('close', () => {
+      clients.delete(socket)
+      left.abort()
+    })
   })
   server.on('clientError', refuseConnection)
 
@@ -197,6 +204,7 @@ export function startHttpServer(options: HttpServerOptions, deps: HttpServerDeps
       headers: headerLines(request.rawHeaders),
       body,
       remoteAddress: socket.remoteAddress ?? '',
+      left: client.left.signal,
     })
     if (response.destroyed) return
     // Not closed: what the system has taken of it would go on waiting for him.

@@ -57,7 +57,7 @@ export function createFeed({ epoch }: { readonly epoch: string }, deps: FeedDeps
       return problem(400, 'cursor, limit and wait are whole numbers')
     return await guarded(async () => {
       if (wait > 0 && cursor <= store.lastSeq() && knowsEpoch(request))
-        await newsAfter(cursor, Math.min(wait, maxWaitSeconds))
+        await newsAfter(cursor, Math.min(wait, maxWaitSeconds), request.left)
       return readPage(request, cursor, Math.min(limit, maxLimit))
     })
   }
@@ -94,8 +94,8 @@ export function createFeed({ epoch }: { readonly epoch: string }, deps: FeedDeps
     return json(200, body, headers)
   }
 
-  /** Waits for an entry after the cursor: so many seconds at most, and not while the issuer closes. */
-  async function newsAfter(cursor: number, seconds: number): Promise<void> {
+  /** Waits for an entry after the cursor: so many seconds at most, not while the issuer closes, nor for a client that left. */
+  async function newsAfter(cursor: number, seconds: number, left: AbortSignal): Promise<void> {
     if (blacklist.waiters.size >= maxWaiting) return
     let isOver = false
     let woken = Promise.withResolvers<void>()
@@ -105,13 +105,20 @@ export function createFeed({ epoch }: { readonly epoch: string }, deps: FeedDeps
       wake()
     }, seconds * 1000)
     blacklist.waiters.add(wake)
+    left.addEventListener('abort', wake)
     try {
-      while (!isOver && !isClosing && tables.entriesAfter(cursor, 1, nowSeconds(store.clock)).length === 0) {
+      while (
+        !isOver &&
+        !isClosing &&
+        !left.aborted &&
+        tables.entriesAfter(cursor, 1, nowSeconds(store.clock)).length === 0
+      ) {
         await woken.promise
         woken = Promise.withResolvers()
       }
     } finally {
       blacklist.waiters.delete(wake)
+      left.removeEventListener('abort', wake)
       clearTimeout(timer)
     }
   }

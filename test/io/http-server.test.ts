@@ -276,3 +276,33 @@ test('problem() writes RFC 9457 with members beside it', () => {
     reason: 'no_rule',
   })
 })
+
+for (const [how, leave] of [
+  ['resets', (socket: Socket) => socket.resetAndDestroy()],
+  ['closes', (socket: Socket) => socket.end()],
+] as const) {
+  test(`startHttpServer() tells the handlers of pipelined requests that their client has left when it ${how}`, async () => {
+    const signals: AbortSignal[] = []
+    const handled = Promise.withResolvers<void>()
+    const answer = Promise.withResolvers<HttpAnswer>()
+    await using server = await startHttpServer(local, {
+      handle: ({ left }) => {
+        signals.push(left)
+        if (signals.length === 2) handled.resolve()
+        return answer.promise
+      },
+    })
+    const socket = connect(server.port, '127.0.0.1')
+    socket.write('GET /a HTTP/1.1\r\nHost: h\r\n\r\nGET /b HTTP/1.1\r\nHost: h\r\n\r\n')
+    await handled.promise
+    assert.deepEqual(
+      signals.map(({ aborted }) => aborted),
+      [false, false],
+    )
+
+    leave(socket)
+    await Promise.all(signals.map((left) => left.aborted || once(left, 'abort', { signal: AbortSignal.timeout(5000) })))
+
+    answer.resolve({ status: 200 })
+  })
+}

@@ -45,11 +45,11 @@ function jti(value: string) {
   return { kind: 'jti', value, issued_before: null, expires_at: epochStart + 60, cause: 'client' } as const
 }
 
-function poll({ feed }: Parts, query: string, etag?: string) {
+function poll({ feed }: Parts, query: string, etag?: string, left = new AbortController().signal) {
   const headers = new Map([['authorization', [orders]]])
   if (etag !== undefined) headers.set('if-none-match', [etag])
   const request = { method: 'GET', path: '/blacklist', query, headers, body: Buffer.alloc(0), remoteAddress: '::1' }
-  return feed.page(request)
+  return feed.page({ ...request, left })
 }
 
 function values(answer: HttpAnswer): readonly string[] {
@@ -141,3 +141,18 @@ for (const { etag, held, because } of tags) {
     assert.deepEqual(values(await answered), held === 1 ? ['u'] : [])
   })
 }
+
+test('feed.page() frees the place of a poll whose client has left, also where it left before it was held', async () => {
+  using parts = await startParts()
+  const connection = new AbortController()
+  const held = Array.from({ length: 4 }, () => poll(parts, 'wait=25', undefined, connection.signal))
+  await nextTurn()
+  assert.equal(parts.blacklist.waiters.size, 4)
+
+  connection.abort()
+  held.push(poll(parts, 'wait=25', undefined, connection.signal))
+  await nextTurn()
+
+  assert.equal(parts.blacklist.waiters.size, 0)
+  await Promise.all(held)
+})
