@@ -94,7 +94,7 @@ export type TrustedIssuer = {
   readonly demoKeys: boolean
   /** How long introspection answers are kept, milliseconds; undefined where the issuer cannot be asked. */
   readonly answersMaxAgeMs: number | undefined
-  /** How often its blacklist is polled, milliseconds; undefined where it has none. */
+  /** How often its blacklist is polled where it has news all the time, milliseconds; undefined where it has none. */
   readonly pollIntervalMs: number | undefined
 }
 
