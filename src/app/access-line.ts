@@ -16,7 +16,7 @@ export type AccessFields = {
   readonly rule: string | undefined
   /** The configured issuer, never one as received. */
   readonly issuer: string | undefined
-  /** From `createFingerprint()`. */
+  /** From `createFingerprint()`: it stands in the line as it is. */
   readonly fingerprint: string | undefined
   readonly clientAddress: string | undefined
   /** What the service behind us did, where that failed: the `kind` of `upstream_errors_total`. Absent from any other line. */
@@ -34,24 +34,25 @@ export type AccessFields = {
  * @example …,"http.response.status_code":504,"decision":"allow",…,"request_id":"5f1c9a02-2","upstream_error":"upstream_timeout"}
  */
 export function formatAccessLine(fields: AccessFields): string {
-  const { timeMs, method, path, rule, fingerprint, clientAddress, durationUs, run, count } = fields
+  const { timeMs, method, path, rule, fingerprint, clientAddress, upstreamError, durationUs, run, count } = fields
   const { before, behind } = outcomeOf(fields)
-  // A 502 of ours, and not one that the service has answered.
-  const end = fields.upstreamError === undefined ? '"}' : `","upstream_error":"${fields.upstreamError}"}`
   // Of few pieces, which are put together once more when they are written. Joined like this the engine knows that they are
   // texts; in a template it makes sure of each.
   let line = timestamp(timeMs) + memberOf(methods, method, beforeMethod, beforePath)
   line += escaped(path)
   line += before
-  line += jsonString(rule)
+  if (rule !== undefined) line += escaped(rule)
   line += behind
-  line += jsonString(fingerprint)
-  line += memberOf(clients, clientAddress, beforeClient, beforeDuration)
+  if (fingerprint === undefined) line += memberOf(clients, clientAddress, beforeClient, beforeDuration)
+  else {
+    line += fingerprint
+    line += memberOf(clientsOfTokens, clientAddress, `"${beforeClient}`, beforeDuration)
+  }
   line += Math.round(durationUs)
   line += idOf(run, Math.floor(count / 1000))
-  line += count < 1000 ? count : (digits[count % 1000] ?? '')
-  line += end
-  return line
+  const last = count < 1000 ? `${count}"}` : (lastDigits[count % 1000] ?? '')
+  // A 502 of ours, and not one that the service has answered.
+  return line + (upstreamError === undefined ? last : `${last.slice(0, -1)},"upstream_error":"${upstreamError}"}`)
 }
 
 const beforeMethod = 'Z","severity_text":"INFO","event.name":"request","http.request.method":'
@@ -61,14 +62,17 @@ const beforeDuration = ',"duration_us":'
 
 /** What has few values comes again: it is looked up, with what stands around it, and not looked through. */
 type Known = Map<string | undefined, string>
-/** What stands around the rule, for one reason. */
+/** What stands around the rule, for one reason: with the quotes of what is there, or `null` in its place. */
 type Outcome = Pick<AccessFields, 'status' | 'decision' | 'issuer'> & {
+  readonly hasRule: boolean
+  readonly hasToken: boolean
   readonly before: string
   readonly behind: string
 }
 
 const methods: Known = new Map()
 const clients: Known = new Map()
+const clientsOfTokens: Known = new Map()
 const outcomes = new Map<string, Outcome[]>()
 const maxKnown = 1000
 const maxOutcomes = 32
@@ -82,6 +86,7 @@ function memberOf(known: Known, value: string | undefined, before: string, behin
   return text
 }
 
+const lastDigits = digits.map((each) => `${each}"}`)
 // Requests are counted: all but the last three digits stay the same for a while.
 let knownId = { run: '', thousands: 0, text: idText('', 0) }
 
@@ -94,7 +99,9 @@ function idText(run: string, thousands: number): string {
   return `,"request_id":"${escaped(run)}-${thousands === 0 ? '' : thousands}`
 }
 
-function outcomeOf({ status, decision, reason, issuer }: AccessFields): Outcome {
+function outcomeOf({ status, decision, reason, issuer, rule, fingerprint }: AccessFields): Outcome {
+  const hasRule = rule !== undefined
+  const hasToken = fingerprint !== undefined
   let known = outcomes.get(reason)
   if (known === undefined) {
     if (outcomes.size >= maxKnown) outcomes.clear()
@@ -102,9 +109,18 @@ function outcomeOf({ status, decision, reason, issuer }: AccessFields): Outcome 
     outcomes.set(reason, known)
   }
   for (const each of known)
-    if (each.status === status && each.decision === decision && each.issuer === issuer) return each
-  const before = `","http.response.status_code":${status},"decision":"${decision}","reason":${jsonString(reason)},"rule":`
-  const made = { status, decision, issuer, before, behind: `,"issuer":${jsonString(issuer)},"token_fingerprint":` }
+    if (each.status === status && each.decision === decision && each.issuer === issuer)
+      if (each.hasRule === hasRule && each.hasToken === hasToken) return each
+  const said = `","http.response.status_code":${status},"decision":"${decision}","reason":${jsonString(reason)}`
+  const made = {
+    status,
+    decision,
+    issuer,
+    hasRule,
+    hasToken,
+    before: `${said},"rule":${hasRule ? '"' : 'null'}`,
+    behind: `${hasRule ? '"' : ''},"issuer":${jsonString(issuer)},"token_fingerprint":${hasToken ? '"' : 'null'}`,
+  }
   if (known.length >= maxOutcomes) known.length = 0
   known.push(made)
   return made
