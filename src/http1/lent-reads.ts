@@ -153,6 +153,30 @@ function firstOfShared(count: number): Buffer {
   return view
 }
 
+/** Whether bytes are such a view: then they stand at the beginning of `sharedWords`. */
+export function areShared(bytes: Buffer): boolean {
+  return bytes.length <= copiedBytes && views[bytes.length] === bytes
+}
+
+/** The words of all the memory that such views are of. */
+export const sharedWords = new Int32Array(shared.buffer, 0, readBytes >> 2)
+
+// For each length, what was left of it last.
+const rests: ({ readonly from: number; readonly rest: Buffer } | undefined)[] = new Array(copiedBytes + 1).fill(
+  undefined,
+)
+
+/** What stands behind a part of what is being told of: answers are often as long as the one before. */
+export function restOf(bytes: Buffer, from: number): Buffer {
+  if (!areShared(bytes)) return bytes.subarray(from)
+  let known = rests[bytes.length]
+  if (known?.from !== from) {
+    known = { from, rest: bytes.subarray(from) }
+    rests[bytes.length] = known
+  }
+  return known.rest
+}
+
 // By which names Node keeps in a socket what its option `onread` says: not documented, so they are looked up in one.
 const names = findNames()
 

@@ -1,11 +1,15 @@
 // Bytes looked through four at a time: for a token an expression takes four times as long, and comparing a head as text
 // ten times as long.
+import { areShared, sharedWords } from './lent-reads.ts'
 
 let viewed: ArrayBufferLike | undefined
 let viewedWords: Int32Array = new Int32Array(0)
 
 /** All of the memory that bytes are in. What is read nearly always comes to the same place. */
-function wordsOf({ buffer }: Buffer): Int32Array {
+function wordsOf(bytes: Buffer): Int32Array {
+  // Asking bytes for their buffer is a call into the engine.
+  if (areShared(bytes)) return sharedWords
+  const { buffer } = bytes
   if (buffer !== viewed) {
     viewed = buffer
     viewedWords = new Int32Array(buffer, 0, buffer.byteLength >> 2)

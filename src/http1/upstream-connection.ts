@@ -6,7 +6,7 @@ import { createBodyReader } from './body.ts'
 import type { Deadline, Deadlines } from './deadlines.ts'
 import type { AnswerEvents, UpstreamExchange, UpstreamProblem, UpstreamRequest } from './exchange.ts'
 import { createLineFormatter } from './field-lines.ts'
-import { giveBack } from './lent-reads.ts'
+import { giveBack, restOf } from './lent-reads.ts'
 import type { UpstreamLimits } from './limits.ts'
 import { maxInterim } from './limits.ts'
 import { createMessageWriter } from './message-writer.ts'
@@ -214,7 +214,7 @@ export function createUpstreamConnection(
         return
       }
       giveBack(rest, head.bytes)
-      rest = rest.subarray(head.bytes)
+      rest = restOf(rest, head.bytes)
       if (head.status >= 200) {
         beginAnswer(head, rest)
         return

@@ -12,7 +12,9 @@ import {
   lendAcceptedReads,
   lendAllReads,
   lendReads,
+  restOf,
 } from '../../src/http1/lent-reads.ts'
+import { arePlain, beginWith, copyBeginning } from '../../src/http1/plain-bytes.ts'
 import { createAuthority, skipWithoutOpenssl } from '../support/certificates.ts'
 import { settle } from '../support/until.ts'
 import { openPair } from './pair.ts'
@@ -135,6 +137,44 @@ test('lendAcceptedReads() lends small pieces of one buffer that all sockets shar
     [5, 5, 5],
   )
   assert.equal(new Set(lent.map(({ buffer }) => buffer)).size, 1)
+})
+
+test('restOf() is what stands behind a part, of every piece that is lent, and of any other', () => {
+  const pieces: Buffer[] = []
+  const reads = lendReads((bytes) => {
+    pieces.push(bytes)
+    for (const from of [0, 1, 5, 5, bytes.length, 0, 7]) {
+      const told = bytes.toString('latin1')
+      assert.equal(restOf(bytes, from).toString('latin1'), told.slice(from))
+      assert.equal(restOf(Buffer.from(bytes), from).toString('latin1'), told.slice(from))
+    }
+  })
+  const buffer = (reads.buffer as () => Buffer)()
+  for (const text of ['abcdefgh', 'ABCDEFGH', 'abcdefghi', 'x'.repeat(copiedBytes), 'y'.repeat(copiedBytes + 1)]) {
+    buffer.write(text, 'latin1')
+    reads.callback(text.length, buffer)
+  }
+
+  assert.deepEqual([pieces.length, pieces[0] === pieces[1]], [5, true])
+})
+
+test('arePlain() and beginWith() look at what is lent, and not at what was before', () => {
+  const seen: boolean[][] = []
+  const reads = lendReads((bytes) => {
+    seen.push([arePlain(bytes, 0, bytes.length), beginWith(bytes, copyBeginning('abcdefgh'))])
+  })
+  const buffer = (reads.buffer as () => Buffer)()
+  for (const text of ['abcdefgh1', 'abcdefgh\x7f', 'abcdefgH1', 'abcdefgh1']) {
+    buffer.write(text, 'latin1')
+    reads.callback(text.length, buffer)
+  }
+
+  assert.deepEqual(seen, [
+    [true, true],
+    [false, true],
+    [true, false],
+    [true, true],
+  ])
 })
 
 test('lendReads() gives a buffer for every handle of a socket, and after a read only another one', () => {
