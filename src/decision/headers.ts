@@ -128,17 +128,21 @@ export type ForwardContext = {
 
 type Facts = Pick<Principal, 'claims'>
 
-/** What an upstream is told: the lines first, then whose request it is. */
-export type Forwarding = { readonly lines: readonly string[]; readonly identity: IdentityLines }
+/** What an upstream is told: `Host` and who is connected, what of the client's lines may pass, and whose request it is. */
+export type Forwarding = {
+  readonly own: OurLines
+  readonly lines: readonly string[]
+  readonly identity: OurLines
+}
 
-/** The lines of one principal, and their text, made once: they come again with each of its requests. */
-export type IdentityLines = { readonly lines: readonly string[]; readonly text: string }
+/** Lines of ours, and their text, made once: those of a connection and of a principal come again with their requests. */
+export type OurLines = { readonly lines: readonly string[]; readonly text: string }
 
 /** Removes and adds headers, on the way to the upstream and back. */
 export type HeaderFilter = {
   /**
-   * The lines for the upstream: `Host`, what of the client's may pass, identity, `X-Forwarded-*`. Framing is the
-   * caller's to add.
+   * The lines for the upstream: `Host`, `X-Forwarded-*`, what of the client's may pass, identity. Framing is the caller's
+   * to add.
    */
   readonly forward: (rawHeaders: readonly string[], context: ForwardContext) => Forwarding
   /** Whether the client came by https: as a trusted proxy says, else as it came to us. */
@@ -166,7 +170,8 @@ const maxKnownLength = 64
 // Visible ASCII, spaces only inside: nothing else survives every server and every log.
 const sendable = /^[!-~](?:[ -~]*[!-~])?$/
 
-const nobody: IdentityLines = { lines: [], text: '' }
+const nobody: OurLines = { lines: [], text: '' }
+const maxKnownPeers = 1000
 
 /** Makes the filter of one configuration. */
 export function createHeaderFilter(options: HeaderOptions, { isTrustedProxy }: HeaderDeps): HeaderFilter {
@@ -174,7 +179,9 @@ export function createHeaderFilter(options: HeaderOptions, { isTrustedProxy }: H
   const kept = new Set(options.keepHeaders)
   const names = new Map<string, Name>()
   // Keyed by the facts themselves: they live as long as the cache that holds them.
-  const rendered = new WeakMap<Facts, IdentityLines>()
+  const rendered = new WeakMap<Facts, OurLines>()
+  // What most requests of one address are told with.
+  const origins = new Map<string, { readonly proto: string; readonly authority: string; readonly own: OurLines }>()
   let lastAnswer: { readonly given: readonly string[]; readonly passed: readonly string[] } = { given: [], passed: [] }
   return {
     forward,
@@ -189,7 +196,7 @@ export function createHeaderFilter(options: HeaderOptions, { isTrustedProxy }: H
     const trusted = isTrustedProxy(ip)
     const credentials = allow.rule.public || allow.rule.forwardAuthorization
     const listed = connectionOptions(rawHeaders)
-    const lines = ['Host', request.authority]
+    const lines: string[] = []
     let forwardedFor = ''
     let hasProto = false
     let hasHost = false
@@ -207,12 +214,25 @@ export function createHeaderFilter(options: HeaderOptions, { isTrustedProxy }: H
       if (fate === 'pass' || (fate === 'origin' && trusted) || (fate === 'credential' && credentials))
         lines.push(raw, value)
     }
-    // Who comes on a Unix socket has no address, and nobody could make anything of a word in its place.
-    if (ip !== unixAddress) lines.push('X-Forwarded-For', forwardedFor + ip)
-    else if (forwardedFor !== '') lines.push('X-Forwarded-For', forwardedFor.slice(0, -2))
-    if (!hasProto) lines.push('X-Forwarded-Proto', proto)
-    if (!hasHost) lines.push('X-Forwarded-Host', request.authority)
-    return { lines, identity: allow.principal === null || allow.rule.public ? nobody : identityOf(allow.principal) }
+    const { authority } = request
+    const says = { forwardedFor, hasProto, hasHost }
+    const isUsual = forwardedFor === '' && !hasProto && !hasHost
+    return {
+      own: isUsual ? originOf(ip, proto, authority) : ours(tellOrigin(ip, proto, authority, says)),
+      lines,
+      identity: allow.principal === null || allow.rule.public ? nobody : identityOf(allow.principal),
+    }
+  }
+
+  function originOf(ip: string, proto: string, authority: string): OurLines {
+    const known = origins.get(ip)
+    if (known?.authority === authority && known.proto === proto) return known.own
+    const host = copyOf(authority)
+    const made = ours(tellOrigin(ip, proto, host, saysNothing))
+    const own = { lines: made.lines, text: copyOf(made.text) }
+    if (origins.size >= maxKnownPeers) origins.clear()
+    origins.set(ip, { proto, authority: host, own })
+    return own
   }
 
   function cameByHttps(
@@ -283,21 +303,41 @@ export function createHeaderFilter(options: HeaderOptions, { isTrustedProxy }: H
     return 'pass'
   }
 
-  function identityOf(principal: Facts): IdentityLines {
+  function identityOf(principal: Facts): OurLines {
     const known = rendered.get(principal)
     if (known !== undefined) return known
     const lines: string[] = []
-    let text = ''
     for (const [header, claim] of options.identityHeaders) {
       const value = renderClaim(principal, claim)
-      if (value === undefined || !sendable.test(value)) continue
-      lines.push(header, value)
-      text += `${header}: ${value}\r\n`
+      if (value !== undefined && sendable.test(value)) lines.push(header, value)
     }
-    const made = { lines, text: copyOf(text) }
+    const made = { lines, text: copyOf(ours(lines).text) }
     rendered.set(principal, made)
     return made
   }
+}
+
+/** What a trusted proxy says of who is connected to it. */
+type OriginSaid = { readonly forwardedFor: string; readonly hasProto: boolean; readonly hasHost: boolean }
+
+const saysNothing: OriginSaid = { forwardedFor: '', hasProto: false, hasHost: false }
+
+/** `Host`, and what is told of where a request is from. */
+function tellOrigin(ip: string, proto: string, authority: string, says: OriginSaid): string[] {
+  const { forwardedFor, hasProto, hasHost } = says
+  const lines = ['Host', authority]
+  // Who comes on a Unix socket has no address, and nobody could make anything of a word in its place.
+  if (ip !== unixAddress) lines.push('X-Forwarded-For', forwardedFor + ip)
+  else if (forwardedFor !== '') lines.push('X-Forwarded-For', forwardedFor.slice(0, -2))
+  if (!hasProto) lines.push('X-Forwarded-Proto', proto)
+  if (!hasHost) lines.push('X-Forwarded-Host', authority)
+  return lines
+}
+
+function ours(lines: readonly string[]): OurLines {
+  let text = ''
+  for (let at = 0; at + 1 < lines.length; at += 2) text += `${lines[at]}: ${lines[at + 1]}\r\n`
+  return { lines, text }
 }
 
 /** Header names as the laxest upstream compares them. */

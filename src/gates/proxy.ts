@@ -168,6 +168,7 @@ export function createForwarder(
         method: request.method,
         target: request.path + request.query,
         authority: request.authority,
+        own: told.own,
         lines: told.lines,
         identity: told.identity,
         framing,

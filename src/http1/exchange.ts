@@ -114,16 +114,21 @@ export type AnswerHead = {
   readonly neverIndexed?: readonly string[]
 }
 
+/** Lines that come again, names and values alternating, and their text as HTTP/1.1 has it: each ends in CR LF. */
+export type ReadyLines = { readonly lines: readonly string[]; readonly text: string }
+
 /** One request to an upstream. */
 export type UpstreamRequest = {
   readonly method: string
   /** Path and query, in origin form. */
   readonly target: string
   readonly authority: string
-  /** Names and values alternating, `Host` first, without framing and hop-by-hop lines. */
+  /** `Host` first. */
+  readonly own: ReadyLines
+  /** What follows those: names and values alternating, without framing and hop-by-hop lines. */
   readonly lines: readonly string[]
-  /** Lines that follow those, and their text as HTTP/1.1 has it: each ends in CR LF. */
-  readonly identity?: { readonly lines: readonly string[]; readonly text: string } | undefined
+  /** And those. */
+  readonly identity?: ReadyLines | undefined
   readonly framing: Framing
   /** As of a request's head: who passes these on must not have them remembered either. */
   readonly neverIndexed?: readonly string[] | undefined

@@ -132,10 +132,11 @@ export function createUpstreamConnection(
     interim = 0
     hasAnswered = false
     isPaused = false
-    const { method, target, lines, identity, framing, upgrade } = given
+    const { method, target, own, lines, identity, framing, upgrade } = given
     hasUploaded = bodyLength(given.framing) === 0
     uploaded = 0
-    let head = `${method} ${target} HTTP/1.1\r\n${requestLines.format(lines)}`
+    let head = `${method} ${target} HTTP/1.1\r\n${own.text}`
+    if (lines.length > 0) head += requestLines.format(lines)
     if (identity !== undefined) head += identity.text
     if (framing === 'chunked') head += 'Transfer-Encoding: chunked\r\n'
     else if (framing !== 'none') head += `Content-Length: ${framing}\r\n`

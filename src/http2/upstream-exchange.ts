@@ -118,10 +118,10 @@ export function openExchange(
   }
 
   function begin(): ClientHttp2Stream {
-    const { target, authority, lines, identity } = request
+    const { target, authority, own, lines, identity } = request
     const fields = [':method', method, ':scheme', scheme, ':authority', authority, ':path', target]
     // The first line is Host, which is :authority here.
-    fields.push(...lines.slice(2), ...(identity?.lines ?? []), 'te', 'trailers')
+    fields.push(...own.lines.slice(2), ...lines, ...(identity?.lines ?? []), 'te', 'trailers')
     if (typeof sent === 'number') fields.push('content-length', String(sent))
     return session.request(markSecret(fields, request.neverIndexed), {
       endStream: hasUploaded,

@@ -36,15 +36,17 @@ type Sent = {
   readonly trustsUnix?: boolean
 }
 
-/** All that an upstream is told; the text of the identity must say what its lines do. */
-function told({ lines, identity }: Forwarding): readonly string[] {
-  assert.equal(
-    identity.text,
-    pairs(identity.lines)
-      .map((line) => `${line}\r\n`)
-      .join(''),
-  )
-  return [...lines, ...identity.lines]
+/** All that an upstream is told, the client's lines between Host and ours; the texts must say what their lines do. */
+function told({ own, lines, identity }: Forwarding): readonly string[] {
+  for (const ready of [own, identity])
+    assert.equal(
+      ready.text,
+      pairs(ready.lines)
+        .map((line) => `${line}\r\n`)
+        .join(''),
+    )
+  assert.equal(own.lines[0], 'Host')
+  return [...own.lines.slice(0, 2), ...lines, ...own.lines.slice(2), ...identity.lines]
 }
 
 /** What the upstream gets for these lines, as `name: value`; peers in 10.* are trusted proxies. */
@@ -74,7 +76,7 @@ const ours = [
   'x-scope: read write',
 ]
 
-test('forward() passes end-to-end headers in order and spelling, repeats too, between Host and ours', () => {
+test('forward() passes end-to-end headers in order and spelling, repeats too, beside Host and ours', () => {
   const sent = ['Accept', '*/*', 'host', 'API.test', 'COOKIE', 'a=1', 'x-y', '1', 'X-Y', '2']
 
   assert.deepEqual(forwarded(sent), ['Host: api.test:8080', 'Accept: */*', 'COOKIE: a=1', 'x-y: 1', 'X-Y: 2', ...ours])
@@ -434,6 +436,33 @@ for (const { claims, name = 'sub', is } of values) {
     )
   })
 }
+
+test('forward() says of each request where it is from, whatever it said of the ones before', () => {
+  const make = () =>
+    createHeaderFilter({ identityHeaders: new Map(), keepHeaders: [] }, { isTrustedProxy: (ip) => ip === '10.0.0.1' })
+  const some = fc.record({
+    peer: fc.oneof(fc.constantFrom('192.0.2.1', '::ffff:192.0.2.1', '10.0.0.1', 'unix:', '::1'), fc.ipV4()),
+    proto: fc.constantFrom('http' as const, 'https' as const),
+    authority: fc.constantFrom('a.test', 'b.test:8080'),
+    sent: fc.constantFrom([], ['X-Forwarded-For', '198.51.100.7'], ['X-Forwarded-Proto', 'https'], ['X-A', '1']),
+  })
+  void fc.assert(
+    fc.property(fc.array(some, { minLength: 2, maxLength: 40 }), (all) => {
+      const filter = make()
+      for (const { peer, proto, authority, sent } of all) {
+        const context = { peer, proto, request: { authority }, allow: permit(alice) }
+        assert.deepEqual(told(filter.forward(sent, context)), told(make().forward(sent, context)))
+      }
+    }),
+  )
+  const filter = make()
+  for (const round of [1, 2])
+    for (let at = 0; at < 1500; at += 1) {
+      const peer = `192.0.${2 + (at >> 8)}.${at & 255}`
+      const context = { peer, proto: 'http' as const, request: { authority: 'a.test' }, allow: permit(alice) }
+      assert.equal(told(filter.forward([], context))[3], peer, `in round ${round}`)
+    }
+})
 
 test('forward() gives each principal its own identity', () => {
   const filter = createHeaderFilter(

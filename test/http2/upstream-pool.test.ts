@@ -575,8 +575,8 @@ test('createHttp2Upstream() calls off a request that is given up before its body
   const list = [{ name: 'a', open: createSocketOpener({ host: '127.0.0.1', port }, undefined, 'h2') }]
   const upstream = createHttp2Upstream({ list: () => list }, usual, deadlines)
   const request: UpstreamRequest = {
-    ...{ method: 'POST', target: '/', authority: 'a', lines: ['Host', 'a'], framing: 4 },
-    ...{ upgrade: undefined, repeatable: false },
+    ...{ method: 'POST', target: '/', authority: 'a', own: { lines: ['Host', 'a'], text: 'Host: a\r\n' }, lines: [] },
+    ...{ framing: 4, upgrade: undefined, repeatable: false },
   }
   const listener = (told: string[]): AnswerEvents => ({
     opened(exchange) {
@@ -614,8 +614,8 @@ test('createHttp2Upstream().close() ends also what is under way at a place that 
   const told: string[] = []
   upstream.open(
     {
-      ...{ method: 'GET', target: '/', authority: 'a', lines: ['Host', 'a'], framing: 'none' },
-      ...{ upgrade: undefined, repeatable: true },
+      ...{ method: 'GET', target: '/', authority: 'a', own: { lines: ['Host', 'a'], text: 'Host: a\r\n' }, lines: [] },
+      ...{ framing: 'none', upgrade: undefined, repeatable: true },
     },
     {
       head: () => void told.push('head'),

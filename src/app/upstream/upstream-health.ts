@@ -80,8 +80,8 @@ export function createUpstreamHealth(
     }
     upstream.open(
       {
-        ...{ method: 'GET', target, authority, lines: ['Host', authority], framing: 'none' },
-        ...{ upgrade: undefined, repeatable: true },
+        ...{ method: 'GET', target, authority, lines: [], framing: 'none', upgrade: undefined, repeatable: true },
+        own: { lines: ['Host', authority], text: `Host: ${authority}\r\n` },
       },
       events,
     )

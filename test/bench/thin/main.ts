@@ -98,8 +98,8 @@ function act(handled: Handled, decision: Decision): void {
 }
 
 function forward({ message, response, peer }: Handled, allow: Allow, request: AccessRequest, head: Head): void {
-  const { lines, identity } = judge.headers.forward(message.rawHeaders, { peer, proto: 'http', request, allow })
-  const headers = [...lines, ...identity.lines]
+  const { own, lines, identity } = judge.headers.forward(message.rawHeaders, { peer, proto: 'http', request, allow })
+  const headers = [...own.lines, ...lines, ...identity.lines]
   if (head.contentLength !== undefined && head.hasBody) headers.push('Content-Length', head.contentLength)
   let begun = false
   let controller: Controller | undefined
