@@ -104,8 +104,7 @@ export function createHall(options: HallOptions, deps: FrontDoorDeps): Hall {
       let handler: Handler | undefined
       const listen = (made: ServerConnection) => {
         handler = createHandler(made, peer, deps)
-        const late = () => drop('timeout')
-        const events = { request: handler.request, refused: handler.refused, late, ...handler.events }
+        const events = { request: handler.request, refused: handler.refused, late: drop, ...handler.events }
         return options.http2 && protocol === undefined ? { ...events, preface } : events
       }
       const connection = createServerConnection(socket, options.limits, deadlines, listen, acceptedMs)

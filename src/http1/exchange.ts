@@ -74,8 +74,8 @@ export type ServerEvents = RequestEvents & {
   readonly refused: (problem: HeadProblem) => void
   /** The connection begins as HTTP/2 does (RFC 9113 §3.4); `bytes` are what came. Left out: that is malformed. */
   readonly preface?: ((bytes: Buffer) => void) | undefined
-  /** The first head has not come in time; the connection ends. */
-  readonly late?: () => void
+  /** The first head has not come in time, or too many wait for theirs with too much of it; the connection ends. */
+  readonly late?: (why: 'timeout' | 'crowded') => void
 }
 
 /** Why an upstream gave no answer, or no end of it. */

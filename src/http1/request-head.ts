@@ -59,6 +59,7 @@ const none: readonly string[] = []
 const headEnd = Buffer.from('\r\n\r\n')
 // A method, two spaces, the version and the line's end.
 const aroundTarget = 64
+const preface = Buffer.from('PRI * HTTP/2.0\r\n\r\n')
 const method = /^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,32}$/
 const knownMethods: readonly string[] = ['GET', 'POST', 'PUT', 'DELETE', 'HEAD', 'PATCH', 'OPTIONS']
 const outsideTarget = /[^!-~\x80-\xff]/
@@ -206,6 +207,11 @@ function understand(
     upgrade: mayUpgrade && options.includes('upgrade') ? upgrade?.toLowerCase() : undefined,
     bytes,
   }
+}
+
+/** Whether bytes begin as HTTP/2 does (RFC 9113 §3.4). */
+export function isPreface(bytes: Buffer): boolean {
+  return bytes.subarray(0, preface.length).equals(preface)
 }
 
 /** Whether a word can be a method (RFC 9110 §9.1). */

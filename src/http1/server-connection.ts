@@ -5,12 +5,13 @@ import { createBodyReader } from './body.ts'
 import { createBodyTime } from './body-time.ts'
 import type { Deadline, Deadlines } from './deadlines.ts'
 import type { AnswerSink, ServerEvents } from './exchange.ts'
-import { giveBack, keep } from './lent-reads.ts'
+import { createHeldBytes } from './held-bytes.ts'
+import { giveBack } from './lent-reads.ts'
 import type { ServerLimits } from './limits.ts'
-import { lingerMs, maxLingerBytes, maxLingerMs, maxUnreadBytes, trailerLimits } from './limits.ts'
+import { halfClosedMs, lingerMs, maxLingerBytes, maxLingerMs, maxUnreadBytes, trailerLimits } from './limits.ts'
 import { createMessageWriter, formatAnswerHead } from './message-writer.ts'
 import type { Framing, HeadProblem, Http1Head } from './request-head.ts'
-import { bodyLength, readRequestHead } from './request-head.ts'
+import { bodyLength, isPreface, readRequestHead } from './request-head.ts'
 import { reset } from './reset.ts'
 import { openTunnel } from './tunnel.ts'
 
@@ -25,11 +26,6 @@ export type ServerConnection = AnswerSink & {
 
 type Phase = 'head' | 'busy' | 'flushing' | 'closing' | 'raw' | 'closed'
 
-const maxPendingBytes = 65_536
-// A client that has closed its side may still read; one that is gone must not hold an upstream.
-const halfClosedMs = 500
-const preface = Buffer.from('PRI * HTTP/2.0\r\n\r\n')
-
 /** Serves one connection, accepted at `acceptedMs`; absent: now. `listen` makes the listener, and is called at once. */
 export function createServerConnection(
   socket: Socket,
@@ -39,7 +35,6 @@ export function createServerConnection(
   acceptedMs?: number | undefined,
 ): ServerConnection {
   let phase: Phase = 'head'
-  let pending: Buffer | undefined
   let searched = 0
   let isReadingHeads = false
   let isReading = true
@@ -61,6 +56,7 @@ export function createServerConnection(
   let discarded = 0
   let lingersUntilMs = 0
 
+  const held = createHeldBytes({ isIdle: () => phase === 'head', expel: () => abandon('crowded') })
   const bodyTime = createBodyTime(limits, deadlines)
   const writer = createMessageWriter(socket)
   let way: ReturnType<typeof openTunnel> = { write, end, flush, pause, resume } // another once protocols are switched
@@ -108,8 +104,7 @@ export function createServerConnection(
 
   function receive(chunk: Buffer): void {
     take(chunk)
-    // Asking bytes for their buffer is a call into the engine.
-    if (pending !== undefined && pending.buffer === chunk.buffer) pending = keep(pending)
+    held.settle()
   }
 
   function take(chunk: Buffer): void {
@@ -121,13 +116,13 @@ export function createServerConnection(
       else if (lingersUntilMs > 0) deadline.atMs = Math.min(deadlines.nowMs() + lingerMs, lingersUntilMs)
       return
     }
-    if (phase === 'busy' && body !== undefined && bodyIsWanted && pending === undefined && !body.isDone()) {
+    if (phase === 'busy' && body !== undefined && bodyIsWanted && held.bytes === undefined && !body.isDone()) {
       feed(chunk)
       return
     }
-    if (phase === 'head' && pending === undefined && deadline.atMs !== Number.POSITIVE_INFINITY && requests > 0)
+    if (phase === 'head' && held.bytes === undefined && deadline.atMs !== Number.POSITIVE_INFINITY && requests > 0)
       deadline.atMs = deadlines.nowMs() + limits.headMs
-    pending = pending === undefined ? chunk : Buffer.concat([pending, chunk])
+    held.add(chunk)
     if (phase === 'head') readHeads()
     else adjustReading()
   }
@@ -136,19 +131,18 @@ export function createServerConnection(
   function readHeads(): void {
     if (isReadingHeads) return
     isReadingHeads = true
-    while (phase === 'head' && pending !== undefined) {
-      const head = readRequestHead(pending, searched, limits.request)
+    while (phase === 'head' && held.bytes !== undefined) {
+      const head = readRequestHead(held.bytes, searched, limits.request)
       if (head === undefined) {
-        searched = pending.length
+        searched = held.bytes.length
         if (hasPeerEnded) close()
         break
       }
       searched = 0
       if (head.kind === 'head') {
-        giveBack(pending, head.bytes)
-        pending = pending.length === head.bytes ? undefined : pending.subarray(head.bytes)
+        held.drop(head.bytes)
         start(head)
-      } else refuse(head, pending)
+      } else refuse(head, held.bytes)
     }
     isReadingHeads = false
     adjustReading()
@@ -173,13 +167,13 @@ export function createServerConnection(
   }
 
   function refuse(problem: HeadProblem, received: Buffer): void {
-    if (requests === 0 && events.preface !== undefined && received.subarray(0, preface.length).equals(preface)) {
+    if (requests === 0 && events.preface !== undefined && isPreface(received)) {
       release()
       events.preface(Buffer.from(received))
       return
     }
     occupy()
-    pending = undefined
+    held.clear()
     keepsAlive = false
     isHead = false
     events.refused(problem)
@@ -194,7 +188,7 @@ export function createServerConnection(
 
   function feed(chunk: Buffer): void {
     const used = body?.feed(chunk) ?? 0
-    if (typeof used === 'number' && used < chunk.length) pending = chunk.subarray(used)
+    if (typeof used === 'number' && used < chunk.length) held.bytes = chunk.subarray(used)
     if (used === 'malformed') breakOff(used)
     else if (hasPeerEnded && body?.isDone() === false) cutShort()
     else if (answer === 'ended' && body?.isDone() === true) complete()
@@ -211,10 +205,11 @@ export function createServerConnection(
     bodyIsPaused = false
     bodyTime.resumed()
     bodyIsWanted = true
-    if (pending !== undefined && body !== undefined && !body.isDone()) {
-      const chunk = pending
-      pending = undefined
-      feed(chunk)
+    const { bytes } = held
+    if (bytes !== undefined && body !== undefined && !body.isDone()) {
+      held.bytes = undefined
+      feed(bytes)
+      held.settle()
     } else if (hasPeerEnded && body?.isDone() === false) cutShort()
     else adjustReading()
   }
@@ -270,13 +265,13 @@ export function createServerConnection(
       phase = 'flushing'
       return
     }
-    if (!keepsAlive || ((closesIdle || hasPeerEnded) && pending === undefined)) {
+    if (!keepsAlive || ((closesIdle || hasPeerEnded) && held.bytes === undefined)) {
       close()
       return
     }
     phase = 'head'
     body = undefined
-    deadline.atMs = deadlines.nowMs() + (pending === undefined ? limits.idleMs : limits.headMs)
+    deadline.atMs = deadlines.nowMs() + (held.bytes === undefined ? limits.idleMs : limits.headMs)
     readHeads()
   }
 
@@ -291,9 +286,8 @@ export function createServerConnection(
 
   /** Reads while there is use for what comes, or room to keep it; also to learn that the client has left. */
   function adjustReading(): void {
-    const holds = pending !== undefined && pending.length >= maxPendingBytes
     const wants = phase !== 'busy' || body === undefined || body.isDone() || !bodyIsWanted || !bodyIsPaused
-    const reads = wants && !(holds && phase !== 'head')
+    const reads = wants && (phase === 'head' || !held.isEnough())
     if (reads === isReading) return
     isReading = reads
     socket[reads ? 'resume' : 'pause']()
@@ -304,16 +298,20 @@ export function createServerConnection(
   }
 
   function expire(): void {
-    if (phase === 'head' && requests === 0) events.late?.()
     // One that closed its side is there if it takes what is sent.
     const isGone = hasPeerEnded && socket.bytesWritten === writtenBefore
-    if (phase !== 'busy' || !writer.hasRoom() || isGone) destroy()
+    if (phase !== 'busy' || !writer.hasRoom() || isGone) abandon('timeout')
     else if (hasPeerEnded) watchHalfClosed()
     else {
       const isTooSlow = bodyTime.look(bodyIsWanted && !bodyIsPaused)
       deadline.atMs = bodyDeadlineMs()
       if (isTooSlow && deadline.atMs !== Number.POSITIVE_INFINITY) breakOff('timeout')
     }
+  }
+
+  function abandon(why: 'timeout' | 'crowded'): void {
+    if (phase === 'head' && requests === 0) events.late?.(why)
+    destroy()
   }
 
   function breakOff(why: 'malformed' | 'timeout'): void {
@@ -328,7 +326,7 @@ export function createServerConnection(
     if (phase === 'head') close()
     if (phase !== 'busy') return
     // What is held may be all of a body.
-    if (body?.isDone() === false && pending === undefined) cutShort()
+    if (body?.isDone() === false && held.bytes === undefined) cutShort()
     else if (writer.hasRoom()) watchHalfClosed()
   }
 
@@ -345,7 +343,7 @@ export function createServerConnection(
 
   function close(): void {
     phase = 'closing'
-    pending = undefined
+    held.clear()
     body = undefined
     deadline.atMs = deadlines.nowMs() + limits.writeMs
     writer.close(() => {
@@ -360,7 +358,7 @@ export function createServerConnection(
     closesIdle = true
     // Nobody who leaves waits long for who only sends what is thrown away.
     lingersUntilMs = Math.min(lingersUntilMs, deadlines.nowMs() + lingerMs)
-    if (phase === 'head' && pending === undefined) close()
+    if (phase === 'head' && held.bytes === undefined) close()
   }
 
   function destroy(): void {
@@ -374,13 +372,14 @@ export function createServerConnection(
     if (phase === 'closed' || phase === 'raw') return
     const isServed = phase === 'busy' && answer !== 'ended'
     phase = 'closed'
+    held.clear()
     answer = 'ended'
     deadlines.unwatch(deadline)
     if (isServed) events.gone()
   }
 
   function switchProtocols(lines: readonly string[]): void {
-    const start = { lines, early: pending, hasPeerEnded }
+    const start = { lines, early: held.bytes, hasPeerEnded }
     release()
     way = openTunnel(socket, start, limits, deadlines, events)
     way.resume()
@@ -389,7 +388,7 @@ export function createServerConnection(
   /** Lets go of the socket: from now on somebody else listens to it. */
   function release(): void {
     phase = 'raw'
-    pending = undefined
+    held.clear()
     deadlines.unwatch(deadline)
     socket.pause()
     socket.off('data', receive)
