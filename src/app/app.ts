@@ -27,7 +27,7 @@ import { createGatewayMetrics } from './metrics.ts'
 import { createProbes } from './probes.ts'
 import { createReloading } from './reloading.ts'
 import { createSecrets } from './secrets.ts'
-import { countWorkers, knownBytes } from './shares.ts'
+import { connectionBytes, countWorkers, knownBytes } from './shares.ts'
 import { createUpstreamHealth } from './upstream/upstream-health.ts'
 import type { Workers } from './workers/workers.ts'
 
@@ -154,8 +154,12 @@ export async function startApp(
 
   async function openPlane(): Promise<Plane> {
     const serving = () => running().serving
+    const maxClientBytes = connectionBytes(workerCount, process.constrainedMemory())
     if (workerCount === 1)
-      return await openDataPlane(options, shares, certificates?.current(), { ...deps, writer, failed, serving })
+      return await openDataPlane(options, shares, certificates?.current(), {
+        ...deps,
+        ...{ writer, failed, serving, maxClientBytes },
+      })
     // Loaded here: a gateway of one process needs nothing of it.
     const { startWorkers } = await import('./workers/workers.ts')
     const material = () => certificates?.current()

@@ -29,6 +29,8 @@ export type DataPlaneDeps = AccessLogDeps & {
   readonly counted: Pick<GatewayMetrics, 'decided' | 'finished' | 'streamOpened' | 'streamEnded'>
   readonly writer: Pick<LineWriter, 'line'>
   readonly failed: (error: unknown) => void
+  /** What the connections of clients may take (`connectionBytes()`). */
+  readonly maxClientBytes: number
 }
 
 // For what is said to those that are still there at the end.
@@ -54,7 +56,7 @@ export async function openDataPlane(
   const { doorDeps, streams, closeUpstream } = wire(fitted.upstream, deps)
   try {
     const door = await openFrontDoor(
-      { address: listenAddress(options.listen.proxy), ...hallOptions(fitted, material) },
+      { address: listenAddress(options.listen.proxy), ...hallOptions(fitted, material, deps) },
       doorDeps,
     )
     return { ...planeOf(door, streams, closeUpstream), port: door.port }
@@ -73,7 +75,7 @@ export function createDataPlane(
 ): DataPlane & Pick<Hall, 'take'> {
   const fitted = fit(options, shares)
   const { doorDeps, streams, closeUpstream } = wire(fitted.upstream, deps)
-  const hall = createHall(hallOptions(fitted, material), doorDeps)
+  const hall = createHall(hallOptions(fitted, material, deps), doorDeps)
   return { ...planeOf(hall, streams, closeUpstream), take: hall.take }
 }
 
@@ -86,12 +88,17 @@ function fit(options: DataPlaneOptions, { clients, upstream }: DescriptorShares)
   }
 }
 
-function hallOptions({ limits, listen }: DataPlaneOptions, material: TlsMaterial | undefined): HallOptions {
+function hallOptions(
+  { limits, listen }: DataPlaneOptions,
+  material: TlsMaterial | undefined,
+  { maxClientBytes }: DataPlaneDeps,
+): HallOptions {
   const { tls } = listen
   if (tls !== undefined && material === undefined) throw new TypeError('Cannot speak TLS: there is no certificate')
   return {
     limits: serverLimits(limits),
     maxConnections: limits.connections,
+    maxBytes: maxClientBytes,
     tls: tls && material && { material, clientCertificate: tls.client_certificate },
     proxyProtocol: listen.proxy_protocol,
     isUnix: 'path' in listenAddress(listen.proxy),

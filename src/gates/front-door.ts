@@ -23,6 +23,8 @@ export type HallOptions = EntranceOptions & {
   readonly limits: ServerLimits
   /** Connections over it are dropped. */
   readonly maxConnections: number
+  /** So are those that would take more memory together, bytes. */
+  readonly maxBytes: number
 }
 
 /** Where the front door is, and what a client may cost. */
@@ -55,12 +57,22 @@ type Client = Bagged & { readonly socket: Socket; served: Served }
 // A quarter of a second each, or two: a second is long for the first words of a client that has connected.
 const mostLooks = 3
 
+// What a connection takes that does nothing, as measured with thousands of them; and what a session of HTTP/2 takes beside.
+const plainBytes = 8192
+const tlsBytes = 67_584
+const http2Bytes = 32_768
+
+/** Who serves a connection that is closed already. */
+const nobody: Served = { announceClose() {}, closeIdle() {}, destroy() {}, inFlight: () => 0 }
+
 /** Makes a hall with nobody in it. */
 export function createHall(options: HallOptions, deps: FrontDoorDeps): Hall {
   const { deadlines } = deps
   const clients = createBag<Client>()
   const dropped = new Map(dropCauses.map((cause) => [cause, 0]))
   const entrance = createEntrance(options, options.limits.headMs, { deadlines, drop })
+  const ownBytes = options.tls === undefined ? plainBytes : tlsBytes
+  let takenBytes = 0
   let isClosing = false
   let emptied: (() => void) | undefined
   return {
@@ -75,12 +87,15 @@ export function createHall(options: HallOptions, deps: FrontDoorDeps): Hall {
   }
 
   function take(socket: Socket, left: () => void = () => {}): void {
-    if (clients.size() + entrance.waiting() >= options.maxConnections) {
-      drop('limit')
+    const isOver = clients.size() + entrance.waiting() >= options.maxConnections
+    if (isOver || takenBytes + ownBytes > options.maxBytes) {
+      drop(isOver ? 'limit' : 'memory')
       socket.destroy()
       return
     }
+    takenBytes += ownBytes
     const gone = () => {
+      takenBytes -= ownBytes
       settle()
       left()
     }
@@ -118,6 +133,15 @@ export function createHall(options: HallOptions, deps: FrontDoorDeps): Hall {
     }
 
     function overHttp2(): Served {
+      if (takenBytes + http2Bytes > options.maxBytes) {
+        drop('memory')
+        socket.destroy()
+        return nobody
+      }
+      takenBytes += http2Bytes
+      socket.on('close', () => {
+        takenBytes -= http2Bytes
+      })
       return serveHttp2(socket, { limits: options.limits, peer, acceptedMs, late: () => drop('timeout') }, deps)
     }
   }

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { countWorkers, knownBytes } from '../../src/app/shares.ts'
+import { connectionBytes, countWorkers, knownBytes } from '../../src/app/shares.ts'
 
 const mebibyte = 1_048_576
 const memories = [
@@ -16,6 +16,18 @@ const memories = [
 for (const { given, processes, kept, because } of memories)
   test(`knownBytes() is ${kept} MiB of ${given} MiB for each of ${processes}: ${because}`, () => {
     assert.equal(knownBytes(processes, given * mebibyte), kept * mebibyte)
+  })
+
+const connections = [
+  { given: 0, processes: 1, most: Number.POSITIVE_INFINITY, because: 'nobody knows how much there is' },
+  { given: 256, processes: 1, most: 72, because: 'half of what a busy process leaves' },
+  { given: 512, processes: 2, most: 72, because: 'two processes share it' },
+  { given: 128, processes: 1, most: 8, because: 'it is little' },
+  { given: 64, processes: 1, most: 4, because: 'it is never nothing' },
+]
+for (const { given, processes, most, because } of connections)
+  test(`connectionBytes() is ${most} MiB of ${given} MiB for each of ${processes}: ${because}`, () => {
+    assert.equal(connectionBytes(processes, given * mebibyte), most * mebibyte)
   })
 
 test('countWorkers() is what is written, and at least one where it is auto', () => {

@@ -66,7 +66,13 @@ export async function openDoor(
 ): Promise<Door> {
   const { deps, told, upstream } = wire(upstreamPort, gateway, other)
   const address = { host: '127.0.0.1', port: 0 }
-  const usual = { address, maxConnections: 10_000, limits: { ...limits, ...changed }, http2: true }
+  const usual = {
+    address,
+    maxConnections: 10_000,
+    maxBytes: Number.POSITIVE_INFINITY,
+    limits: { ...limits, ...changed },
+    http2: true,
+  }
   const door = await openFrontDoor({ ...usual, ...options }, deps)
   return {
     door,
@@ -82,7 +88,7 @@ export async function openDoor(
 /** Makes a hall without a door, as a worker has one. */
 export function openHall(upstreamPort: number): AsyncDisposable & { readonly hall: Hall } {
   const { deps, upstream } = wire(upstreamPort, undefined, undefined)
-  const hall = createHall({ maxConnections: 10_000, limits, http2: true }, deps)
+  const hall = createHall({ maxConnections: 10_000, maxBytes: Number.POSITIVE_INFINITY, limits, http2: true }, deps)
   return {
     hall,
     async [Symbol.asyncDispose]() {

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
+import { connect as connectHttp2 } from 'node:http2'
 import type { AddressInfo, Socket } from 'node:net'
 import { connect, createServer } from 'node:net'
 import { test } from 'node:test'
@@ -395,6 +396,37 @@ test('openFrontDoor() counts who says nothing, or not all, of a first request in
   await Promise.all([...sockets.map((socket) => once(socket, 'close')), session.closed])
 
   assert.equal(it.door.dropped().get('timeout'), 3)
+})
+
+test('openFrontDoor() drops who comes when connections have all the memory there is for them, and serves the next when one has left', async () => {
+  await using upstream = await openUpstream((_request, response) => void response.end('ok'))
+  // Of three in the clear.
+  await using it = await openDoor(upstream.port, undefined, { maxBytes: 3 * 8192 })
+  const others = [1, 2, 3].map(() => connect(it.door.port, '127.0.0.1'))
+  await until(() => it.door.connections() === 3, 'all of them')
+
+  assert.equal(await it.send('GET /a HTTP/1.1\r\nHost: a.test\r\n\r\n', 1000), '')
+  assert.deepEqual([it.door.dropped().get('memory'), it.door.dropped().get('limit')], [1, 0])
+  others[0]?.destroy()
+  await until(() => it.door.connections() === 2, 'one that has left')
+  assert.match(await it.send(get('/a')), /^HTTP\/1\.1 200 /)
+  for (const other of others) other.destroy()
+})
+
+test('openFrontDoor() drops a session of HTTP/2 that there is no memory for, and gives back what each took', async () => {
+  await using upstream = await openUpstream((_request, response) => void response.end('ok'))
+  await using it = await openDoor(upstream.port, undefined, { maxBytes: 2 * 8192 + 32_768 })
+  const origin = `http://127.0.0.1:${it.door.port}`
+  for (let round = 1; round <= 3; round += 1) {
+    const one = connectHttp2(origin)
+    await once(one, 'remoteSettings')
+    const other = connectHttp2(origin).on('error', () => {})
+    await once(other, 'close')
+    assert.equal(it.door.dropped().get('memory'), round)
+    assert.match(await it.send(get('/a')), /^HTTP\/1\.1 200 /)
+    one.destroy()
+    await until(() => it.door.connections() === 0, 'nobody')
+  }
 })
 
 test('openFrontDoor() survives a CONNECT whose client resets at once', async () => {

@@ -18,7 +18,7 @@ import { registerDataPlane } from '../gauges.ts'
 import { createGatewayMetrics } from '../metrics.ts'
 import { hasLoaded } from '../probes.ts'
 import { createSecrets } from '../secrets.ts'
-import { countWorkers, knownBytes } from '../shares.ts'
+import { connectionBytes, countWorkers, knownBytes } from '../shares.ts'
 import { createReplicaStore } from './replicas.ts'
 import type { ToPrimary, ToWorker } from './worker-messages.ts'
 import { parseToWorker } from './worker-messages.ts'
@@ -134,11 +134,13 @@ export async function runWorker(powers: Powers, started: () => void): Promise<nu
     // Without its secrets: those of then may be gone, and none of them is needed.
     const first = readConfiguration({ file, read: () => startedText }, { env })
     if (first.kind === 'refused') throw new Error('Cannot use configuration: what the gateway started with is refused')
-    const keepBytes = knownBytes(countWorkers(first.options), process.constrainedMemory())
+    const workerCount = countWorkers(first.options)
+    const keepBytes = knownBytes(workerCount, process.constrainedMemory())
+    const maxClientBytes = connectionBytes(workerCount, process.constrainedMemory())
     const known = createKnownTokens<Principal>(clock.monotonicMs, keepBytes)
     const deps = { ...powers, log, counted, known, ...createSecrets(powers, log), replicas: store.replicas }
     let running: Running = run(configuration, undefined, deps)
-    const planeDeps = { ...powers, log, counted, writer, failed, serving: () => running.serving }
+    const planeDeps = { ...powers, log, counted, writer, failed, maxClientBytes, serving: () => running.serving }
     const shares = shareDescriptors(first.options, powers.readFile)
     const plane = createDataPlane(first.options, shares, material, planeDeps)
     registerDataPlane(counted.metrics, { running: () => running, known, plane, writer })
