@@ -86,8 +86,10 @@ type Transport = {
 /** A call under way, and how to end it from outside. */
 type Flight = { readonly from: string; readonly what: string; fail: (kind: HttpCallFailure, why: string) => void }
 
-// security.md §4.1: in flight per issuer, and the whole head of a message.
-const maxSockets = 64
+// Far above what the queues of introspection and of look-ups let through together (64 each, twice that at a reload): a
+// call that waited for a connection would do so within its deadline, behind calls of another kind that hang.
+const maxSockets = 512
+// security.md §4.1: the whole head of a message.
 const maxHeadBytes = 16_384
 // 4 s: below the 5 s after which many servers close an idle connection under our hands.
 const idleMs = 4000

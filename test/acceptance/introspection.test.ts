@@ -4,7 +4,9 @@ import { randomBytes } from 'node:crypto'
 import { connect } from 'node:net'
 import { test } from 'node:test'
 import { gzipSync } from 'node:zlib'
+import { until } from '../support/until.ts'
 import type { Members } from './forge.ts'
+import { jwkOf, keys } from './forge.ts'
 import type { Got, World } from './harness.ts'
 import { allowed, checkChallenge, denied, openWorld, secrets } from './harness.ts'
 import type { Reply } from './stub-issuer.ts'
@@ -446,4 +448,31 @@ test('an issuer that is down: facts in memory serve on, a new opaque token is 50
   assert.ok(world.count(`postern_introspection_requests_total{issuer="${world.a.url}",result="circuit_open"}`) > 0)
   world.pass(31_000)
   await denied(world, { token }, 503, 'introspection_unavailable')
+})
+
+test('an issuer that answers no introspection takes nothing from JWTs: keys and look-ups are asked for at once', async () => {
+  let isKnown = false
+  await using world = await openWorld({
+    a: { blacklist: { url: 'ISS_A/blacklist' } },
+    // One of two entries is outside memory, so a token that is not in it is asked for.
+    more: { blacklist: { cache_size: 1 } },
+    before(a) {
+      a.revoked.push({ kind: 'jti', value: 'r1' }, { kind: 'jti', value: 'r2' })
+      a.answer = ({ path }) => {
+        if (path === '/introspect') return { json: {}, hang: 'head' }
+        if (path === '/blacklist/lookup') return { json: { revoked: false, seq: 2 } }
+        return path === '/jwks' && isKnown ? { json: { keys: [jwkOf(keys.second, { kid: 'new' })] } } : undefined
+      }
+    },
+  })
+  let ended = 0
+  const asked = Array.from({ length: 64 }, () => denied2(world).then(() => (ended += 1)))
+  await until(() => world.a.count('/introspect') === 64, '64 questions under way')
+  isKnown = true
+
+  await allowed(world, { token: world.mint({ key: keys.second, kid: 'new' }) })
+
+  assert.equal(world.a.count('/blacklist/lookup'), 1)
+  assert.equal(ended, 0, 'and no place was waited for')
+  await Promise.all(asked)
 })
