@@ -71,13 +71,16 @@ const unusable: ReadonlySet<string> = new Set(['too_large', 'encoded', 'protocol
 const repeatMs = 60_000
 const breakerLimits = { failures: 5, openMs: 5000 } as const
 
+type Answered = AskedAnswer & { readonly kind: 'answer' }
+
 /** Makes the source; nothing is sent before a token is asked about. */
 export function createIntrospection(
   options: { readonly issuer: string; readonly client_id: string },
   deps: IntrospectionDeps,
 ): Introspection {
   const { clock, log, observe } = deps
-  const inactive = createBoundedCache<AskedAnswer & { kind: 'answer' }>(inactiveBounds)
+  const inactive = createBoundedCache<Answered>(inactiveBounds)
+  const underWay = new Map<string, { questions: number; latest: Answered | undefined }>()
   const flights = createSingleFlight<AskedAnswer>(clock.monotonicMs)
   const queue = createBoundedQueue(issuerQueue, { clock })
   const breaker = createBreaker(breakerLimits, { clock })
@@ -104,14 +107,22 @@ export function createIntrospection(
   /** One question, from start to end. It belongs to nobody who waits for it: who leaves cancels nothing. */
   async function question(token: string): Promise<AskedAnswer> {
     const askedMs = clock.monotonicMs()
-    const { answer, result } = await outcome(token, askedMs)
-    observe(result, (clock.monotonicMs() - askedMs) / 1000)
-    if (answer.kind !== 'answer') return answer
-    // Two questions about one token may overlap: what was asked later is what holds.
-    const kept = inactive.get(token, clock.monotonicMs())
-    if (kept !== undefined && kept.askedMs > askedMs) return kept
-    if (!answer.answer.active) inactive.set(token, answer, askedMs + inactiveMaxAgeMs, token.length)
-    return answer
+    const about = underWay.get(token) ?? { questions: 0, latest: undefined }
+    underWay.set(token, about)
+    about.questions += 1
+    try {
+      const { answer, result } = await outcome(token, askedMs)
+      observe(result, (clock.monotonicMs() - askedMs) / 1000)
+      if (answer.kind !== 'answer') return answer
+      // Two questions about one token may overlap: what was asked later is what holds, also for who asked before.
+      if (about.latest !== undefined && about.latest.askedMs > askedMs) return about.latest
+      about.latest = answer
+      if (!answer.answer.active) inactive.set(token, answer, askedMs + inactiveMaxAgeMs, token.length)
+      return answer
+    } finally {
+      about.questions -= 1
+      if (about.questions === 0) underWay.delete(token)
+    }
   }
 
   type Outcome = { readonly answer: AskedAnswer; readonly result: IntrospectionResult }

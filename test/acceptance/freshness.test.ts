@@ -247,6 +247,30 @@ test('freshness: always joins no question that was asked before it came', async 
   assert.equal(asked(world), 2)
 })
 
+const later: readonly { what: string; answer: Members; status: number; reason: string }[] = [
+  { what: 'takes a scope back', answer: { scope: 'read' }, status: 403, reason: 'scope_missing' },
+  { what: 'is of another issuer', answer: { iss: 'https://other.example' }, status: 401, reason: 'issuer_unknown' },
+]
+for (const { what, answer, status, reason } of later) {
+  test(`an answer that comes after one that was asked for later, and ${what}, is no longer good`, async () => {
+    await using world = await openWorld()
+    const scoped = { active: true, aud: 'api', scope: 'read write' }
+    const replies = [
+      { json: scoped, delay: 400 },
+      { json: { ...scoped, ...answer } },
+      { json: { ...scoped, ...answer } },
+    ]
+    world.a.answer = ({ path }) => (path === '/introspect' ? replies.shift() : undefined)
+
+    const first = world.ask({ path: '/write/x', token: 'opaque' })
+    await until(() => asked(world) === 1, 'the first question')
+    await world.ask({ path: '/always/x', token: 'opaque' })
+    await first
+
+    await denied(world, { path: '/write/x', token: 'opaque' }, status, reason)
+  })
+}
+
 test('freshness: always needs the issuer: an outage is 503, however fresh the memory', async () => {
   await using world = await openWorld(introspect)
   const token = known(world)

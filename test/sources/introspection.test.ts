@@ -288,6 +288,47 @@ test('introspection.ask() takes of two answers that overlap the one that was ask
   assert.equal(it.calls.length, 2)
 })
 
+test('introspection.ask() gives the answer to a later question to who asked before, however many questions overlap', async () => {
+  const it = setup()
+  const slow = held()
+  it.answer = slow.answer
+  const scoped = (scope: string) => reply(200, JSON.stringify({ active: true, scope }))
+  const scopeOf = async (asked: ReturnType<typeof it.ask>) => {
+    const found = await asked
+    return found.kind === 'answer' && found.answer.active && [...found.answer.claims.scopes].join(' ')
+  }
+  const asked = []
+  for (let at = 0; at < 4; at += 1) {
+    asked.push(it.ask('token', it.clock.monotonicMs()))
+    it.clock.pass(10)
+  }
+  await nextTick()
+  const [first, second, third, fourth] = asked
+  assert.ok(first && second && third && fourth)
+
+  slow.open[1]?.(scoped('second'))
+  assert.equal(await scopeOf(second), 'second')
+  slow.open[3]?.(reply(503, ''))
+  assert.equal((await fourth).kind, 'unavailable')
+  slow.open[2]?.(scoped('third'))
+  assert.equal(await scopeOf(third), 'third')
+  slow.open[0]?.(scoped('first'))
+
+  assert.equal(await scopeOf(first), 'third')
+})
+
+test('introspection.ask() forgets what it was told once no question about that token is under way', async () => {
+  const it = setup()
+  await it.ask()
+  // So that whatever were kept would seem to be the later one.
+  it.clock.pass(-10)
+
+  it.answer = () => reply(200, '{"active":true,"sub":"bob"}')
+  const found = await it.ask()
+
+  assert.ok(found.kind === 'answer' && found.answer.active && found.answer.claims.sub === 'bob')
+})
+
 const troubles: readonly { what: string; kind: string; answer: () => HttpReply | Promise<HttpReply> }[] = [
   { what: 'a status of 500', kind: 'unavailable', answer: () => reply(500, '{"active":false}') },
   { what: 'a status of 503', kind: 'unavailable', answer: () => reply(503, '') },
