@@ -117,7 +117,8 @@ export function createIntrospection(
       // Two questions about one token may overlap: what was asked later is what holds, also for who asked before.
       if (about.latest !== undefined && about.latest.askedMs > askedMs) return about.latest
       about.latest = answer
-      if (!answer.answer.active) inactive.set(token, answer, askedMs + inactiveMaxAgeMs, token.length)
+      if (answer.answer.active) inactive.delete(token)
+      else inactive.set(token, answer, askedMs + inactiveMaxAgeMs, token.length)
       return answer
     } finally {
       about.questions -= 1

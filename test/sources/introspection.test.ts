@@ -329,6 +329,19 @@ test('introspection.ask() forgets what it was told once no question about that t
   assert.ok(found.kind === 'answer' && found.answer.active && found.answer.claims.sub === 'bob')
 })
 
+test('introspection.ask() keeps no inactive answer past an active one to a later question', async () => {
+  const it = setup()
+  it.answer = inactive
+  await it.ask()
+  it.clock.pass(10)
+  it.answer = active
+  await it.ask('token', it.clock.monotonicMs() - 5)
+
+  const found = await it.ask()
+
+  assert.ok(found.kind === 'answer' && found.answer.active)
+})
+
 const troubles: readonly { what: string; kind: string; answer: () => HttpReply | Promise<HttpReply> }[] = [
   { what: 'a status of 500', kind: 'unavailable', answer: () => reply(500, '{"active":false}') },
   { what: 'a status of 503', kind: 'unavailable', answer: () => reply(503, '') },
