@@ -109,7 +109,7 @@ export const denyReasons = {
   introspection_invalid: {
     status: 503,
     error: null,
-    help: "The issuer's introspection answer is no verdict, as when it refuses the gateway's own credentials.",
+    help: "The issuer's introspection answer is no verdict, as when it refuses the gateway's own credentials, or is over 64 KiB or 4096 JSON members.",
   },
   blacklist_stale: {
     status: 503,

@@ -64,6 +64,8 @@ export type Introspection = {
 }
 
 const limits = { maxBodyBytes: 65_536, deadlineMs: 2000 } as const
+// A user may be in more groups than the 256 members that a token's claims may have; what 64 KiB hold of short names.
+const jsonLimits = { maxMembers: 4096 } as const
 const inactiveBounds = { maxEntries: 10_000, maxBytes: 8 * 1024 * 1024 } as const
 // Briefly: a token that was just activated, or a replica that lagged, is not refused for long.
 const inactiveMaxAgeMs = 5000
@@ -213,7 +215,7 @@ function readAnswer({ header, body }: HttpReply): IntrospectionAnswer | string {
   if (!/^application\/json\s*(?:;|$)/i.test(header('content-type') ?? ''))
     return 'its media type is not application/json'
   try {
-    return parseIntrospectionAnswer(parseJson(body))
+    return parseIntrospectionAnswer(parseJson(body, jsonLimits))
   } catch (error) {
     if (error instanceof JsonRefused) return error.message
     throw error

@@ -342,6 +342,18 @@ test('introspection.ask() keeps no inactive answer past an active one to a later
   assert.ok(found.kind === 'answer' && found.answer.active)
 })
 
+test('introspection.ask() reads answers of 4096 JSON members, and none of 4097', async () => {
+  const it = setup()
+  // `active`, `groups` and what is in it.
+  const answer = (members: number) => () =>
+    reply(200, JSON.stringify({ active: true, groups: Array(members - 2).fill('group') }))
+
+  it.answer = answer(4096)
+  assert.equal(await it.kind(), 'answer')
+  it.answer = answer(4097)
+  assert.equal(await it.kind(), 'invalid')
+})
+
 const troubles: readonly { what: string; kind: string; answer: () => HttpReply | Promise<HttpReply> }[] = [
   { what: 'a status of 500', kind: 'unavailable', answer: () => reply(500, '{"active":false}') },
   { what: 'a status of 503', kind: 'unavailable', answer: () => reply(503, '') },
