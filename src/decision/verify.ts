@@ -223,8 +223,9 @@ export function checkClaims(
     trail?.({ stage: 'verify.kind', passed: false, is: `another kind, by ${other}`, wanted: 'an access token' })
     return deny('type_mismatch')
   }
-  // A token that names no start is at least measured from now on.
-  const lifeS = (claims.exp ?? 0) - (claims.iat ?? wallMs / 1000 - issuer.leewayS)
+  // A token that names no start is at least measured from now on: from the latest that `iat` may be, so that one that is
+  // as long as it may be is not refused while it is new. One with an `iat` may last as long from now on, and no longer.
+  const lifeS = (claims.exp ?? 0) - (claims.iat ?? wallMs / 1000 + issuer.leewayS)
   const passed = lifeS <= issuer.maxLifetimeS
   trail?.({
     stage: 'verify.lifetime',

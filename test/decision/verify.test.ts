@@ -25,14 +25,19 @@ const rows: readonly {
   { what: 'that lives as long as one may', token: jwt({ exp: startS + 86_400 }), reason: 'ok' },
   { what: 'that lives a second longer', token: jwt({ exp: startS + 86_401 }), reason: 'token_lifetime' },
   {
-    what: 'without iat that lives as long, measured from the earliest that now may be',
-    token: jwt({ iat: undefined, exp: startS + 86_370 }),
+    what: 'that lives as long as one may, from as late as it may have been issued',
+    token: jwt({ iat: startS + 30, exp: startS + 86_430 }),
+    reason: 'ok',
+  },
+  {
+    what: 'without iat that lasts as long from now on',
+    token: jwt({ iat: undefined, exp: startS + 86_430 }),
     change: { ...lenient, pollIntervalMs: undefined },
     reason: 'ok',
   },
   {
-    what: 'without iat that lives a second longer than that',
-    token: jwt({ iat: undefined, exp: startS + 86_371 }),
+    what: 'without iat that lasts a second longer than that',
+    token: jwt({ iat: undefined, exp: startS + 86_431 }),
     change: { ...lenient, pollIntervalMs: undefined },
     reason: 'token_lifetime',
   },
@@ -85,6 +90,19 @@ for (const { what, token, change, reason } of rows) {
     assert.equal((await it.gateway.decide(bearer(token))).reason, reason)
   })
 }
+
+test('decide() takes a JWT without iat that lives as long as one may, however new it is and however clocks differ', async () => {
+  for (const aheadS of [-30, 0, 30]) {
+    const it = world({ ...lenient, pollIntervalMs: undefined })
+    const token = jwt({ iat: undefined, exp: startS + aheadS + 86_400 })
+
+    for (let passed = 0; passed < 120; passed += 10) {
+      it.facts.clear()
+      assert.equal((await it.gateway.decide(bearer(token))).reason, 'ok')
+      it.clock.pass(10_000)
+    }
+  }
+})
 
 const named = [
   { aud: undefined, requireAud: true, reason: 'audience_mismatch' },
