@@ -187,16 +187,29 @@ export function isJsonObject(value: Json | undefined): value is JsonObject {
   return typeof value === 'object' && value !== null && !Array.isArray(value)
 }
 
-/** Whether two values say the same: the order of an object's members says nothing (RFC 8259 §4), that of an array's does. */
+/**
+ * Whether two values say the same: the order of an object's members says nothing (RFC 8259 §4), that of an array's does,
+ * unless none of them is an array or object. Such lists, of groups or roles, are taken for the sets they are made from.
+ */
 export function sameJson(one: Json | undefined, other: Json | undefined): boolean {
-  if (Array.isArray(one) && Array.isArray(other))
+  if (Array.isArray(one) && Array.isArray(other)) {
+    if (one.every(isScalar) && other.every(isScalar)) return isSameSet(new Set(one), new Set(other))
     return one.length === other.length && one.every((member, at) => sameJson(member, other[at]))
+  }
   if (!isJsonObject(one) || !isJsonObject(other)) return one === other
   const names = Object.keys(one)
   return (
     names.length === Object.keys(other).length &&
     names.every((name) => name in other && sameJson(one[name], other[name]))
   )
+}
+
+function isScalar(value: Json): boolean {
+  return typeof value !== 'object' || value === null
+}
+
+function isSameSet(one: ReadonlySet<Json>, other: ReadonlySet<Json>): boolean {
+  return one.size === other.size && [...one].every((member) => other.has(member))
 }
 
 function decodeUtf8(bytes: Uint8Array): string {

@@ -184,16 +184,18 @@ for (const answer of [
 // As Keycloak has them, which makes each of them anew.
 const access = { account: { roles: ['view', 'edit'] }, web: { roles: ['admin'] } }
 
-test('an answer does not contradict a JWT by the order in which it names the members of an object', async () => {
+test('an answer does not contradict a JWT by the order in which it names members of an object, or of a list of texts', async () => {
   await using world = await openWorld(introspect)
-  const claims = { resource_access: access }
-  const { account, web } = access
+  const claims = { resource_access: access, groups: ['a', 'b', 'c'] }
+  const { web } = access
+  const account = { roles: ['edit', 'view'] }
 
   await allowed(world, { token: known(world, { claims }, { resource_access: { web, account } }) })
+  await allowed(world, { token: known(world, { claims }, { groups: ['c', 'a', 'b'] }) })
 })
 
 for (const other of [
-  { account: { roles: ['edit', 'view'] }, web: access.web },
+  { account: { roles: ['view', 'view'] }, web: access.web },
   { account: { roles: ['view'] }, web: access.web },
   { account: access.account },
   { ...access, more: {} },

@@ -69,6 +69,28 @@ test('reconcile() completes what a JWT lacks, also of one that names its scopes,
   )
 })
 
+const lists: readonly { readonly one: Json; readonly other: Json; readonly agrees: boolean }[] = [
+  { one: ['a', 'b'], other: ['b', 'a'], agrees: true },
+  { one: ['a', 'b'], other: ['b', 'a', 'b'], agrees: true },
+  { one: [1, null, true], other: [true, 1, null], agrees: true },
+  { one: [], other: [], agrees: true },
+  { one: ['a', 'b'], other: ['a'], agrees: false },
+  { one: ['a'], other: ['a', 'b'], agrees: false },
+  { one: ['a', 'b'], other: ['a', 'c'], agrees: false },
+  { one: ['1', 'true'], other: [1, true], agrees: false },
+  { one: ['a'], other: 'a', agrees: false },
+  { one: ['a'], other: { 0: 'a' }, agrees: false },
+  { one: [['a'], ['b']], other: [['b'], ['a']], agrees: false },
+  { one: [{ a: 1 }, 'b'], other: ['b', { a: 1 }], agrees: false },
+  { one: [['a', 'b'], { c: ['d', 'e'] }], other: [['b', 'a'], { c: ['e', 'd'] }], agrees: true },
+]
+for (const { one, other, agrees } of lists) {
+  test(`reconcile() finds that ${JSON.stringify(other)} ${agrees ? 'agrees with' : 'contradicts'} ${JSON.stringify(one)}`, () => {
+    if (agrees) assert.deepEqual(reconciled({ groups: one }, { groups: other }).all['groups'], one)
+    else assert.throws(() => reconciled({ groups: one }, { groups: other }), /token_inactive/)
+  })
+}
+
 const ends = [
   { token: { exp: 2000 }, answer: { exp: 1000 }, exp: 1000 },
   { token: { exp: 2000 }, answer: { exp: 3000 }, exp: 2000 },
