@@ -113,7 +113,7 @@ export function createGateway(policy: Policy, lookups: Lookups, clock: Clock): G
     const { rule, trail } = asked
     const refused =
       checkIssuer(rule, principal, trail) ??
-      checkTimes(principal.claims, principal.issuer, clock.wallMs(), trail) ??
+      checkTimes(principal, clock.wallMs(), trail) ??
       checkAudience(rule, principal, trail) ??
       confirm(principal, asked.request.certificate, trail)
     if (refused !== undefined) return { ...refused, rule, issuer: principal.issuer, form: principal.form, path }
@@ -148,7 +148,7 @@ export function createGateway(policy: Policy, lookups: Lookups, clock: Clock): G
     const issuer = policy.issuers.get(known.issuer.issuer)
     if (issuer === undefined) return deny('issuer_unknown')
     const principal = issuer === known.issuer ? known : { ...known, issuer }
-    const refused = checkTimes(principal.claims, issuer, clock.wallMs()) ?? checkAudience(rule, principal)
+    const refused = checkTimes(principal, clock.wallMs()) ?? checkAudience(rule, principal)
     if (refused !== undefined) return refused
     if (!lookups.holdsKey(principal)) return deny(lookups.keysAreStale(issuer) ? 'keys_unavailable' : 'key_unknown')
     const revocation = lookups.revoked(principal)

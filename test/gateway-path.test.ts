@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
 import type { Json } from '../src/base/json.ts'
-import type { Allow } from '../src/decision/decision.ts'
+import type { Allow, TrailStep } from '../src/decision/decision.ts'
 import type { AccessRequest } from '../src/decision/request.ts'
 import { parseIntrospectionAnswer } from '../src/spec/introspection.ts'
 import { startS } from './support/clock.ts'
@@ -375,3 +375,26 @@ test('decide() never throws, nor allows, on whatever is sent as credentials', as
     { numRuns: 1000 },
   )
 })
+
+for (const name of ['nbf', 'iat']) {
+  test(`decide() asks of a wrapped token each time whether its wrapper is good yet, by its own ${name}`, async () => {
+    const it = world()
+    it.introspect = () => answer({ active: true, aud: 'orders-api', scope: 'orders:read', jti: 'w' })
+    const request = bearer(shell({ iat: startS - 60, [name]: startS }))
+    const { decision } = await allowed(it, request)
+
+    it.clock.pass(-30_000)
+    assert.equal((await it.gateway.decide(request)).reason, 'ok')
+    assert.equal(await it.gateway.recheck(decision), undefined)
+    it.clock.pass(-1000)
+    const trail: TrailStep[] = []
+    const refused = await it.gateway.decide(request, (step) => trail.push(step))
+
+    assert.deepEqual([refused.reason, refused.path], ['token_not_yet_valid', 'introspect_cached'])
+    assert.deepEqual(
+      trail.filter(({ passed }) => !passed).map(({ stage }) => stage),
+      ['verify.nbf'],
+    )
+    assert.equal((await it.gateway.recheck(decision))?.reason, 'token_not_yet_valid')
+  })
+}

@@ -234,10 +234,18 @@ export function checkClaims(
     wanted: `at most ${issuer.maxLifetimeS} s`,
   })
   if (!passed) return deny('token_lifetime')
-  const untimely = checkTimes(claims, issuer, wallMs)
-  // Told only when it ends here: what goes on is judged, and told, with every request.
-  if (untimely !== undefined && trail !== undefined) checkTimes(claims, issuer, wallMs, trail)
-  return untimely ?? { kind: 'principal', issuer, form, claims, wrapper: undefined, key, askedMs: undefined }
+  // What goes on is judged, and told, with every request.
+  return (
+    checkUntold(claims, issuer, wallMs, trail) ?? {
+      kind: 'principal',
+      issuer,
+      form,
+      claims,
+      wrapper: undefined,
+      key,
+      askedMs: undefined,
+    }
+  )
 }
 
 function missingClaim(claims: Claims, form: TokenForm, issuer: TrustedIssuer): string | undefined {
@@ -269,12 +277,24 @@ function otherKind(claims: Claims): string | undefined {
 }
 
 /**
- * Checks the times of a token on the wall clock: on every request, also where its facts are known.
+ * Checks the times of a token, and its wrapper's, on the wall clock: on every request, also where its facts are known.
  *
  * @returns A denial `token_expired` or `token_not_yet_valid`, or undefined.
  * @see RFC 7519 §4.1.4, §4.1.5, §4.1.6
  */
-export function checkTimes(claims: Claims, issuer: TrustedIssuer, wallMs: number, trail?: Trail): Deny | undefined {
+export function checkTimes(principal: Principal, wallMs: number, trail?: Trail): Deny | undefined {
+  const { claims, wrapper, issuer } = principal
+  const untimely = checkTimesOf(claims, issuer, wallMs, trail)
+  return wrapper === undefined ? untimely : (untimely ?? checkUntold(wrapper, issuer, wallMs, trail))
+}
+
+/** The same, told only where the token's way ends by it. */
+function checkUntold(claims: Claims, issuer: TrustedIssuer, wallMs: number, trail?: Trail): Deny | undefined {
+  const untimely = checkTimesOf(claims, issuer, wallMs)
+  return untimely && checkTimesOf(claims, issuer, wallMs, trail)
+}
+
+function checkTimesOf(claims: Claims, issuer: TrustedIssuer, wallMs: number, trail?: Trail): Deny | undefined {
   const now = wallMs / 1000
   const { exp, nbf, iat } = claims
   const { leewayS } = issuer
