@@ -476,3 +476,19 @@ test('an issuer that answers no introspection takes nothing from JWTs: keys and 
   assert.equal(ended, 0, 'and no place was waited for')
   await Promise.all(asked)
 })
+
+test('opaque_may_contain_dots: what looks like a JWT and is none is asked about, at the issuer that says so alone', async () => {
+  await using world = await openWorld({ a: { opaque_may_contain_dots: true } })
+  const looksLikeJwts = ['v2.local.payload', 'eyJub3QgYSBKV1Q', 'eyJx.y.z', 'a.b.c.d.e']
+  for (const token of looksLikeJwts) world.a.tokens.set(token, good(world))
+
+  for (const token of looksLikeJwts) {
+    await allowed(world, { token })
+    await denied(world, { path: '/b/1', token }, 401, 'jwt_malformed')
+  }
+  await denied(world, { token: 'v2.local.other' }, 401, 'token_inactive')
+  // A JWT stays one: nobody is asked about it.
+  await allowed(world, { token: world.mint() })
+  await denied(world, { token: world.mint({ key: keys.attacker }) }, 401, 'signature_invalid')
+  assert.deepEqual([world.a.count('/introspect'), world.b.count('/introspect')], [looksLikeJwts.length + 1, 0])
+})

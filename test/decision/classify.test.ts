@@ -26,3 +26,19 @@ for (const { token, reason, is } of refused) {
     assert.deepEqual(told, [{ stage: 'classify', passed: false, is, wanted: 'jws or opaque' }])
   })
 }
+
+const dotted = [
+  { token: 'a.b.c', kind: 'opaque' },
+  { token: 'eyJhbGciOiJub25lIn0', kind: 'opaque' },
+  { token: 'eyJx.y.z', kind: 'opaque' },
+  { token: 'a.b.c.d.e.f', kind: 'opaque' },
+  { token: jws({}), kind: 'jws' },
+  { token: jws({ crit: ['b64'] }), kind: 'deny' },
+  { token: `${encode('{"enc":"A128GCM"}')}.a.b.c.d`, kind: 'deny' },
+  { token: `a.${'b'.repeat(4095)}`, kind: 'deny' },
+] as const
+for (const { token, kind } of dotted) {
+  test(`classify() says ${kind} of ${token.slice(0, 40)} where opaque tokens may contain dots: what is a JWT stays one`, () => {
+    assert.equal(classify(token, true).kind, kind)
+  })
+}
