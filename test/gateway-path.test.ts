@@ -302,6 +302,16 @@ test('decide() shows a token to no issuer but the one it is of, and to none befo
   assert.equal(it.facts.size, 0)
 })
 
+test('decide() looks for no key by the name of the empty string, or by none where one is wanted', async () => {
+  for (const requireKid of [true, false]) {
+    const it = world({ requireKid })
+    assert.equal((await it.gateway.decide(bearer(jwt({}, { kid: '' })))).reason, 'key_unknown')
+    if (requireKid) assert.equal((await it.gateway.decide(bearer(jwt({}, { kid: undefined })))).reason, 'key_unknown')
+
+    assert.deepEqual(new Set(it.asked), new Set(['known']))
+  }
+})
+
 test('decide() rejects when a look-up throws, so that the gate answers 500 and not an allow', async () => {
   const it = world()
   it.key = () => {

@@ -114,6 +114,43 @@ for (const { token, answer, certificate } of bound) {
   })
 }
 
+const proofs = [
+  {
+    what: 'to its own certificate, whatever proof the type of the answer wants',
+    token: { cnf: { 'x5t#S256': 'a' } },
+    answer: { token_type: 'DPoP' },
+    binding: { certificate: 'a' },
+  },
+  {
+    what: 'by the type of the answer alone, which the JWT says otherwise',
+    token: { token_type: 'Bearer' },
+    answer: { token_type: 'DPoP' },
+    binding: { certificate: undefined },
+  },
+] as const
+for (const { what, token, answer, binding } of proofs) {
+  test(`reconcile() has a JWT bound ${what}`, () => {
+    assert.deepEqual(reconciled(token, answer).binding, binding)
+  })
+}
+
+const saidOfItself: readonly (readonly [name: string, token: Json, answer: Json])[] = [
+  ['active', false, true],
+  ['token_type', 'at+jwt', 'Bearer'],
+  ['token_use', 'access', 'access_token'],
+  ['expires_in', 3600, 1800],
+  ['username', 'alice', 'Alice A.'],
+  ['exp', 3000, 2000],
+  ['nbf', 0, 10],
+  ['scope', 'read write', 'read'],
+  ['scp', ['read', 'write'], ['read']],
+]
+for (const [name, token, answer] of saidOfItself) {
+  test(`reconcile() takes ${name} ${JSON.stringify(answer)} in an answer for no contradiction of ${JSON.stringify(token)}`, () => {
+    assert.equal(reconciled({ [name]: token }, { [name]: answer }).iss, main)
+  })
+}
+
 const audiences: readonly {
   readonly aud: readonly string[]
   readonly answer: JsonObject
