@@ -1,5 +1,6 @@
 // What a set that is held says of a key, at once and without asking anybody.
 import assert from 'node:assert/strict'
+import { generateKeyPairSync } from 'node:crypto'
 import { test } from 'node:test'
 import type { HeldKeys } from '../../src/sources/held-keys.ts'
 import { createHeldKeys, maxKeySetBytes, readKeySet } from '../../src/sources/held-keys.ts'
@@ -145,3 +146,34 @@ for (const { wrongByMs, afterS, says, because } of fetchedThen)
     assert.equal(held.find({ ...wanted, kid: 'b' })?.kind, says)
     assert.equal(held.find({ ...wanted, kid: 'a' })?.kind, 'key')
   })
+
+test('heldKeys.confirm() makes the set as new as its fetch: a key of a token that is older than that is unknown', () => {
+  const { clock, keys } = holding(setOf(signerA))
+  const fetchedS = clock.wallMs() / 1000
+  clock.pass(100_000)
+  assert.equal(keys.find(wanted(clock, 'b', fetchedS + 50)), undefined)
+
+  keys.confirm(clock.monotonicMs(), clock.wallMs())
+  clock.pass(1000)
+
+  assert.deepEqual(keys.find(wanted(clock, 'b', fetchedS + 50)), { kind: 'unknown' })
+  assert.equal(keys.state().lastSuccessWallMs, fetchedS * 1000 + 100_000)
+})
+
+test('heldKeys.holds() no key in whose place another one is, or the same one for another algorithm, named or not', () => {
+  const rsa = generateKeyPairSync('rsa', { modulusLength: 2048 }).publicKey.export({ format: 'jwk' })
+  for (const kid of ['a', undefined]) {
+    const document = (jwk: object) => Buffer.from(JSON.stringify({ keys: [{ ...jwk, kid }] }))
+    const { clock, keys } = holding(document({ ...rsa, alg: 'RS256' }).toString())
+    const found = keys.find({ ...wanted(clock, kid), algorithm: 'RS256' })
+    assert.ok(found?.kind === 'key')
+    const holds = (jwk: object) => {
+      keys.take(document(jwk), clock.monotonicMs(), clock.wallMs())
+      return keys.holds(found.key)
+    }
+
+    assert.equal(holds(signerA.jwk), false)
+    assert.equal(holds({ ...rsa, alg: 'PS256' }), false)
+    assert.equal(holds({ ...rsa, alg: 'RS256' }), true)
+  }
+})

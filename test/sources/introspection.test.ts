@@ -227,6 +227,23 @@ test('introspection.ask() keeps an inactive answer for five seconds, an active o
   assert.ok(fresh.kind === 'answer' && fresh.answer.active)
 })
 
+test('introspection.ask() keeps an inactive answer for five seconds from the question, however long the issuer took', async () => {
+  const it = setup()
+  it.answer = () => {
+    it.clock.pass(1900)
+    return inactive()
+  }
+  await it.ask()
+  it.answer = active
+
+  it.clock.pass(3099)
+  const kept = await it.ask()
+  assert.ok(kept.kind === 'answer' && !kept.answer.active)
+  it.clock.pass(1)
+  const fresh = await it.ask()
+  assert.ok(fresh.kind === 'answer' && fresh.answer.active)
+})
+
 test('introspection.ask() does not answer `always` from what is kept', async () => {
   const it = setup()
   it.answer = inactive
@@ -577,6 +594,33 @@ test('introspection.ask() asks at once where the try behind an open circuit fail
   assert.equal(await it.kind(), 'answer')
 })
 
+test('introspection.ask() asks at once where the try behind an open circuit found no room: that says nothing of the issuer', async (t) => {
+  t.mock.timers.enable({ apis: ['setTimeout'] })
+  const it = setup()
+  const slow = held()
+  it.answer = slow.answer
+  // More than may be under way, so that all places are taken again once five have failed.
+  const asked = Array.from({ length: 69 }, (_, at) => it.kind(`t${at}`))
+  await nextTick()
+  for (let at = 0; at < 5; at += 1) slow.open[at]?.(reply(503, ''))
+  for (let at = 0; at < 5; at += 1) assert.equal(await asked[at], 'unavailable')
+  assert.deepEqual([it.introspection.state().circuit, it.introspection.state().inFlight], ['open', 64])
+  it.clock.pass(5000)
+  const first = it.ask('first try')
+  await nextTick()
+  t.mock.timers.tick(500)
+  assert.deepEqual(await first, { kind: 'overloaded', retryAfterS: 1 })
+  assert.equal(it.introspection.state().circuit, 'half_open')
+
+  const second = it.kind('second try')
+  await nextTick()
+  slow.open[5]?.(active())
+  await nextTick()
+  slow.open[69]?.(active())
+
+  assert.equal(await second, 'answer')
+})
+
 test('introspection.ask() observes how each question ended, and how many seconds it took', async () => {
   const it = setup()
   const answers = [
@@ -624,6 +668,14 @@ test('introspection.ask() opens no circuit over answers it cannot use: the issue
 
   assert.equal(it.calls.length, 20)
   assert.equal(it.introspection.state().circuit, 'closed')
+})
+
+test('introspection.ask() has nobody come back sooner than in a second, also where the endpoint says 0', async () => {
+  const it = setup()
+  for (const status of [429, 503]) {
+    it.answer = () => reply(status, '', { 'retry-after': '0' })
+    assert.deepEqual(await it.ask(), { kind: 'unavailable', retryAfterS: 1 })
+  }
 })
 
 const asksForLess = [
