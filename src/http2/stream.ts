@@ -246,10 +246,8 @@ export function serveStream(
     if (isReset) return
     // What says its end may still wait for room: it counts as written all the same.
     deadline.atMs = deadlines.nowMs() + (hasRead ? limits.writeMs : lingerMs)
-    if (hasRead) return
-    // Where nothing is in its way the end leaves by the turn after the next: node keeps it for trailers until then.
-    if (Number.isFinite(length) && length - bodyBytes > maxUnreadBehindAnswer) setImmediate(setImmediate, stopReading)
-    else stream.resume()
+    // Also of one that says it is longer: some clients (curl) that find a reset beside their answer tell of the reset alone.
+    if (!hasRead) stream.resume()
   }
 
   /** The client is to send no more (RFC 9113 §8.1), as soon as it has its answer: a reset would overtake the end of it. */

@@ -388,6 +388,20 @@ test('serveHttp2() has an upload that is answered early stopped, without an erro
   assertStopped(client, 1)
 })
 
+test('serveHttp2() lets a client read the refusal of an upload of two megabytes before it stops that', async () => {
+  await using pair = await openPair()
+  using client = connectFrames(pair.port)
+
+  client.send(headers(1, requestFields('/a/../b', [['content-length', '2000000']], 'POST'), false))
+  client.send(frame('data', 0, 1, Buffer.alloc(16_384)))
+  await client.frame((each) => each.stream === 1 && isLast(each))
+  await settled(client)
+
+  assert.ok(!client.frames.some(({ type }) => type === 'rst_stream'), 'the reset came with the answer')
+  const { payload } = await client.frame(({ type }) => type === 'rst_stream')
+  assert.equal(payload.readUInt32BE(), codes.noError)
+})
+
 /** A client whose upload is answered early: of the answer only the end is left, and that behind what the client does not read. */
 async function openStuck(fields: readonly Field[]) {
   const answers: ServerResponse[] = []
@@ -418,7 +432,8 @@ async function openStuck(fields: readonly Field[]) {
 
 test('serveHttp2() has an upload stopped behind the end of its answer, though that waits for others to be read', async () => {
   await using stuck = await openStuck(upload)
-  await sleep(600)
+  // Longer than it is read for after its answer.
+  await sleep(1800)
 
   stuck.client.socket.resume()
   await stuck.client.frame(({ type }) => type === 'rst_stream')
