@@ -75,7 +75,9 @@ export function serveStream(
       if (isLive() && !hasResponded) stream.additionalHeaders({ ':status': 100 })
     },
     begin(status, _reason, lines, _framing, neverIndexed) {
-      head = markSecret([':status', String(status), ...(status === 205 ? withoutLength(lines) : lines)], neverIndexed)
+      // RFC 9113 §8.1.1 lets 304 keep the length of what it does not hold; Go's client waits for it.
+      const passed = status === 205 || status === 304 ? withoutLength(lines) : lines
+      head = markSecret([':status', String(status), ...passed], neverIndexed)
       // Node sends none with these.
       if (status === 204 || status === 205 || status === 304) takesNoBody = true
     },

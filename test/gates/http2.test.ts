@@ -268,27 +268,29 @@ test('serveHttp2() takes no length that numbers do not hold exactly: the upstrea
   assert.deepEqual(pair.seen, [])
 })
 
-test('serveHttp2() sends a 205 without the length of a body that HTTP/2 does not send', async () => {
-  await using upstream = await openUpstream((_request, response) => {
-    response.writeHead(205, { 'content-length': 5, 'x-a': 'b' })
-    response.end('hello')
+for (const status of [205, 304]) {
+  test(`serveHttp2() sends a ${status} without the length of a body that it does not have`, async () => {
+    await using upstream = await openUpstream((_request, response) => {
+      response.writeHead(status, { 'content-length': 5, 'x-a': 'b' })
+      response.end('hello')
+    })
+    await using door = await openDoor(upstream.port)
+    using client = connectFrames(door.door.port)
+
+    client.send(headers(1, plain))
+
+    const frames = await client.stream(1)
+    assert.deepEqual(
+      frames.map(({ type, flags: flag }) => [type, flag & flags.endStream]),
+      [['headers', flags.endStream]],
+    )
+    const session = connectSession(`http://127.0.0.1:${door.door.port}`)
+    const [fields] = await once(session.request({ ':path': '/a' }), 'response')
+    session.destroy()
+    assert.equal(fields['content-length'], undefined)
+    assert.equal(fields['x-a'], 'b')
   })
-  await using door = await openDoor(upstream.port)
-  using client = connectFrames(door.door.port)
-
-  client.send(headers(1, plain))
-
-  const frames = await client.stream(1)
-  assert.deepEqual(
-    frames.map(({ type, flags: flag }) => [type, flag & flags.endStream]),
-    [['headers', flags.endStream]],
-  )
-  const session = connectSession(`http://127.0.0.1:${door.door.port}`)
-  const [fields] = await once(session.request({ ':path': '/a' }), 'response')
-  session.destroy()
-  assert.equal(fields['content-length'], undefined)
-  assert.equal(fields['x-a'], 'b')
-})
+}
 
 test('openFrontDoor() without HTTP/2 takes its beginning for no request', async () => {
   await using upstream = await openUpstream((_, response) => response.end('ok'))
