@@ -362,8 +362,8 @@ export function createServerConnection(
   }
 
   function destroy(): void {
-    // To HTTP/1.0 the end of the connection may be that of the answer.
-    if (!isVersion11 && (phase === 'busy' || writer.isWaiting())) reset(socket)
+    // To HTTP/1.0, and to what was switched to, the end of the connection may be that of what was said.
+    if (phase === 'raw' || (!isVersion11 && (phase === 'busy' || writer.isWaiting()))) reset(socket)
     else socket.destroy()
     closed()
   }

@@ -5,6 +5,7 @@ import type { AnswerSink, RequestEvents } from './exchange.ts'
 import { createLineFormatter } from './field-lines.ts'
 import type { ServerLimits } from './limits.ts'
 import { createMessageWriter } from './message-writer.ts'
+import { reset } from './reset.ts'
 
 /** The client's half of it. */
 export type Tunnel = Pick<AnswerSink, 'write' | 'end' | 'flush' | 'pause' | 'resume'>
@@ -87,7 +88,7 @@ export function openTunnel(
     if (isOver) return
     isOver = true
     deadlines.unwatch(deadline)
-    socket.destroy()
+    reset(socket)
     if (!(hasEnded && hasToldEnd)) events.gone()
   }
 

@@ -287,7 +287,6 @@ export function createUpstreamConnection(
     const isRefused = isRefusal && mayBeUnread
     // An answer before the end of the request: what is left of that would be read as another.
     if (!keepsAlive || !hasUploaded || isDeaf || isRefused) {
-      state = 'closed'
       // By a reset where nothing can be lost to it, as behind every HEAD: ended by us it would hold its port for a minute.
       leave(isRefused || (framing === 'none' && hasUploaded && !mayBeUnread))
     } else {
@@ -350,9 +349,7 @@ export function createUpstreamConnection(
     if (state === 'closed') return
     const [lostRequest, listener] = [request, events]
     const hadHead = state === 'body' || state === 'raw'
-    state = 'closed'
-    events = undefined
-    leave()
+    leave(state === 'raw')
     if (listener === undefined || lostRequest === undefined) return
     if (hadHead) listener.failed(problem)
     else {
@@ -365,12 +362,13 @@ export function createUpstreamConnection(
   /** Nobody waits for anything here any more. */
   function destroy(): void {
     if (state === 'closed') return
-    state = 'closed'
-    events = undefined
-    leave()
+    leave(state === 'raw')
   }
 
-  function leave(byReset = false): void {
+  /** What was switched to may have no other end than that of the connection: cut off, it is to be known for that. */
+  function leave(byReset: boolean): void {
+    state = 'closed'
+    events = undefined
     deadlines.unwatch(deadline)
     held = undefined
     if (byReset) reset(socket)

@@ -148,7 +148,7 @@ test('createStreams() ends a WebSocket whose peers do not close, or never end th
   assert.deepEqual(reasonsOf(scene, '/ws/raw'), ['token_revoked'])
 })
 
-test('createStreams() cuts a protocol that is none of ours', async () => {
+test('createStreams() cuts a protocol that is none of ours, and not as if it were whole', async () => {
   await using upstream = await openRawUpstream((socket) => {
     socket.once('data', () => {
       socket.write('HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n')
@@ -158,9 +158,10 @@ test('createStreams() cuts a protocol that is none of ours', async () => {
   const head = get('/ws/raw', scene.mint({ jti: 'doomed' }))
   const client = read(scene.port, head.replace('\r\n\r\n', '\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n'))
   await until(() => client.text().includes('101'), 'the answer')
+  const broken = once(client.socket, 'error', { signal: AbortSignal.timeout(10_000) })
   scene.revoke('doomed')
-  await client.ended
 
+  assert.equal((await broken)[0].code, 'ECONNRESET')
   assert.ok(client.text().endsWith('\r\n\r\n'))
 })
 

@@ -3,6 +3,7 @@ import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import type { AddressInfo } from 'node:net'
+import { connect as connectPlain } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
@@ -130,3 +131,28 @@ for (const first of ['client', 'upstream'] as const) {
     },
   )
 }
+
+test('createForwarder() breaks a switched connection off to a TLS upstream where its client has', tls, async () => {
+  const there = Promise.withResolvers<TLSSocket>()
+  await using it = await openTlsScene((socket) => {
+    socket.once('data', () => {
+      socket.write('HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n')
+      there.resolve(socket)
+    })
+  })
+  const { scene, ca } = it
+  const carrier = connectPlain(scene.port, '127.0.0.1')
+  const client = connect({ socket: carrier, host: '127.0.0.1', ca })
+  await once(client, 'secureConnect')
+  client.write(
+    `GET /ws/a HTTP/1.1\r\nHost: a.test\r\nAuthorization: Bearer ${scene.mint()}\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n`,
+  )
+  const socket = await there.promise
+  await once(client, 'data')
+  client.write('half of it')
+  await once(socket, 'data')
+  const broken = once(socket, 'error', { signal: AbortSignal.timeout(5000) })
+  carrier.resetAndDestroy()
+
+  assert.equal((await broken)[0].code, 'ECONNRESET')
+})

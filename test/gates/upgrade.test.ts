@@ -169,6 +169,32 @@ for (const first of halves) {
   })
 }
 
+for (const first of halves) {
+  test(`createForwarder() breaks a switched connection off on one side where it was broken off on the other: by the ${first}`, async () => {
+    const there = Promise.withResolvers<Socket>()
+    await using upstream = await openRawUpstream((socket) => {
+      socket.once('data', () => {
+        socket.write(`${switching}\r\n`)
+        there.resolve(socket)
+      })
+    })
+    await using scene = await openScene(upstream.port)
+    const client = connect(scene.port, '127.0.0.1')
+    client.on('error', () => {})
+    client.write(ask(scene.mint()))
+    const socket = await there.promise
+    await once(client, 'data')
+    const [breaking, other] = first === 'client' ? [client, socket] : [socket, client]
+    breaking.write('half of it')
+    await once(other, 'data')
+    const broken = once(other, 'error', { signal: AbortSignal.timeout(5000) })
+    breaking.resetAndDestroy()
+
+    assert.equal((await broken)[0].code, 'ECONNRESET')
+    await until(() => scene.count('postern_streams_open{kind="upgrade"}') === 0, 'the end')
+  })
+}
+
 const notSwitched = [
   { name: 'whose rule lists none', path: '/plain/a', lines: 'Connection: Upgrade\r\nUpgrade: websocket\r\n' },
   { name: 'that the rule does not list', lines: 'Connection: Upgrade\r\nUpgrade: other\r\n' },

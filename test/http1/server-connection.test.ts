@@ -1356,15 +1356,18 @@ test('createServerConnection().switchProtocols() holds back a client as it does 
   )
 })
 
-test('createServerConnection().switchProtocols() gives up a client that takes nothing', async () => {
+test('createServerConnection().switchProtocols() resets a client that takes nothing', async () => {
   await using it = await serve(switching(), { reads: false })
   it.send(upgrade)
   await it.tells('request GET /1')
 
   for (let at = 0; at < 20; at += 1) it.connection.write(large(1_000_000))
+  const error = once(it.client, 'error', { signal: AbortSignal.timeout(5000) })
   it.deadlines.pass(limits.writeMs)
+  it.client.resume()
 
   assert.deepEqual(it.told, ['request GET /1', 'gone'])
+  assert.equal((await error)[0].code, 'ECONNRESET')
 })
 
 test('createServerConnection().switchProtocols() gives up a client that speaks, and takes nothing', async () => {
