@@ -94,6 +94,8 @@ const migrations = [
   'CREATE INDEX blacklist_kept ON blacklist (kept_until)',
   'CREATE INDEX blacklist_realm ON blacklist (realm, kept_until)',
   'CREATE TABLE number (realm TEXT NOT NULL, name TEXT NOT NULL, value INTEGER NOT NULL, UNIQUE (realm, name)) STRICT',
+  // Without it every poll would sort the whole list to find that nothing has come.
+  'CREATE INDEX blacklist_seq ON blacklist (realm, seq)',
 ] as const
 
 // What each write deletes beside its own work: more than it adds, so that the file stops growing.

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { createHash, randomBytes } from 'node:crypto'
 import { readdirSync, readFileSync, statSync } from 'node:fs'
+import { DatabaseSync } from 'node:sqlite'
 import { test } from 'node:test'
 import { StorageFailed } from '../../src/io/sqlite.ts'
 import { startIssuer } from '../../src/issuer/issuer.ts'
@@ -360,4 +361,34 @@ test('startIssuer() leaves nothing open when it refuses to start', async () => {
   await assert.rejects(startIssuer(parseIssuerOptions(written), deps), { code: 'EADDRINUSE' })
 
   await (await startWorld({ ...written, listen: '127.0.0.1:0' })).issuer.close()
+})
+
+test('openIssuerStore() finds what is after a cursor without reading the list, also in a file of before', () => {
+  using directory = temporaryDirectory()
+  const path = `${directory.path}/issuer.db`
+  const clock = { wallMs: () => epochStart * 1000, monotonicMs: () => 0 }
+  const open = () => openIssuerStore({ path, purgeDelayMs: 0 }, { clock })
+  open().close()
+  const file = new DatabaseSync(path)
+  file.exec('DROP INDEX blacklist_seq; PRAGMA user_version = 7')
+  file.close()
+  const store = open()
+  const tables = store.realm('a')
+  const entry = {
+    kind: 'jti',
+    issued_before: null,
+    revoked_at: epochStart,
+    expires_at: epochStart + 60,
+    cause: 'owner',
+  }
+  store.transaction(() => {
+    for (let at = 0; at < 20_000; at += 1) tables.putEntry({ ...entry, value: `${at}` }, epochStart + 60)
+  })
+
+  const before = process.cpuUsage()
+  for (let at = 0; at < 2000; at += 1) assert.deepEqual(tables.entriesAfter(20_000, 1, epochStart), [])
+  const { user, system } = process.cpuUsage(before)
+
+  assert.ok(user + system < 300_000, `${(user + system) / 1000} ms`)
+  store.close()
 })
