@@ -36,7 +36,7 @@ export type Blacklist = {
   readonly isForgotten: (exp: number) => boolean
   /** Called at every new entry, until whoever waits takes his own out again. */
   readonly waiters: Set<() => void>
-  /** Calls whoever waits. */
+  /** Calls whoever waits now: some at a time, and none before the turn is over. */
   readonly wake: () => void
 }
 
@@ -49,6 +49,9 @@ export type BlacklistDeps = {
   /** By this things are revoked; they are forgotten by the store's. */
   readonly clock: Clock
 }
+
+// About a millisecond's work, after which others are answered.
+const wokenAtOnce = 20
 
 /** Makes one realm's blacklist on its tables; a changed purge delay is applied to what is listed already. */
 export function createBlacklist(options: BlacklistOptions, { store, tables, clock }: BlacklistDeps): Blacklist {
@@ -77,8 +80,15 @@ export function createBlacklist(options: BlacklistOptions, { store, tables, cloc
     return seq
   }
 
+  /** Whoever has revoked is answered first: each one that is woken reads the list. */
   function wake(): void {
-    for (const waiter of waiters) waiter()
+    const asleep = [...waiters]
+    setImmediate(wakeSome)
+
+    function wakeSome(): void {
+      for (const waiter of asleep.splice(0, wokenAtOnce)) waiter()
+      if (asleep.length > 0) setImmediate(wakeSome)
+    }
   }
 
   function covers(claims: ReadonlyMap<string, Json>, kid: string | undefined): boolean {

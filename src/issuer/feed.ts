@@ -39,6 +39,9 @@ const maxWaiting = 1000
 export function createFeed({ epoch }: { readonly epoch: string }, deps: FeedDeps): Feed {
   const { resourceServers, blacklist, store, tables, closing } = deps
   let isClosing = false
+  // What was made last: those who are woken by an entry, or whose time is over, ask for the same.
+  let made: { readonly of: string; readonly etag: string; readonly answer: HttpAnswer } | undefined
+  let counted: { readonly of: string; readonly live: number } | undefined
   // One reaction for the feed: one of each poll would be kept until the issuer closes.
   void closing.then(() => {
     isClosing = true
@@ -58,6 +61,8 @@ export function createFeed({ epoch }: { readonly epoch: string }, deps: FeedDeps
     return await guarded(async () => {
       if (wait > 0 && cursor <= store.lastSeq() && knowsEpoch(request))
         await newsAfter(cursor, Math.min(wait, maxWaitSeconds), request.left)
+      // Nobody reads it.
+      if (request.left.aborted) return problem(503, 'The client has left')
       return readPage(request, cursor, Math.min(limit, maxLimit))
     })
   }
@@ -71,17 +76,22 @@ export function createFeed({ epoch }: { readonly epoch: string }, deps: FeedDeps
   function readPage(request: HttpRequest, asked: number, limit: number): HttpAnswer {
     const now = nowSeconds(store.clock)
     const lastSeq = store.lastSeq()
+    const of = `${asked}.${limit}.${lastSeq}.${now}`
+    if (made?.of !== of) made = { of, ...makePage(asked, limit, lastSeq, now) }
+    const { etag, answer } = made
+    return holds(request, etag) ? { status: 304, headers: pageHeaders(etag) } : answer
+  }
+
+  function makePage(asked: number, limit: number, lastSeq: number, now: number) {
     // A cursor from the future belongs to a store we are an older copy of.
     const reset = asked > lastSeq
     const cursor = reset ? 0 : asked
     const rows = tables.entriesAfter(cursor, limit + 1, now)
     const delivered = rows.slice(0, limit)
-    const total_live = tables.countEntries(now)
+    const total_live = countLive(lastSeq, now)
     const next = delivered.at(-1)?.seq ?? cursor
     // Weak: server_time differs in two answers that say the same.
     const etag = `W/"${epoch}.${asked}.${limit}.${next}.${total_live}"`
-    const headers = { ETag: etag, 'Cache-Control': 'no-cache' }
-    if (holds(request, etag)) return { status: 304, headers }
     const body = {
       epoch,
       cursor: String(next),
@@ -91,7 +101,14 @@ export function createFeed({ epoch }: { readonly epoch: string }, deps: FeedDeps
       reset,
       entries: delivered.map(formatEntry),
     }
-    return json(200, body, headers)
+    return { etag, answer: json(200, body, pageHeaders(etag)) }
+  }
+
+  /** Counted anew once there is another entry, or one may have run out. */
+  function countLive(lastSeq: number, now: number): number {
+    const of = `${lastSeq}.${now}`
+    if (counted?.of !== of) counted = { of, live: tables.countEntries(now) }
+    return counted.live
   }
 
   /** Waits for an entry after the cursor: so many seconds at most, not while the issuer closes, nor for a client that left. */
@@ -143,6 +160,10 @@ async function guarded(work: () => HttpAnswer | Promise<HttpAnswer>): Promise<Ht
     if (!isStorageError(error)) throw error
     return problem(503, 'The blacklist cannot be read', { reason: 'blacklist_stale' })
   }
+}
+
+function pageHeaders(etag: string): Readonly<Record<string, string>> {
+  return { ETag: etag, 'Cache-Control': 'no-cache' }
 }
 
 function formatEntry({ seq, kind, value, issued_before, revoked_at, expires_at, cause }: EntryRow): object {
