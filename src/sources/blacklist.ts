@@ -134,8 +134,9 @@ export function createBlacklist(
   let skewSeconds = 0
   let failures = 0
   const longestS = waitSeconds(options)
-  // Polls since one was held that were to wait, and failed or came back with nothing.
+  // Polls that were to wait, and failed or came back with nothing, since one was held an interval ago.
   let unheld = 0
+  let heldMs = Number.NEGATIVE_INFINITY
   // Whether it has been read whole, beside what a list before it has left.
   let isComplete = false
   let polling: Promise<void> | undefined
@@ -196,7 +197,7 @@ export function createBlacklist(
       const change = await update(start.startedMs, waitS)
       // Another list is in its place.
       if (closed) return
-      if (waitS > 0) noteWait(clock.monotonicMs() - start.startedMs, before)
+      if (waitS > 0) noteWait(wasHeld(clock.monotonicMs() - start.startedMs, before))
       holding.good = start
       if (alarm.set() || failure !== undefined) log.info('blacklist_recovered', { issuer })
       failures = 0
@@ -207,7 +208,7 @@ export function createBlacklist(
     } catch (error) {
       if (!(error instanceof FeedFailed)) throw error
       if (closed) return
-      if (waitS > 0) unheld += 1
+      if (waitS > 0) noteWait(false)
       failures += 1
       failure = error.message
       deps.count(error.result)
@@ -223,15 +224,21 @@ export function createBlacklist(
     log.warn('blacklist_stale', { issuer, loaded, ...age, ...(failure === undefined ? {} : { why: failure }) })
   }
 
-  /**
-   * An issuer that cannot hold a call, or has no room, is asked less and less often; one that has news, or held it, is not.
-   * One that is slow has not held it, nor has one whose list begins anew: that would be read whole again and again.
-   */
-  function noteWait(tookMs: number, before: Polled | undefined): void {
+  /** One that is slow has not held it, nor has one whose list begins anew: that would be read whole again and again. */
+  function wasHeld(tookMs: number, before: Polled | undefined): boolean {
     const { held } = holding
     const isSame = before !== undefined && held?.epoch === before.epoch
-    const hasNews = isSame && held.cursor > before.cursor
-    unheld = hasNews || (isSame && tookMs >= longestS * 500) ? 0 : unheld + 1
+    return isSame && (held.cursor > before.cursor || tookMs >= longestS * 500)
+  }
+
+  /**
+   * An issuer that cannot hold a call, or has no room, is asked less and less often; one that has news, or held it, is
+   * not. Nor is it within an interval of that: one that was restarted holds the next again.
+   */
+  function noteWait(isHeld: boolean): void {
+    const nowMs = clock.monotonicMs()
+    if (isHeld) heldMs = nowMs
+    unheld = nowMs - heldMs < options.poll_interval ? 0 : unheld + 1
   }
 
   function isResyncDue(nowMs: number): boolean {

@@ -76,6 +76,16 @@ test('blacklist.poll() does not ask to wait when what is held does not add up, a
   assert.equal(query(it.calls[2], 'cursor'), '0')
 })
 
+test('blacklist.poll() asks to wait on a list that is empty and does not add up: there is nothing to read again', async () => {
+  await using it = setup(long)
+  it.feed.twist = { total_live: 7 }
+  await it.blacklist.poll()
+
+  await it.blacklist.poll()
+
+  assert.deepEqual(waits(it), [null, '25'])
+})
+
 for (const values of [[], ['a']])
   test(`blacklist.poll() does not ask to wait for what a reload has left it with ${values.length} entries, until it has read all`, async () => {
     await using it = setup(long)
@@ -169,7 +179,12 @@ const schedules: readonly {
     expected: '0 1w 13.5w 26w 38.5w 51w 63.5w 76w 88.5w 101w 113.5w 126w',
   },
   { of: 'that is slow, and holds none', afterMs: 12_400, how: 'well', expected: '0 1w 13.4w 25.8w 38.2w 54.2w 86.2w' },
-  { of: 'whose list begins anew each time', afterMs: 0, how: 'anew', expected: '0 1w 3w 7w 15w 31w 63w 123w' },
+  {
+    of: 'whose list begins anew each time',
+    afterMs: 13_000,
+    how: 'anew',
+    expected: '0 1w 14w 27 27w 40 40w 53 56w 69 88w 101',
+  },
   { of: 'that is down for a while', afterMs: 0, how: 'down', expected: '0 1w 2 4 8 16 18w 22w 30w 46w 78w' },
   { of: 'that does not hold them', afterMs: 0, how: 'well', expected: '0 1w 3w 7w 15w 31w 63w 123w' },
   {
@@ -195,7 +210,10 @@ for (const { of, afterMs, how, expected } of schedules)
       if (query(call, 'wait') === null) return undefined
       it.pass(afterMs)
       if (how === '400') return raw(400, '')
-      if (how === 'anew') it.feed.epoch = `e${it.calls.length}`
+      if (how === 'anew') {
+        it.feed.epoch = `e${it.calls.length}`
+        it.revoke(`${it.calls.length}`)
+      }
       if (how === 'cut') throw new HttpCallFailed('reset', 'Cannot GET it: cut')
       return undefined
     }
@@ -212,7 +230,30 @@ test('blacklist.start() polls at once again where an issuer that had no room has
     return undefined
   }
 
-  assert.equal(await pollsWithin(t, it, 57), '0 1w 3w 7w 15w 28w 41w 54w 56w')
+  assert.equal(await pollsWithin(t, it, 57), '0 1w 3w 7w 15w 28w 41w 54w 55w 56w 57w')
+})
+
+test('blacklist.start() polls an issuer once a second that holds none any more, and after an interval less and less often', async (t) => {
+  await using it = setup({ wait: 8000, poll_interval: 10_000 })
+  it.answer = (call) => {
+    if (it.calls.length < 4 && query(call, 'wait') !== null) it.pass(8000)
+    return undefined
+  }
+
+  assert.equal(await pollsWithin(t, it, 60), '0 1w 9w 17w 18w 19w 20w 21w 22w 23w 24w 25w 26w 27w 29w 33w 41w 51w')
+})
+
+test('blacklist.start() polls once a second while an issuer that holds polls is restarted', async (t) => {
+  await using it = setup(long)
+  it.answer = (call) => {
+    // It answers what it holds, is away, and comes back with another epoch.
+    if (it.calls.length === 4) throw new HttpCallFailed('connect', 'Cannot GET it: ECONNREFUSED')
+    if (it.calls.length === 5) it.feed.epoch = 'e2'
+    if (it.calls.length !== 3 && query(call, 'wait') !== null) it.pass(25_000)
+    return undefined
+  }
+
+  assert.equal(await pollsWithin(t, it, 60), '0 1w 26w 27w 28 29w 54w')
 })
 
 test('blacklist.start() polls once a second again as soon as news comes, though held polls were cut before', async (t) => {
@@ -272,24 +313,27 @@ test('blacklist.start() polls within poll_interval where that is shorter than th
   assert.deepEqual(new Set(waits(it)), new Set([null, '8']))
 })
 
-test('blacklist.close() ends a held poll, whose answer is not counted and not handed on', async () => {
-  await using it = await loaded(long)
-  const told: string[] = []
-  it.blacklist.watch(({ kind }) => told.push(kind))
-  const answered = Promise.withResolvers<undefined>()
-  it.answer = () => answered.promise
-  const held = it.blacklist.poll()
-  it.revoke('c')
+for (const how of ['answer', 'failure'])
+  test(`blacklist.close() ends a held poll, whose ${how} is not counted and not handed on`, async () => {
+    await using it = await loaded(long)
+    const told: string[] = []
+    it.blacklist.watch(({ kind }) => told.push(kind))
+    const answered = Promise.withResolvers<undefined>()
+    it.answer = () => answered.promise
+    const held = it.blacklist.poll()
+    it.revoke('c')
 
-  assert.equal(it.calls[1]?.signal?.aborted, false)
-  it.blacklist.close()
-  assert.equal(it.calls[1]?.signal?.aborted, true)
-  answered.resolve(undefined)
-  await held
+    assert.equal(it.calls[1]?.signal?.aborted, false)
+    it.blacklist.close()
+    assert.equal(it.calls[1]?.signal?.aborted, true)
+    if (how === 'answer') answered.resolve(undefined)
+    else answered.reject(new HttpCallFailed('reset', 'Cannot GET it: it was called off'))
+    await held
 
-  assert.deepEqual(it.counts, ['updated'])
-  assert.deepEqual(told, [])
-})
+    assert.deepEqual(it.counts, ['updated'])
+    assert.deepEqual(told, [])
+    assert.deepEqual(it.warnings, [])
+  })
 
 test('blacklist.check() keeps a list whose polls are held, as long as max_staleness has to be for that', async () => {
   // As the load error of config/schema.ts wants it: poll_interval, wait and 4 s.
