@@ -197,7 +197,7 @@ export function createBlacklist(
       const change = await update(start.startedMs, waitS)
       // Another list is in its place.
       if (closed) return
-      if (waitS > 0) noteWait(wasHeld(clock.monotonicMs() - start.startedMs, before))
+      if (waitS > 0) noteWait(wasHeld(change, clock.monotonicMs() - start.startedMs, before))
       holding.good = start
       if (alarm.set() || failure !== undefined) log.info('blacklist_recovered', { issuer })
       failures = 0
@@ -225,9 +225,9 @@ export function createBlacklist(
   }
 
   /** One that is slow has not held it, nor has one whose list begins anew: that would be read whole again and again. */
-  function wasHeld(tookMs: number, before: Polled | undefined): boolean {
+  function wasHeld({ kind }: ListChange, tookMs: number, before: Polled | undefined): boolean {
     const { held } = holding
-    const isSame = before !== undefined && held?.epoch === before.epoch
+    const isSame = before !== undefined && held?.epoch === before.epoch && (kind !== 'replaced' || before.cursor === 0)
     return isSame && (held.cursor > before.cursor || tookMs >= longestS * 500)
   }
 

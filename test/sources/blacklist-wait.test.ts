@@ -168,7 +168,7 @@ const schedules: readonly {
   readonly of: string
   /** Of a call that asks to wait: ms until it is answered, and how. */
   readonly afterMs: number
-  readonly how: 'well' | 'news' | 'cut' | '400' | 'anew' | 'down'
+  readonly how: 'well' | 'news' | 'cut' | '400' | 'anew' | 'reset' | 'down'
   readonly expected: string
 }[] = [
   { of: 'that holds them', afterMs: 25_000, how: 'well', expected: '0 1w 26w 51w 76w 101w 126w' },
@@ -184,6 +184,12 @@ const schedules: readonly {
     afterMs: 13_000,
     how: 'anew',
     expected: '0 1w 14w 27 27w 40 40w 53 56w 69 88w 101',
+  },
+  {
+    of: 'whose list is reset within its epoch each time',
+    afterMs: 0,
+    how: 'reset',
+    expected: '0 1w 1 3w 3 7w 7 15w 15 31w 31 63w 63 123w 123',
   },
   { of: 'that is down for a while', afterMs: 0, how: 'down', expected: '0 1w 2 4 8 16 18w 22w 30w 46w 78w' },
   { of: 'that does not hold them', afterMs: 0, how: 'well', expected: '0 1w 3w 7w 15w 31w 63w 123w' },
@@ -205,7 +211,8 @@ for (const { of, afterMs, how, expected } of schedules)
   test(`blacklist.start() polls an issuer ${of} when it is due, held or not`, async (t) => {
     await using it = setup(long)
     it.answer = (call) => {
-      if (how === 'news') it.revoke(`${it.calls.length}`)
+      it.feed.twist = { reset: how === 'reset' && query(call, 'wait') !== null }
+      if (how === 'news' || how === 'reset') it.revoke(`${it.calls.length}`)
       if (how === 'down' && it.calls.length > 1 && it.calls.length < 6) return raw(502, '')
       if (query(call, 'wait') === null) return undefined
       it.pass(afterMs)
