@@ -137,6 +137,8 @@ export function createBlacklist(
   // Polls that were to wait, and failed or came back with nothing, since one was held an interval ago.
   let unheld = 0
   let heldMs = Number.NEGATIVE_INFINITY
+  // How long the last one that was to wait took to fail; 0: it did not fail.
+  let lostMs = 0
   // Whether it has been read whole, beside what a list before it has left.
   let isComplete = false
   let polling: Promise<void> | undefined
@@ -177,7 +179,9 @@ export function createBlacklist(
   function nextAfterMs(): number {
     const { poll_interval } = options
     if (longestS === 0 || failures > 0) return nextPollAfterMs(poll_interval, failures, deps.random)
-    return Math.max(leastGapMs, nextPollAfterMs(poll_interval, unheld + 1, deps.random))
+    const triedMs = nextPollAfterMs(poll_interval, unheld + 1, deps.random)
+    // If it fails as the last one did, the one after it, which is not held, still begins within the interval.
+    return Math.max(leastGapMs, Math.min(triedMs, poll_interval - lostMs))
   }
 
   function poll(): Promise<void> {
@@ -197,7 +201,7 @@ export function createBlacklist(
       const change = await update(start.startedMs, waitS)
       // Another list is in its place.
       if (closed) return
-      if (waitS > 0) noteWait(wasHeld(change, clock.monotonicMs() - start.startedMs, before))
+      if (waitS > 0) noteWait(wasHeld(change, clock.monotonicMs() - start.startedMs, before), 0)
       holding.good = start
       if (alarm.set() || failure !== undefined) log.info('blacklist_recovered', { issuer })
       failures = 0
@@ -208,7 +212,7 @@ export function createBlacklist(
     } catch (error) {
       if (!(error instanceof FeedFailed)) throw error
       if (closed) return
-      if (waitS > 0) noteWait(false)
+      if (waitS > 0) noteWait(false, clock.monotonicMs() - start.startedMs)
       failures += 1
       failure = error.message
       deps.count(error.result)
@@ -235,8 +239,9 @@ export function createBlacklist(
    * An issuer that cannot hold a call, or has no room, is asked less and less often; one that has news, or held it, is
    * not. Nor is it within an interval of that: one that was restarted holds the next again.
    */
-  function noteWait(isHeld: boolean): void {
+  function noteWait(isHeld: boolean, failedMs: number): void {
     const nowMs = clock.monotonicMs()
+    lostMs = failedMs
     if (isHeld) heldMs = nowMs
     unheld = nowMs - heldMs < options.poll_interval ? 0 : unheld + 1
   }

@@ -250,6 +250,17 @@ test('blacklist.start() polls an issuer once a second that holds none any more, 
   assert.equal(await pollsWithin(t, it, 60), '0 1w 9w 17w 18w 19w 20w 21w 22w 23w 24w 25w 26w 27w 29w 33w 41w 51w')
 })
 
+test('blacklist.start() reads the list every poll_interval where held polls get no answer, until they get one', async (t) => {
+  await using it = setup({ ...long, poll_interval: 30_000 })
+  it.answer = (call) => {
+    if (query(call, 'wait') === null || it.calls.length > 11) return undefined
+    it.pass(27_000)
+    throw new HttpCallFailed('timeout', 'Cannot GET it: no whole answer within 27000 ms')
+  }
+
+  assert.equal(await pollsWithin(t, it, 220), '0 1w 28 30w 57 60w 87 90w 117 120w 147 150w 180w 210w')
+})
+
 test('blacklist.start() polls once a second while an issuer that holds polls is restarted', async (t) => {
   await using it = setup(long)
   it.answer = (call) => {
