@@ -5,7 +5,7 @@ import { formatSpan } from '../base/time.ts'
 import { unixAddress } from '../base/unix-address.ts'
 import type { CrossFinding } from '../config/load.ts'
 import type { GatewayOptions, IssuerOptions } from '../config/schema.ts'
-import { mayHoldPolls, upstreamPlaces } from '../config/schema.ts'
+import { upstreamPlaces } from '../config/schema.ts'
 import { reachOf } from '../decision/rule-overlap.ts'
 import type { RuleOptions } from '../decision/rules.ts'
 import { ruleId } from '../decision/rules.ts'
@@ -173,7 +173,7 @@ export function meaning({ issuers, blacklist, rules }: GatewayOptions): readonly
       const lines = [`If ${issuer} is unreachable: ${outage(each, blacklist)}`]
       if (feed !== undefined) {
         const lived = max_token_lifetime + purge_delay
-        const held = mayHoldPolls(feed, blacklist) ? '2s where it holds polls, else within ' : ''
+        const held = feed.wait > 0 ? '2s where it holds polls, else within ' : ''
         lines.push(
           `If ${issuer} revokes a token: refused everywhere within ${held}${formatSpan(poll_interval)} and one fetch; remembered for up to ${formatSpan(lived)}`,
         )

@@ -10,7 +10,7 @@ import { findRuleConflicts } from '../decision/rule-lint.ts'
 import { hostName, rulesOptions } from '../decision/rules.ts'
 import { trustOptions } from '../decision/verify.ts'
 import { limitsOptions, listenTlsOptions, upstreamOptions } from '../gates/options.ts'
-import { blacklistOptions, waitSeconds } from '../sources/blacklist.ts'
+import { blacklistOptions } from '../sources/blacklist.ts'
 import { callMs } from '../sources/blacklist-pages.ts'
 import { introspectionOptions } from '../sources/introspection.ts'
 import { jwksOptions } from '../sources/jwks.ts'
@@ -53,7 +53,7 @@ const issuer = trustOptions.extend({
         .refine((ms) => ms % 1000 === 0, { error: 'expected whole seconds' })
         .prefault('0s')
         .describe(
-          'For how long the feed is asked to hold a poll that has nothing to tell, at most 2 s less than poll_interval, and no longer than it may; 0s: not at all. Where it does, a revocation takes effect within 2 s.',
+          'For how long the feed is asked to hold a poll that has nothing to tell, at least 2 s less than poll_interval, and no longer than it may; 0s: not at all. Where it does, a revocation takes effect within 2 s.',
         ),
       client_id: z.string().min(1).max(256).optional().describe("Absent: introspection's."),
       client_secret: secretSource.optional().describe("Absent: introspection's."),
@@ -243,18 +243,27 @@ function findIssuerConflicts(options: GatewayOptions, each: IssuerOptions, at: n
 }
 
 /**
- * A list must not grow too old while the issuer is well. It is as old as the beginning of its last poll until the next
- * one is answered: which may begin an interval later and be held, or be cut then, and be answered when it is repeated.
+ * A held poll is over, answered or not, when the next one is due. And a list must not grow too old while the issuer is
+ * well: it is as old as the beginning of its last poll until the next one is answered, which may begin an interval later
+ * and be held, or be cut then, and be answered when it is repeated.
  */
 function findWaitConflicts(
   { blacklist: { poll_interval, max_staleness } }: GatewayOptions,
   wait: number,
   path: CrossFinding['path'],
 ): readonly CrossFinding[] {
-  const waitMs = waitSeconds({ wait, poll_interval }) * 1000
-  const least = poll_interval + waitMs + 2 * callMs
-  if (waitMs === 0 || max_staleness >= least) return []
-  const sum = `the poll_interval of ${formatDuration(poll_interval)}, a wait of ${formatDuration(waitMs)} and ${formatDuration(2 * callMs)}`
+  if (wait === 0) return []
+  const interval = formatDuration(poll_interval)
+  if (wait > poll_interval - callMs) {
+    const mostMs = Math.floor((poll_interval - callMs) / 1000) * 1000
+    const most = mostMs > 0 ? `at most ${formatDuration(mostMs)}` : 'none'
+    const why = `a held poll is to be over, ${formatDuration(callMs)} for the call included, when the next is due`
+    const message = `expected ${most} beside a blacklist.poll_interval of ${interval}, or a poll_interval of at least ${formatSpan(wait + callMs)}: ${why}`
+    return [{ path, message }]
+  }
+  const least = poll_interval + wait + 2 * callMs
+  if (max_staleness >= least) return []
+  const sum = `the poll_interval of ${interval}, a wait of ${formatDuration(wait)} and ${formatDuration(2 * callMs)}`
   return [
     {
       path: ['blacklist', 'max_staleness'],
@@ -262,14 +271,6 @@ function findWaitConflicts(
       unwritten: { path, message: `expected a blacklist.max_staleness of at least ${formatSpan(least)}: ${sum}` },
     },
   ]
-}
-
-/** Whether an issuer is asked to hold the polls of its blacklist. */
-export function mayHoldPolls(
-  { wait }: { readonly wait: number },
-  { poll_interval }: Pick<GatewayOptions['blacklist'], 'poll_interval'>,
-): boolean {
-  return waitSeconds({ wait, poll_interval }) > 0
 }
 
 /** Why a name cannot stand for a configured issuer, in a clause; undefined where it does. */

@@ -7,7 +7,7 @@ import type { Log } from '../io/log.ts'
 import type { RevocableToken, Revocation } from '../spec/revocation.ts'
 import { createRevocationIndex } from '../spec/revocation.ts'
 import type { FeedRead, FeedUnchanged } from './blacklist-pages.ts'
-import { callMs, FeedFailed } from './blacklist-pages.ts'
+import { FeedFailed } from './blacklist-pages.ts'
 import type { BlacklistAnswer, FeedState, Held, Holding } from './held-list.ts'
 import { inSlices, openList, runOutS, shareCapacity } from './held-list.ts'
 import { createStaleAlarm } from './stale-alarm.ts'
@@ -51,7 +51,7 @@ export type BlacklistOptions = Omit<BlacklistSection, 'on_stale' | 'local'> & {
   readonly issuer: string
   readonly url: string
   readonly client_id: string
-  /** For how long (ms) the issuer is asked to hold a poll that has nothing to tell; see `waitSeconds`. */
+  /** For how long (ms) the issuer is asked to hold a poll that has nothing to tell, at least `callMs` less than `poll_interval`. */
   readonly wait: number
 }
 
@@ -133,7 +133,7 @@ export function createBlacklist(
   let lagSeconds = 0
   let skewSeconds = 0
   let failures = 0
-  const longestS = waitSeconds(options)
+  const longestS = options.wait / 1000
   // Polls that were to wait, and failed or came back with nothing, since one was held an interval ago.
   let unheld = 0
   let heldMs = Number.NEGATIVE_INFINITY
@@ -350,11 +350,6 @@ export function nextPollAfterMs(pollIntervalMs: number, failures: number, random
 }
 
 /** How often (ms) a list is polled that has news all the time: what it cannot name is asked for as often. */
-export function leastPollMs(options: Pick<BlacklistOptions, 'wait' | 'poll_interval'>): number {
-  return waitSeconds(options) > 0 ? leastGapMs : options.poll_interval
-}
-
-/** For how many seconds a poll may be held: as configured, but so that it is over, answered or not, when the next one is due. */
-export function waitSeconds({ wait, poll_interval }: Pick<BlacklistOptions, 'wait' | 'poll_interval'>): number {
-  return Math.max(0, Math.floor(Math.min(wait, poll_interval - callMs) / 1000))
+export function leastPollMs({ wait, poll_interval }: Pick<BlacklistOptions, 'wait' | 'poll_interval'>): number {
+  return wait > 0 ? leastGapMs : poll_interval
 }

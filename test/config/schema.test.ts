@@ -121,10 +121,14 @@ const crossed = [
     points: '25s',
   },
   {
-    // A held poll is over when the interval is.
-    text: `issuers: [{ ${issuer}, blacklist: { url: https://a.test/b, wait: 25s } }]\nblacklist: { poll_interval: 5s, max_staleness: 11s }`,
-    at: 'Cannot read blacklist.max_staleness: expected at least 12s: the poll_interval of 5s, a wait of 3s and 4s',
-    points: '11s',
+    text: `issuers: [{ ${issuer}, blacklist: { url: https://a.test/b, wait: 25s } }]\nblacklist: { poll_interval: 5900ms, max_staleness: 6s }`,
+    at: 'Cannot read issuers.0.blacklist.wait: expected at most 3s beside a blacklist.poll_interval of 5900ms, or a poll_interval of at least 27s: a held poll is to be over, 2s for the call included, when the next is due',
+    points: '25s',
+  },
+  {
+    text: `issuers: [{ ${issuer}, blacklist: { url: https://a.test/b, wait: 1s } }]\nblacklist: { poll_interval: 2900ms }`,
+    at: 'Cannot read issuers.0.blacklist.wait: expected none beside a blacklist.poll_interval of 2900ms, or a poll_interval of at least 3s: a held poll is to be over, 2s for the call included, when the next is due',
+    points: '1s',
   },
   {
     text: `issuers: [{ ${issuer}, blacklist: { url: https://a.test/b, wait: 26s } }]`,
@@ -154,13 +158,14 @@ for (const { text, at, points } of crossed) {
   })
 }
 
-for (const lists of [
-  'max_staleness: 89s',
-  'poll_interval: 5s, max_staleness: 12s',
-  'poll_interval: 2900ms, max_staleness: 3s',
+for (const [wait, lists] of [
+  ['25s', 'max_staleness: 89s'],
+  ['25s', 'poll_interval: 27s, max_staleness: 56s'],
+  ['1s', 'poll_interval: 3s, max_staleness: 8s'],
+  ['0s', 'poll_interval: 100ms, max_staleness: 100ms'],
 ])
-  test(`findGatewayConflicts() takes a wait of 25s beside ${lists}`, () => {
-    const text = `${head}issuers: [{ ${issuer}, blacklist: { url: https://a.test/b, wait: 25s } }]\nblacklist: { ${lists} }`
+  test(`findGatewayConflicts() takes a wait of ${wait} beside ${lists}`, () => {
+    const text = `${head}issuers: [{ ${issuer}, blacklist: { url: https://a.test/b, wait: ${wait} } }]\nblacklist: { ${lists} }`
 
     assert.equal(load(gatewayOptions, { file: 'f', text }, { env: {} }, findGatewayConflicts).kind, 'loaded')
   })

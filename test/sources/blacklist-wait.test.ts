@@ -4,7 +4,7 @@ import type { TestContext } from 'node:test'
 import { test } from 'node:test'
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { HttpCallFailed } from '../../src/io/http-client.ts'
-import { leastPollMs, waitSeconds } from '../../src/sources/blacklist.ts'
+import { leastPollMs } from '../../src/sources/blacklist.ts'
 import type { Setup } from './feed-server.ts'
 import { loaded, query, raw, revoked, setup, token } from './feed-server.ts'
 
@@ -112,23 +112,8 @@ test('blacklist.poll() does not ask to wait after a poll that failed, and does a
   assert.deepEqual(waits(it), [null, '25', null, null, '25'])
 })
 
-for (const [wait, poll_interval, seconds] of [
-  [0, 60_000, 0],
-  [25_000, 60_000, 25],
-  [25_000, 27_000, 25],
-  [25_000, 26_999, 24],
-  [25_000, 10_900, 8],
-  [1000, 3000, 1],
-  [25_000, 2999, 0],
-  [25_000, 100, 0],
-] as const)
-  test(`waitSeconds() is ${seconds} for a wait of ${wait} ms and an interval of ${poll_interval} ms`, () => {
-    assert.equal(waitSeconds({ wait, poll_interval }), seconds)
-  })
-
 for (const [wait, poll_interval, ms] of [
   [25_000, 60_000, 1000],
-  [25_000, 2000, 2000],
   [0, 60_000, 60_000],
 ] as const)
   test(`leastPollMs() is ${ms} for a wait of ${wait} ms and an interval of ${poll_interval} ms`, () => {
@@ -318,17 +303,6 @@ test('blacklist.start() takes a call that was held for a second, of one it may b
   }
 
   assert.equal(await pollsWithin(t, it, 5), '0 1w 2w 3w 4w 5w')
-})
-
-test('blacklist.start() polls within poll_interval where that is shorter than the wait', async (t) => {
-  await using it = setup({ ...long, poll_interval: 10_000 })
-  it.answer = (call) => {
-    it.pass(Number(query(call, 'wait') ?? 0) * 1000)
-    return undefined
-  }
-
-  assert.equal(await pollsWithin(t, it, 35), '0 1w 9w 17w 25w 33w')
-  assert.deepEqual(new Set(waits(it)), new Set([null, '8']))
 })
 
 for (const how of ['answer', 'failure'])
