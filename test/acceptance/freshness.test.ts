@@ -283,6 +283,29 @@ test('freshness: always needs the issuer: an outage is 503, however fresh the me
   await allowed(world, { path: '/any/1', token })
 })
 
+for (const [wait, poll_interval, ms] of [
+  ['25s', '60s', 1000],
+  ['0s', '20s', 20_000],
+] as const)
+  test(`an answer without jti, which no list names, is used for ${ms} ms where polls may be held for ${wait}`, async () => {
+    await using world = await openWorld({
+      a: { blacklist: { url: 'ISS_A/blacklist', wait } },
+      more: { blacklist: { poll_interval } },
+    })
+    const token = 'opaque-token-without-jti'
+    const [now, { url }] = [world.nowS(), world.a]
+    const claims = { iss: url, aud: 'api', sub: 'alice', client_id: 'web', scope: 'read', iat: now, exp: now + 3600 }
+    world.a.tokens.set(token, { active: true, ...claims })
+    await allowed(world, { token })
+    world.a.tokens.set(token, { active: false })
+
+    world.pass(ms - 900)
+    await allowed(world, { token })
+    world.pass(901)
+
+    await denied(world, { token }, 401, 'token_inactive')
+  })
+
 test('of several issuers the one marked opaque is asked, and an opaque token is shown to no other', async () => {
   await using world = await openWorld()
 
