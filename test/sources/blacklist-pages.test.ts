@@ -24,6 +24,10 @@ const twists = [
     twist: { entries: [{ seq: 3, kind: 'ip', value: 'x', expires_at: t0 }], cursor: '3' },
   },
   { attack: 'a feed that always has more and does not move', twist: { more: true } },
+  {
+    attack: 'a feed that always has more, moves, and lists nothing',
+    twist: { more: true, cursor: '9', entries: [] },
+  },
   { attack: 'a total that is no number', twist: { total_live: '2' } },
   { attack: 'no entries', twist: { entries: undefined } },
 ] as const
@@ -45,6 +49,16 @@ for (const { attack, twist } of twists) {
     assert.equal(it.blacklist.check(token({ jti: 'x' })), undefined)
   })
 }
+
+test('poll() refuses a first page that has more and stands still: it would be asked for again and again', async () => {
+  await using it = setup()
+  it.feed.twist = { more: true, entries: [{ seq: 0, kind: 'jti', value: 'x', expires_at: t0 }] }
+
+  await it.blacklist.poll()
+
+  assert.deepEqual(it.counts, ['refused'])
+  assert.equal(it.calls.length, 1)
+})
 
 const honest = { epoch: 'e1', cursor: '2', more: false, server_time: t0, total_live: 2, reset: false, entries: [] }
 const bodies = [
