@@ -43,8 +43,8 @@ export type HttpClientOptions = { readonly ca?: string | undefined; readonly pro
 /** Makes calls until closed. */
 export type HttpClient = {
   /**
-   * Makes one call. It is repeated once, on a new connection, when a kept connection closed before a byte of the
-   * answer (RFC 9112 §9.3.1) or when the connection was refused.
+   * Makes one call. It is repeated once, on a new connection, when a kept connection closed within a second and before
+   * a byte of the answer (RFC 9112 §9.3.1), or when the connection was refused.
    *
    * @throws (rejects) HttpCallFailed, and nothing else.
    */
@@ -96,6 +96,8 @@ const idleMs = 4000
 const firstBodyBytes = 4096
 // 250 ms: long enough to open a connection and be answered, if the server is well.
 const lastPartMs = 250
+// 1 s: a kept connection that was closed already tells us within a round trip; one that lived had the request read.
+const staleMs = 1000
 const lostOnReuse: readonly string[] = ['ECONNRESET', 'EPIPE']
 
 /**
@@ -256,7 +258,8 @@ function attempt(
   return new Promise((resolve) => {
     let socket: Socket | undefined
     let readBefore = 0
-    let reused = false
+    let stale: ReturnType<typeof startDeadline> | undefined
+    let mayBeStale = false
     let connected = false
     let ended = false
     const request: ClientRequest = transport.request({
@@ -280,7 +283,8 @@ function attempt(
       socket = given
       readBefore = given.bytesRead
       // Not "is connected": through a tunnel a new one is, too.
-      reused = transport.used.has(given)
+      mayBeStale = transport.used.has(given)
+      if (mayBeStale) stale = startDeadline(staleMs, () => (mayBeStale = false))
       transport.used.add(given)
       connected = !given.connecting
       if (!connected) given.once('encrypted' in given ? 'secureConnect' : 'connect', () => (connected = true))
@@ -289,7 +293,7 @@ function attempt(
       // A parser's error carries the bytes it failed on: they are the issuer's, and not for a log.
       delete cause.rawPacket
       const code = codeOf(cause)
-      const unanswered = reused && lostOnReuse.includes(code) && socket?.bytesRead === readBefore
+      const unanswered = mayBeStale && lostOnReuse.includes(code) && socket?.bytesRead === readBefore
       fail(
         kindOf(code, connected),
         whyOf(code, cause),
@@ -321,6 +325,7 @@ function attempt(
     function end(outcome: Outcome): void {
       if (ended) return
       ended = true
+      stale?.clear()
       if (outcome.kind === 'failed') request.destroy()
       resolve(outcome)
     }

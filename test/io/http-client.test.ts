@@ -189,6 +189,21 @@ test('createHttpClient().send() does not repeat once a byte of the answer came, 
   client.close()
 })
 
+test('createHttpClient().send() does not repeat what a kept connection had taken for over a second: that was read', async () => {
+  await using server = await peer((_, socket, __, request) => {
+    if (request === 1) return socket.write(ok)
+    return setTimeout(() => socket.resetAndDestroy(), 1300)
+  })
+  const client = createHttpClient({})
+  const get = { method: 'GET', url: server.url } as const
+  await client.send(get, limits)
+
+  await failsWith('reset', client.send(get, { ...limits, deadlineMs: 5000 }))
+
+  assert.equal(server.heads.length, 2)
+  client.close()
+})
+
 test('createHttpClient().send() has one deadline for both tries', async () => {
   await using server = await peer((_, socket) => {
     if (server.heads.length === 1) socket.write(ok)
