@@ -211,6 +211,7 @@ function createWorker(it: Setup) {
   async function use(blacklist: Blacklist, limits: Limits): Promise<void> {
     const sources = [{ trusted: { issuer }, jwks: keys.jwks, blacklist } as IssuerSources] // all that it looks at
     const numbers = publisher.follow(sources, limits.cache_size)
+    outbox.queue((deliver) => publisher.hand(outbox, deliver))
     await settled()
     store.expect(numbers)
     list?.close()
@@ -222,6 +223,7 @@ function createWorker(it: Setup) {
     )
     list.start()
     store.keepExpected()
+    publisher.runs(outbox)
   }
 
   async function settled(): Promise<void> {

@@ -5,6 +5,7 @@ import type { Configuration } from '../../src/app/configuration.ts'
 import type { Handover, InUse } from '../../src/app/workers/handover.ts'
 import { createHandover } from '../../src/app/workers/handover.ts'
 import { createOutbox } from '../../src/app/workers/outbox.ts'
+import { createPublisher } from '../../src/app/workers/publisher.ts'
 
 const numbers = { issuer: 'https://issuer.test', keys: 1, list: null }
 const first: InUse = {
@@ -33,7 +34,10 @@ function openScene(): Scene {
   )
   const scene: Scene = {
     inUse: first,
-    handover: createHandover({ worker: 1, startedText: '' }, { outbox, inUse: () => scene.inUse }),
+    handover: createHandover(
+      { worker: 1, startedText: '' },
+      { outbox, inUse: () => scene.inUse, publisher: createPublisher() },
+    ),
     async sent() {
       await nextTurn()
       return hashes

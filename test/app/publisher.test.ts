@@ -32,6 +32,7 @@ function connect(jwks: IssuerSources['jwks'], blacklist: IssuerSources['blacklis
     (error) => void failures.push(error),
   )
   publisher.connect(outbox)
+  outbox.queue((deliver) => publisher.hand(outbox, deliver))
   store.expect(numbers)
   const [number] = numbers
   return { waiting, asked, failures, store, pass, answerLooks, keys, list }
@@ -207,7 +208,9 @@ test('a publisher keeps nothing of a list that a reload has put another one in t
     followed.push(new WeakRef(it.blacklist.snapshot()?.held.index ?? assert.fail('nothing was polled')))
     const sources = [{ trusted: { issuer }, jwks: jwks.jwks, blacklist: it.blacklist } as IssuerSources] // all that it looks at
     publisher.follow(sources, 10_000)
+    outbox.queue((deliver) => publisher.hand(outbox, deliver))
     await new Promise<void>((resolve) => outbox.queue(() => resolve()))
+    publisher.runs(outbox)
   }
 
   for (let at = 0; at < 3; at += 1) await reload()

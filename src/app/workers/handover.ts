@@ -1,5 +1,6 @@
 import type { Configuration } from '../configuration.ts'
 import type { Outbox } from './outbox.ts'
+import type { Publisher } from './publisher.ts'
 import type { SourceNumbers } from './worker-messages.ts'
 
 /** How one worker comes to run what the primary runs. */
@@ -15,11 +16,21 @@ export type InUse = { readonly configuration: Configuration; readonly sources: r
 
 /**
  * Makes the way to a worker that listens. One configuration is under way at a time: with a long list it takes 33 MB, and
- * several of them in a row would look as if the worker read nothing. Of those that come meanwhile the last one counts.
+ * several of them in a row would look as if the worker read nothing. Of those that come meanwhile the last one counts, and
+ * the lists of the others are not sent at all.
  */
 export function createHandover(
   { worker, startedText }: { readonly worker: number; readonly startedText: string },
-  { outbox, inUse }: { readonly outbox: Pick<Outbox, 'queue' | 'send'>; readonly inUse: () => InUse },
+  {
+    outbox,
+    inUse,
+    publisher,
+  }: {
+    readonly outbox: Outbox
+    /** Whose lists the publisher follows at that time. */
+    readonly inUse: () => InUse
+    readonly publisher: Pick<Publisher, 'hand' | 'runs'>
+  },
 ): Handover {
   let handed: InUse | undefined
   let isUnderWay = false
@@ -27,21 +38,26 @@ export function createHandover(
     reloaded,
     configured() {
       isUnderWay = false
+      publisher.runs(outbox)
       reloaded()
     },
   }
 
   function reloaded(): void {
     if (isUnderWay) return
-    const before = handed
-    const now = inUse()
-    // What is equal is held once.
-    handed = now
-    if (before !== undefined && isSame(before, now)) return
     isUnderWay = true
-    const { configuration, sources } = now
-    // Built when it is its turn: after everything the configuration needs was sent.
-    outbox.queue(() =>
+    // What is in use when it is its turn: what waits for a list that is on its way may be old by then.
+    outbox.queue(async (deliver) => {
+      const before = handed
+      const now = inUse()
+      // What is equal is held once.
+      handed = now
+      if (before !== undefined && isSame(before, now)) {
+        isUnderWay = false
+        return
+      }
+      await publisher.hand(outbox, deliver)
+      const { configuration, sources } = now
       outbox.send({
         kind: 'configure',
         worker,
@@ -51,8 +67,8 @@ export function createHandover(
         hash: configuration.hash,
         sources: [...sources],
         startedText,
-      }),
-    )
+      })
+    })
   }
 }
 

@@ -3,16 +3,19 @@ import type { ToWorker } from './worker-messages.ts'
 /** What waits to be told to one worker: short things at once, long ones in turn, a slice at a time. */
 export type Outbox = {
   readonly send: (message: ToWorker) => void
-  /**
-   * Runs when everything queued before is done. `deliver` sends and waits until the worker has taken it: neither end's
-   * event loop, nor the pipe between them, ever has more than a slice to do at a stretch.
-   */
-  readonly queue: (job: (deliver: (message: ToWorker) => Promise<void>) => Promise<void> | void) => void
+  /** Runs when everything queued before is done. */
+  readonly queue: (job: (deliver: Deliver) => Promise<void> | void) => void
   /** The worker has taken a slice. */
   readonly took: () => void
   /** Nothing is sent any more; what waits for an answer is let go of. */
   readonly close: () => void
 }
+
+/**
+ * Sends a slice and waits until the worker has taken it: neither end's event loop, nor the pipe between them, ever has more
+ * than that to do at a stretch.
+ */
+export type Deliver = (slice: ToWorker) => Promise<void>
 
 /** Makes one; `onError` is told what a job throws. */
 export function createOutbox(post: (message: ToWorker) => void, onError: (error: unknown) => void): Outbox {

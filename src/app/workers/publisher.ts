@@ -3,17 +3,24 @@ import type { ListChange } from '../../sources/blacklist.ts'
 import { listSlice } from '../../sources/held-list.ts'
 import type { Revocation, RevocationIndex } from '../../spec/revocation.ts'
 import type { IssuerSources } from '../issuer-sources.ts'
-import type { Outbox } from './outbox.ts'
+import type { Deliver, Outbox } from './outbox.ts'
 import type { ListState, SourceNumbers, ToPrimary, ToWorker } from './worker-messages.ts'
 import { writeEntries } from './worker-messages.ts'
 
 /** Follows the sources of the configuration in use, and tells every worker. */
 export type Publisher = {
-  /** Follows these from now on, and no others; what is new of them is sent before what is queued later. */
+  /** Follows these from now on, and no others. New keys are sent at once, a list with a configuration that has it. */
   readonly follow: (sources: readonly IssuerSources[], cacheSize: number) => readonly SourceNumbers[]
-  /** Sends all there is to one worker, and from then on what comes. */
+  /** Sends all the keys there are to one worker, and from then on what comes. */
   readonly connect: (outbox: Outbox) => void
   readonly disconnect: (outbox: Outbox) => void
+  /**
+   * Sends a worker the lists of the configuration in use, as a job of its outbox; resolves once all of them have been sent.
+   * What comes of them is sent from then on.
+   */
+  readonly hand: (outbox: Outbox, deliver: Deliver) => Promise<void>
+  /** The worker runs what it was handed last, and needs to know of no other list. */
+  readonly runs: (outbox: Outbox) => void
   /** Looks for a key that a worker does not know; resolves once what was found has been sent. */
   readonly look: (outbox: Outbox, question: Extract<ToPrimary, { readonly kind: 'look_for_key' }>) => Promise<void>
 }
@@ -21,8 +28,14 @@ export type Publisher = {
 type Keys = { readonly number: number; readonly of: IssuerSources['jwks'] }
 type List = {
   readonly number: number
+  readonly issuer: string
   readonly of: NonNullable<IssuerSources['blacklist']>
   readonly cacheSize: number
+}
+type Recipient = {
+  /** Those of what it runs and of what it is on its way to, each with the index it was last sent: what came since was sent as it came. */
+  readonly lists: Map<List, RevocationIndex | undefined>
+  handed: readonly List[]
 }
 type Snapshot = NonNullable<ReturnType<List['of']['snapshot']>>
 
@@ -31,25 +44,28 @@ export function createPublisher(): Publisher {
   let made = 0
   let keys: readonly Keys[] = []
   let lists: readonly List[] = []
-  /** Workers, each with the index it was last sent of every list that is still there: what came since was sent as it came. */
-  const outboxes = new Map<Outbox, WeakMap<List['of'], RevocationIndex>>()
+  const recipients = new Map<Outbox, Recipient>()
   return {
     follow,
     connect(outbox) {
-      outboxes.set(outbox, new WeakMap())
+      recipients.set(outbox, { lists: new Map(), handed: [] })
       for (const each of keys) sendKeys(outbox, each)
-      for (const each of lists) queueList(outbox, each)
     },
-    disconnect: (outbox) => void outboxes.delete(outbox),
+    disconnect: (outbox) => void recipients.delete(outbox),
+    hand,
+    runs(outbox) {
+      const to = recipients.get(outbox)
+      for (const each of to?.lists.keys() ?? []) if (to?.handed.includes(each) === false) to.lists.delete(each)
+    },
     look,
   }
 
   function follow(sources: readonly IssuerSources[], cacheSize: number): readonly SourceNumbers[] {
     const [keysBefore, listsBefore] = [keys, lists]
     keys = sources.map(({ jwks }) => keysBefore.find(({ of }) => of === jwks) ?? { number: number(), of: jwks })
-    lists = sources.flatMap(({ blacklist }) => {
-      if (blacklist === undefined) return []
-      return [listsBefore.find(({ of }) => of === blacklist) ?? { number: number(), of: blacklist, cacheSize }]
+    lists = sources.flatMap(({ trusted: { issuer }, blacklist: of }) => {
+      if (of === undefined) return []
+      return [listsBefore.find((each) => each.of === of) ?? { number: number(), issuer, of, cacheSize }]
     })
     for (const each of keys.filter((it) => !keysBefore.includes(it))) followKeys(each)
     for (const each of lists.filter((it) => !listsBefore.includes(it))) followList(each)
@@ -63,7 +79,7 @@ export function createPublisher(): Publisher {
   // Apart, like the next: who is watched must not hold what was followed before it.
   function followKeys(each: Keys): void {
     const tell = () => {
-      for (const outbox of outboxes.keys()) sendKeys(outbox, each)
+      for (const outbox of recipients.keys()) sendKeys(outbox, each)
     }
     each.of.watch(tell)
     tell()
@@ -71,7 +87,6 @@ export function createPublisher(): Publisher {
 
   function followList(each: List): void {
     each.of.watch((change) => publish(each, change))
-    for (const outbox of outboxes.keys()) queueList(outbox, each)
   }
 
   function number(): number {
@@ -91,12 +106,15 @@ export function createPublisher(): Publisher {
   function publish(list: List, change: ListChange): void {
     const snapshot = list.of.snapshot()
     if (snapshot === undefined || !lists.includes(list)) return
-    const { number: source, cacheSize } = list
+    const { number: source, cacheSize, issuer } = list
     const state = stateOf(snapshot, snapshot, cacheSize)
     const entries = change.kind === 'extended' ? [...change.entries] : []
-    for (const outbox of outboxes.keys()) {
+    for (const [outbox, to] of recipients) {
+      // What it runs until it has come to this one is no longer followed, and does not do without its issuer's revocations.
+      for (const each of to.lists.keys())
+        if (each.issuer === issuer && entries.length > 0) sendAdded(outbox, each.number, entries)
+      if (!to.lists.has(list)) continue
       if (change.kind === 'replaced') queueList(outbox, list)
-      else if (entries.length > 0) sendAdded(outbox, source, entries)
       // After the entries it speaks for, and after a list that is still on its way.
       outbox.queue(() => outbox.send({ kind: 'list_state', source, state }))
     }
@@ -114,19 +132,35 @@ export function createPublisher(): Publisher {
     })
   }
 
-  function queueList(outbox: Outbox, { number: source, of, cacheSize }: List): void {
+  function queueList(outbox: Outbox, list: List): void {
     outbox.queue(async (deliver) => {
-      const start = of.snapshot()
-      const sent = outboxes.get(outbox)
-      if (start === undefined || sent === undefined || sent.get(of) === start.held.index) return
-      const { index, inherited } = start.held
-      sent.set(of, index)
-      outbox.send({ kind: 'list_begin', source })
-      // What comes meanwhile is met on the way, or was sent by itself: the walk of a Map sees what is added to it.
-      for (const [part, some] of [['index', index] as const, ['inherited', inherited] as const])
-        for (const entries of slices(some?.entries() ?? [])) await deliver(slice(source, part, entries))
-      outbox.send({ kind: 'list_end', source, state: stateOf(start, of.snapshot() ?? start, cacheSize) })
+      // What is no longer followed has left all it knew to what is handed over next.
+      if (lists.includes(list)) await sendList(outbox, list, deliver)
     })
+  }
+
+  async function hand(outbox: Outbox, deliver: Deliver): Promise<void> {
+    const to = recipients.get(outbox)
+    if (to === undefined) return
+    to.handed = lists
+    for (const each of to.handed) await sendList(outbox, each, deliver)
+  }
+
+  /** Also one that is no longer followed: who was handed a configuration must have what it needs. */
+  async function sendList(outbox: Outbox, list: List, deliver: Deliver): Promise<void> {
+    const { number: source, of, cacheSize } = list
+    const start = of.snapshot()
+    const to = recipients.get(outbox)
+    if (to === undefined) return
+    const sent = to.lists.get(list)
+    to.lists.set(list, start?.held.index)
+    if (start === undefined || sent === start.held.index) return
+    const { index, inherited } = start.held
+    outbox.send({ kind: 'list_begin', source })
+    // What comes meanwhile is met on the way, or was sent by itself: the walk of a Map sees what is added to it.
+    for (const [part, some] of [['index', index] as const, ['inherited', inherited] as const])
+      for (const entries of slices(some?.entries() ?? [])) await deliver(slice(source, part, entries))
+    outbox.send({ kind: 'list_end', source, state: stateOf(start, of.snapshot() ?? start, cacheSize) })
   }
 
   async function look(

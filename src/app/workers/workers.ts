@@ -258,7 +258,7 @@ export async function startWorkers(count: number, deps: WorkersDeps): Promise<Wo
 
   function handOver({ number: worker, outbox }: Slot): Handover {
     const inUse = () => ({ configuration: running().configuration, sources: numbers })
-    return createHandover({ worker, startedText }, { outbox, inUse })
+    return createHandover({ worker, startedText }, { outbox, inUse, publisher })
   }
 
   function configured(slot: Slot, worker: WorkerProcess, hash: string): void {

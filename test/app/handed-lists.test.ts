@@ -1,0 +1,192 @@
+// A primary whose reloads make the list of its feed anew, and a worker that takes what it is sent when a test says so.
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { setImmediate as nextTurn } from 'node:timers/promises'
+import type { Configuration } from '../../src/app/configuration.ts'
+import type { IssuerSources } from '../../src/app/issuer-sources.ts'
+import type { InUse } from '../../src/app/workers/handover.ts'
+import { createHandover } from '../../src/app/workers/handover.ts'
+import { createOutbox } from '../../src/app/workers/outbox.ts'
+import { createPublisher } from '../../src/app/workers/publisher.ts'
+import { createReplicaStore } from '../../src/app/workers/replicas.ts'
+import type { ToWorker } from '../../src/app/workers/worker-messages.ts'
+import type { Blacklist } from '../../src/sources/blacklist.ts'
+import type { Setup } from '../sources/feed-server.ts'
+import { revoked, setup, token } from '../sources/feed-server.ts'
+import { endpoint } from '../sources/key-endpoint.ts'
+import { createTestLog } from '../support/log.ts'
+
+const limits = { cache_size: 10_000, purge_delay: 60_000, max_staleness: 300_000 }
+
+/** A feed of which the primary has polled this many entries. */
+async function polledFeed(entries: number): Promise<Setup> {
+  const feed = setup()
+  for (let at = 0; at < entries; at += 1) feed.revoke(`t${at}`)
+  await feed.blacklist.poll()
+  return feed
+}
+
+/** The worker runs the first configuration. Numbers of sources: first those of the keys, then of the lists, from 1. */
+async function openPrimary(...feeds: readonly Setup[]) {
+  const keys = endpoint()
+  const { clock } = keys
+  const store = createReplicaStore({ clock, send: () => assert.fail('no key is looked for') })
+  const publisher = createPublisher()
+  const waiting: ToWorker[] = []
+  const outbox = createOutbox(
+    (message) => void waiting.push(message),
+    (error) => assert.fail(String(error)),
+  )
+  let lists: readonly Blacklist[] = []
+  let reloads = 0
+  let inUse = follow()
+  const handover = createHandover({ worker: 1, startedText: '' }, { outbox, inUse: () => inUse, publisher })
+  publisher.connect(outbox)
+  handover.reloaded()
+  await pass()
+  return { reload, pass, queue: outbox.queue, list: (at = 0) => lists[at] ?? assert.fail('it runs nothing yet') }
+
+  function follow(): InUse {
+    const sources = feeds.map(({ blacklist }, at) => {
+      return { trusted: { issuer: `https://issuer-${at}.test` }, jwks: keys.jwks, blacklist } as IssuerSources // all that it looks at
+    })
+    const configuration = { hash: String(reloads), files: new Map() } as unknown as Configuration // likewise
+    return { configuration, sources: publisher.follow(sources, limits.cache_size) }
+  }
+
+  function reload(): void {
+    reloads += 1
+    for (const feed of feeds) feed.reload({})
+    inUse = follow()
+    handover.reloaded()
+  }
+
+  /** Passes on what the worker is sent, and what it says, until a kind comes or nothing is left; says what that was. */
+  async function pass(until?: ToWorker['kind']): Promise<readonly string[]> {
+    const passed: string[] = []
+    for (;;) {
+      await nextTurn()
+      const [next] = waiting
+      if (next === undefined || next.kind === until) return passed
+      waiting.shift()
+      passed.push('source' in next ? `${next.kind} ${next.source}` : next.kind)
+      if (next.kind === 'configure') configure(next)
+      else if (next.kind === 'keys' || next.kind === 'keys_looked' || 'source' in next) store.receive(next)
+      if (next.kind === 'list_slice') outbox.took()
+    }
+  }
+
+  /** As a worker does. */
+  function configure({ sources }: Extract<ToWorker, { readonly kind: 'configure' }>): void {
+    store.expect(sources)
+    for (const list of lists) list.close()
+    lists = sources.map(({ issuer, list }) => {
+      const options = { issuer, url: `${issuer}/blacklist`, client_id: 'gateway', wait: 0, poll_interval: 60_000 }
+      const log = createTestLog()
+      const send = () => Promise.reject(new Error('nothing is asked'))
+      const made = store.replicas.list(list ?? 0, { ...options, ...limits }, { clock, send, secret: () => '', log })
+      made.start()
+      return made
+    })
+    store.keepExpected()
+    handover.configured()
+  }
+}
+
+function begunOf(sent: readonly string[]): readonly string[] {
+  return sent.filter((each) => each.startsWith('list_begin') || each === 'configure')
+}
+
+test('a list that a reload has made anew is sent only with a configuration that is handed over: of many reloads with two', async () => {
+  const feed = await polledFeed(2)
+  const primary = await openPrimary(feed)
+
+  primary.reload()
+  const sent = [...(await primary.pass('configure'))]
+  for (let at = 0; at < 7; at += 1) {
+    primary.reload()
+    await feed.blacklist.poll()
+    sent.push(...(await primary.pass('configure')))
+  }
+  sent.push(...(await primary.pass()))
+
+  assert.deepEqual(begunOf(sent), ['list_begin 3', 'configure', 'list_begin 10', 'configure'])
+  assert.deepEqual(primary.list().check(token({ jti: 't1' })), revoked)
+})
+
+test('a configuration that is under way keeps its lists, whatever is reloaded meanwhile', async () => {
+  const primary = await openPrimary(await polledFeed(7000), await polledFeed(2))
+  primary.reload()
+  const sent = [...(await primary.pass('list_slice'))]
+
+  primary.reload()
+
+  sent.push(...(await primary.pass('configure')))
+  assert.deepEqual(begunOf(sent), ['list_begin 5', 'list_begin 6'])
+  // Nothing of the next one yet.
+  await primary.pass('list_begin')
+  assert.deepEqual(primary.list().check(token({ jti: 't6999' })), revoked)
+  for (const at of [0, 1]) assert.equal(primary.list(at).check(token({ jti: 'other' })), undefined)
+})
+
+test('a list that was not there yet when its configuration was handed over is sent when it comes', async () => {
+  const feed = setup()
+  const primary = await openPrimary(feed)
+  assert.equal(primary.list().check(token({ jti: 'first' })), 'stale')
+
+  feed.revoke('first')
+  await feed.blacklist.poll()
+
+  await primary.pass()
+  assert.deepEqual(primary.list().check(token({ jti: 'first' })), revoked)
+})
+
+test('a revocation reaches the list that a worker runs while it is on its way to another, which has it, too', async () => {
+  const feed = await polledFeed(7000)
+  const primary = await openPrimary(feed, await polledFeed(2))
+  const running = primary.list()
+  primary.reload()
+  primary.reload()
+  await feed.blacklist.poll()
+  await primary.pass('list_slice')
+
+  feed.revoke('new')
+  await feed.blacklist.poll()
+
+  await primary.pass('list_end')
+  assert.equal(primary.list(), running)
+  assert.deepEqual(running.check(token({ jti: 'new' })), revoked)
+  assert.equal(primary.list(1).check(token({ jti: 'new' })), undefined)
+  await primary.pass()
+  assert.notEqual(primary.list(), running)
+  assert.deepEqual(primary.list().check(token({ jti: 'new' })), revoked)
+})
+
+test('a worker is told nothing more of a list that it ran once', async () => {
+  const feed = await polledFeed(2)
+  const primary = await openPrimary(feed)
+  primary.reload()
+  await feed.blacklist.poll()
+  await primary.pass()
+
+  feed.revoke('new')
+  await feed.blacklist.poll()
+
+  assert.deepEqual(await primary.pass(), ['list_added 3', 'list_state 3'])
+})
+
+test('another list that a poll has brought is not sent any more once its configuration is not in use', async () => {
+  const feed = await polledFeed(2)
+  const primary = await openPrimary(feed)
+  // Behind what is on its way.
+  const { promise: before, resolve: arrived } = Promise.withResolvers<void>()
+  primary.queue(() => before)
+  Object.assign(feed.feed, { epoch: 'e2', entries: [], lastSeq: 0 })
+  await feed.blacklist.poll()
+
+  primary.reload()
+  arrived()
+
+  assert.deepEqual(begunOf(await primary.pass()), ['list_begin 3', 'configure'])
+  assert.deepEqual(primary.list().check(token({ jti: 't1' })), revoked)
+})
