@@ -87,6 +87,7 @@ export function createReloading(source: ConfigurationSource, first: Configuratio
     if (failure !== undefined) return refuse([failure])
     const wasRefused = refusal !== undefined
     refusal = undefined
+    told = undefined
     if (next.hash === before.configuration.hash && !wasRefused) return 'unchanged'
     counted.reloaded(true)
     if (listHash(next) !== listHash(before.configuration)) warnOfList(next.localList)

@@ -280,6 +280,18 @@ test('createReloading() logs once what a SIGHUP and the watch of files find at t
   assert.deepEqual(it.outcomes(), [0, 3])
 })
 
+test('createReloading() logs what it refuses again, however soon, where it has loaded something good in between', async () => {
+  const good = naming('nowhere', '')
+  const bad = good.replace('upstream', 'upstraem')
+  let text = bad
+  using it = start(() => text)
+
+  for (text of [bad, good, bad, bad]) it.reload()
+
+  const events = (await it.lines()).map((line) => /config_(?:refused|reloaded)/.exec(line)?.[0])
+  assert.deepEqual(events, ['config_refused', 'config_reloaded', 'config_refused'])
+})
+
 test('createReloading() judges a text once that is refused whatever else changes, and each time where a file may', () => {
   using named = folder()
   // biome-ignore lint/suspicious/noTemplateCurlyInString: it is what the configuration writes.
