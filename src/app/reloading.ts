@@ -14,6 +14,7 @@ import { listHash, readConfiguration, retire, run, shortHash, withListAnew } fro
 import type { RefusedLists } from './local-list-file.ts'
 import { lintLocalList } from './local-list-file.ts'
 import type { GatewayMetrics } from './metrics.ts'
+import { countWorkers } from './shares.ts'
 
 /** What reading a configuration again, and putting it to work, needs. */
 export type ReloadingDeps = Pick<Powers, 'env' | 'readFile' | 'fileMode'> &
@@ -47,6 +48,8 @@ const echoMs = 1500
 export function createReloading(source: ConfigurationSource, first: Configuration, deps: ReloadingDeps): Reloading {
   const { clock, readFile, log, counted, certificates, reloaded } = deps
   const refusedLists: RefusedLists = new Map()
+  // With workers this process judges no token.
+  const inForce = countWorkers(first.options) === 1 ? 'in force' : 'loaded and handed to the workers'
   let running = run(first, undefined, deps)
   let refusal: string | undefined
   /** What was refused for its text alone, without a look at any file that it names. */
@@ -139,7 +142,7 @@ export function createReloading(source: ConfigurationSource, first: Configuratio
     if ('kind' in found) return { said: unchanged, problems: found.problems.map(formatProblemLine) }
     const { configuration: next, kept, leftOut } = found
     const rest = kept === 0 ? '' : `, and so are ${kept} that it had before, until the configuration loads`
-    const said = `${list}: its entries are in force${rest}${saidOfLost(leftOut)}`
+    const said = `${list}: its entries are ${inForce}${rest}${saidOfLost(leftOut)}`
     if (next.hash === configuration.hash) {
       // Another file, and the same in force: it is not put together once more.
       running = { ...running, configuration: next }

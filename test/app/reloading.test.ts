@@ -372,6 +372,19 @@ test('createReloading() says which list is in force while the rest of a configur
   assert.deepEqual(mended, { ...swapped, said: undefined })
 })
 
+test('createReloading() says of a list that is loaded alone only that the workers are handed it, where there are any', () => {
+  using named = folder()
+  const file = named.at('list')
+  writeFileSync(file, 'version: 1\nentries: []\n')
+  const good = naming('list', file).replace('"version":1', '"version":1,"workers":2')
+  using it = start(() => good.replace('upstream', 'upstraem'), readFileSync, good)
+  writeFileSync(file, 'version: 1\nentries: [{ kind: sub, value: mallory }]\n')
+
+  it.reload()
+
+  assert.match(it.refusal() ?? '', /: its entries are loaded and handed to the workers$/)
+})
+
 test('createReloading() judges a list that it refuses once, however often it looks at the same one, and again when it is another', () => {
   using named = folder()
   const [file, secret] = [named.at('list'), named.at('secret')]
