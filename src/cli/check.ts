@@ -50,16 +50,12 @@ function checkFile(file: string, options: Options, shell: Shell): Found {
   // One that is missing does not hide what is wrong with the others.
   const text = loadFile(file, readFile, (read) => read)
   if (typeof text !== 'string') return { file, means: [], findings: text.problems.map(asError) }
-  let readable: GatewayOptions | undefined
-  const loaded = load(gatewayOptions, { file, text }, { env }, (options, whole) => {
-    readable = options
-    return findGatewayConflicts(options, whole)
-  })
+  const loaded = load(gatewayOptions, { file, text }, { env }, findGatewayConflicts)
   const missing = findMissing(file, text, loaded, { env, readFile, fileMode }).map((problem): Finding => {
     return { ...problem, severity: options.secrets === true ? 'error' : 'warning' }
   })
   if (loaded.kind === 'refused') {
-    const listed = readable === undefined ? [] : checkListAlone(readable, shell)
+    const listed = checkListAlone(file, text, shell)
     return { file, means: [], findings: [...loaded.problems.map(asError), ...missing, ...listed] }
   }
   const { value, locate } = loaded
@@ -82,7 +78,13 @@ function checkFile(file: string, options: Options, shell: Shell): Found {
 }
 
 /** What is wrong in the operator's list itself: of a configuration that is refused nobody knows which issuers it is to have. */
-function checkListAlone({ blacklist: { local } }: GatewayOptions, { env, readFile }: Shell): readonly Finding[] {
+function checkListAlone(file: string, text: string, { env, readFile }: Shell): readonly Finding[] {
+  let local: GatewayOptions['blacklist']['local']
+  // No other key is looked at: one that every configuration must have may be mistyped.
+  load(gatewayOptions.pick({ blacklist: true }).loose(), { file, text }, { env }, ({ blacklist }) => {
+    local = blacklist.local
+    return []
+  })
   if (local === undefined || problemOf(local.file, readFile) !== undefined) return []
   const list = readLocalList(local.file, undefined, { env, readFile })
   return list.kind === 'refused' ? list.problems.map(asError) : []

@@ -291,6 +291,39 @@ test("postern check tells what is wrong in the operator's list itself beside wha
   assert.match(shell.told.out, /gateway\.yaml: 2 errors/)
 })
 
+for (const { what, change } of [
+  { what: 'a required key is mistyped', change: (text: string) => text.replace('rules:', 'ruels:') },
+  {
+    what: 'another key of its section is',
+    change: (text: string) => text.replace('{ local:', '{ pol_interval: 1s, local:'),
+  },
+  { what: 'a variable is not set', change: (text: string) => text.replace('orders-api', `\${NONE}`) },
+]) {
+  test(`postern check tells what is wrong in the operator's list where ${what}`, async () => {
+    using files = directory()
+    const list = files.write('denied.json', '{"version":1,"entries":[{"kind":"ip","value":"a"}]}')
+    const text = `${gateway('http://127.0.0.1:9/a')}blacklist: { local: { file: ${list} } }\n`
+    const changed = change(text)
+    assert.notEqual(changed, text)
+    const shell = fakeShell({ SECRET: 'x' })
+
+    assert.equal(await runCommand(['check', files.write('gateway.yaml', changed)], shell), 3)
+
+    assert.match(shell.told.out, /denied\.json:1:\d+: Cannot read entries\.0\.kind: /)
+  })
+}
+
+test("postern check tells once that the operator's list is not there, whatever else is wrong", async () => {
+  using files = directory()
+  const text = `${gateway('http://127.0.0.1:9/a')}blacklist: { local: { file: ${files.path}/none } }\noops: 1\n`
+  const shell = fakeShell({ SECRET: 'x' })
+
+  assert.equal(await runCommand(['check', files.write('gateway.yaml', text)], shell), 3)
+
+  assert.equal(shell.told.out.match(/ENOENT/g)?.length, 1, shell.told.out)
+  assert.match(shell.told.out, /gateway\.yaml: 1 error/)
+})
+
 test("postern check leaves the operator's list alone where the configuration is refused and the list is good", async () => {
   using files = directory()
   const list = files.write('denied.json', '{"version":1,"entries":[{"kind":"sub","value":"a"}]}')
