@@ -4,6 +4,8 @@ import { test } from 'node:test'
 import fc from 'fast-check'
 import type { Configuration } from '../../src/app/configuration.ts'
 import { readConfiguration, withListAnew } from '../../src/app/configuration.ts'
+import type { RefusedLists } from '../../src/app/local-list-file.ts'
+import { mergedList, readLocalList } from '../../src/app/local-list-file.ts'
 import { maxNumericDate } from '../../src/base/time.ts'
 
 const gateway = JSON.stringify({
@@ -127,11 +129,66 @@ for (const written of escapes) {
   })
 }
 
+for (const written of ['\\x24{NAME}', '\\U00000024{NAME}', '$\\x7BNAME}', '$\\U0000007bNAME}', '\\u0024{NAME}']) {
+  test(`readLocalList() fills in "${written}" in YAML, where it is nothing else, and refuses it in what looks like JSON`, () => {
+    const entries = `[{"kind":"sub","value":"${written}"},]`
+
+    const yaml = read(`version: 1\nentries: ${entries}\n`)
+    const json = read(`{"version":1,"entries":${entries}}`)
+
+    assert.ok(yaml.kind === 'loaded' && json.kind === 'refused')
+    assert.equal(yaml.localList.entries[0]?.value, 'carol')
+    assert.match(json.problems[0]?.message ?? '', /: \$\{ is written with an escape at character 48, wanted/)
+  })
+}
+
+test('readLocalList() tells what is wrong in JSON before it tells of an escape, and knows its places beside one', () => {
+  const entry = (kind: string) => `{"version":1,\n"entries":[{"kind":"${kind}","value":"\\u0024{NAME}"}]}`
+
+  const [wrong, good] = ['ip', 'sub'].map((kind) => readLocalList('/denied', undefined, reading(entry(kind))))
+
+  assert.ok(wrong?.kind === 'refused' && good?.kind === 'loaded')
+  assert.deepEqual(
+    wrong.problems.map(({ message }) => message.slice(0, 27)),
+    ['Cannot read entries.0.kind:'],
+  )
+  const { line, column } = good.locate(['entries', 0, 'value'])
+  assert.deepEqual([line, column], [2, 34])
+})
+
 test('readLocalList() fills in a name beside escapes that make none', () => {
   const found = read('{"version":1,"entries":[{"kind":"sub","value":"\\\\u0024{a} \\u0024 \\u007b ${NAME}"}]}')
 
   assert.ok(found.kind === 'loaded', JSON.stringify(found))
   assert.equal(found.localList.entries[0]?.value, '\\u0024{a} $ { carol')
+})
+
+const unknown = '{"version":1,"entries":[{"kind":"ip","value":"a"}]}'
+
+test('readLocalList() judges a list that it has refused again where it is read for another file, or as one that was merged', () => {
+  const refusedLists: RefusedLists = new Map()
+  const tooMany = json([...many, { kind: 'sub', value: 'eve' }])
+  const read = (file: string, list: string, bounds?: typeof mergedList) =>
+    readLocalList(file, undefined, { ...reading(list), refusedLists }, bounds)
+
+  const [first, second] = [read('/first', unknown), read('/second', unknown)]
+  const [written, merged] = [read('/first', tooMany), read('/first', tooMany, mergedList)]
+
+  assert.ok(first.kind === 'refused' && second.kind === 'refused')
+  assert.deepEqual([first.problems[0]?.file, second.problems[0]?.file], ['/first', '/second'])
+  assert.deepEqual([written.kind, merged.kind], ['refused', 'loaded'])
+})
+
+test('readLocalList() holds the refusals of four lists, and of more the latest', () => {
+  const refusedLists: RefusedLists = new Map()
+  const judge = (at: number) =>
+    readLocalList('/denied', undefined, { ...reading(`${unknown}${' '.repeat(at)}`), refusedLists })
+
+  const found = [0, 1, 2, 3, 4].map(judge)
+
+  assert.equal(refusedLists.size, 4)
+  for (const at of [1, 2, 3, 4]) assert.equal(judge(at), found[at], 'the very same, not another that is equal')
+  assert.notEqual(judge(0), found[0])
 })
 
 test('readLocalList() tells the place of what is wrong in JSON as in YAML, and fills in names in both', () => {
@@ -205,15 +262,20 @@ test('withListAnew() puts all that is new in force where not all that was fits b
   assertHanded(found.configuration)
 })
 
-test('withListAnew() holds two lists that are as long as one may be, and of one before them nothing', () => {
+test('withListAnew() holds two lists that are as long as one may be, and of one before them nothing, which it says as long as the file is as it was', () => {
   const named = (prefix: string) => json(many.map(({ kind, value }) => ({ kind, value: `${prefix}${value}` })))
 
   const two = anew(named('a'), named('b'))
-  const three = anew(named('a'), named('b'), json([{ kind: 'sub', value: 'eve' }]))
+  const last = json([{ kind: 'sub', value: 'eve' }])
+  const three = anew(named('a'), named('b'), last)
+  const again = withListAnew(three.configuration, reading(last))
 
   assert.deepEqual([two.kept, two.leftOut], [100_000, 0])
   assertHanded(two.configuration)
-  assert.deepEqual([three.kept, three.leftOut], [100_000, 100_000])
+  for (const found of [three, again]) {
+    assert.ok(found !== undefined && 'configuration' in found)
+    assert.deepEqual([found.kept, found.leftOut], [100_000, 100_000])
+  }
   const kept = three.configuration.localList.entries.filter(({ value }) => value.startsWith('b'))
   assert.equal(kept.length, 100_000, 'the latest are kept')
 })

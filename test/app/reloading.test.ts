@@ -372,6 +372,25 @@ test('createReloading() says which list is in force while the rest of a configur
   assert.deepEqual(mended, { ...swapped, said: undefined })
 })
 
+test('createReloading() takes a list that it has refused for an issuer that is none of ours once the configuration has it', () => {
+  using named = folder()
+  const file = named.at('list')
+  writeFileSync(file, '{"version":1,"entries":[]}')
+  const good = naming('list', file)
+  let text = good
+  using it = start(() => text, readFileSync, good)
+  const issuer = 'https://other.test'
+  writeFileSync(file, JSON.stringify({ version: 1, entries: [{ issuer, kind: 'sub', value: 'mallory' }] }))
+  const before = it.reload()
+
+  const { issuers, ...rest } = JSON.parse(good) as { readonly issuers: readonly [object] } // as `naming` has written it
+  text = JSON.stringify({ ...rest, issuers: [...issuers, { ...issuers[0], issuer }] })
+  const after = it.reload()
+
+  assert.deepEqual([before, after], ['refused', 'reloaded'])
+  assert.equal(it.running().configuration.localList.entries.length, 1)
+})
+
 test('createReloading() says of a list that is loaded alone only that the workers are handed it, where there are any', () => {
   using named = folder()
   const file = named.at('list')
