@@ -81,6 +81,16 @@ const differences: readonly { readonly what: string; readonly next: InUse }[] = 
       configuration: { ...first.configuration, files: new Map([['/ca.pem', Buffer.from('two')]]) },
     },
   },
+  {
+    what: 'the number of files',
+    next: {
+      ...first,
+      configuration: {
+        ...first.configuration,
+        files: new Map([...first.configuration.files, ['/list', Buffer.from('')]]),
+      },
+    },
+  },
   { what: 'the number of a source', next: { ...first, sources: [{ ...numbers, keys: 2 }] } },
 ]
 for (const { what, next } of differences) {

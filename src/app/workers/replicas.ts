@@ -50,7 +50,7 @@ export function createReplicaStore({
   const lists = new Map<number, ListCopy>()
   const looking = new Map<number, (untilMs: number) => void>()
   let expected: readonly SourceNumbers[] = []
-  // Numbers grow: what has a greater one was sent ahead of the configuration that has it.
+  // Numbers grow: keys of a greater one were sent ahead of the configuration that has them. A list is sent with its own.
   let newest = 0
   let asked = 0
   return {
@@ -62,13 +62,12 @@ export function createReplicaStore({
     receive,
     expect(sources) {
       expected = sources
-      newest = Math.max(newest, ...sources.flatMap((each) => [each.keys, each.list ?? 0]))
+      newest = Math.max(newest, ...sources.map((each) => each.keys))
     },
     keepExpected() {
       for (const number of keys.keys())
         if (number <= newest && !expected.some((each) => each.keys === number)) keys.delete(number)
-      for (const number of lists.keys())
-        if (number <= newest && !expected.some((each) => each.list === number)) lists.delete(number)
+      for (const number of lists.keys()) if (!expected.some((each) => each.list === number)) lists.delete(number)
     },
   }
 
