@@ -2,12 +2,15 @@ import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
 import {
   chmodSync,
+  closeSync,
   mkdirSync,
   mkdtempSync,
+  openSync,
   renameSync,
   rmSync,
   symlinkSync,
   truncateSync,
+  utimesSync,
   writeFileSync,
 } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -15,7 +18,7 @@ import { join } from 'node:path'
 import { test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { SecretDeps } from '../../src/io/files.ts'
-import { createFileReader, readSecret, SecretRefused, watchFiles } from '../../src/io/files.ts'
+import { createFileReader, readSecret, SecretRefused, saidOfUnreadable, watchFiles } from '../../src/io/files.ts'
 import { until } from '../support/until.ts'
 
 const clock = { wallMs: () => 0, monotonicMs: () => performance.now() }
@@ -88,6 +91,26 @@ test('createFileReader() reads a file of 16 MiB, and nothing of one that is larg
   assert.throws(() => read(larger), { code: 'ERR_FILE_TOO_LARGE' })
 })
 
+test('createFileReader() closes what it has read, and what it refuses', () => {
+  using files = directory()
+  const [file, larger] = [join(files.path, 'file'), join(files.path, 'larger')]
+  for (const each of [file, larger]) writeFileSync(each, 'text')
+  truncateSync(larger, tooLarge)
+  const read = createFileReader()
+  const nextDescriptor = () => {
+    const next = openSync('/dev/null', 'r')
+    closeSync(next)
+    return next
+  }
+  const before = nextDescriptor()
+
+  read(file)
+  assert.throws(() => read(larger), { code: 'ERR_FILE_TOO_LARGE' })
+  assert.throws(() => read(files.path), { code: 'EISDIR' })
+
+  assert.equal(nextDescriptor(), before)
+})
+
 test('createFileReader() stops reading what has no end, a device or a pipe that the process was started with', () => {
   assert.deepEqual(readInProcess('NODE', ['/dev/zero']), ['ERR_FILE_TOO_LARGE'])
   assert.deepEqual(readInProcess('cat /dev/zero | NODE', ['/dev/stdin']), ['ERR_FILE_TOO_LARGE'])
@@ -96,6 +119,24 @@ test('createFileReader() stops reading what has no end, a device or a pipe that 
     whole.map(({ length }) => length),
     [tooLarge - 1],
   )
+})
+
+test('saidOfUnreadable() says how large a file may be, and otherwise the code of the system', () => {
+  using files = directory()
+  const larger = join(files.path, 'larger')
+  writeFileSync(larger, '')
+  truncateSync(larger, tooLarge)
+  const read = createFileReader()
+  const saidOf = (path: string) => {
+    try {
+      return `read ${read(path).length} bytes`
+    } catch (error) {
+      return saidOfUnreadable(error)
+    }
+  }
+
+  assert.equal(saidOf(larger), 'cannot be read (it is larger than 16777216 bytes)')
+  assert.equal(saidOf(join(files.path, 'absent')), 'cannot be read (ENOENT)')
 })
 
 test('watchFiles() sees each change of a file that is too large to be read, and that it is no longer so', () => {
@@ -115,15 +156,28 @@ test('watchFiles() sees each change of a file that is too large to be read, and 
     return told
   }
 
+  const other = join(root.path, 'other')
+  const make = (path: string, size: number, timeS: number) => {
+    writeFileSync(path, '')
+    truncateSync(path, size)
+    utimesSync(path, timeS, timeS)
+  }
+
   const counts = [
-    toldOf(() => truncateSync(file, 2 ** 34)),
+    toldOf(() => make(file, 2 ** 34, 1)),
     toldOf(() => {}),
-    toldOf(() => truncateSync(file, 2 ** 35)),
+    // Its size alone, its time alone, its inode alone.
+    toldOf(() => make(file, 2 ** 35, 1)),
+    toldOf(() => make(file, 2 ** 35, 2)),
+    toldOf(() => {
+      make(other, 2 ** 35, 2)
+      renameSync(other, file)
+    }),
     toldOf(() => writeFileSync(file, 'small')),
   ]
 
   watch.close()
-  assert.deepEqual(counts, [1, 0, 1, 1])
+  assert.deepEqual(counts, [1, 0, 1, 1, 1, 1])
 })
 
 const secrets = [
