@@ -41,7 +41,7 @@ const mayTouch: Record<string, readonly string[]> = {
   'gates/options.ts': ['zod'],
   'gates/tls.ts': ['node:crypto'],
   config: ['zod', 'node:crypto', 'node:util'],
-  'config/load.ts': ['yaml'],
+  'config/yaml.ts': ['yaml'],
   app: ['node:net', 'node:cluster', 'node:os'],
   'app/upstream/upstream-files.ts': ['node:tls'],
   'app/workers/worker-messages.ts': ['zod'],
