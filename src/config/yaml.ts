@@ -1,10 +1,11 @@
 // The door to the YAML parser: text in, what is written there out, with its places.
-import type { CST, Pair, ParsedNode } from 'yaml'
+import type { CST, Document, Pair, ParsedNode } from 'yaml'
 import { Composer, isAlias, isMap, isScalar, isSeq, Lexer, Parser, Schema } from 'yaml'
 import { cannotRead, maxDepth, maxValues } from './expand.ts'
 import type { Finding, Path } from './problems.ts'
 import { maxProblems } from './problems.ts'
 import { isSecretPath } from './secrets.ts'
+import type { ParserError } from './slips.ts'
 import { explainSyntax } from './slips.ts'
 import type { Entry, Span, Written } from './written.ts'
 
@@ -25,10 +26,15 @@ export function parseYaml(text: string): Parsed {
     const parser = new Parser()
     const tokens: CST.Token[] = []
     const marks: Span[] = []
+    const errors: ParserError[] = []
     let values = 0
     for (const lexeme of lexer.lex(shield(text))) {
       if (/^(?:["']|[[\]{}]$)/.test(lexeme)) marks.push({ start: parser.offset, end: parser.offset + lexeme.length })
-      for (const token of parser.next(lexeme)) tokens.push(token)
+      for (const token of parser.next(lexeme)) {
+        if (token.type !== 'error') tokens.push(token)
+        else errors.push({ code: 'UNEXPECTED_TOKEN', message: token.message, pos: placeOf(token) })
+      }
+      if (errors.length > maxErrors) break
       if (beginsValue.test(lexeme)) values += 1
       if (values > maxValues) return unparsed(document(`it has more than ${maxValues} keys, values and commas`))
       // The stack also holds the document and a scalar; only then is it worth counting.
@@ -38,7 +44,7 @@ export function parseYaml(text: string): Parsed {
       }
     }
     for (const token of parser.end()) tokens.push(token)
-    return compose(tokens, text, marks)
+    return compose(tokens, errors, text, marks)
   } catch (cause) {
     // Whatever the library throws (it has thrown RangeError), the file is what caused it.
     const name = cause instanceof Error ? cause.name : 'unknown'
@@ -76,15 +82,30 @@ function unparsed(finding: Finding): Parsed {
   return { root: undefined, findings: [finding], repeated: [], braces: [] }
 }
 
-// A text without quotes (the lexer's own mark), one with quotes, a block of text, brackets, and what may stand before nothing.
+// A text without quotes (the lexer's own mark), one with quotes, a block of text, brackets, anchors and tags, and what
+// may stand before nothing.
 // biome-ignore lint/suspicious/noControlCharactersInRegex: it is the mark.
-const beginsValue = /^(?:\x1f$|["'|>[{]|[-,?]$)/
+const beginsValue = /^(?:\x1f$|["'|>[{&!]|[-,?]$)/
+
+// One mistake makes the parser stumble several times, and of `maxProblems` each is to be among them.
+const maxErrors = 5 * maxProblems
+const enough = new Error('more than enough is wrong')
+
+type Token = { readonly offset: number; readonly source?: unknown }
+
+/** Where the parser says that something is, in one of its three ways. */
+function placeOf(source: number | Token | ParserError['pos']): ParserError['pos'] {
+  if (typeof source === 'number') return [source, source + 1]
+  if (!('offset' in source)) return [source[0], source[1]]
+  return [source.offset, source.offset + (typeof source.source === 'string' ? source.source.length : 1)]
+}
 
 function isCollectionToken({ type }: { readonly type: string }): boolean {
   return type === 'block-map' || type === 'block-seq' || type === 'flow-collection'
 }
 
-function compose(tokens: readonly CST.Token[], text: string, marks: readonly Span[]): Parsed {
+/** @param errors What the parser has said already; what the composer says is entered here. */
+function compose(tokens: readonly CST.Token[], errors: ParserError[], text: string, marks: readonly Span[]): Parsed {
   const composer = new Composer({
     schema: 'core',
     merge: false,
@@ -95,8 +116,19 @@ function compose(tokens: readonly CST.Token[], text: string, marks: readonly Spa
     prettyErrors: false,
     logLevel: 'silent',
   })
-  const [first, second] = composer.compose(tokens, true, text.length)
-  const errors = [...(first?.errors ?? []), ...(first?.warnings ?? [])]
+  // It has no other way to be stopped: of a file that is wrong all over, each mistake is an exception that is kept.
+  Reflect.set(composer, 'onError', (source: number | Token | ParserError['pos'], code: string, message: string) => {
+    // Before: what is thrown in a collection comes back as an error of it.
+    if (errors.length > maxErrors) throw enough
+    errors.push({ code, message, pos: placeOf(source) })
+  })
+  let first: Document.Parsed | undefined
+  let second: Document.Parsed | undefined
+  try {
+    ;[first, second] = composer.compose(tokens, true, text.length)
+  } catch (cause) {
+    if (cause !== enough) throw cause
+  }
   const findings = [...explainSyntax(errors, text, marks)]
   if (findings.length === 0 && second !== undefined) {
     const at = Math.max(0, (second.contents?.range ?? second.range)[0] - 1)
@@ -174,6 +206,7 @@ function toWritten(node: unknown, at: Span, path: Path, anchors: Anchors, sinks:
     else if (!isTwo) {
       // What a list's map begins with begins the next one, and what follows is no repetition.
       isTwo = !inFlow && typeof path.at(-1) === 'number' && entries.keys().next().value === name
+      if (sinks.repeated.length > maxProblems) return
       const why = `${isTwo ? 'a "-" is missing before it, or ' : ''}the key is here a second time`
       sinks.repeated.push({ path: below, at: key, first, message: cannotRead(below, why) })
     }

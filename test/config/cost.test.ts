@@ -93,17 +93,38 @@ test('load() refuses 64 KB of aliases for wrong values in a heap of 96 MiB', () 
   const claims = `{ ${times(5700, (at) => `c${at}: {}, `)} }`
   const aliased = times(50, (at) => `- { match: { path: /b${at} }, claims: *c }\n`)
   const text = `${head}rules:\n- { match: { path: /a }, claims: &c ${claims} }\n${aliased}`
+
+  assert.deepEqual(loadedIn(96, text), ['refused', 0])
+})
+
+for (const { of, text } of [
+  { of: 'brackets that close nothing', text: `${head}x: ${']'.repeat(1_000_000)}` },
+  { of: 'lines of brackets that close nothing', text: `${head}${']\n'.repeat(500_000)}` },
+  { of: 'anchors of one value', text: `${head}x: ${'&a '.repeat(290_000)}` },
+  { of: 'tags of one value', text: `${head}x: ${'! '.repeat(290_000)}` },
+  { of: 'anchors', text: `${head}x: ${'&a '.repeat(340_000)}` },
+  { of: 'tags', text: `${head}x: ${'! '.repeat(500_000)}` },
+  { of: 'lines and one in a wrong column', text: `${head}x:\n${'  a: 1\n'.repeat(140_000)} b: 1\n` },
+  { of: 'lines that begin with what looks like a space', text: `${head}${'\u00a0a: 1\n'.repeat(149_000)}` },
+  { of: 'addresses without quotes', text: `${head}${'x: [::1]:80 '.repeat(87_000)}` },
+]) {
+  test(`load() refuses 1 MiB of ${of} in a heap of 192 MiB`, () => {
+    assert.deepEqual(loadedIn(192, text), ['refused', 0])
+  })
+}
+
+/** What becomes of a text in a process with so much heap, and of the process. */
+function loadedIn(heapMiB: number, text: string) {
   const program = `
     import { text } from 'node:stream/consumers'
     import { load } from './src/config/load.ts'
     import { findGatewayConflicts, gatewayOptions } from './src/config/schema.ts'
     const source = { file: 'f', text: await text(process.stdin) }
     process.stdout.write(load(gatewayOptions, source, { env: {} }, findGatewayConflicts).kind)`
-  const options = ['--max-old-space-size=96', '--input-type=module-typescript', '--eval', program]
+  const options = [`--max-old-space-size=${heapMiB}`, '--input-type=module-typescript', '--eval', program]
   const { stdout, status } = spawnSync(process.execPath, options, { input: text, encoding: 'utf8' })
-
-  assert.deepEqual([stdout, status], ['refused', 0])
-})
+  return [stdout, status]
+}
 
 const many = (count: number) => Array.from({ length: count }, (_, at) => `A${at}`)
 for (const { at, most, written } of [
