@@ -17,6 +17,8 @@ export type Shown = {
   readonly tells: (node: Written) => boolean
   /** A path, up to the last key that is not itself part of what may be a secret: whoever forgets `file:` makes a key of it. */
   readonly path: (path: Path) => Path
+  /** The secret that a key may be the rest of: `{ client_secret: hunt,er2 }` has two. */
+  readonly cutBefore: (key: Entry | undefined) => string | undefined
   /** Whether the document has a key that the schema knows, or nearly so: another file may hold anything. */
   readonly isOurs: boolean
 }
@@ -40,6 +42,7 @@ export function createShown(text: string, root: Written | undefined, trusted: bo
     line,
     tells: (node) => node.kind === 'scalar' && judge().pieces.get(node.span.start)?.isTold === true,
     path: tell,
+    cutBefore: (key) => (key === undefined ? undefined : judge().rests.get(key)),
     isOurs,
   }
 
@@ -169,18 +172,21 @@ type Judged = {
   readonly pieces: ReadonlyMap<number, Piece>
   /** Those whose key may be a secret. */
   readonly untold: ReadonlySet<Entry>
+  /** Those that may be the rest of a secret, with its name where the schema knows it. */
+  readonly rests: ReadonlyMap<Entry, string>
 }
 
 function judgeTree(root: Written | undefined, text: string, top: Place): Judged {
   const pieces = new Map<number, Piece>()
   const untold = new Set<Entry>()
+  const rests = new Map<Entry, string>()
   const followed = new Map<Written, Set<Place>>()
   if (root !== undefined) visit(root, top)
-  return { pieces, untold }
+  return { pieces, untold, rests }
 
   function visit(node: Written, place: Place): void {
     if (node.kind === 'alias') follow(node.target, place)
-    else if (node.kind === 'map') visitMembers(node.entries, place)
+    else if (node.kind === 'map') visitMembers(node, place)
     else if (node.kind === 'list') for (const item of node.items) visit(item, place.at(0))
     else putValue(node, place.wantsScalar && !place.secret && mayStandUnder(place.name, node.value))
   }
@@ -193,9 +199,11 @@ function judgeTree(root: Written | undefined, text: string, top: Place): Judged 
     visit(target, place)
   }
 
-  function visitMembers(entries: ReadonlyMap<string, Entry>, place: Place): void {
+  function visitMembers({ entries, span }: Extract<Written, { kind: 'map' }>, place: Place): void {
     const isNamed = namesSecret(entries)
+    const inFlow = text[span.start] === '{'
     let isSecretEmpty = false
+    let secret: string | undefined
     for (const [name, entry] of entries) {
       const { key, value } = entry
       const raw = text.slice(key.start, key.end)
@@ -203,13 +211,20 @@ function judgeTree(root: Written | undefined, text: string, top: Place): Judged 
         // With its colon it is shown in any case: a large file has little else.
         if (raw !== name || text[key.end] !== ':') put(key, true, () => raw)
       } else {
+        // `{ client_secret: hunt,er2 }`: a comma ends it.
+        if (secret !== undefined && (isEmpty(value) || /\s/.test(name))) rests.set(entry, secret)
         // `{ client_secret, hunter2 }`; and what has the name of a secret for its value.
         const isSecret =
-          place.secret || (isSecretEmpty && nearest(name, place.keys) === undefined) || holdsSecretName(value)
+          place.secret ||
+          rests.has(entry) ||
+          (isSecretEmpty && nearest(name, place.keys) === undefined) ||
+          holdsSecretName(value)
         if (isSecret) untold.add(entry)
         put(key, false, () => (isSecret ? starred(raw) : shownOfKey(raw, name, place.keys)))
       }
       isSecretEmpty ||= isEmpty(value) && isSecretName(name)
+      if (inFlow && (value.kind === 'scalar' || value.kind === 'alias') && isSecretName(name))
+        secret = place.keys.has(name) ? name : 'secret'
       if (isNamed && value.kind === 'scalar') putValue(value, true)
       else if (value.kind === 'scalar' && !place.knows(name)) putValue(value, false)
       else visit(value, place.at(name))

@@ -30,13 +30,13 @@ export function explainIssues(
   issues: readonly Issue[],
   schema: Schema,
   root: Written,
-  { tells }: Pick<Shown, 'tells'>,
+  { tells, cutBefore }: Pick<Shown, 'tells' | 'cutBefore'>,
 ): readonly Finding[] {
-  return explain(issues, [schema], [], { root, tells })
+  return explain(issues, [schema], [], { root, tells, cutBefore })
 }
 
 /** What was read, and which of its values may be told. */
-type Read = Pick<Shown, 'tells'> & { readonly root: Written }
+type Read = Pick<Shown, 'tells' | 'cutBefore'> & { readonly root: Written }
 
 function explain(issues: readonly Issue[], schemas: readonly Schema[], base: Path, read: Read): readonly Found[] {
   const found: Found[] = []
@@ -60,7 +60,11 @@ function explainOne(issue: Issue, schemas: readonly Schema[], base: Path, read: 
     // From the map itself outwards.
     const around = below.map((_, at) => knownKeys(schemasAt(schemas, below.slice(0, below.length - at))))
     const nearby: Nearby = { within, around: [...around, knownKeys(schemas)] }
-    return issue.keys.map((key) => unknownKey([...path, key], nearby))
+    const map = findWritten(read.root, path)
+    return issue.keys.map((key) => {
+      const secret = read.cutBefore(map?.kind === 'map' ? map.entries.get(key) : undefined)
+      return unknownKey([...path, key], nearby, secret)
+    })
   }
   const node = findWritten(read.root, path)
   const here = schemasAt(schemas, below)
@@ -130,9 +134,11 @@ type Nearby = {
   readonly within: ReturnType<typeof keysWithin>
 }
 
-function unknownKey(path: Path, nearby: Nearby): Found {
+/** @param secret What it may be the rest of. */
+function unknownKey(path: Path, nearby: Nearby, secret: string | undefined): Found {
   const [key, outer] = [String(path.at(-1)), path.at(-2)]
   const [known = [], beside = []] = nearby.around
+  if (secret !== undefined) return unknown(`no such key; a ${secret} with a comma in it is to be quoted`)
   if (key === '<<') return unknown('there are no merge keys, wanted the keys themselves')
   const guess = guessed(key, known)
   const elsewhere = placeOf(path, nearby, guess !== undefined)

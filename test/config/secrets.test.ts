@@ -101,6 +101,8 @@ const forms: readonly ((held: string) => string)[] = [
   (held) => held,
   (held) => `"${held}"`,
   (held) => `'${held}'`,
+  (held) => `x,${held}`,
+  (held) => `x, ${held}, y`,
   (held) => `[${held}]`,
   (held) => `{ file: /x }, client_secret: ${held}`,
   (held) => `{ value: ${held} }`,
@@ -296,6 +298,11 @@ const slips = [
   '{ client_id: x, client-sceret = hunter2 }',
   '{ client_id: x, tokn hunter2: y }',
   '{ client_id: x, "client_secret: hunter2" }',
+  '{ client_id: x, client_secret: a,hunter2 }',
+  '{ client_secret: a, hunter2, max_age: 30s, hunter3 }',
+  '{\n      client_id: x, client_secret: a,\n      hunter2,\n      hunter3: }',
+  '{ client_sceret: a, hunter2 client_id: x }',
+  '{ client_secrethunter2: a, b }',
   '{ client_id: x, "client_secret\\x20hunter2" }',
   '{ client_id: x, client_secret hunter2 ]',
   '\n      client_id: x\n      client_secret hunter2',
@@ -320,6 +327,25 @@ for (const written of slips) {
     assert.doesNotMatch(said.join('\n'), /hunter/)
   })
 }
+
+test('load() says that a secret with a comma in it is to be quoted', () => {
+  const textOf = (written: string) =>
+    `version: 1\nissuers: [{ issuer: https://a, audience: a, introspection: { ${written} } }]\n`
+  const at = 'issuers.0.introspection'
+
+  assert.deepEqual(
+    ['client_id: a, client_secret: hunter,2', 'client_id: a, client_secret: { file: /a }, hunter'].map((written) =>
+      problemsOf(textOf(written)).map(({ message }) => message),
+    ),
+    [
+      [
+        `Cannot read ${at}.client_secret: expected { file: … } or { env: … }`,
+        `Cannot read ${at}: no such key; a client_secret with a comma in it is to be quoted`,
+      ],
+      [`Cannot read ${at}.hunter: no such key, wanted one of client_id, client_secret, max_age`],
+    ],
+  )
+})
 
 test('load() tells the name of a secret that a key begins with, and shows the line up to there', () => {
   const text =
