@@ -57,7 +57,11 @@ function firstOfEachLine(errors: readonly ParserError[], text: string): readonly
   })
 }
 
-/** @param quote The last quoted text that opens before, or there. */
+/**
+ * What the line tells; its words may be a secret, and are not told.
+ *
+ * @param quote The last quoted text that opens before, or there.
+ */
 function slipOf(error: ParserError, text: string, quote: Span | undefined): Slip | undefined {
   const [at] = error.pos
   const start = text.lastIndexOf('\n', at - 1) + 1
@@ -87,13 +91,13 @@ function slipOf(error: ParserError, text: string, quote: Span | undefined): Slip
   if (key !== null) {
     const [whole, name = ''] = key
     const keyStart = start + whole.length - name.length - 1
-    return { at: { start: keyStart, end: start + whole.length }, why: `no space after "${name}:"`, isLast: false }
+    return { at: { start: keyStart, end: start + whole.length }, why: 'no space after ":"', isLast: false }
   }
   const address = /(?<=[\s:,])\[[0-9A-Fa-f:.]+\]:\d+/.exec(line)
   if (address !== null) {
     const addressAt = start + address.index
     const span = { start: addressAt, end: addressAt + address[0].length }
-    return { at: span, why: `quote it: "${address[0]}"`, isLast: false }
+    return { at: span, why: 'quote it: a value that begins with [ is a list', isLast: false }
   }
   const hyphen = /^ *-(?=[A-Za-z_]\w*:)/.exec(line)
   if (hyphen !== null) {
@@ -103,7 +107,7 @@ function slipOf(error: ParserError, text: string, quote: Span | undefined): Slip
   return slipOfCode(error, text, { start, end: start + line.length })
 }
 
-/** What only the parser's code tells apart; words of the line may be a secret, and are not told. */
+/** What only the parser's code tells apart. */
 function slipOfCode({ code, message, pos: [at] }: ParserError, text: string, line: Span): Slip | undefined {
   switch (code) {
     case 'BAD_ALIAS': {

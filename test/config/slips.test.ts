@@ -7,11 +7,13 @@ const noColon = 'Cannot parse YAML: no ":" after the key'
 const isTemplate = 'Cannot parse YAML: here is a template, {{ … }}, wanted what it is to become'
 const quoteIt = 'Cannot parse YAML: quote it: a value cannot begin with'
 
+const isAddress = 'Cannot parse YAML: quote it: a value that begins with [ is a list'
+
 const slips = [
-  { text: 'version: 1\nlisten:5\nscopes: [a]\n', said: 'Cannot parse YAML: no space after "listen:"', at: [2, 1, 7] },
+  { text: 'version: 1\nlisten:5\nscopes: [a]\n', said: 'Cannot parse YAML: no space after ":"', at: [2, 1, 7] },
   {
     text: 'issuers:\n  - issuer:https://a\n    b: c\n',
-    said: 'Cannot parse YAML: no space after "issuer:"',
+    said: 'Cannot parse YAML: no space after ":"',
     at: [2, 5, 7],
   },
   ...['\u00a0', '\u3000'].map((space) => {
@@ -63,8 +65,8 @@ const slips = [
     at: [3, 3, 1],
   },
   { text: 'hosts: [*.example.com]\n', said: 'Cannot read hosts.0: quote it: "*.example.com"', at: [1, 9, 13] },
-  { text: 'listen:\n  proxy: [::1]:8080\n', said: 'Cannot parse YAML: quote it: "[::1]:8080"', at: [2, 10, 10] },
-  { text: 'listen: { proxy: [::1]:8080 }\n', said: 'Cannot parse YAML: quote it: "[::1]:8080"', at: [1, 18, 10] },
+  { text: 'listen:\n  proxy: [::1]:8080\n', said: isAddress, at: [2, 10, 10] },
+  { text: 'listen: { proxy: [::1]:8080 }\n', said: isAddress, at: [1, 18, 10] },
   {
     text: 'listen:\n  proxy: "a\n  port: 1\nversion: 1\n',
     said: 'Cannot parse YAML: the quote that opens here is never closed',
@@ -176,6 +178,17 @@ test('load() says that a secret which begins like an alias is to be quoted, and 
   assert.deepEqual(others, [])
   assert.doesNotMatch(JSON.stringify(problem), /hush/)
 })
+
+for (const written of ['hu:sh', 'hush::x', '[hu5]:54', '[::bad]:54']) {
+  test(`load() tells nothing of a secret in a block that stands in a wrong column: ${written}`, () => {
+    for (const indent of ['', '  ', '    ']) {
+      const said = problemsOf(`issuers:\n  - audience: a\n    client_secret: |\n${indent}${written}\n`)
+
+      assert.notEqual(said.length, 0)
+      assert.doesNotMatch(JSON.stringify(said), /hu|sh\b|bad|54/)
+    }
+  })
+}
 
 test('load() points at the opening quote of a secret that is never closed, and does not show it', () => {
   const [problem, ...others] = problemsOf('issuers:\n  - client_secret: "hush\n    audience: a\n')
