@@ -60,11 +60,8 @@ export function hideCredentials(text: string): string {
   // No value of ours is so long, and what looks for its parts is not to hold up a probe.
   if (text.length > 4096) return starred(text)
   if (!/[:=@?\uff20\s]|eyJ|\/\//.test(text)) return text
-  return hideBehindNames(hideInUrl(text))
+  return hideInPairs(hideBehindNames(hideInUrl(text)))
     .replace(/\b(?:basic|bearer|dpop)\s+\S.*/is, (found) => starred(found, found.search(/\s/)))
-    .replaceAll(/(?<![\w.-])([\w.-]+)=[^&\s]+/g, (found, name: string) => {
-      return isSecretName(name) ? starred(found, name.length + 1) : found
-    })
     .replaceAll(/\beyJ[\w-]{8,}[\w.-]*/g, (found) => starred(found))
     .replaceAll(/(?<=-----BEGIN ).*?(?=-----END |$)/gs, (found) => starred(found))
 }
@@ -74,6 +71,17 @@ function hideBehindNames(text: string): string {
   for (const match of text.matchAll(/(?<![\w.-])([\w.-]+)["']?\s*:/g))
     if (isSecretName(match[1] ?? '')) return starred(text, match.index + match[0].length)
   return text
+}
+
+/** Pairs of a query or a form, and all that follows in one of them: `Server=a; User Id=b; Password = hunter2`. */
+function hideInPairs(text: string): string {
+  if (!text.includes('=')) return text
+  const pairs = text.split('&').map((pair) => {
+    for (const match of pair.matchAll(/(?<![\w.-])([\w.-]+)\s*=/g))
+      if (isSecretName(match[1] ?? '')) return starred(pair, match.index + match[0].length)
+    return pair
+  })
+  return pairs.join('&')
 }
 
 // No default of a variable: that is text of the file itself.
@@ -87,15 +95,21 @@ function hideInUrl(text: string): string {
     const from = text.indexOf(':') + 1
     // Before an @ in a path is no user.
     const isUser = from > 0 ? from < at : !text.startsWith('/')
-    return hideQuery(isUser ? starred(text, from, Math.max(from, at)) : text)
+    const end = isUser ? Math.max(from, at) : from
+    return isQuery(text.slice(from, end)) ? starred(text, from) : hideQuery(starred(text, from, end))
   }
   const from = slashes.index + slashes[0].length
   const host = Math.max(from, at + 1)
   const rest = text.slice(host)
-  if (!hostAndPath.test(rest)) return starred(text, from)
+  // An @ may be one of the query.
+  if (isQuery(text.slice(from, host)) || !hostAndPath.test(rest)) return starred(text, from)
   const query = rest.search(/[?#]/)
   const [path, values] = query === -1 ? [rest, ''] : [rest.slice(0, query), rest.slice(query)]
   return `${starred(text.slice(0, host), from, Math.max(from, at))}${path}${hideValues(values)}`
+}
+
+function isQuery(text: string): boolean {
+  return /[?#]/.test(text)
 }
 
 function hideQuery(text: string): string {

@@ -267,6 +267,23 @@ const excerpts = [
     text: 'listen: { proxy: "http://a?q=1&api_key=hush&b=2", port: x }',
     shown: 'listen: { proxy: "http://a?q=*&api_key=****&b=*", port: x }',
   },
+  {
+    text: 'listen: { proxy: "http://a/b?q=hush@hush", port: x }',
+    shown: 'listen: { proxy: "http://***************", port: x }',
+  },
+  {
+    text: 'listen: { proxy: "http://a/#hush@hush", port: x }',
+    shown: 'listen: { proxy: "http://************", port: x }',
+  },
+  { text: 'listen: { proxy: a/b?q=hush@hush, port: x }', shown: 'listen: { proxy: ***************, port: x }' },
+  {
+    text: 'listen: { proxy: Server=a;User Id=b;Password=hush;hush, port: x }',
+    shown: 'listen: { proxy: Server=a;User Id=b;Password=*********, port: x }',
+  },
+  {
+    text: 'listen: { proxy: "Server = a; Pwd = hush; Port = 1", port: x }',
+    shown: 'listen: { proxy: "Server = a; Pwd = ***** **** * *", port: x }',
+  },
   { text: 'listen: { proxy: hush@a.example, port: x }', shown: 'listen: { proxy: ****@a.example, port: x }' },
   { text: 'listen: { proxy: /a/@b, port: x }', shown: 'listen: { proxy: /a/@b, port: x }' },
   { text: 'listen: { proxy: a?sig=hush&b, port: x }', shown: 'listen: { proxy: a?sig=****&*, port: x }' },
