@@ -34,6 +34,7 @@ export function explainSyntax(
   for (const error of firstOfEachLine(errors, text)) {
     while ((quoted[opened]?.start ?? Number.POSITIVE_INFINITY) <= error.pos[0]) opened += 1
     const slip = slipOf(error, text, quoted[opened - 1]) ?? slipOfStructure(error, text, openBracket(error.pos[0]))
+    if (slip === undefined && found.length > 0 && isConsequence(error)) break
     found.push(
       slip === undefined ? syntax(error) : { path: [], at: slip.at, message: `Cannot parse YAML: ${slip.why}` },
     )
@@ -55,6 +56,11 @@ function firstOfEachLine(errors: readonly ParserError[], text: string): readonly
     if (!same) lineEnd = endOfLine(text, at)
     return !same
   })
+}
+
+/** Whether the parser says of a line only that it is not what the lines before it made it expect. */
+function isConsequence({ code, message }: ParserError): boolean {
+  return code === 'BAD_INDENT' || code === 'BLOCK_AS_IMPLICIT_KEY' || / in YAML stream$/.test(message)
 }
 
 /**

@@ -16,6 +16,21 @@ const slips = [
     said: 'Cannot parse YAML: no space after ":"',
     at: [2, 5, 7],
   },
+  {
+    text: 'issuers:\n  - issuer: a\n    step:{ kind: [b] }\n    introspection:\n      client_id: c\n      max_age: 1s\n',
+    said: 'Cannot parse YAML: no space after ":"',
+    at: [3, 5, 5],
+  },
+  {
+    text: 'version: 1\nissuers\n  - issuer: a\n    audience: b\n  - issuer: c\n    audience: d\nscopes: [a]\n',
+    said: noColon,
+    at: [2, 1, 7],
+  },
+  {
+    text: 'version: 1\nlisten\n  proxy: a\nscopes: [b]\nheaders: {}\n',
+    said: noColon,
+    at: [2, 1, 6],
+  },
   ...['\u00a0', '\u3000'].map((space) => {
     const said = 'Cannot parse YAML: here is no plain space, but one that looks like it'
     return { text: `version: 1\nlisten:${space}5\n`, said, at: [2, 8, 1] }
@@ -170,6 +185,18 @@ for (const { text, said, at } of slips) {
     )
   })
 }
+
+test('load() tells each of several slips of the hand, and not what the parser makes of them', () => {
+  const problems = problemsOf('version:1\nissuers: []\nscopes:[a]\nlisten: {}\n')
+
+  assert.deepEqual(
+    problems.map(({ line, message }) => [line, message]),
+    [
+      [1, 'Cannot parse YAML: no space after ":"'],
+      [3, 'Cannot parse YAML: no space after ":"'],
+    ],
+  )
+})
 
 test('load() says that a secret which begins like an alias is to be quoted, and does not show it', () => {
   const [problem, ...others] = problemsOf('issuers:\n  - client_secret: *.hush\n')
