@@ -1,6 +1,7 @@
 import { findTlsConflicts, lintCertificate } from '../app/certificates.ts'
 import { findKeyFileConflicts, findMissingFiles, problemOf } from '../app/configuration.ts'
 import { lintListValues, lintLocalList, readLocalList } from '../app/local-list-file.ts'
+import { variablesUnexpanded } from '../config/expand.ts'
 import type { LoadDeps, Loaded } from '../config/load.ts'
 import { load, loadFile } from '../config/load.ts'
 import type { Problem } from '../config/problems.ts'
@@ -70,11 +71,12 @@ function checkFile(file: string, options: Options, shell: Shell): Found {
     ...lintIssuers(value),
     ...lintCertificate(value, readFile, clock.wallMs()),
   ]
+  const unexpanded = variablesUnexpanded(text, env)
   const findings = warnings.map(({ path, message }): Finding => {
-    return { ...locate(path), path: path.join('.'), message, severity: 'warning' }
+    return { ...locate(path), path: path.join('.'), message: unexpanded(message), severity: 'warning' }
   })
   const listed = checkLocalList(value, shell)
-  return { file, findings: [...spelled, ...findings, ...missing, ...listed], means: meaning(value) }
+  return { file, findings: [...spelled, ...findings, ...missing, ...listed], means: meaning(value).map(unexpanded) }
 }
 
 /** What is wrong in the operator's list itself: of a configuration that is refused nobody knows which issuers it is to have. */

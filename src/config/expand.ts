@@ -119,6 +119,23 @@ export function expandWritten(root: Written, deps: ExpandDeps): Expanded {
   }
 }
 
+/**
+ * Puts the names of the variables that a text refers to in place of their values: what is said of an expanded value is not
+ * to tell what only the environment has.
+ */
+export function variablesUnexpanded(text: string, env: ExpandDeps['env']): (said: string) => string {
+  const names = new Map<string, string>()
+  for (const [, name = ''] of text.matchAll(reference)) {
+    const value = Object.hasOwn(env, name) ? (env[name] ?? '') : ''
+    // A shorter one is no secret, and stands in words that have nothing to do with it.
+    if (value.length < 4) continue
+    for (const told of [value, JSON.stringify(value).slice(1, -1)]) names.set(told, `\${${name}}`)
+  }
+  // Of two that begin alike, the longer.
+  const values = [...names].sort(([a], [b]) => b.length - a.length)
+  return (said) => values.reduce((told, [value, name]) => told.replaceAll(value, () => name), said)
+}
+
 /** A sentence in our voice about a path: the action, a colon, the present state, what was wanted. */
 export function cannotRead(path: Path, why: string): string {
   return `Cannot read ${path.length === 0 ? 'the document' : formatPath(path)}: ${why}`

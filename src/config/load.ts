@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto'
 import type * as z from 'zod'
 import type { SecretDeps } from '../io/files.ts'
 import { saidOfUnreadable } from '../io/files.ts'
-import { cannotRead, expandWritten } from './expand.ts'
+import { cannotRead, expandWritten, variablesUnexpanded } from './expand.ts'
 import type { Mended } from './mend.ts'
 import { firstIssues, mend } from './mend.ts'
 import { otherKind } from './other-kinds.ts'
@@ -132,13 +132,14 @@ export function load<S extends z.ZodType>(
   }
 
   function cross(value: z.output<S>, whole: Whole): readonly Finding[] {
+    const unexpanded = variablesUnexpanded(text, deps.env)
     const doubled = parsed.repeated.map(({ path }) => entryOf(path)).filter((path) => path.length > 0)
     return (
       (refine?.(value, whole) ?? [])
         .map((finding) => atWritten(finding, root, whole.original))
         // What is wrong with a part that was left out, or beside it or a repeated key in the same entry, may be its consequence.
         .filter(({ path }) => whole.isWhole(entryOf(path)) && !doubled.some((entry) => related(path, entry)))
-        .map(written)
+        .map((finding) => written({ ...finding, message: unexpanded(finding.message) }))
     )
   }
 }

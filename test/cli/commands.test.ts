@@ -233,6 +233,48 @@ test('postern check warns of a secret that is not here, and with --secrets refus
   assert.equal(await runCommand(['check', '--secrets', file], fakeShell()), 3)
 })
 
+for (const { env, what, text } of [
+  {
+    env: { SEC: 'hush "12, 3*', ID: 'hush' },
+    what: 'an audience, a scope, a claim and an id',
+    text: `issuers: [{ issuer: https://a.test, audience: "\${SEC}" }]
+rules:
+  - id: "\${ID}-a"
+    match: { path: /a/:b, methods: [GTE] }
+    audience: ["a \${SEC}"]
+    claims: { azp: ["\${SEC}"] }
+`,
+  },
+  {
+    env: { SEC: 'hush', HOST: 'hush.test' },
+    what: 'hosts, and issuers',
+    text: `hosts: [b.test]
+issuers: [{ issuer: "https://\${HOST}", audience: a, introspection: { client_id: a, client_secret: { env: HOST } } }]
+rules:
+  - match: { path: /a, host: "\${SEC}.a.test" }
+    freshness: always
+`,
+  },
+  {
+    env: { SEC: 'hush', HOST: 'hush.test' },
+    what: 'an issuer that is nearly the one of a rule',
+    text: `issuers: [{ issuer: "https://\${HOST}", audience: a }]
+rules: [{ match: { path: /a }, issuers: ["https://\${HOST}s"] }]
+`,
+  },
+]) {
+  test(`postern check tells the name of an environment variable, and not its value: ${what}`, async () => {
+    using files = directory()
+    const file = files.write('gateway.yaml', `version: 1\nupstream: { url: http://127.0.0.1:9 }\n${text}`)
+    const shell = fakeShell(env)
+
+    await runCommand(['check', file], shell)
+
+    assert.match(shell.told.out, /^\S+: (?:warning|Cannot read)[^\n]*\$\{\w+\}/m)
+    assert.doesNotMatch(shell.told.out, /hush/)
+  })
+}
+
 for (const { written, says } of [
   { written: '{"kez":1}', says: 'it has no keys array' },
   { written: '{"keys":[]}', says: 'it has no usable key' },
