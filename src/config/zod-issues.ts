@@ -167,18 +167,21 @@ function unknownKey(path: Path, nearby: Nearby, secret: string | undefined): Fou
 function placeOf(path: Path, { around, within }: Nearby, isLike: boolean): Found | undefined {
   const [parent, key] = [path.slice(0, -1), String(path.at(-1))]
   const holders = within.filter((each) => each.key === key).map(({ holder }) => holder)
-  if (holders.length > 0) return unknown(`no such key here, wanted within ${holders.join(' or ')}`, holders)
+  if (holders.length > 0) return inOneOf(holders, `no such key here, wanted within ${holders.join(' or ')}`)
   const up = around.findIndex((known) => known.includes(key))
-  if (up > 0) return unknown(`no such key here, wanted beside ${parent.at(-up)}`, [])
+  if (up > 0) return unknown(`no such key here, wanted beside ${parent.at(-up)}`, [...parent.slice(0, -up), key])
   const guess = isLike ? undefined : nearest(key, new Set(within.map((each) => each.key)))
   const guesses = within.filter((each) => each.key === guess).map(({ holder }) => holder)
   if (guess === undefined) return undefined
-  return unknown(`no such key, did you mean "${guess}", within ${guesses.join(' or ')}?`, guesses)
+  return inOneOf(guesses, `no such key, did you mean "${guess}", within ${guesses.join(' or ')}?`)
 
-  function unknown(why: string, holders: readonly string[]): Found {
+  function inOneOf([holder, ...others]: readonly string[], why: string): Found {
+    return unknown(why, holder === undefined || others.length > 0 ? undefined : [...parent, holder])
+  }
+
+  function unknown(why: string, meant: Path | undefined): Found {
     const found: Found = { kind: 'unknown', path, at: 'key', message: cannotRead(path, why) }
-    const [holder, ...others] = holders
-    return holder === undefined || others.length > 0 ? found : { ...found, meant: [...parent, holder] }
+    return meant === undefined ? found : { ...found, meant }
   }
 }
 

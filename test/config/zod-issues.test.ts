@@ -20,6 +20,15 @@ const slips = [
   },
   { text: withRule('match: { path: /a, scopes: [a] }'), says: [`rules.0.match.scopes: ${noKey} beside match`] },
   { text: withRule(`${match}, cors: {}`), says: [`rules.0.cors: ${noKey} beside rules`] },
+  { text: `${rules}\nlisten: { ${upstream} }\n`, says: [`listen.upstream: ${noKey} beside listen`] },
+  {
+    text: `${upstream}\n${rules}\nissuers: [{ issuer: https://a, blacklist: { url: https://a/b, audience: a } }]\n`,
+    says: [`issuers.0.blacklist.audience: ${noKey} beside blacklist`],
+  },
+  {
+    text: `${upstream}\nlisten: { tls: { cert: { file: /a }, key: { file: /b }, ${rules} } }\n`,
+    says: [`listen.tls.rules: ${noKey} beside listen`],
+  },
   {
     text: withIssuer('client_id: a'),
     says: [`issuers.0.client_id: ${noKey} within introspection or blacklist`],
