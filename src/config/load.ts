@@ -90,6 +90,7 @@ export function load<S extends z.ZodType>(
   const lost = text.indexOf('\ufffd')
   if (lost !== -1)
     return unread(text, document('what stands here is not UTF-8, wanted UTF-8', { start: lost, end: lost + 1 }))
+  if (text.includes('\r') && !text.includes('\n')) return unread('', document('its lines end in CR alone, wanted LF'))
   const parsed = parseYaml(text)
   const shown = createShown(text, parsed.root, parsed.findings.length === 0, schema)
   const places = createPlaces(file, text, parsed.root, shown)
@@ -133,7 +134,7 @@ export function load<S extends z.ZodType>(
 
   function cross(value: z.output<S>, whole: Whole): readonly Finding[] {
     const unexpanded = variablesUnexpanded(text, deps.env)
-    const doubled = parsed.repeated.map(({ path }) => entryOf(path)).filter((path) => path.length > 0)
+    const doubled = parsed.repeated.map(({ path }) => entryOf(path))
     return (
       (refine?.(value, whole) ?? [])
         .map((finding) => atWritten(finding, root, whole.original))

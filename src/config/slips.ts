@@ -105,6 +105,11 @@ function slipOf(error: ParserError, text: string, quote: Span | undefined): Slip
     const span = { start: addressAt, end: addressAt + address[0].length }
     return { at: span, why: 'quote it: a value that begins with [ is a list', isLast: false }
   }
+  const comment = /^ *(?=\/\/)/.exec(line)
+  if (comment !== null) {
+    const slashes = start + comment[0].length
+    return { at: { start: slashes, end: slashes + 2 }, why: aComment, isLast: false }
+  }
   const hyphen = /^ *-(?=[A-Za-z_]\w*:)/.exec(line)
   if (hyphen !== null) {
     const end = start + hyphen[0].length
@@ -116,11 +121,9 @@ function slipOf(error: ParserError, text: string, quote: Span | undefined): Slip
 /** What only the parser's code tells apart. */
 function slipOfCode({ code, message, pos: [at] }: ParserError, text: string, line: Span): Slip | undefined {
   switch (code) {
-    case 'BAD_ALIAS': {
-      const star = text.lastIndexOf('*', at)
-      if (!/^\*(?=[\s,\]}]|$)/.test(text.slice(star, star + 2))) return undefined
-      return { at: { start: star, end: star + 1 }, why: 'quote it: "*"', isLast: false }
-    }
+    case 'BAD_ALIAS':
+      if (!/^\*(?=[\s,\]}]|$)/.test(text.slice(at, at + 2))) return undefined
+      return { at: { start: at, end: at + 1 }, why: 'quote it: "*"', isLast: false }
     case 'BAD_SCALAR_START':
       return {
         at: { start: at, end: at + 1 },
@@ -143,6 +146,8 @@ function slipOfCode({ code, message, pos: [at] }: ParserError, text: string, lin
   }
 }
 
+const aComment = 'a comment begins with #'
+
 // Where only spaces may stand: in front of a key, and behind its colon.
 const oddSpace = /^[ -]*[\u00a0\u2000-\u200b\u202f\u3000]|^[^#"']*:[\u00a0\u2000-\u200b\u202f\u3000]/
 
@@ -157,14 +162,17 @@ function slipOfStructure(error: ParserError, text: string, open: number | undefi
   if (/^Unexpected flow-(?:map|seq)-end token in YAML stream/.test(message))
     return { at: { start: at, end: at + 1 }, why: `this ${text[at]} closes nothing`, isLast: true }
   const isBeyond = / at node end$/.test(message)
-  if (isBeyond && text.startsWith('//', at))
-    return { at: { start: at, end: at + 2 }, why: 'a comment begins with #', isLast: false }
+  if (isBeyond && text.startsWith('//', at)) return { at: { start: at, end: at + 2 }, why: aComment, isLast: false }
   if (open === undefined) {
     const start = text.lastIndexOf('\n', at - 1) + 1
     // Of a text that goes on in the next line the parser tells where it begins.
     const lines = /_IMPLICIT_KEY$/.test(code) ? [start, endOfLine(text, at) + 1] : [start]
     const misaligned = lines.map((line) => findMisaligned(text, line)).find((found) => found !== undefined)
-    return misaligned === undefined ? undefined : { ...misaligned, isLast: true }
+    if (misaligned !== undefined) return { ...misaligned, isLast: true }
+    if (!message.startsWith('A block sequence')) return undefined
+    const hyphen = start + text.slice(start, endOfLine(text, start)).search(/\S/)
+    const why = 'a list begins among the keys of a map: is a "-" missing above?'
+    return { at: { start: hyphen, end: hyphen + 1 }, why, isLast: true }
   }
   if (/ end with a? ?[\]}]$/.test(message)) {
     return { at: { start: open, end: open + 1 }, why: `the ${text[open]} that opens here is not closed`, isLast: true }

@@ -4,7 +4,6 @@ import { Composer, isAlias, isMap, isScalar, isSeq, Lexer, Parser, Schema } from
 import { cannotRead, maxDepth, maxValues } from './expand.ts'
 import type { Finding, Path } from './problems.ts'
 import { maxProblems } from './problems.ts'
-import { isSecretPath } from './secrets.ts'
 import type { ParserError } from './slips.ts'
 import { explainSyntax } from './slips.ts'
 import type { Entry, Span, Written } from './written.ts'
@@ -166,10 +165,9 @@ function toWritten(node: unknown, at: Span, path: Path, anchors: Anchors, sinks:
     if (target !== undefined) return { kind: 'alias', span, target }
     const scalar: Written = { kind: 'scalar', span, value: null, plain: false }
     if (sinks.bad.length > maxProblems) return scalar
-    // No anchor is named so; hosts and patterns are.
-    const isText = /^[.*/]/.test(known.source)
-    const quoted = isSecretPath(path) ? 'quote it' : `quote it: "*${known.source}"`
-    const why = isText ? quoted : 'the alias has no anchor before it'
+    // No anchor is named so; hosts, addresses and patterns are.
+    const isText = /^[.*/:]/.test(known.source)
+    const why = isText ? 'quote it: a value that begins with * is an alias' : 'the alias has no anchor before it'
     sinks.bad.push({ path, at: span, message: cannotRead(path, why) })
     return scalar
   }

@@ -1,4 +1,5 @@
 import type * as z from 'zod'
+import { safeParse } from 'zod'
 import { nearest } from '../base/nearest.ts'
 import { cannotRead } from './expand.ts'
 import type { Finding, Path } from './problems.ts'
@@ -117,7 +118,12 @@ function hintOf(node: Told, path: Path, here: readonly Schema[]): string | undef
   }
   const name = path.findLast((step) => typeof step === 'string') ?? ''
   if (node.kind === 'scalar' && node.value === '*' && forAllWithout.has(name)) return `; without ${name} it is for all`
-  if (node.kind !== 'scalar' || wantsScalar(here) || typeof node.value !== 'string') return undefined
+  if (node.kind !== 'scalar') return undefined
+  if (typeof node.value === 'number' || typeof node.value === 'boolean') {
+    const quoted = String(node.value)
+    return here.some((schema) => safeParse(schema, quoted).success) ? '; quote it' : undefined
+  }
+  if (wantsScalar(here) || typeof node.value !== 'string') return undefined
   if (wantsScalar(items)) return node.value.startsWith('-') ? '; no space after "-"' : '; write it in [ ]'
   const known = knownKeys(here)
   const variable = /^\$\{([A-Za-z_]\w*)\}$/.exec(node.value)?.[1]
@@ -140,6 +146,7 @@ function unknownKey(path: Path, nearby: Nearby, secret: string | undefined): Fou
   const [known = [], beside = []] = nearby.around
   if (secret !== undefined) return unknown(`no such key; a ${secret} with a comma in it is to be quoted`)
   if (key === '<<') return unknown('there are no merge keys, wanted the keys themselves')
+  if (key.startsWith('//')) return unknown('no such key; a comment begins with #')
   const guess = guessed(key, known)
   const elsewhere = placeOf(path, nearby, guess !== undefined)
   if (elsewhere !== undefined) return elsewhere

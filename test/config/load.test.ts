@@ -73,9 +73,9 @@ listen: { port: 99999 }
     '3:13 Cannot read issuers.0.issuer: expected an http or https URL without user and fragment, got "ftp://x"',
     '4:14 Cannot read issuers.0.profile: expected one of rfc9068, lenient, got "strict"',
     '5:7 Cannot read issuers.1.isuer: no such key, did you mean "issuer"?',
-    '5:41 Cannot read issuers.1.audience.0: expected a string, got 1',
+    '5:41 Cannot read issuers.1.audience.0: expected a string, got 1; quote it',
     '7:5 Cannot read issuers.2.audience: it is empty, wanted a string or a list of strings',
-    '8:33 Cannot read issuers.2.introspection.client_id: expected a string, got 1',
+    '8:33 Cannot read issuers.2.introspection.client_id: expected a string, got 1; quote it',
     '8:78 Cannot read issuers.2.introspection.max_age: expected a duration like 30s, got "soon"',
     '9:1 Cannot read bogus_setting: no such key, wanted one of version, listen, issuers, blacklist, scopes, freshness, step, headers',
     '10:17 Cannot read listen.port: expected a number at most 65535, got 99999',
@@ -98,7 +98,7 @@ const said = [
   },
   {
     text: 'version: 1\nlisten: { proxy: true }',
-    message: 'Cannot read listen.proxy: expected a string, got true',
+    message: 'Cannot read listen.proxy: expected a string, got true; quote it',
     at: [2, 18, 4],
   },
   {

@@ -7,6 +7,7 @@ const noColon = 'Cannot parse YAML: no ":" after the key'
 const isTemplate = 'Cannot parse YAML: here is a template, {{ … }}, wanted what it is to become'
 const quoteIt = 'Cannot parse YAML: quote it: a value cannot begin with'
 
+const isAlias = 'quote it: a value that begins with * is an alias'
 const isAddress = 'Cannot parse YAML: quote it: a value that begins with [ is a list'
 
 const slips = [
@@ -43,7 +44,21 @@ const slips = [
   ...['hosts: *\n', 'hosts: [*]\n', 'hosts: { a: *, b: c }\n', 'hosts: *'].map((text) => {
     return { text, said: 'Cannot parse YAML: quote it: "*"', at: [1, text.indexOf('*') + 1, 1] }
   }),
-  { text: 'path: /**\nhost: **\n', said: 'Cannot read host: quote it: "**"', at: [2, 7, 2] },
+  { text: 'path: /**\nhost: **\n', said: `Cannot read host: ${isAlias}`, at: [2, 7, 2] },
+  { text: 'listen:\n  proxy: *:8080\n', said: `Cannot read listen.proxy: ${isAlias}`, at: [2, 10, 6] },
+  { text: '# a *\nhosts: [&, b]\n', said: 'Cannot parse YAML: anchor cannot be an empty string', at: [2, 9, 1] },
+  ...['// a', '//a', '    // a, [b]'].map((line) => {
+    const text = `version: 1\nissuers:\n  - issuer: a\n${line}\n    audience: b\n`
+    return { text, said: 'Cannot parse YAML: a comment begins with #', at: [4, line.indexOf('/') + 1, 2] }
+  }),
+  {
+    text: 'issuers:\n  issuer: a\n  audience: b\n  - issuer: c\n    audience: d\nscopes: [e]\n',
+    said: 'Cannot parse YAML: a list begins among the keys of a map: is a "-" missing above?',
+    at: [4, 3, 1],
+  },
+  ...['version: 1\rlisten: {}\r', '{"version": 1}\r'].map((text) => {
+    return { text, said: 'Cannot read the document: its lines end in CR alone, wanted LF', at: [1, 1, 1] }
+  }),
   { text: 'a: b\nhost: @c\n', said: `${quoteIt} this character`, at: [2, 7, 1] },
   {
     text: 'a: b\nhost: "c"\naudience: c: d\n',
@@ -79,7 +94,7 @@ const slips = [
     said: 'Cannot parse YAML: the line is indented with a tab, wanted spaces',
     at: [3, 3, 1],
   },
-  { text: 'hosts: [*.example.com]\n', said: 'Cannot read hosts.0: quote it: "*.example.com"', at: [1, 9, 13] },
+  { text: 'hosts: [*.example.com]\n', said: `Cannot read hosts.0: ${isAlias}`, at: [1, 9, 13] },
   { text: 'listen:\n  proxy: [::1]:8080\n', said: isAddress, at: [2, 10, 10] },
   { text: 'listen: { proxy: [::1]:8080 }\n', said: isAddress, at: [1, 18, 10] },
   {
@@ -201,7 +216,7 @@ test('load() tells each of several slips of the hand, and not what the parser ma
 test('load() says that a secret which begins like an alias is to be quoted, and does not show it', () => {
   const [problem, ...others] = problemsOf('issuers:\n  - client_secret: *.hush\n')
 
-  assert.equal(problem?.message, 'Cannot read issuers.0.client_secret: quote it')
+  assert.equal(problem?.message, `Cannot read issuers.0.client_secret: ${isAlias}`)
   assert.deepEqual(others, [])
   assert.doesNotMatch(JSON.stringify(problem), /hush/)
 })

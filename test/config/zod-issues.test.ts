@@ -41,6 +41,11 @@ const slips = [
       'rules.0.auth: no such key, wanted one of id, match, scopes, claims, issuers, audience, freshness, public, insecure, allow_encoded, upgrade, forward_authorization, max_body',
     ],
   },
+  ...[1, true].map((id) => {
+    const says = [`rules.0.id: expected letters, digits and any of _ . : - (at most 64), got ${id}; quote it`]
+    return { text: withRule(`${match}, public: true, id: ${id}`), says }
+  }),
+  { text: `${upstream}\n${rules}\n// a: b\n`, says: ['the document: no such key; a comment begins with #'] },
   {
     text: withRule('public: true'),
     says: ['rules.0.match: it is missing, wanted a map, such as match: { path: … }'],
