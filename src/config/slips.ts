@@ -170,8 +170,10 @@ function slipOfStructure(error: ParserError, text: string, open: number | undefi
     const misaligned = lines.map((line) => findMisaligned(text, line)).find((found) => found !== undefined)
     if (misaligned !== undefined) return { ...misaligned, isLast: true }
     if (!message.startsWith('A block sequence')) return undefined
-    const hyphen = start + text.slice(start, endOfLine(text, start)).search(/\S/)
-    const why = 'a list begins among the keys of a map: is a "-" missing above?'
+    // Said of where the keys end.
+    const [before] = /^(?: *[^\s-][^\n]*\n| *\r?\n)* */.exec(text.slice(start, start + 4000)) ?? ['']
+    const hyphen = start + before.length
+    const why = 'a list begins among the keys of a map: is a key or a "-" missing above?'
     return { at: { start: hyphen, end: hyphen + 1 }, why, isLast: true }
   }
   if (/ end with a? ?[\]}]$/.test(message)) {

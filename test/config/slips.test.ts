@@ -51,11 +51,13 @@ const slips = [
     const text = `version: 1\nissuers:\n  - issuer: a\n${line}\n    audience: b\n`
     return { text, said: 'Cannot parse YAML: a comment begins with #', at: [4, line.indexOf('/') + 1, 2] }
   }),
-  {
-    text: 'issuers:\n  issuer: a\n  audience: b\n  - issuer: c\n    audience: d\nscopes: [e]\n',
-    said: 'Cannot parse YAML: a list begins among the keys of a map: is a "-" missing above?',
-    at: [4, 3, 1],
-  },
+  ...[
+    { text: 'issuers:\n  issuer: a\n  audience: b\n  - issuer: c\n    audience: d\nscopes: [e]\n', at: [4, 3, 1] },
+    { text: 'version: 1\nlisten: {}\n\n# - a\n  # - b\n  - issuer: c\nscopes: [d]\n', at: [6, 3, 1] },
+  ].map((each) => {
+    const said = 'Cannot parse YAML: a list begins among the keys of a map: is a key or a "-" missing above?'
+    return { ...each, said }
+  }),
   ...['version: 1\rlisten: {}\r', '{"version": 1}\r'].map((text) => {
     return { text, said: 'Cannot read the document: its lines end in CR alone, wanted LF', at: [1, 1, 1] }
   }),
@@ -200,6 +202,17 @@ for (const { text, said, at } of slips) {
     )
   })
 }
+
+test('load() says the same of what was mistyped where lines end in CR LF', () => {
+  for (const { text, said, at } of slips.filter(({ text }) => !/[\0\r]/.test(text)))
+    assert.deepEqual(
+      problemsOf(text.replaceAll('\n', '\r\n')).map(({ message, line, column, caretLength, excerpt }) => {
+        return [message, line, column, caretLength, excerpt.includes('\ufffd')]
+      }),
+      [[said, ...at, false]],
+      text,
+    )
+})
 
 test('load() tells each of several slips of the hand, and not what the parser makes of them', () => {
   const problems = problemsOf('version:1\nissuers: []\nscopes:[a]\nlisten: {}\n')
