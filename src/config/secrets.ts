@@ -45,7 +45,7 @@ export function startOfKey(key: string, known: Iterable<string>): string {
   return begun !== undefined && nearest(start, known) === undefined ? begun : start
 }
 
-const runTogether = /^((?:client[_.-]?)?(?:secret|password|passphrase|passwd))(.*)$/i
+const runTogether = /^((?:client[_.-]?)?(?:secret|password|passphrase|passwd)|client[_.-]?pass|api[_.-]?key)(.*)$/i
 const afterSecret = /^[_.-]?(?:files?|env|path|ref|name|id|key|url|uri|basic|post|jwt|expires_at)$/i
 
 // `https://a.example/roles`: of a URI no part is a user or a query.

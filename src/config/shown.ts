@@ -66,10 +66,7 @@ export function createShown(text: string, root: Written | undefined, trusted: bo
       from = Math.min(end, piece.span.end)
     }
     if (from >= end) return done
-    // What is cut off may make another word of what is not.
-    cutOff.lastIndex = end
-    cutOff.test(text)
-    return (done + keysOnly(text.slice(from, cutOff.lastIndex), known)).slice(0, end - start)
+    return done + keysOnly(text.slice(from, end), known)
   }
 
   function tell(path: Path): Path {
@@ -117,6 +114,8 @@ type Place = {
   readonly wantsScalar: boolean
   /** Whether a key on the way there says that it is a secret's. */
   readonly secret: boolean
+  /** Whether a secret may stand in it. */
+  readonly takesSecret: boolean
   /** The key it stands under; none in a list. */
   readonly name: string
   /** Whether the schema takes something under a key. */
@@ -126,7 +125,7 @@ type Place = {
 
 function createPlace(schemas: readonly Schema[]): Place {
   // What the schema does not know is one place, however deep it is: aliases multiply the paths to it.
-  const nowhere = { keys: new Set<string>(), wantsScalar: false, name: '', knows: () => false }
+  const nowhere = { keys: new Set<string>(), wantsScalar: false, takesSecret: false, name: '', knows: () => false }
   const open: Place = { ...nowhere, secret: false, at: (step) => (isSecretStep(step) ? secret : open) }
   const secret: Place = { ...nowhere, secret: true, at: () => secret }
   return place(schemas, false, '')
@@ -135,7 +134,8 @@ function createPlace(schemas: readonly Schema[]): Place {
     const below = new Map<string, Place>()
     const keys = new Set(knownKeys(schemas))
     const knows = (key: string) => keys.has(key) || schemasAt(schemas, [key]).length > 0
-    return { keys, wantsScalar: wantsScalar(schemas), secret: isSecret, name, knows, at }
+    const takesSecret = [...keys].some(isSecretName)
+    return { keys, wantsScalar: wantsScalar(schemas), secret: isSecret, takesSecret, name, knows, at }
 
     function at(step: string | number): Place {
       const name = typeof step === 'number' ? '' : step
@@ -213,10 +213,12 @@ function judgeTree(root: Written | undefined, text: string, top: Place): Judged 
       } else {
         // `{ client_secret: hunt,er2 }`: a comma ends it.
         if (secret !== undefined && (isEmpty(value) || /\s/.test(name))) rests.set(entry, secret)
-        // `{ client_secret, hunter2 }`; and what has the name of a secret for its value.
+        // `{ client_secret, hunter2 }`, and `{ hunter2 }` in place of it; and what has the name of a secret for its value.
+        const isAlone = inFlow && place.takesSecret && isEmpty(value) && !beginsWithName(name, place.keys)
         const isSecret =
           place.secret ||
           rests.has(entry) ||
+          isAlone ||
           (isSecretEmpty && nearest(name, place.keys) === undefined) ||
           holdsSecretName(value)
         if (isSecret) untold.add(entry)
@@ -258,6 +260,12 @@ function holdsSecretName(value: Written): boolean {
   return value.kind === 'scalar' && typeof value.value === 'string' && isSecretName(value.value)
 }
 
+/** `{ client_secret:hunter2 }`, of which the name is told. */
+function beginsWithName(name: string, known: ReadonlySet<string>): boolean {
+  const begun = startOfKey(name, known)
+  return isSecretName(begun) || nearest(begun, known) !== undefined
+}
+
 function isEmpty(value: Written): boolean {
   return value.kind === 'scalar' && (value.value === null || value.value === '')
 }
@@ -278,8 +286,6 @@ function shownOfValue(raw: string, value: unknown): string {
 }
 
 const wordsAndMore = /\n|#[^\n]*|[\w.-]+|[^\w.\-\s{}[\],:"'|>=#]+/g
-/** The rest of a word, and what makes a key of it. */
-const cutOff = /[\w.-]*["']?[ \t]*[:=]?/y
 const colon = /["']?[ \t]*[:=]/y
 
 /** Of text that nothing is known of: keeps its marks, and the keys of the schema where a key may stand. */

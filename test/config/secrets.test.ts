@@ -289,6 +289,9 @@ const excerpts = [
   { text: 'listen: { proxy: a?sig=hush&b, port: x }', shown: 'listen: { proxy: a?sig=****&*, port: x }' },
   { text: 'version: 1\nclient_secrethush: a', shown: 'client_secret****: *' },
   { text: 'version: 1\nclient_secret_hush: a', shown: 'client_secret*****: *' },
+  { text: 'version: 1\napi_keyhush: a', shown: 'api_key****: *' },
+  { text: 'version: 1\napi_key_id: a', shown: 'api_key_id: *' },
+  { text: 'version: 1\nclient_passhush: a', shown: 'client_pass****: *' },
   { text: 'version: 1\nclient_secrets: a', shown: 'client_secrets: *' },
   { text: 'version: 1\nclient_secret_file: a', shown: 'client_secret_file: *' },
   { text: 'version: 1\nclient_sceret: hush', shown: 'client_sceret: ****' },
@@ -307,6 +310,9 @@ const slips = [
   '{ client_id: x, client_secret:hunter2 }',
   '{ client_id: x, client_secrethunter2 }',
   '{ client_id: x, client_secret_hunter2: y }',
+  '{ client_id: x, api_keyhunter2: y }',
+  '{ client_id: x, client_passhunter2: y }',
+  '{ client_id: x, hunter2 }',
   '{ client_id: x, password-hunter2: y }',
   '{ client_id: x, client_secret hunter2 }',
   '{ client_id: x, client_secret = hunter2 }',
@@ -359,7 +365,7 @@ test('load() says that a secret with a comma in it is to be quoted', () => {
         `Cannot read ${at}.client_secret: expected { file: … } or { env: … }`,
         `Cannot read ${at}: no such key; a client_secret with a comma in it is to be quoted`,
       ],
-      [`Cannot read ${at}.hunter: no such key, wanted one of client_id, client_secret, max_age`],
+      [`Cannot read ${at}: no such key, wanted one of client_id, client_secret, max_age`],
     ],
   )
 })
