@@ -3,7 +3,6 @@ import { safeParse } from 'zod'
 import { nearest } from '../base/nearest.ts'
 import { cannotRead } from './expand.ts'
 import type { Finding, Path } from './problems.ts'
-import { maxProblems } from './problems.ts'
 import { hideCredentials, isNameOfSecret, isSecretName, isSecretPath, startOfKey } from './secrets.ts'
 import type { Shown } from './shown.ts'
 import type { Schema } from './wanted.ts'
@@ -40,15 +39,8 @@ export function explainIssues(
 type Read = Pick<Shown, 'tells' | 'cutBefore'> & { readonly root: Written }
 
 function explain(issues: readonly Issue[], schemas: readonly Schema[], base: Path, read: Read): readonly Found[] {
-  const found: Found[] = []
+  const found = issues.flatMap((issue) => explainOne(issue, schemas, base, read))
   // What is missing may only be misspelt.
-  let lasting = 0
-  for (const issue of issues) {
-    if (lasting > maxProblems) break
-    const here = explainOne(issue, schemas, base, read)
-    lasting += here.filter(({ kind }) => kind !== 'missing').length
-    found.push(...here)
-  }
   const meant = new Set(found.flatMap((finding) => (finding.meant === undefined ? [] : [keyOf(finding.meant)])))
   return found.filter((finding) => finding.kind !== 'missing' || !meant.has(keyOf(finding.path)))
 }
