@@ -322,6 +322,22 @@ test('load() adds what refine finds, in our voice, and of a broken file what the
   )
 })
 
+test('load() tells of no conflict in an entry that has a key twice', () => {
+  const text = `version: 1
+issuers:
+  - { issuer: 'https://a.test', audience: a, audience: b }
+  - { issuer: 'https://b.test', audience: b }
+`
+  const loaded = load(schema, { file: 'f', text }, { env: {} }, ({ issuers }) =>
+    issuers.map((_, at) => ({ path: ['issuers', at, 'issuer'], message: 'seen' })),
+  )
+
+  assert.deepEqual(loaded.kind === 'refused' ? loaded.problems.map(({ path }) => path) : [], [
+    'issuers.0.audience',
+    'issuers.1.issuer',
+  ])
+})
+
 test('load() refines what is left of a broken file, at the places it has in the whole', () => {
   const text = `version: 1
 issuers:

@@ -295,6 +295,16 @@ const excerpts = [
   { text: 'version: 1\nclient_secrets: a', shown: 'client_secrets: *' },
   { text: 'version: 1\nclient_secret_file: a', shown: 'client_secret_file: *' },
   { text: 'version: 1\nclient_sceret: hush', shown: 'client_sceret: ****' },
+  {
+    text: 'version: 1\nissuers: [{ audience: [&a hush, *a], introspection: { client_secret: *a }, x: 1 }]',
+    shown: 'issuers: [{ audience: [** ****, **], introspection: { client_secret: ** }, x: * }]',
+  },
+  {
+    text: 'version: 1\nissuers: [{ introspection: { client_secret: &a hush }, audience: [*a], x: 1 }]',
+    shown: 'issuers: [{ introspection: { client_secret: ** **** }, audience: [**], x: * }]',
+  },
+  { text: `version: 1\n${'a'.repeat(64)}: 1`, shown: `${'a'.repeat(64)}: *` },
+  { text: `version: 1\n${'a'.repeat(65)}: 1`, shown: `${'*'.repeat(65)}: *` },
   { text: 'version: 1\nclient_secret: { file: /a }', shown: 'client_secret: { file: /a }' },
   { text: 'version: 1\nclient_secret:\n  hush', shown: 'client_secret:' },
   { text: 'version: 1\nclient_secret: { file: /a }\nclient_secret: hush', shown: 'client_secret: ****' },
@@ -350,6 +360,15 @@ for (const written of slips) {
     assert.doesNotMatch(said.join('\n'), /hunter/)
   })
 }
+
+test('load() shows nothing of a text of more than 4096 characters', () => {
+  const shown = [4096, 4097].map((length) => {
+    const [problem] = problemsOf(`listen: { port: x, proxy: "a ${'b'.repeat(length - 2)}" }`)
+    return problem?.excerpt.slice(0, 30)
+  })
+
+  assert.deepEqual(shown, ['listen: { port: x, proxy: "a b', 'listen: { port: x, proxy: "* *'])
+})
 
 test('load() says that a secret with a comma in it is to be quoted', () => {
   const textOf = (written: string) =>

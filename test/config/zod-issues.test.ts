@@ -46,6 +46,7 @@ const slips = [
     return { text: withRule(`${match}, public: true, id: ${id}`), says }
   }),
   { text: `${upstream}\n${rules}\n// a: b\n`, says: ['the document: no such key; a comment begins with #'] },
+  { text: `${upstream}\n${rules}\nissur: []\n`, says: ['issur: no such key, did you mean "issuers"?'] },
   {
     text: withRule('public: true'),
     says: ['rules.0.match: it is missing, wanted a map, such as match: { path: … }'],
