@@ -39,6 +39,13 @@ test('load() refuses keys of many words at little more than it costs to read as 
   assert.ok(keys < 4 * items, `${keys} µs of the processor, and ${items} in a list`)
 })
 
+test('load() finds where lines begin at little more than it costs to read them, however many there are', () => {
+  const textOf = (last: string) => `  version: 1\n${times(40_000, () => '  k: "a b"\n')}${times(200, () => last)}`
+  const [wrong, right] = [costOf(textOf('  k: "a" b\n')), costOf(textOf('  k: "a b"\n'))]
+
+  assert.ok(wrong < 4 * right, `${wrong} µs of the processor, and ${right} where nothing is wrong`)
+})
+
 /** The least of three, microseconds: a machine may be busy. */
 function costOf(text: string): number {
   const costs = [1, 2, 3].map(() => {
