@@ -181,6 +181,8 @@ function judgeTree(root: Written | undefined, text: string, top: Place): Judged 
   const untold = new Set<Entry>()
   const rests = new Map<Entry, string>()
   const followed = new Map<Written, Set<Place>>()
+  /** Whether a secret is empty, and no key that is known has come since: what follows may be it, in a wrong column. */
+  let isSecretEmpty = false
   if (root !== undefined) visit(root, top)
   return { pieces, untold, rests }
 
@@ -202,12 +204,12 @@ function judgeTree(root: Written | undefined, text: string, top: Place): Judged 
   function visitMembers({ entries, span }: Extract<Written, { kind: 'map' }>, place: Place): void {
     const isNamed = namesSecret(entries)
     const inFlow = text[span.start] === '{'
-    let isSecretEmpty = false
     let secret: string | undefined
     for (const [name, entry] of entries) {
       const { key, value } = entry
       const raw = text.slice(key.start, key.end)
       if (isNamed || place.keys.has(name)) {
+        isSecretEmpty = false
         // With its colon it is shown in any case: a large file has little else.
         if (raw !== name || text[key.end] !== ':') put(key, true, () => raw)
       } else {

@@ -342,6 +342,11 @@ const slips = [
   '\n      client_id: x\n      client_secret:hunter2',
   '\n      client_id: x\n      client_secret = hunter2',
   '\n      client_id: x\n      client_secret:\n    - hunter2',
+  ...['hunter2: x', '? hunter2', 'hunter2: x\n    hunter3: y', 'hunter2:: x'].flatMap((line) => [
+    `\n      client_id: x\n      client_secret:\n    ${line}`,
+    `\n      client_id: x\n      client_secret: |\n    ${line}`,
+    `\n      client_id: x\n      client_secret: >-\n${line.replaceAll('    ', '')}`,
+  ]),
   ...['authorization_header', 'cookie', 'psk', 'passcode', 'cred', 'assertion', 'client_assertion'].flatMap((key) => [
     `{ client_id: x, ${key}: hunter2 }`,
     `\n      client_id: x\n      ${key}: hunter2`,
