@@ -214,7 +214,8 @@ function judgeTree(root: Written | undefined, text: string, top: Place): Judged 
         if (raw !== name || text[key.end] !== ':') put(key, true, () => raw)
       } else {
         // `{ client_secret: hunt,er2 }`: a comma ends it.
-        if (secret !== undefined && (isEmpty(value) || /\s/.test(name))) rests.set(entry, secret)
+        const isRest = isEmpty(value) || /\s/.test(name) || (raw === name && text[key.start - 1] === ',')
+        if (secret !== undefined && isRest) rests.set(entry, secret)
         // `{ client_secret, hunter2 }`, and `{ hunter2 }` in place of it; and what has the name of a secret for its value.
         const isAlone = inFlow && place.takesSecret && isEmpty(value) && !beginsWithName(name, place.keys)
         const isSecret =
@@ -265,7 +266,7 @@ function holdsSecretName(value: Written): boolean {
 /** `{ client_secret:hunter2 }`, of which the name is told. */
 function beginsWithName(name: string, known: ReadonlySet<string>): boolean {
   const begun = startOfKey(name, known)
-  return isSecretName(begun) || nearest(begun, known) !== undefined
+  return (begun !== name && isSecretName(begun)) || nearest(begun, known) !== undefined
 }
 
 function isEmpty(value: Written): boolean {

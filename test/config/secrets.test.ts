@@ -323,6 +323,9 @@ const slips = [
   '{ client_id: x, api_keyhunter2: y }',
   '{ client_id: x, client_passhunter2: y }',
   '{ client_id: x, hunter2 }',
+  '{ client_id: x, client_sceretX_hunter2 }',
+  '{ client_id: x, client_secret: a,hunter2: }',
+  '{ client_id: x, client_secret: a,hunter2: y }',
   '{ client_id: x, password-hunter2: y }',
   '{ client_id: x, client_secret hunter2 }',
   '{ client_id: x, client_secret = hunter2 }',
@@ -381,15 +384,21 @@ test('load() says that a secret with a comma in it is to be quoted', () => {
   const at = 'issuers.0.introspection'
 
   assert.deepEqual(
-    ['client_id: a, client_secret: hunter,2', 'client_id: a, client_secret: { file: /a }, hunter'].map((written) =>
-      problemsOf(textOf(written)).map(({ message }) => message),
-    ),
+    [
+      'client_id: a, client_secret: hunter,2',
+      'client_id: a, client_secret: { file: /a }, hunter',
+      'client_id: a, client_secret: "a,b","max": 1s',
+    ].map((written) => problemsOf(textOf(written)).map(({ message }) => message)),
     [
       [
         `Cannot read ${at}.client_secret: expected { file: … } or { env: … }`,
         `Cannot read ${at}: no such key; a client_secret with a comma in it is to be quoted`,
       ],
       [`Cannot read ${at}: no such key, wanted one of client_id, client_secret, max_age`],
+      [
+        `Cannot read ${at}.client_secret: expected { file: … } or { env: … }`,
+        `Cannot read ${at}.max: no such key, did you mean "max_age"?`,
+      ],
     ],
   )
 })
