@@ -133,15 +133,14 @@ export function load<S extends z.ZodType>(
   }
 
   function cross(value: z.output<S>, whole: Whole): readonly Finding[] {
-    const unexpanded = variablesUnexpanded(text, deps.env)
     const doubled = parsed.repeated.map(({ path }) => entryOf(path))
-    return (
-      (refine?.(value, whole) ?? [])
-        .map((finding) => atWritten(finding, root, whole.original))
-        // What is wrong with a part that was left out, or beside it or a repeated key in the same entry, may be its consequence.
-        .filter(({ path }) => whole.isWhole(entryOf(path)) && !doubled.some((entry) => related(path, entry)))
-        .map((finding) => written({ ...finding, message: unexpanded(finding.message) }))
-    )
+    const found = (refine?.(value, whole) ?? [])
+      .map((finding) => atWritten(finding, root, whole.original))
+      // What is wrong with a part that was left out, or beside it or a repeated key in the same entry, may be its consequence.
+      .filter(({ path }) => whole.isWhole(entryOf(path)) && !doubled.some((entry) => related(path, entry)))
+    if (found.length === 0) return []
+    const unexpanded = variablesUnexpanded(text, deps.env)
+    return found.map((finding) => written({ ...finding, message: unexpanded(finding.message) }))
   }
 }
 
