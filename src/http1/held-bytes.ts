@@ -1,7 +1,5 @@
 // What clients have sent and nobody has read yet: heads that are not whole, and what stands behind a request. Of one
 // connection that is little; of thousands it may be more than a process has, and no limit of one connection sees that.
-import type { Bagged } from '../base/bag.ts'
-import { createBag } from '../base/bag.ts'
 import { giveBack } from './lent-reads.ts'
 
 /** What one connection holds. */
@@ -16,36 +14,54 @@ export type HeldBytes = {
   readonly settle: () => void
   /** Nothing is held any more. */
   readonly clear: () => void
+  /** Nothing will be: the connection is somebody else's, or gone. */
+  readonly close: () => void
   /** Whether nothing more is to be read of what stands behind a request. */
   readonly isEnough: () => boolean
 }
 
 /** One that may be told to close its connection, since all hold too much together. */
-type Holder = Bagged & {
+type Holder = {
   bytes: number
-  /** The smaller, the longer ago it began. */
-  since: number
-  /** Whether it waits for the rest of a head: nothing is lost by its end. */
-  readonly isIdle: () => boolean
+  /** Undefined while it holds nothing. */
+  line: Line | undefined
+  before: Holder | undefined
+  behind: Holder | undefined
   readonly expel: () => void
 }
 
-/** What all connections of a process may hold together, bytes. */
-export const maxHeldBytes = 16 * 1_048_576
+/** Who holds something, in the order in which they began. A list of links: a `Set` is none for what comes and goes (`bag.ts`). */
+type Line = { readonly maxBytes: number; bytes: number; first: Holder | undefined; last: Holder | undefined }
+
+// Apart: whoever has requests under way must not have those expelled who send the first one.
+const heads: Line = { maxBytes: 12 * 1_048_576, bytes: 0, first: undefined, last: undefined }
+const requests: Line = { maxBytes: 24 * 1_048_576, bytes: 0, first: undefined, last: undefined }
+/** What all connections of a process may hold together of heads that are not whole, bytes. */
+export const maxHeadBytes = heads.maxBytes
+/** And of what stands behind a request under way. */
+export const maxBehindBytes = requests.maxBytes
 // From here on what stands behind a request is left with the system, which has its sender wait.
-const tightBytes = maxHeldBytes / 4
+const tightBytes = requests.maxBytes / 4
 const enoughBytes = 65_536
+// What holds a byte takes as much beside it; and one large head makes room by the end of a few, not of thousands.
+const leastBytes = 4096
 
-const holders = createBag<Holder>()
-let total = 0
-let begun = 0
+/** What all connections of this process hold, bytes. */
+export function heldBytes(): number {
+  return heads.bytes + requests.bytes
+}
 
-/** Makes what one connection holds. While all hold too much the one is expelled that has waited longest. */
-export function createHeldBytes({ isIdle, expel }: Pick<Holder, 'isIdle' | 'expel'>): HeldBytes {
-  const holder: Holder = { bytes: 0, since: 0, isIdle, expel, slot: undefined }
+/**
+ * Makes what one connection holds. While all hold too much the one is expelled that has waited longest.
+ *
+ * @param isBusy Whether a request of it is under way.
+ */
+export function createHeldBytes(isBusy: () => boolean, expel: () => void): HeldBytes {
+  const holder: Holder = { bytes: 0, line: undefined, before: undefined, behind: undefined, expel }
   // Memory of its own, which the bytes are a part of.
   let room: Buffer | undefined
-  const it: HeldBytes = { bytes: undefined, add, drop, settle, clear, isEnough }
+  let isClosed = false
+  const it: HeldBytes = { bytes: undefined, add, drop, settle, clear, close, isEnough }
   return it
 
   function add(chunk: Buffer): void {
@@ -68,14 +84,16 @@ export function createHeldBytes({ isIdle, expel }: Pick<Holder, 'isIdle' | 'expe
     const { bytes } = it
     if (bytes === undefined) return
     giveBack(bytes, count)
+    // It has sent what it was waited for, and is waited for anew.
+    leave(holder)
     if (count < bytes.length) it.bytes = bytes.subarray(count)
     else clear()
   }
 
   function settle(): void {
     const { bytes } = it
-    if (bytes === undefined) {
-      if (room !== undefined) clear()
+    if (bytes === undefined || isClosed) {
+      if (room !== undefined || isClosed) clear()
       return
     }
     // What is small keeps no large piece in memory.
@@ -83,17 +101,22 @@ export function createHeldBytes({ isIdle, expel }: Pick<Holder, 'isIdle' | 'expe
       room = copyInto(Buffer.allocUnsafeSlow(bytes.length), 0, bytes)
       it.bytes = room
     }
-    count(holder, room.length)
+    count(holder, isBusy() ? requests : heads, Math.max(leastBytes, room.length))
   }
 
   function clear(): void {
     it.bytes = undefined
     room = undefined
-    if (holder.bytes > 0) forget(holder)
+    leave(holder)
+  }
+
+  function close(): void {
+    isClosed = true
+    clear()
   }
 
   function isEnough(): boolean {
-    return (it.bytes?.length ?? 0) >= (total > tightBytes ? 1 : enoughBytes)
+    return (it.bytes?.length ?? 0) >= (requests.bytes > tightBytes ? 1 : enoughBytes)
   }
 }
 
@@ -103,31 +126,38 @@ function copyInto(room: Buffer, at: number, bytes: Buffer): Buffer {
   return room
 }
 
-function count(holder: Holder, bytes: number): void {
-  if (holder.bytes === 0) {
-    begun += 1
-    holder.since = begun
-    holders.add(holder)
+function count(holder: Holder, line: Line, bytes: number): void {
+  if (holder.line !== line) {
+    leave(holder)
+    enter(holder, line)
   }
-  total += bytes - holder.bytes
+  line.bytes += bytes - holder.bytes
   holder.bytes = bytes
-  while (total > maxHeldBytes) {
-    const oldest = findOldest()
+  for (let first = line.first; line.bytes > line.maxBytes && first !== undefined; first = line.first) {
     // Before it is told: it says so itself, too.
-    forget(oldest)
-    oldest.expel()
+    leave(first)
+    first.expel()
   }
 }
 
-function forget(holder: Holder): void {
-  holders.delete(holder)
-  total -= holder.bytes
-  holder.bytes = 0
+function enter(holder: Holder, line: Line): void {
+  holder.line = line
+  holder.before = line.last
+  if (line.last === undefined) line.first = holder
+  else line.last.behind = holder
+  line.last = holder
 }
 
-/** Of those that wait for the rest of a head, as long as there are some. */
-function findOldest(): Holder {
-  const all = holders.all()
-  const idle = all.filter((each) => each.isIdle())
-  return (idle.length > 0 ? idle : all).reduce((one, other) => (other.since < one.since ? other : one))
+function leave(holder: Holder): void {
+  const { line, before, behind } = holder
+  if (line === undefined) return
+  if (before === undefined) line.first = behind
+  else before.behind = behind
+  if (behind === undefined) line.last = before
+  else behind.before = before
+  line.bytes -= holder.bytes
+  holder.bytes = 0
+  holder.line = undefined
+  holder.before = undefined
+  holder.behind = undefined
 }

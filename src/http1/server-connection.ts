@@ -56,7 +56,8 @@ export function createServerConnection(
   let discarded = 0
   let lingersUntilMs = 0
 
-  const held = createHeldBytes({ isIdle: () => phase === 'head', expel: () => abandon('crowded') })
+  const isBusy = () => phase !== 'head'
+  const held = createHeldBytes(isBusy, () => abandon('crowded'))
   const bodyTime = createBodyTime(limits, deadlines)
   const writer = createMessageWriter(socket)
   let way: ReturnType<typeof openTunnel> = { write, end, flush, pause, resume } // another once protocols are switched
@@ -343,7 +344,7 @@ export function createServerConnection(
 
   function close(): void {
     phase = 'closing'
-    held.clear()
+    held.close()
     body = undefined
     deadline.atMs = deadlines.nowMs() + limits.writeMs
     writer.close(() => {
@@ -372,7 +373,7 @@ export function createServerConnection(
     if (phase === 'closed' || phase === 'raw') return
     const isServed = phase === 'busy' && answer !== 'ended'
     phase = 'closed'
-    held.clear()
+    held.close()
     answer = 'ended'
     deadlines.unwatch(deadline)
     if (isServed) events.gone()
@@ -388,7 +389,7 @@ export function createServerConnection(
   /** Lets go of the socket: from now on somebody else listens to it. */
   function release(): void {
     phase = 'raw'
-    held.clear()
+    held.close()
     deadlines.unwatch(deadline)
     socket.pause()
     socket.off('data', receive)

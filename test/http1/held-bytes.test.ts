@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { afterEach, test } from 'node:test'
 import * as fc from 'fast-check'
 import type { HeldBytes } from '../../src/http1/held-bytes.ts'
-import { createHeldBytes, maxHeldBytes } from '../../src/http1/held-bytes.ts'
+import { createHeldBytes, heldBytes, maxBehindBytes, maxHeadBytes } from '../../src/http1/held-bytes.ts'
 
 /** Connections of this process, which are all told of in the order of their end. */
 const open = new Set<HeldBytes>()
@@ -11,13 +11,18 @@ afterEach(() => {
   open.clear()
 })
 
-function connect(expelled: string[] = [], name = '', isIdle = () => true): HeldBytes {
-  const held = createHeldBytes({ isIdle, expel: () => void expelled.push(name) })
+function connect(expelled: string[] = [], name = '', isBusy = () => false): HeldBytes {
+  const held = createHeldBytes(isBusy, () => void expelled.push(name))
   open.add(held)
   return held
 }
 
-const quarter = Buffer.alloc(maxHeldBytes / 4, 'x')
+/** Has one hold so many bytes. */
+function fill(held: HeldBytes, bytes: number): HeldBytes {
+  held.add(Buffer.alloc(bytes, 'x'))
+  held.settle()
+  return held
+}
 
 test('createHeldBytes() holds what was added and not dropped, in order, whoever reads into the pieces afterwards', () => {
   const step = fc.oneof(
@@ -74,42 +79,97 @@ test('createHeldBytes() keeps no large piece for a small rest of it', () => {
   assert.equal(held.bytes?.buffer.byteLength, 10)
 })
 
-test('createHeldBytes() expels who waits longest for the rest of a head, as long as one does, and only then others', () => {
+test('createHeldBytes() expels who waits longest for the rest of a head, and for those who have a request nobody else', () => {
   const expelled: string[] = []
-  const fill = (name: string, isIdle: boolean) => {
-    const held = connect(expelled, name, () => isIdle)
-    held.add(quarter)
-    held.settle()
-    return held
-  }
+  const head = (name: string) => fill(connect(expelled, name), maxHeadBytes / 4)
+  const request = (name: string) =>
+    fill(
+      connect(expelled, name, () => true),
+      maxBehindBytes / 4,
+    )
 
-  fill('busy 1', false)
-  fill('idle 1', true)
-  fill('idle 2', true)
-  const last = fill('idle 3', true)
+  for (const name of ['head 1', 'head 2', 'head 3', 'head 4']) head(name)
+  for (const name of ['request 1', 'request 2', 'request 3', 'request 4']) request(name)
   assert.deepEqual(expelled, [])
-  fill('idle 4', true)
-  assert.deepEqual(expelled, ['idle 1'])
-  last.clear()
-  fill('busy 2', false)
-  assert.deepEqual(expelled, ['idle 1'])
-  for (const name of ['busy 3', 'busy 4', 'busy 5']) fill(name, false)
+  head('head 5')
+  assert.deepEqual(expelled, ['head 1'])
+  request('request 5').clear()
+  assert.deepEqual(expelled, ['head 1', 'request 1'])
+  request('request 6')
+  assert.deepEqual(expelled, ['head 1', 'request 1'])
+  head('head 6')
 
-  assert.deepEqual(expelled, ['idle 1', 'idle 2', 'idle 4', 'busy 1'])
+  assert.deepEqual(expelled, ['head 1', 'request 1', 'head 2'])
+})
+
+test('createHeldBytes() counts waiting from the last head that was whole, or from a request that is over', () => {
+  const expelled: string[] = []
+  let isBusy = true
+  const asked = fill(
+    connect(expelled, 'who asked', () => isBusy),
+    maxHeadBytes / 4,
+  )
+  const good = fill(connect(expelled, 'who sends one after another'), maxHeadBytes / 4)
+  fill(connect(expelled, 'who waits'), maxHeadBytes / 4)
+  good.drop(1)
+  good.settle()
+  isBusy = false
+  asked.settle()
+  fill(connect(expelled, 'one more'), maxHeadBytes / 4)
+
+  fill(connect(expelled, 'one too many'), 1)
+
+  assert.deepEqual(expelled, ['who waits'])
+})
+
+test('createHeldBytes() counts a byte as some thousand, so that one head makes room by the end of a few', () => {
+  const expelled: string[] = []
+  const count = maxHeadBytes / 4096
+  for (let at = 0; at < count; at += 1) fill(connect(expelled, `${at}`), 1)
+  assert.equal(heldBytes(), maxHeadBytes)
+
+  fill(connect(expelled, 'large'), 16_384)
+
+  assert.deepEqual(expelled, ['0', '1', '2', '3'])
+})
+
+test('createHeldBytes() counts nothing of who has nothing, or is closed, whatever comes', () => {
+  const held = fill(connect(), 10_000)
+  assert.equal(heldBytes(), 10_000)
+  held.bytes = undefined
+  held.settle()
+  assert.equal(heldBytes(), 0)
+  fill(held, 10_000)
+  held.drop(10_000)
+  assert.equal(heldBytes(), 0)
+  fill(held, 10_000)
+  held.close()
+  assert.equal(heldBytes(), 0)
+
+  fill(held, 10_000)
+
+  assert.deepEqual([heldBytes(), held.bytes], [0, undefined])
+})
+
+test('createHeldBytes() counts the memory it takes, and not only what is used of it', () => {
+  const held = connect()
+  held.add(Buffer.alloc(10_000))
+  held.add(Buffer.alloc(10_000))
+  held.settle()
+
+  assert.equal(heldBytes(), 40_000)
 })
 
 test('createHeldBytes() has a connection read 64 KiB behind a request, and next to nothing while all hold much', () => {
-  const [one, other] = [connect(), connect()]
+  const [one, other] = [connect(), connect([], '', () => true)]
   const isEnough = (bytes: number) => {
     one.clear()
-    if (bytes > 0) one.add(Buffer.alloc(bytes))
-    one.settle()
+    if (bytes > 0) fill(one, bytes)
     return one.isEnough()
   }
   assert.deepEqual([isEnough(0), isEnough(65_535), isEnough(65_536)], [false, false, true])
 
-  other.add(Buffer.concat([quarter, Buffer.from('x')]))
-  other.settle()
+  fill(other, maxBehindBytes / 4 + 1)
   assert.deepEqual([isEnough(0), isEnough(1)], [false, true])
   other.clear()
 

@@ -5,7 +5,7 @@ import { createServer } from 'node:http'
 import type { AddressInfo, Socket } from 'node:net'
 import { connect } from 'node:net'
 import { test } from 'node:test'
-import { maxHeldBytes } from '../../src/http1/held-bytes.ts'
+import { maxHeadBytes } from '../../src/http1/held-bytes.ts'
 import { startGatewayProcess } from '../support/gateway-process.ts'
 import { until } from '../support/until.ts'
 
@@ -22,7 +22,7 @@ test('a gateway that holds too much of heads that are not whole closes those tha
     upstream: { url: `http://127.0.0.1:${port}` },
     rules: [{ match: { path: '/a' }, public: true }],
   })
-  const count = Math.ceil((maxHeldBytes / half.length) * 1.3)
+  const count = Math.ceil((maxHeadBytes / half.length) * 1.3)
   const sockets: Socket[] = []
   const closed: number[] = []
   for (let at = 0; at < count; at += 1) {
