@@ -31,6 +31,7 @@ test('formatAccessLine() says of each request what it was, whatever was said of 
     rule: fc.constantFrom('read', 'write', '', undefined),
     issuer: fc.constantFrom('https://a.example', 'https://b.example', undefined),
     clientAddress: fc.constantFrom('10.0.0.7', '::1', '', undefined),
+    fingerprint: fc.constantFrom('9f86d081884c7d65', undefined),
   })
   void fc.assert(
     fc.property(fc.array(some, { minLength: 2, maxLength: 30 }), (all) => {
@@ -42,8 +43,8 @@ test('formatAccessLine() says of each request what it was, whatever was said of 
           [fields.method, fields.status, fields.decision, fields.reason],
         )
         assert.deepEqual(
-          [said.rule, said.issuer, said['client.address']],
-          [fields.rule ?? null, fields.issuer ?? null, fields.clientAddress ?? null],
+          [said.rule, said.issuer, said['client.address'], said.token_fingerprint],
+          [fields.rule ?? null, fields.issuer ?? null, fields.clientAddress ?? null, fields.fingerprint ?? null],
         )
       }
     }),

@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict'
 import { createServer } from 'node:http'
 import { test } from 'node:test'
+import { createAccessLog } from '../../src/app/access-log.ts'
+import { deny } from '../../src/decision/decision.ts'
 import { freePort } from '../support/free-port.ts'
 import { startGatewayProcess } from '../support/gateway-process.ts'
 import { until } from '../support/until.ts'
@@ -69,4 +71,32 @@ test('createAccessLog() prints no credential of a request to a public rule, allo
   assert.deepEqual(statuses, [200, 413])
   const prints = gateway.logged('url.path').map((line) => JSON.parse(line).token_fingerprint)
   assert.deepEqual(prints, [null, null])
+})
+
+test('createAccessLog() says when a request came, a second after the clock was set at the latest', () => {
+  let wallMs = Date.UTC(2026, 10, 21, 9, 30)
+  const lines: string[] = []
+  const clock = { wallMs: () => wallMs, monotonicMs: () => 0 }
+  const log = createAccessLog(
+    { clock, randomBytes: (count) => Buffer.alloc(count) },
+    { line: (text) => lines.push(text) },
+  )
+  const at = (nowMs: number) =>
+    log(
+      {
+        ...{ method: 'GET', request: undefined, peer: '10.0.0.7', arrivedMs: nowMs - 10, decidedMs: nowMs },
+        ...{ decision: deny('no_rule'), isForwarded: false, status: 403, upstreamFailure: undefined, cut: undefined },
+      },
+      nowMs,
+    )
+
+  at(1000)
+  wallMs += 999
+  at(1999)
+  // It is set back by an hour.
+  wallMs += 1 - 3_600_000
+  at(2000)
+
+  const times = lines.map((line) => JSON.parse(line).timestamp)
+  assert.deepEqual(times, ['2026-11-21T09:29:59.990Z', '2026-11-21T09:30:00.989Z', '2026-11-21T08:30:00.990Z'])
 })

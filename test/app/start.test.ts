@@ -132,6 +132,20 @@ test('startApp() counts, and says once, that somebody fills its health listener,
   assert.equal((await it.events()).filter((event) => event === 'connections_crowded').length, 1)
 })
 
+test('startApp() lets in no more connections than its container has memory for', async (t) => {
+  t.mock.method(process, 'constrainedMemory', () => 128 * 1_048_576)
+  await using it = await startWhileChanging()
+  const name = 'postern_connections_dropped_total{listener="proxy",cause="memory"}'
+  // 8 MiB of it, of 8 KiB each.
+  const sockets = Array.from({ length: 1030 }, () => connect(it.app.ports.proxy, '127.0.0.1').on('error', () => {}))
+
+  await until(() => (it.app.counters().get(name) ?? 0) > 0, 'one that is dropped')
+
+  await until(() => it.app.counters().get(name) === 6, 'all that are too many')
+  assert.equal(it.app.counters().get('postern_connections{listener="proxy"}'), 1024)
+  for (const socket of sockets) socket.destroy()
+})
+
 test('startApp() reads once how many descriptors there are', async () => {
   await using it = await startWhileChanging()
 

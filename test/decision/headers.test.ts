@@ -437,7 +437,7 @@ for (const { claims, name = 'sub', is } of values) {
   })
 }
 
-test('forward() says of each request where it is from, whatever it said of the ones before', () => {
+test('forward() says of each request where it is from, whatever it said of the ones before', (t) => {
   const make = () =>
     createHeaderFilter({ identityHeaders: new Map(), keepHeaders: [] }, { isTrustedProxy: (ip) => ip === '10.0.0.1' })
   const some = fc.record({
@@ -456,12 +456,15 @@ test('forward() says of each request where it is from, whatever it said of the o
     }),
   )
   const filter = make()
+  const clear = t.mock.method(Map.prototype, 'clear')
   for (const round of [1, 2])
     for (let at = 0; at < 1500; at += 1) {
       const peer = `192.0.${2 + (at >> 8)}.${at & 255}`
       const context = { peer, proto: 'http' as const, request: { authority: 'a.test' }, allow: permit(alice) }
       assert.equal(told(filter.forward([], context))[3], peer, `in round ${round}`)
     }
+  clear.mock.restore()
+  assert.equal(clear.mock.callCount(), 2, 'addresses are remembered without bound')
 })
 
 test('forward() gives each principal its own identity', () => {
