@@ -24,6 +24,7 @@ async function openTlsDoor(
   clientCertificate: 'none' | 'optional' | 'required' = 'none',
   limits: Readonly<Record<string, string>> = {},
   http2 = true,
+  maxBytes = Number.POSITIVE_INFINITY,
 ) {
   const upstream = await openUpstream((request, response) => {
     response.end(`${request.headers['x-forwarded-proto']} ${request.headers['x-forwarded-for']}`)
@@ -32,11 +33,13 @@ async function openTlsDoor(
     tls: { material, clientCertificate },
     limits: serverLimits(limitsOptions.parse(limits)),
     http2,
+    maxBytes,
   })
   return {
     ...it,
     port: it.door.port,
-    droppedFor: (cause: 'tls' | 'client_certificate' | 'timeout' | 'crowded') => it.door.dropped().get(cause),
+    droppedFor: (cause: 'tls' | 'client_certificate' | 'timeout' | 'crowded' | 'memory') =>
+      it.door.dropped().get(cause),
     async [Symbol.asyncDispose]() {
       await it[Symbol.asyncDispose]()
       await upstream[Symbol.asyncDispose]()
@@ -68,6 +71,18 @@ describe('openFrontDoor() with TLS', { skip: skipWithoutOpenssl }, () => {
     assert.equal(statusOf(answer), 200)
     assert.match(answer, /https 127\.0\.0\.1/)
     assert.deepEqual({ protocol, alpn }, { protocol: 'TLSv1.3', alpn: 'http/1.1' })
+  })
+
+  test('counts more memory for a connection by TLS than for one in the clear', async () => {
+    // Of ten in the clear.
+    await using it = await openTlsDoor(server, 'none', {}, true, 10 * 8192)
+    const first = connect(it.port, '127.0.0.1').on('error', () => {})
+    await until(() => it.door.connections() === 1, 'the first')
+
+    assert.equal(await talk(it.port, '', 1000), '')
+
+    assert.equal(it.droppedFor('memory'), 1)
+    first.destroy()
   })
 
   test('serves HTTP/2 to who offers it, and says https to the upstream', async () => {
