@@ -27,9 +27,10 @@ async function polledFeed(entries: number): Promise<Setup> {
 }
 
 /** The worker runs the first configuration. Numbers of sources: first those of the keys, then of the lists, from 1. */
-async function openPrimary(...feeds: readonly Setup[]) {
+async function openPrimary(first: Setup, ...others: readonly Setup[]) {
+  const feeds = [first, ...others]
   const keys = endpoint()
-  const { clock } = keys
+  const clock = { wallMs: () => first.clock.wallMs, monotonicMs: () => first.clock.monotonicMs }
   const store = createReplicaStore({ clock, send: () => assert.fail('no key is looked for') })
   const publisher = createPublisher()
   const waiting: ToWorker[] = []
@@ -127,6 +128,29 @@ test('a configuration that is under way keeps its lists, whatever is reloaded me
   await primary.pass('list_begin')
   assert.deepEqual(primary.list().check(token({ jti: 't6999' })), revoked)
   for (const at of [0, 1]) assert.equal(primary.list(at).check(token({ jti: 'other' })), undefined)
+})
+
+test('what was revoked since a configuration was handed over is not let pass again on the way to the next one', async () => {
+  const [long, short] = [await polledFeed(7000), await polledFeed(2)]
+  const primary = await openPrimary(long, short)
+  const bad = token({ jti: 'bad' })
+  primary.reload()
+  await primary.pass('list_slice')
+
+  // The short list of the first has not been sent yet; that of the second reads its feed anew, and then on.
+  primary.reload()
+  await short.blacklist.poll()
+  short.revoke('bad')
+  await short.blacklist.poll()
+
+  await primary.pass('configure')
+  const running = primary.list(1)
+  assert.deepEqual(running.check(bad), revoked)
+  await primary.pass('list_begin')
+  assert.notEqual(primary.list(1), running)
+  assert.deepEqual(primary.list(1).check(bad), revoked)
+  await primary.pass()
+  assert.deepEqual(primary.list(1).check(bad), revoked)
 })
 
 test('a list that was not there yet when its configuration was handed over is sent when it comes', async () => {

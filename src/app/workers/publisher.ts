@@ -148,8 +148,10 @@ export function createPublisher(): Publisher {
 
   /** Also one that is no longer followed: who was handed a configuration must have what it needs. */
   async function sendList(outbox: Outbox, list: List, deliver: Deliver): Promise<void> {
-    const { number: source, of, cacheSize } = list
-    const start = of.snapshot()
+    const { number: source, issuer, of, cacheSize } = list
+    // What is followed now of its issuer has all that it knew, and what has been revoked since.
+    const from = lists.find((each) => each.issuer === issuer)?.of ?? of
+    const start = from.snapshot() ?? of.snapshot()
     const to = recipients.get(outbox)
     if (to === undefined) return
     const sent = to.lists.get(list)
@@ -160,7 +162,7 @@ export function createPublisher(): Publisher {
     // What comes meanwhile is met on the way, or was sent by itself: the walk of a Map sees what is added to it.
     for (const [part, some] of [['index', index] as const, ['inherited', inherited] as const])
       for (const entries of slices(some?.entries() ?? [])) await deliver(slice(source, part, entries))
-    outbox.send({ kind: 'list_end', source, state: stateOf(start, of.snapshot() ?? start, cacheSize) })
+    outbox.send({ kind: 'list_end', source, state: stateOf(start, from.snapshot() ?? start, cacheSize) })
   }
 
   async function look(
