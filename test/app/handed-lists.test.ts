@@ -153,6 +153,28 @@ test('what was revoked since a configuration was handed over is not let pass aga
   assert.deepEqual(primary.list(1).check(bad), revoked)
 })
 
+test('a list is not called fresh by a poll whose entries are sent with another configuration', async () => {
+  const feed = await polledFeed(7000)
+  const primary = await openPrimary(feed)
+  const [good, bad] = [token({ jti: 'good' }), token({ jti: 'bad' })]
+  feed.pass(limits.max_staleness + 1)
+  feed.revoke('bad')
+  primary.reload()
+  await primary.pass('list_slice')
+
+  // What has been read anew waits for the list that is on its way, and is no longer in use when that has come.
+  await feed.blacklist.poll()
+  primary.reload()
+
+  await primary.pass('configure')
+  await primary.pass('list_begin')
+  assert.notEqual(primary.list().check(bad), undefined)
+  assert.equal(primary.list().check(good), 'stale')
+  await primary.pass()
+  assert.deepEqual(primary.list().check(bad), revoked)
+  assert.equal(primary.list().check(good), undefined)
+})
+
 test('a list that was not there yet when its configuration was handed over is sent when it comes', async () => {
   const feed = setup()
   const primary = await openPrimary(feed)

@@ -115,8 +115,11 @@ export function createPublisher(): Publisher {
         if (each.issuer === issuer && entries.length > 0) sendAdded(outbox, each.number, entries)
       if (!to.lists.has(list)) continue
       if (change.kind === 'replaced') queueList(outbox, list)
-      // After the entries it speaks for, and after a list that is still on its way.
-      outbox.queue(() => outbox.send({ kind: 'list_state', source, state }))
+      // After the entries it speaks for, and after a list that is still on its way. Those of a list that is no longer
+      // followed by then have not been sent.
+      outbox.queue(() => {
+        if (lists.includes(list)) outbox.send({ kind: 'list_state', source, state })
+      })
     }
   }
 
