@@ -85,10 +85,10 @@ export type Blacklist = {
   readonly close: () => void
 }
 
-/** What a good poll brought: another list, these entries more, or nothing. */
+/** What a good poll brought: another list, with what the one before it, if any, did not have; these entries more; or nothing. */
 export type ListChange =
-  | { readonly kind: 'replaced' | 'unchanged' }
-  | { readonly kind: 'extended'; readonly entries: Iterable<Revocation> }
+  | { readonly kind: 'unchanged' }
+  | { readonly kind: 'replaced' | 'extended'; readonly entries: Iterable<Revocation> }
 
 /** What a list holds at one time. It is left to the next at a reload, which must not bring revoked tokens back. */
 export type BlacklistSnapshot = Readonly<Holding<Polled>> & { readonly held: Polled }
@@ -258,8 +258,7 @@ export function createBlacklist(
       const all = await readAll(before, before?.cursor === 0 ? before.etag : undefined, waitS)
       if (all.kind === 'unchanged') return confirm(all)
       // Another feed may call its epoch the same.
-      await replace(before, all, all.reset || all.epoch !== before?.epoch || before.url !== options.url)
-      return { kind: 'replaced' }
+      return await replace(before, all, all.reset || all.epoch !== before?.epoch || before.url !== options.url)
     }
     const changes = await feed.readChanges(before, before.etag, waitS)
     if (changes.kind === 'unchanged') return confirm(changes)
@@ -268,8 +267,7 @@ export function createBlacklist(
       return { kind: 'extended', entries: changes.index.entries() }
     }
     const all = await readAll(before, undefined, 0)
-    if (all.kind === 'read') await replace(before, all, true)
-    return { kind: 'replaced' }
+    return all.kind === 'read' ? await replace(before, all, true) : confirm(all)
   }
 
   function readAll(
@@ -302,11 +300,15 @@ export function createBlacklist(
   }
 
   /** Takes a complete list, and keeps what was held and is not on it: a restored issuer must not revive a token. */
-  async function replace(before: Polled | undefined, all: FeedRead, restarted: boolean): Promise<void> {
+  async function replace(before: Polled | undefined, all: FeedRead, restarted: boolean): Promise<ListChange> {
     if (before !== undefined && !restarted && all.live < before.index.countLive(all.serverTimeS))
       throw new FeedFailed('refused', 'Cannot use the blacklist: it lists fewer live entries than it did')
     const inherited = createRevocationIndex({ capacity: cache_size })
+    const entries: Revocation[] = []
     if (before !== undefined) {
+      await inSlices(all.index.entries(), (entry) => {
+        if (!before.index.covers(entry) && before.inherited?.covers(entry) !== true) entries.push(entry)
+      })
       const atS = runOutS(before, clock, options)
       // What was inherited comes last, so stays longest: it has been out of every list for longer. What was delivered and had
       // no room can be asked for, and must not take that of what cannot.
@@ -324,6 +326,7 @@ export function createBlacklist(
     isComplete = true
     if (before === undefined || restarted)
       log.info('blacklist_loaded', { issuer, entries: all.index.size(), inherited: inherited.size() })
+    return { kind: 'replaced', entries }
   }
 
   function hold(lists: Pick<Held, 'index' | 'inherited'>, read: FeedRead, cursor: number): void {

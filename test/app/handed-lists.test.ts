@@ -123,7 +123,7 @@ test('a configuration that is under way keeps its lists, whatever is reloaded me
   primary.reload()
 
   sent.push(...(await primary.pass('configure')))
-  assert.deepEqual(begunOf(sent), ['list_begin 5', 'list_begin 6'])
+  assert.deepEqual(begunOf(sent), ['list_begin 6', 'list_begin 5'])
   // Nothing of the next one yet.
   await primary.pass('list_begin')
   assert.deepEqual(primary.list().check(token({ jti: 't6999' })), revoked)
@@ -131,17 +131,17 @@ test('a configuration that is under way keeps its lists, whatever is reloaded me
 })
 
 test('what was revoked since a configuration was handed over is not let pass again on the way to the next one', async () => {
-  const [long, short] = [await polledFeed(7000), await polledFeed(2)]
-  const primary = await openPrimary(long, short)
+  const [first, second] = [await polledFeed(5000), await polledFeed(6000)]
+  const primary = await openPrimary(first, second)
   const bad = token({ jti: 'bad' })
   primary.reload()
   await primary.pass('list_slice')
 
-  // The short list of the first has not been sent yet; that of the second reads its feed anew, and then on.
+  // Its second list has not been sent yet. The one in its place reads its feed anew, and then on.
   primary.reload()
-  await short.blacklist.poll()
-  short.revoke('bad')
-  await short.blacklist.poll()
+  await second.blacklist.poll()
+  second.revoke('bad')
+  await second.blacklist.poll()
 
   await primary.pass('configure')
   const running = primary.list(1)
@@ -153,7 +153,7 @@ test('what was revoked since a configuration was handed over is not let pass aga
   assert.deepEqual(primary.list(1).check(bad), revoked)
 })
 
-test('a list is not called fresh by a poll whose entries are sent with another configuration', async () => {
+test('a list is not called fresh by a poll that read it anew, where that is sent with another configuration', async () => {
   const feed = await polledFeed(7000)
   const primary = await openPrimary(feed)
   const [good, bad] = [token({ jti: 'good' }), token({ jti: 'bad' })]
@@ -206,6 +206,33 @@ test('a revocation reaches the list that a worker runs while it is on its way to
   await primary.pass()
   assert.notEqual(primary.list(), running)
   assert.deepEqual(primary.list().check(token({ jti: 'new' })), revoked)
+})
+
+test('a revocation that is read with a whole list reaches the list that a worker runs ahead of that', async () => {
+  const feed = await polledFeed(7000)
+  const primary = await openPrimary(feed)
+  const running = primary.list()
+  primary.reload()
+  await primary.pass('list_slice')
+
+  feed.revoke('new')
+  await feed.blacklist.poll()
+
+  const sent = await primary.pass('list_end')
+  assert.deepEqual(
+    sent.filter((each) => each.startsWith('list_added')),
+    ['list_added 2', 'list_added 3'],
+  )
+  assert.equal(primary.list(), running)
+  assert.deepEqual(running.check(token({ jti: 'new' })), revoked)
+})
+
+test('a short list is handed over before a long one', async () => {
+  const primary = await openPrimary(await polledFeed(7000), await polledFeed(2), await polledFeed(1))
+
+  primary.reload()
+
+  assert.deepEqual(begunOf(await primary.pass()), ['list_begin 9', 'list_begin 8', 'list_begin 7', 'configure'])
 })
 
 test('a worker is told nothing more of a list that it ran once', async () => {

@@ -231,3 +231,35 @@ test('a reload with another url that fails is followed by one with the old url a
 
   assert.deepEqual(it.counts, ['updated', 'unavailable', 'refused'])
 })
+
+test('blacklist.watch() tells of a list that was read whole what was not held before, inherited or not', async () => {
+  await using it = await loaded()
+  Object.assign(it.feed, { epoch: 'e2', entries: [], lastSeq: 0 })
+  it.revoke('b')
+  await it.blacklist.poll()
+  it.reload({})
+  const told: string[] = []
+  it.blacklist.watch((change) => {
+    if (change.kind !== 'unchanged') for (const { value } of change.entries) told.push(`${change.kind} ${value}`)
+  })
+
+  it.revoke('a')
+  it.revoke('c')
+  it.revoke('b', { expires_at: t0 + 7200 })
+  await it.blacklist.poll()
+
+  assert.deepEqual(told, ['replaced c', 'replaced b'])
+})
+
+test('blacklist.watch() tells nothing of the entries of the first list there is', async () => {
+  await using it = setup()
+  const told: number[] = []
+  it.blacklist.watch((change) => {
+    if (change.kind === 'replaced') told.push([...change.entries].length)
+  })
+
+  it.revoke('a')
+  await it.blacklist.poll()
+
+  assert.deepEqual(told, [0])
+})

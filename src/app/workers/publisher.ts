@@ -108,15 +108,16 @@ export function createPublisher(): Publisher {
     if (snapshot === undefined || !lists.includes(list)) return
     const { number: source, cacheSize, issuer } = list
     const state = stateOf(snapshot, snapshot, cacheSize)
-    const entries = change.kind === 'extended' ? [...change.entries] : []
+    const entries = change.kind === 'unchanged' ? [] : [...change.entries]
     for (const [outbox, to] of recipients) {
       // What it runs until it has come to this one is no longer followed, and does not do without its issuer's revocations.
+      // Nor do they wait for a list that has been read anew.
       for (const each of to.lists.keys())
         if (each.issuer === issuer && entries.length > 0) sendAdded(outbox, each.number, entries)
       if (!to.lists.has(list)) continue
       if (change.kind === 'replaced') queueList(outbox, list)
-      // After the entries it speaks for, and after a list that is still on its way. Those of a list that is no longer
-      // followed by then have not been sent.
+      // After the entries it speaks for, and after a list that is still on its way. What has been read anew is not sent
+      // where it is no longer followed by then.
       outbox.queue(() => {
         if (lists.includes(list)) outbox.send({ kind: 'list_state', source, state })
       })
@@ -146,7 +147,8 @@ export function createPublisher(): Publisher {
     const to = recipients.get(outbox)
     if (to === undefined) return
     to.handed = lists
-    for (const each of to.handed) await sendList(outbox, each, deliver)
+    // A short one does not wait for a long one.
+    for (const each of to.handed.toSorted((a, b) => sizeOf(a) - sizeOf(b))) await sendList(outbox, each, deliver)
   }
 
   /** Also one that is no longer followed: who was handed a configuration must have what it needs. */
@@ -178,6 +180,10 @@ export function createPublisher(): Publisher {
     await jwks?.key(wanted)
     outbox.send({ kind: 'keys_looked', ask, untilMs: Math.max(0, jwks?.quietUntilMs() ?? 0) })
   }
+}
+
+function sizeOf({ of }: List): number {
+  return of.snapshot()?.held.index.size() ?? 0
 }
 
 /**
