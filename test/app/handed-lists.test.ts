@@ -17,6 +17,7 @@ import { endpoint } from '../sources/key-endpoint.ts'
 import { createTestLog } from '../support/log.ts'
 
 const limits = { cache_size: 10_000, purge_delay: 60_000, max_staleness: 300_000 }
+const unsendable = new Error('It cannot be sent')
 
 /** A feed of which the primary has polled this many entries. */
 async function polledFeed(entries: number): Promise<Setup> {
@@ -34,10 +35,8 @@ async function openPrimary(first: Setup, ...others: readonly Setup[]) {
   const store = createReplicaStore({ clock, send: () => assert.fail('no key is looked for') })
   const publisher = createPublisher()
   const waiting: ToWorker[] = []
-  const outbox = createOutbox(
-    (message) => void waiting.push(message),
-    (error) => assert.fail(String(error)),
-  )
+  let breaksAt: ToWorker['kind'] | undefined
+  const outbox = createOutbox(post, (error) => assert.equal(error, unsendable))
   let lists: readonly Blacklist[] = []
   let reloads = 0
   let inUse = follow()
@@ -45,7 +44,24 @@ async function openPrimary(first: Setup, ...others: readonly Setup[]) {
   publisher.connect(outbox)
   handover.reloaded()
   await pass()
-  return { reload, pass, queue: outbox.queue, list: (at = 0) => lists[at] ?? assert.fail('it runs nothing yet') }
+  return {
+    reload,
+    reloadSame: handover.reloaded,
+    pass,
+    queue: outbox.queue,
+    list: (at = 0) => lists[at] ?? assert.fail('it runs nothing yet'),
+    breakAt(kind: ToWorker['kind']) {
+      breaksAt = kind
+    },
+  }
+
+  function post(message: ToWorker): void {
+    if (message.kind === breaksAt) {
+      breaksAt = undefined
+      throw unsendable
+    }
+    waiting.push(message)
+  }
 
   function follow(): InUse {
     const sources = feeds.map(({ blacklist }, at) => {
@@ -263,3 +279,22 @@ test('another list that a poll has brought is not sent any more once its configu
   assert.deepEqual(begunOf(await primary.pass()), ['list_begin 3', 'configure'])
   assert.deepEqual(primary.list().check(token({ jti: 't1' })), revoked)
 })
+
+for (const kind of ['list_slice', 'list_end', 'configure'] as const) {
+  test(`what could not be handed over, as its ${kind} could not be sent, is handed over whole at the next reload, which finds nothing new`, async () => {
+    const feed = await polledFeed(7000)
+    const primary = await openPrimary(feed)
+    const running = primary.list()
+    primary.breakAt(kind)
+    primary.reload()
+    await primary.pass()
+    assert.equal(primary.list(), running)
+
+    primary.reloadSame()
+    await primary.pass()
+
+    assert.notEqual(primary.list(), running)
+    assert.deepEqual(primary.list().check(token({ jti: 't0' })), revoked)
+    assert.equal(primary.list().check(token({ jti: 'other' })), undefined)
+  })
+}

@@ -56,18 +56,28 @@ export function createHandover(
         isUnderWay = false
         return
       }
-      await publisher.hand(outbox, deliver)
-      const { configuration, sources } = now
-      outbox.send({
-        kind: 'configure',
-        worker,
-        file: configuration.file,
-        text: configuration.text,
-        files: [...configuration.files].map(([file, bytes]) => ({ file, base64: bytes.toString('base64') })),
-        hash: configuration.hash,
-        sources: [...sources],
-        startedText,
-      })
+      try {
+        await publisher.hand(outbox, deliver)
+        configure(now)
+      } catch (error) {
+        // The worker has what it had: the next reload hands over again.
+        handed = before
+        isUnderWay = false
+        throw error
+      }
+    })
+  }
+
+  function configure({ configuration, sources }: InUse): void {
+    outbox.send({
+      kind: 'configure',
+      worker,
+      file: configuration.file,
+      text: configuration.text,
+      files: [...configuration.files].map(([file, bytes]) => ({ file, base64: bytes.toString('base64') })),
+      hash: configuration.hash,
+      sources: [...sources],
+      startedText,
     })
   }
 }

@@ -163,11 +163,17 @@ export function createPublisher(): Publisher {
     to.lists.set(list, start?.held.index)
     if (start === undefined || sent === start.held.index) return
     const { index, inherited } = start.held
-    outbox.send({ kind: 'list_begin', source })
-    // What comes meanwhile is met on the way, or was sent by itself: the walk of a Map sees what is added to it.
-    for (const [part, some] of [['index', index] as const, ['inherited', inherited] as const])
-      for (const entries of slices(some?.entries() ?? [])) await deliver(slice(source, part, entries))
-    outbox.send({ kind: 'list_end', source, state: stateOf(start, from.snapshot() ?? start, cacheSize) })
+    try {
+      outbox.send({ kind: 'list_begin', source })
+      // What comes meanwhile is met on the way, or was sent by itself: the walk of a Map sees what is added to it.
+      for (const [part, some] of [['index', index] as const, ['inherited', inherited] as const])
+        for (const entries of slices(some?.entries() ?? [])) await deliver(slice(source, part, entries))
+      outbox.send({ kind: 'list_end', source, state: stateOf(start, from.snapshot() ?? start, cacheSize) })
+    } catch (error) {
+      // Half a list is none: the next time all of it is sent.
+      to.lists.set(list, sent)
+      throw error
+    }
   }
 
   async function look(
