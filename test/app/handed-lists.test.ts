@@ -46,6 +46,7 @@ async function openPrimary(first: Setup, ...others: readonly Setup[]) {
   await pass()
   return {
     reload,
+    reloadRules,
     reloadSame: handover.reloaded,
     pass,
     queue: outbox.queue,
@@ -72,8 +73,13 @@ async function openPrimary(first: Setup, ...others: readonly Setup[]) {
   }
 
   function reload(): void {
-    reloads += 1
     for (const feed of feeds) feed.reload({})
+    reloadRules()
+  }
+
+  /** Leaves the lists as they are. */
+  function reloadRules(): void {
+    reloads += 1
     inUse = follow()
     handover.reloaded()
   }
@@ -298,3 +304,31 @@ for (const kind of ['list_slice', 'list_end', 'configure'] as const) {
     assert.equal(primary.list().check(token({ jti: 'other' })), undefined)
   })
 }
+
+test('a list that a reload leaves as it is is not sent again', async () => {
+  const primary = await openPrimary(await polledFeed(2))
+
+  primary.reloadRules()
+
+  assert.deepEqual(begunOf(await primary.pass()), ['configure'])
+  assert.deepEqual(primary.list().check(token({ jti: 't1' })), revoked)
+})
+
+test('a revocation reaches the list that a worker has come to while it is on its way to the next one', async () => {
+  const feed = await polledFeed(7000)
+  const primary = await openPrimary(feed)
+  primary.reload()
+  await primary.pass('list_slice')
+  primary.reload()
+  await feed.blacklist.poll()
+  await primary.pass('configure')
+  await primary.pass('list_slice')
+  const running = primary.list()
+
+  feed.revoke('new')
+  await feed.blacklist.poll()
+
+  await primary.pass('list_end')
+  assert.equal(primary.list(), running)
+  assert.deepEqual(running.check(token({ jti: 'new' })), revoked)
+})

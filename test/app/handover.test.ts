@@ -4,6 +4,7 @@ import { setImmediate as nextTurn } from 'node:timers/promises'
 import type { Configuration } from '../../src/app/configuration.ts'
 import type { Handover, InUse } from '../../src/app/workers/handover.ts'
 import { createHandover } from '../../src/app/workers/handover.ts'
+import type { Outbox } from '../../src/app/workers/outbox.ts'
 import { createOutbox } from '../../src/app/workers/outbox.ts'
 import { createPublisher } from '../../src/app/workers/publisher.ts'
 
@@ -23,7 +24,12 @@ function withHash(hash: string): InUse {
   return { ...first, configuration: { ...first.configuration, hash } }
 }
 
-type Scene = { inUse: InUse; readonly handover: Handover; readonly sent: () => Promise<readonly string[]> }
+type Scene = {
+  inUse: InUse
+  readonly handover: Handover
+  readonly queue: Outbox['queue']
+  readonly sent: () => Promise<readonly string[]>
+}
 
 /** A worker, and the hashes of what it was sent, in order. */
 function openScene(): Scene {
@@ -38,6 +44,7 @@ function openScene(): Scene {
       { worker: 1, startedText: '' },
       { outbox, inUse: () => scene.inUse, publisher: createPublisher() },
     ),
+    queue: outbox.queue,
     async sent() {
       await nextTurn()
       return hashes
@@ -60,6 +67,19 @@ test('createHandover() has one configuration under way at a time, and of those t
   assert.deepEqual(await worker.sent(), ['first', 'fourth'])
   worker.handover.configured()
   assert.deepEqual(await worker.sent(), ['first', 'fourth'])
+})
+
+test('createHandover() hands over what is in use when what was queued before is done', async () => {
+  const worker = openScene()
+  const { promise: before, resolve: arrived } = Promise.withResolvers<void>()
+  worker.queue(() => before)
+  worker.handover.reloaded()
+  worker.inUse = withHash('second')
+  worker.handover.reloaded()
+
+  arrived()
+
+  assert.deepEqual(await worker.sent(), ['second'])
 })
 
 test('createHandover() hands nothing over where a reload has found all as it was', async () => {

@@ -35,7 +35,8 @@ function connect(jwks: IssuerSources['jwks'], blacklist: IssuerSources['blacklis
   outbox.queue((deliver) => publisher.hand(outbox, deliver))
   store.expect(numbers)
   const [number] = numbers
-  return { waiting, asked, failures, store, pass, answerLooks, keys, list }
+  const disconnect = () => publisher.disconnect(outbox)
+  return { waiting, asked, failures, store, pass, answerLooks, keys, list, disconnect }
 
   /** Passes messages on until a kind comes, or none is left. */
   async function pass(until?: ToWorker['kind']): Promise<readonly string[]> {
@@ -236,6 +237,17 @@ test('a worker that connects later is sent all there is', async () => {
   await second.pass()
 
   assert.deepEqual(list.check(token({ jti: 'second' })), revoked)
+})
+
+test('a worker that has ended is sent nothing more', async () => {
+  const { it, worker } = await withList(1)
+  await worker.pass()
+
+  worker.disconnect()
+  it.revoke('second')
+  await it.blacklist.poll()
+
+  assert.deepEqual(await worker.pass(), [])
 })
 
 test('a copy of keys knows none before they come, and asks the primary once for all who wait', async () => {
