@@ -115,9 +115,10 @@ export function createIntrospection(
     try {
       const { answer, result } = await outcome(token, askedMs)
       observe(result, (clock.monotonicMs() - askedMs) / 1000)
-      if (answer.kind !== 'answer') return answer
-      // Two questions about one token may overlap: what was asked later is what holds, also for who asked before.
+      // Two questions about one token may overlap: what was asked later is what holds, also for who asked before, and
+      // where that first question was not answered at all.
       if (about.latest !== undefined && about.latest.askedMs > askedMs) return about.latest
+      if (answer.kind !== 'answer') return answer
       about.latest = answer
       if (answer.answer.active) inactive.delete(token)
       else inactive.set(token, answer, askedMs + inactiveMaxAgeMs, token.length)

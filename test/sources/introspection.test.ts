@@ -334,6 +334,45 @@ test('introspection.ask() gives the answer to a later question to who asked befo
   assert.equal(await scopeOf(first), 'third')
 })
 
+test('introspection.ask() gives the answer to a later question to who asked before, and whose own question failed', async () => {
+  const it = setup()
+  const slow = held()
+  it.answer = slow.answer
+  const early = it.ask()
+  it.clock.pass(10)
+  const late = it.ask('token', it.clock.monotonicMs() - 5)
+  await nextTick()
+
+  slow.open[1]?.(inactive())
+  await late
+  slow.open[0]?.(reply(503, ''))
+
+  assert.deepEqual(await early, await late)
+  assert.deepEqual(it.results, ['inactive', 'unavailable'])
+})
+
+test('introspection.ask() knows what was answered later although a question before both has ended', async () => {
+  const it = setup()
+  const slow = held()
+  it.answer = slow.answer
+  const ask = () => it.ask('token', it.clock.monotonicMs())
+  const first = ask()
+  it.clock.pass(10)
+  const second = ask()
+  it.clock.pass(10)
+  await nextTick()
+
+  slow.open[0]?.(active())
+  await first
+  const third = ask()
+  await nextTick()
+  slow.open[2]?.(inactive())
+  await third
+  slow.open[1]?.(active())
+
+  assert.deepEqual(await second, await third)
+})
+
 test('introspection.ask() forgets what it was told once no question about that token is under way', async () => {
   const it = setup()
   await it.ask()
