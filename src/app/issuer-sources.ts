@@ -114,7 +114,9 @@ export function createIssuerSources(
   const blacklist = keep(old?.blacklist, [reached, issuer.blacklist, client_id, client_secret, limits], () =>
     blacklistOf(issuer, options, http.it, old?.blacklist.it, deps),
   )
-  const trusted = keep(old?.trusted, [issuer, poll_interval], () =>
+  // `reached`, as for the introspection: an answer to a question of the one before is a fact of the one before, and must
+  // not take the place of a later answer here.
+  const trusted = keep(old?.trusted, [reached, issuer, poll_interval], () =>
     trustIssuer(issuer, {
       answersMaxAgeMs: issuer.introspection?.max_age,
       pollIntervalMs: issuer.blacklist && leastPollMs({ ...issuer.blacklist, poll_interval }),

@@ -1,5 +1,9 @@
 // What a reload must not lose, and what it must (product.md §2, §6).
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { test } from 'node:test'
+import { rootCertificates } from 'node:tls'
 import { until } from '../support/until.ts'
 import type { Members } from './forge.ts'
 import { jwkOf, keys } from './forge.ts'
@@ -108,6 +112,28 @@ test('a request under way when its issuer is changed ends as it would have', asy
 
   const got = await asked
   if (got.status !== 200) throw new Error(`the request ended with ${got.status} ${got.reason}`)
+})
+
+test('an active answer that comes late makes no token good that was inactive when it was asked about after a reload of http.ca', async (t) => {
+  const folder = mkdtempSync(join(tmpdir(), 'postern-'))
+  t.after(() => rmSync(folder, { recursive: true }))
+  const file = join(folder, 'ca.pem')
+  writeFileSync(file, rootCertificates[0] ?? '')
+  await using world = await openWorld({ a: { http: { ca: { file } } } })
+  const answer = { active: true, aud: 'api', exp: world.nowS() + 300 }
+  world.a.answer = ({ path }) => {
+    if (path !== '/introspect') return undefined
+    return world.a.count(path) === 1 ? { json: answer, delay: 500 } : { json: { active: false } }
+  }
+  const early = world.ask({ path: '/a/1', token: 'revoked' })
+  await until(() => world.a.count('/introspect') === 1, 'the question')
+
+  writeFileSync(file, rootCertificates[1] ?? '')
+  world.app.reload()
+  await denied(world, { path: '/a/1', token: 'revoked' }, 401, 'token_inactive')
+  await early
+
+  await denied(world, { path: '/a/1', token: 'revoked' }, 401, 'token_inactive')
 })
 
 test('a reload that ends an outage of keys and of a list says that it is over', async () => {
