@@ -105,6 +105,9 @@ type Polled = Held & {
 const resyncEveryMs = 600_000
 // A list that changes all the time costs a poll this often, and half of the 2 s within which a revocation is to hold.
 const leastGapMs = 1000
+// An issuer that is restarted in our first seconds has held nothing yet. One whose list begins anew all the time would be
+// read whole as often as this, and then less and less often.
+const quickRestarts = 3
 
 /**
  * Makes the list of one issuer; nothing is fetched before `start` or `poll`.
@@ -137,10 +140,14 @@ export function createBlacklist(
   // Polls that were to wait, and failed or came back with nothing, since one was held an interval ago.
   let unheld = 0
   let heldMs = Number.NEGATIVE_INFINITY
+  // Other epochs that were found since.
+  let restarts = 0
   // How long the last one that was to wait took to fail; 0: it did not fail.
   let lostMs = 0
   // Whether it has been read whole, beside what a list before it has left.
   let isComplete = false
+  // Whether the poll under way, or the last one, has found that its list begins anew.
+  let readsAnew = false
   let polling: Promise<void> | undefined
   let timer: NodeJS.Timeout | undefined
   let started = false
@@ -178,7 +185,8 @@ export function createBlacklist(
   /** From the start of one poll to the next. A poll that was held is over by then, and the next one starts at once. */
   function nextAfterMs(): number {
     const { poll_interval } = options
-    if (longestS === 0 || failures > 0) return nextPollAfterMs(poll_interval, failures, deps.random)
+    if (longestS === 0) return nextPollAfterMs(poll_interval, failures, deps.random)
+    if (failures > 0) return Math.max(leastGapMs, nextPollAfterMs(poll_interval, failures, deps.random))
     const triedMs = nextPollAfterMs(poll_interval, unheld + 1, deps.random)
     // If it fails as the last one did, the one after it, which is not held, still begins within the interval.
     return Math.max(leastGapMs, Math.min(triedMs, poll_interval - lostMs))
@@ -194,6 +202,7 @@ export function createBlacklist(
   async function pollOnce(): Promise<void> {
     const start = { startedMs: clock.monotonicMs(), wallMs: clock.wallMs() }
     const before = holding.held
+    readsAnew = false
     // What reads a whole list is not held: it is wanted now. Nor is the poll after a failure: a proxy on the way that cuts
     // what is held costs every other poll, and not the list.
     const waitS = isComplete && failures === 0 && !isResyncDue(start.startedMs) ? longestS : 0
@@ -202,6 +211,7 @@ export function createBlacklist(
       // Another list is in its place.
       if (closed) return
       if (waitS > 0) noteWait(wasHeld(change, clock.monotonicMs() - start.startedMs, before), 0)
+      noteEpoch(before)
       holding.good = start
       if (alarm.set() || failure !== undefined) log.info('blacklist_recovered', { issuer })
       failures = 0
@@ -213,7 +223,10 @@ export function createBlacklist(
       if (!(error instanceof FeedFailed)) throw error
       if (closed) return
       if (waitS > 0) noteWait(false, clock.monotonicMs() - start.startedMs)
-      failures += 1
+      // An issuer that has held a poll lately may be back soon, and a revocation is to hold then. Another list of it is not
+      // read again and again in vain.
+      const isAway = error.result === 'unavailable' && !readsAnew
+      failures = isAway && isHeldLately() ? 1 : failures + 1
       failure = error.message
       deps.count(error.result)
       log.warn('blacklist_poll_failed', { issuer, result: error.result, why: error.message })
@@ -240,10 +253,23 @@ export function createBlacklist(
    * not. Nor is it within an interval of that: one that was restarted holds the next again.
    */
   function noteWait(isHeld: boolean, failedMs: number): void {
-    const nowMs = clock.monotonicMs()
     lostMs = failedMs
-    if (isHeld) heldMs = nowMs
-    unheld = nowMs - heldMs < options.poll_interval ? 0 : unheld + 1
+    if (isHeld) {
+      heldMs = clock.monotonicMs()
+      restarts = 0
+    }
+    unheld = isHeldLately() ? 0 : unheld + 1
+  }
+
+  /** An issuer that was restarted has held nothing, or not for long, because it was: it is asked as if for the first time. */
+  function noteEpoch(before: Polled | undefined): void {
+    if (before === undefined || holding.held?.epoch === before.epoch || restarts === quickRestarts) return
+    restarts += 1
+    unheld = 0
+  }
+
+  function isHeldLately(): boolean {
+    return clock.monotonicMs() - heldMs < options.poll_interval
   }
 
   function isResyncDue(nowMs: number): boolean {
@@ -266,6 +292,7 @@ export function createBlacklist(
       await extend(before, changes)
       return { kind: 'extended', entries: changes.index.entries() }
     }
+    readsAnew = true
     const all = await readAll(before, undefined, 0)
     return all.kind === 'read' ? await replace(before, all, true) : confirm(all)
   }

@@ -168,7 +168,13 @@ const schedules: readonly {
     of: 'whose list begins anew each time',
     afterMs: 13_000,
     how: 'anew',
-    expected: '0 1w 14w 27 27w 40 40w 53 56w 69 88w 101',
+    expected: '0 1w 14w 27 27w 40 40w 53 53w 66 66w 79 79w 92 95w 108 127w',
+  },
+  {
+    of: 'whose list begins anew each time, at once',
+    afterMs: 0,
+    how: 'anew',
+    expected: '0 1w 2w 2 3w 3 4w 4 6w 6 10w 10 18w 18 34w 34 66w 66 126w 126',
   },
   {
     of: 'whose list is reset within its epoch each time',
@@ -257,6 +263,48 @@ test('blacklist.start() polls once a second while an issuer that holds polls is 
   }
 
   assert.equal(await pollsWithin(t, it, 60), '0 1w 26w 27w 28 29w 54w')
+})
+
+for (const [how, expected] of [
+  ['is away for a few seconds', '0 1w 26w 51w 52 53 54 55 56 57 58 59 60w 85w 110w'],
+  // An interval after the last poll that was held: less and less often.
+  ['is away for long', `0 1w 26w 51w ${Array.from({ length: 30 }, (_, at) => `${at + 52}`).join(' ')} 83 87 95 111`],
+  // It is there.
+  ['has another list that cannot be read', '0 1w 26w 51w 51 52 52 54 54 58 58 66 66 82 82 112 112'],
+] as const)
+  test(`blacklist.start() polls an issuer that held polls, and then ${how}, once a second where it may be back soon`, async (t) => {
+    await using it = setup({ ...long, poll_interval: 30_000 })
+    it.revoke('a')
+    const startMs = it.clock.monotonicMs
+    it.answer = (call) => {
+      const isBack = how === 'is away for a few seconds' && it.clock.monotonicMs - startMs >= 59_000
+      if (it.calls.length < 4 || isBack) {
+        if (query(call, 'wait') !== null) it.pass(25_000)
+        return undefined
+      }
+      if (how !== 'has another list that cannot be read')
+        throw new HttpCallFailed('connect', 'Cannot GET it: ECONNREFUSED')
+      it.feed.epoch = 'e2'
+      return query(call, 'cursor') === '0' ? raw(502, '') : undefined
+    }
+
+    assert.equal(await pollsWithin(t, it, 130), expected)
+  })
+
+test('blacklist.start() asks an issuer to hold a poll soon after each restart, though it has never held one for long', async (t) => {
+  await using it = setup(long)
+  let asked = 0
+  it.answer = (call) => {
+    if (query(call, 'wait') === null) return undefined
+    asked += 1
+    if (asked > 6) it.pass(25_000)
+    // Three times it ends what it holds, and has another epoch then.
+    else if (asked % 2 === 1) it.pass(300)
+    else it.feed.epoch = `e${asked}`
+    return undefined
+  }
+
+  assert.equal(await pollsWithin(t, it, 50), '0 1w 3w 4w 6w 7w 9w 10w 35w')
 })
 
 test('blacklist.start() polls once a second again as soon as news comes, though held polls were cut before', async (t) => {
