@@ -88,9 +88,10 @@ export async function startApp(
   const { metrics } = counted
   const known = createKnownTokens<Principal>(clock.monotonicMs, knownBytes(workerCount, process.constrainedMemory()))
   const secrets = createSecrets(powers, log)
-  const deps = { ...powers, log, counted, known, secret: secrets.secret }
-  const failed = (error: unknown) => log.error('internal_error', { error: sentenceOf(error) })
   const shares = shareDescriptors(options, readFile)
+  const { maxInFlight } = shares
+  const deps = { ...powers, log, counted, known, secret: secrets.secret, maxInFlight }
+  const failed = (error: unknown) => log.error('internal_error', { error: sentenceOf(error) })
   const { side: maxConnections } = shares
   if (shares.shortage !== undefined) log.warn('descriptors_short', shares.shortage)
   let plane: Plane | undefined

@@ -1,5 +1,6 @@
 // The descriptors this process may have open, and who gets them.
 import type { LimitsOptions, UpstreamOptions } from '../gates/options.ts'
+import { issuerQueue } from '../sources/issuer-queue.ts'
 
 // Listeners, pipes, files, and what Node has for itself; where there are few, not more than half of them.
 const ownDescriptors = 64
@@ -7,11 +8,14 @@ const ownDescriptors = 64
 const sideConnections = 256
 // A worker's pipes, of which both ends are open while it is forked.
 const workerDescriptors = 8
+// Of an issuer: for its keys, its metadata and its feed, and one that is about to close.
+const sourceConnections = 4
 
 /** What needs most of them. */
 export type DescriptorNeeds = {
   readonly limits: Pick<LimitsOptions, 'connections'>
   readonly upstream: Pick<UpstreamOptions, 'max_connections'>
+  readonly issuers: readonly { readonly introspection?: unknown; readonly blacklist?: unknown }[]
 }
 
 /** A limit of descriptors that is less than a configuration may need, such as 1024 where 10,832 are wanted. */
@@ -25,6 +29,8 @@ export type DescriptorShares = {
   readonly upstream: number
   /** Of the health and of the admin listener each. */
   readonly side: number
+  /** To each issuer for introspection, and as many for look-ups: as its queues have, or less. */
+  readonly maxInFlight: number
   /** Of clients, in the primary of so many workers, that none of these has taken yet. */
   readonly untaken: (workers: number) => number
   /** Undefined where there are enough, or where the system does not say (`/proc/self/limits` is Linux's). */
@@ -36,20 +42,30 @@ export type DescriptorShares = {
  * connections would take those of the probes, of other clients, and of the files that are read again.
  */
 export function shareDescriptors(
-  { limits, upstream }: DescriptorNeeds,
+  { limits, upstream, issuers }: DescriptorNeeds,
   readFile: (path: string) => Buffer,
 ): DescriptorShares {
-  const wanted = limits.connections + upstream.max_connections + ownDescriptors + 2 * sideConnections
+  const { maxInFlight: most } = issuerQueue
+  const sources = issuers.length * sourceConnections
+  const queues = issuers.flatMap((each) => [each.introspection, each.blacklist]).filter((each) => each !== undefined)
+  const toIssuers = sources + queues.length * most
+  const wanted = limits.connections + upstream.max_connections + toIssuers + ownDescriptors + 2 * sideConnections
   const limit = readDescriptorLimit(readFile)
   const side = Math.max(1, Math.min(sideConnections, Math.floor(limit / 16)))
-  const left = Math.max(2, limit - Math.min(ownDescriptors, Math.floor(limit / 2)) - 2 * side)
+  const ours = Math.max(2, limit - Math.min(ownDescriptors, Math.floor(limit / 2)) - 2 * side)
+  // Of too few all issuers together get no more than a third.
+  const asked = Math.min(toIssuers, Math.floor(ours / 3))
+  // Where there are enough, a reload may bring more questions than there are now.
+  const maxInFlight = asked === toIssuers ? most : Math.max(1, Math.floor((asked - sources) / queues.length))
+  const left = ours - asked
   // Of too few the upstream gets no more than half: each of its connections is for a client's.
   const clients = Math.min(limits.connections, Math.max(left - upstream.max_connections, Math.floor(left / 2)))
   return {
     clients,
     upstream: Math.min(upstream.max_connections, left - clients),
     side,
-    untaken: (workers) => Math.max(1, left - workers * workerDescriptors),
+    maxInFlight,
+    untaken: (workers) => Math.max(1, ours - workers * workerDescriptors),
     shortage: limit < wanted ? { limit, wanted } : undefined,
   }
 }

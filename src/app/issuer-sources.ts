@@ -33,6 +33,8 @@ export type SourceDeps = {
   readonly counted: GatewayMetrics
   /** In a worker: keys and lists are copies of those of its primary. */
   readonly replicas?: Replicas | undefined
+  /** How many questions, and how many look-ups, each issuer gets at a time, where there are few descriptors. */
+  readonly maxInFlight?: number | undefined
 }
 
 /** Something made from a part of the configuration; a reload that does not change that part keeps it, with all it holds. */
@@ -214,12 +216,12 @@ function introspectionOf(
   metadata: Metadata,
   deps: SourceDeps,
 ): Introspection | undefined {
-  const { clock, log, counted, secret } = deps
+  const { clock, log, counted, secret, maxInFlight } = deps
   const { introspection } = issuer
   if (introspection === undefined) return undefined
   const { url, doubt } = endpointOf(issuer.introspection_endpoint, metadata, 'introspection_endpoint')
   return createIntrospection(
-    { issuer: issuer.issuer, client_id: introspection.client_id },
+    { issuer: issuer.issuer, client_id: introspection.client_id, maxInFlight },
     {
       clock,
       send: http.send,
@@ -249,13 +251,13 @@ function blacklistOf(
   previous: Blacklist | undefined,
   deps: SourceDeps,
 ): Blacklist | undefined {
-  const { clock, random, log, counted, secret, replicas } = deps
+  const { clock, random, log, counted, secret, replicas, maxInFlight } = deps
   const feed = issuer.blacklist
   const client_id = feed?.client_id ?? issuer.introspection?.client_id
   const source = feed?.client_secret ?? issuer.introspection?.client_secret
   if (feed === undefined || client_id === undefined || source === undefined) return undefined
   const { url, wait } = feed
-  const list: BlacklistOptions = { ...options.blacklist, issuer: issuer.issuer, url, client_id, wait }
+  const list: BlacklistOptions = { ...options.blacklist, issuer: issuer.issuer, url, client_id, wait, maxInFlight }
   const feedDeps = { clock, send: http.send, secret: secret(source), log }
   if (replicas !== undefined) {
     const { list: number } = replicas.numbersOf(issuer.issuer)

@@ -3,7 +3,7 @@ import { createBoundedCache, createSingleFlight } from '../base/lookup-cache.ts'
 import type { Clock } from '../base/time.ts'
 import { createBoundedQueue, QueueFull } from '../io/resilience.ts'
 import { FeedFailed } from './blacklist-pages.ts'
-import { issuerQueue } from './issuer-queue.ts'
+import { queueOf } from './issuer-queue.ts'
 
 /** Whether a token is revoked; `stale`: it could not be asked. */
 export type LookupAnswer = boolean | 'stale'
@@ -29,11 +29,18 @@ export type BlacklistLookupsDeps = {
 
 const answerBounds = { maxEntries: 50_000, maxBytes: 16 * 1024 * 1024 }
 
-/** Makes the way to ask about single tokens; nothing is sent before the first. */
-export function createBlacklistLookups({ clock, lookup, onFailure }: BlacklistLookupsDeps): BlacklistLookups {
+/**
+ * Makes the way to ask about single tokens; nothing is sent before the first.
+ *
+ * @param options `maxInFlight`: look-ups at a time, where there may be fewer than usual.
+ */
+export function createBlacklistLookups(
+  { maxInFlight }: { readonly maxInFlight?: number | undefined },
+  { clock, lookup, onFailure }: BlacklistLookupsDeps,
+): BlacklistLookups {
   const answers = createBoundedCache<boolean>(answerBounds)
   const flights = createSingleFlight<LookupAnswer>(clock.monotonicMs)
-  const queue = createBoundedQueue(issuerQueue, { clock })
+  const queue = createBoundedQueue(queueOf(maxInFlight), { clock })
   let generation = 0
   let generationMs = 0
   let failure: string | undefined

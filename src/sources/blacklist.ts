@@ -53,6 +53,8 @@ export type BlacklistOptions = Omit<BlacklistSection, 'on_stale' | 'local'> & {
   readonly client_id: string
   /** For how long (ms) the issuer is asked to hold a poll that has nothing to tell, at least `callMs` less than `poll_interval`. */
   readonly wait: number
+  /** Look-ups at a time, where there may be fewer than usual. */
+  readonly maxInFlight?: number | undefined
 }
 
 /** What one list needs from outside. */

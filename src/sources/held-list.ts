@@ -76,14 +76,18 @@ export type OpenList = { readonly feed: Feed; readonly lookups: BlacklistLookups
 
 /** Makes the reader of what its owner puts into `holding`, and of single tokens at the issuer; nothing is fetched yet. */
 export function openList(
-  options: FeedOptions & { readonly issuer: string; readonly max_staleness: number },
+  options: FeedOptions & {
+    readonly issuer: string
+    readonly max_staleness: number
+    readonly maxInFlight?: number | undefined
+  },
   holding: Holding,
   deps: FeedDeps & { readonly log: Pick<Log, 'warn'> },
 ): OpenList {
   const { issuer } = options
   const { clock, log } = deps
   const feed = createFeed(options, deps)
-  const lookups = createBlacklistLookups({
+  const lookups = createBlacklistLookups(options, {
     clock,
     lookup: feed.lookup,
     onFailure: (why) => log.warn('blacklist_lookup_failed', { issuer, why }),

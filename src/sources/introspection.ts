@@ -12,7 +12,7 @@ import { formatBasic } from '../spec/authorization.ts'
 import type { AskedAnswer, IntrospectionAnswer } from '../spec/introspection.ts'
 import { formatIntrospectionRequest, parseIntrospectionAnswer } from '../spec/introspection.ts'
 import { describeRefusal } from '../spec/token-error.ts'
-import { issuerQueue } from './issuer-queue.ts'
+import { queueOf } from './issuer-queue.ts'
 import { isSameFailure, SourceFailed } from './source-failed.ts'
 
 /** How one issuer is asked about tokens. */
@@ -77,14 +77,19 @@ type Answered = AskedAnswer & { readonly kind: 'answer' }
 
 /** Makes the source; nothing is sent before a token is asked about. */
 export function createIntrospection(
-  options: { readonly issuer: string; readonly client_id: string },
+  options: {
+    readonly issuer: string
+    readonly client_id: string
+    /** Questions at a time, where there may be fewer than usual. */
+    readonly maxInFlight?: number | undefined
+  },
   deps: IntrospectionDeps,
 ): Introspection {
   const { clock, log, observe } = deps
   const inactive = createBoundedCache<Answered>(inactiveBounds)
   const underWay = new Map<string, { questions: number; latest: Answered | undefined }>()
   const flights = createSingleFlight<AskedAnswer>(clock.monotonicMs)
-  const queue = createBoundedQueue(issuerQueue, { clock })
+  const queue = createBoundedQueue(queueOf(options.maxInFlight), { clock })
   const breaker = createBreaker(breakerLimits, { clock })
   let lastTrouble: { readonly said: string; readonly status: number | undefined } | undefined
   let toldMs = Number.NEGATIVE_INFINITY

@@ -10,7 +10,11 @@ Max open files            ${files.padEnd(21)}4096                 files
 Max locked memory         8388608              8388608              bytes
 `)
 
-const needs = (connections: number) => ({ limits: { connections }, upstream: { max_connections: 256 } })
+const needs = (connections: number, issuers: readonly object[] = []) => ({
+  limits: { connections },
+  upstream: { max_connections: 256 },
+  issuers,
+})
 
 for (const [files, connections, found, because] of [
   ['1831', 1000, { limit: 1831, wanted: 1832 }, 'one is missing'],
@@ -54,6 +58,33 @@ for (const [files, connections, clients, upstream, side] of [
 
     assert.deepEqual([shares.clients, shares.upstream, shares.side], [clients, upstream, side])
   })
+
+const both = { introspection: {}, blacklist: {} }
+for (const [files, issuers, expected, because] of [
+  ['10964', [both], [10_000, 256, 64], 'there are just enough'],
+  ['1024', [both], [444, 256, 64], 'there are few, and calls to the issuer need less than a third'],
+  ['256', [both], [53, 54, 24], 'a third is for calls to the issuer'],
+  [
+    '256',
+    [{ introspection: {} }, { introspection: {} }, { introspection: {} }],
+    [53, 54, 13],
+    'a third is for all of them',
+  ],
+  ['256', [{}], [78, 78, 64], 'keys alone need four, and a reload may bring questions'],
+  ['256', Array(40).fill(both), [53, 54, 1], 'each issuer is asked one question at a time'],
+] as const)
+  test(`shareDescriptors() shares ${files} descriptors with the calls to ${issuers.length} issuers: ${because}`, () => {
+    const shares = shareDescriptors(needs(10_000, issuers), () => limitsText(files))
+
+    assert.deepEqual([shares.clients, shares.upstream, shares.maxInFlight], expected)
+  })
+
+test('shareDescriptors() counts the calls to issuers among what is wanted', () => {
+  assert.deepEqual(shareDescriptors(needs(10_000, [both, {}]), () => limitsText('256')).shortage, {
+    limit: 256,
+    wanted: 10_968,
+  })
+})
 
 for (const [files, workers, untaken] of [
   ['unlimited', 2, Number.POSITIVE_INFINITY],

@@ -5,6 +5,7 @@ import { once } from 'node:events'
 import { mkdirSync, readFileSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { createServer } from 'node:http'
+import { connect as connectHttp2 } from 'node:http2'
 import type { AddressInfo, Socket } from 'node:net'
 import { connect } from 'node:net'
 import { join } from 'node:path'
@@ -301,6 +302,45 @@ test('postern serve keeps descriptors for its probes and its upstream, whatever 
   )
   for (const socket of held) socket.destroy()
 })
+
+for (const workers of [1, 2])
+  test(`postern serve asks an issuer that hangs no more at a time than there are descriptors for, with ${workers} serving`, {
+    skip: process.platform !== 'linux' && 'prlimit is of Linux',
+  }, async () => {
+    let asked = 0
+    // Never answered.
+    using issuer = await openService(({ url }) => {
+      if (url === '/introspect') asked += 1
+    })
+    using files = directory()
+    const url = `http://127.0.0.1:${issuer.port}`
+    const secret = JSON.stringify(files.write('secret', 'secret'))
+    const file = files.write(
+      'gateway.yaml',
+      `${configuration('a').replace('public: true', '')}workers: ${workers}
+issuers:
+  - issuer: ${url}
+    audience: api
+    jwks_uri: ${url}/keys
+    introspection_endpoint: ${url}/introspect
+    introspection: { client_id: gateway, client_secret: { file: ${secret} } }
+`,
+    )
+    using gateway = await serve(file, { descriptors: 256 })
+    using stack = new DisposableStack()
+    const session = stack.adopt(connectHttp2(gateway.proxy), (each) => each.destroy())
+
+    const answers = Array.from({ length: 90 }, async (_, at) => {
+      const stream = session.request({ ':path': '/a', authorization: `Bearer opaque-${at}` })
+      const [head] = await once(stream.end().resume(), 'response')
+      return head[':status']
+    })
+
+    assert.equal(await Promise.race(answers), 503)
+    // A third of what is not the listeners' and our own, and four of that are for keys and the like.
+    assert.equal(asked, 49)
+    await Promise.all(answers)
+  })
 
 test('postern serve keeps descriptors to start workers with, however many connect while all of them are gone', {
   skip: process.platform !== 'linux' && 'prlimit is of Linux',

@@ -116,6 +116,18 @@ test('check() finds what a poll has brought while it was asking', async () => {
   assert.deepEqual(await early, revoked, 'the poll has brought it meanwhile')
 })
 
+test('check() has no more look-ups under way than there are descriptors for', async () => {
+  await using it = setup({ cache_size: 2, maxInFlight: 5 })
+  for (const value of ['a', 'b', 'c']) it.revoke(value)
+  await it.blacklist.poll()
+  it.calls.length = 0
+  it.answer = () => new Promise(() => {})
+
+  for (let at = 0; at < 10; at += 1) void it.blacklist.check(token({ jti: `t${at}` }))
+
+  assert.equal(it.calls.length, 5)
+})
+
 test('check() has 64 look-ups under way and 256 waiting; one more is stale at once', async () => {
   await using it = await crowded()
   const held = Promise.withResolvers<undefined>()

@@ -138,10 +138,19 @@ export async function runWorker(powers: Powers, started: () => void): Promise<nu
     const keepBytes = knownBytes(workerCount, process.constrainedMemory())
     const maxClientBytes = connectionBytes(workerCount, process.constrainedMemory())
     const known = createKnownTokens<Principal>(clock.monotonicMs, keepBytes)
-    const deps = { ...powers, log, counted, known, ...createSecrets(powers, log), replicas: store.replicas }
+    const shares = shareDescriptors(first.options, powers.readFile)
+    const { maxInFlight } = shares
+    const deps = {
+      ...powers,
+      log,
+      counted,
+      known,
+      ...createSecrets(powers, log),
+      replicas: store.replicas,
+      maxInFlight,
+    }
     let running: Running = run(configuration, undefined, deps)
     const planeDeps = { ...powers, log, counted, writer, failed, maxClientBytes, serving: () => running.serving }
-    const shares = shareDescriptors(first.options, powers.readFile)
     const plane = createDataPlane(first.options, shares, material, planeDeps)
     registerDataPlane(counted.metrics, { running: () => running, known, plane, writer })
     started()
