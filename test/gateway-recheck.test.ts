@@ -146,4 +146,8 @@ test('recheck() judges by the configuration it is asked of: its issuers and thei
   assert.equal(seen[0], reloaded, 'lists are those of the issuer as it is configured now')
   assert.equal((await under([]).recheck(allow))?.reason, 'issuer_unknown')
   assert.equal((await under([{ ...it.main, audience: ['other'] }]).recheck(allow))?.reason, 'audience_mismatch')
+  // Half a minute past `exp`.
+  it.clock.pass(3_630_000)
+  assert.equal(await under([{ ...it.main, leewayS: 60 }]).recheck(allow), undefined)
+  assert.equal((await under([{ ...it.main, leewayS: 0 }]).recheck(allow))?.reason, 'token_expired')
 })

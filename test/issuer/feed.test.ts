@@ -119,6 +119,7 @@ test('blacklist.add() resolves before it wakes anybody, and wakes some at a time
   const polls = Array.from({ length: 200 }, () => poll(parts, 'cursor=1&wait=25'))
   await nextTurn()
   const before = parts.reads.pages
+  const beganMs = performance.now()
 
   await parts.blacklist.add(jti('u'))
   const still = parts.blacklist.waiters.size
@@ -127,6 +128,7 @@ test('blacklist.add() resolves before it wakes anybody, and wakes some at a time
   const some = parts.blacklist.waiters.size
   const answers = await Promise.all(polls)
 
+  assert.ok(performance.now() - beganMs < 5000, 'nobody has waited to the end')
   assert.equal(still, 200)
   assert.ok(some > 100 && some < 200, `${some}`)
   for (const answer of answers) assert.deepEqual(values(answer), ['u'])
@@ -254,6 +256,14 @@ test('feed.page() frees the place of a poll whose client has left, also where it
   assert.equal(parts.blacklist.waiters.size, 0)
   await Promise.all(held)
   assert.equal(parts.reads.pages, 1, 'the one at the start')
+})
+
+test('feed.page() gives one caller no page that was made for another, of another limit', async () => {
+  using parts = await startParts()
+  for (const value of ['t', 'u', 'v']) await parts.blacklist.add(jti(value))
+
+  assert.deepEqual(values(await poll(parts, 'limit=1')), ['t'])
+  assert.deepEqual(values(await poll(parts, 'limit=2')), ['t', 'u'])
 })
 
 test('feed.page() counts a list anew when an entry has come, and when one may have run out', async () => {

@@ -6,7 +6,7 @@ import { setImmediate as nextTurn } from 'node:timers/promises'
 import { HttpCallFailed } from '../../src/io/http-client.ts'
 import { leastPollMs } from '../../src/sources/blacklist.ts'
 import type { Setup } from './feed-server.ts'
-import { loaded, query, raw, revoked, setup, token } from './feed-server.ts'
+import { answerOf, loaded, query, raw, revoked, setup, token } from './feed-server.ts'
 
 const long = { wait: 25_000 }
 
@@ -290,6 +290,16 @@ for (const [how, expected] of [
 
     assert.equal(await pollsWithin(t, it, 130), expected)
   })
+
+test('blacklist.start() polls an issuer without ETag and entries, that does not hold polls, less and less often', async (t) => {
+  await using it = setup(long)
+  it.answer = (call) => {
+    const { status, body } = answerOf(it.feed, call)
+    return raw(status, Buffer.from(body), { 'content-type': 'application/json' })
+  }
+
+  assert.equal(await pollsWithin(t, it, 130), '0 1w 3w 7w 15w 31w 63w 123w')
+})
 
 test('blacklist.start() asks an issuer to hold a poll soon after each restart, though it has never held one for long', async (t) => {
   await using it = setup(long)
