@@ -10,7 +10,7 @@ import { findRuleConflicts } from '../decision/rule-lint.ts'
 import { hostName, rulesOptions } from '../decision/rules.ts'
 import { trustOptions } from '../decision/verify.ts'
 import { limitsOptions, listenTlsOptions, upstreamOptions } from '../gates/options.ts'
-import { blacklistOptions } from '../sources/blacklist.ts'
+import { blacklistOptions, leastGapMs } from '../sources/blacklist.ts'
 import { callMs } from '../sources/blacklist-pages.ts'
 import { introspectionOptions } from '../sources/introspection.ts'
 import { jwksOptions } from '../sources/jwks.ts'
@@ -53,7 +53,7 @@ const issuer = trustOptions.extend({
         .refine((ms) => ms % 1000 === 0, { error: 'expected whole seconds' })
         .prefault('0s')
         .describe(
-          'For how long the feed is asked to hold a poll that has nothing to tell, at least 2 s less than poll_interval, and no longer than it may; 0s: not at all. Where it does, a revocation takes effect within 2 s.',
+          'For how long the feed is asked to hold a poll that has nothing to tell, at least 3 s less than poll_interval, and no longer than it may; 0s: not at all. Where it does, a revocation takes effect within 2 s.',
         ),
       client_id: z.string().min(1).max(256).optional().describe("Absent: introspection's."),
       client_secret: secretSource.optional().describe("Absent: introspection's."),
@@ -254,11 +254,13 @@ function findWaitConflicts(
 ): readonly CrossFinding[] {
   if (wait === 0) return []
   const interval = formatDuration(poll_interval)
-  if (wait > poll_interval - callMs) {
-    const mostMs = Math.floor((poll_interval - callMs) / 1000) * 1000
+  // Of one that gets no answer the next that may be held starts this much later, and is to fail within the interval, too.
+  const takesMs = callMs + leastGapMs
+  if (wait > poll_interval - takesMs) {
+    const mostMs = Math.floor((poll_interval - takesMs) / 1000) * 1000
     const most = mostMs > 0 ? `at most ${formatDuration(mostMs)}` : 'none'
-    const why = `a held poll is to be over, ${formatDuration(callMs)} for the call included, when the next is due`
-    const message = `expected ${most} beside a blacklist.poll_interval of ${interval}, or a poll_interval of at least ${formatSpan(wait + callMs)}: ${why}`
+    const why = `a held poll is to be over, ${formatDuration(callMs)} for the call included, ${formatDuration(leastGapMs)} before the next is due`
+    const message = `expected ${most} beside a blacklist.poll_interval of ${interval}, or a poll_interval of at least ${formatSpan(wait + takesMs)}: ${why}`
     return [{ path, message }]
   }
   const least = poll_interval + wait + 2 * callMs

@@ -51,7 +51,7 @@ export type BlacklistOptions = Omit<BlacklistSection, 'on_stale' | 'local'> & {
   readonly issuer: string
   readonly url: string
   readonly client_id: string
-  /** For how long (ms) the issuer is asked to hold a poll that has nothing to tell, at least `callMs` less than `poll_interval`. */
+  /** For how long (ms) the issuer is asked to hold a poll that has nothing to tell, at least `callMs` and `leastGapMs` less than `poll_interval`. */
   readonly wait: number
   /** Look-ups at a time, where there may be fewer than usual. */
   readonly maxInFlight?: number | undefined
@@ -105,8 +105,8 @@ type Polled = Held & {
 
 // An issuer whose numbers never agree costs a complete load this often.
 const resyncEveryMs = 600_000
-// A list that changes all the time costs a poll this often, and half of the 2 s within which a revocation is to hold.
-const leastGapMs = 1000
+/** A list that changes all the time costs a poll this often (ms): half of the 2 s within which a revocation is to hold. */
+export const leastGapMs = 1000
 // An issuer that is restarted in our first seconds has held nothing yet. One whose list begins anew all the time would be
 // read whole as often as this, and then less and less often.
 const quickRestarts = 3

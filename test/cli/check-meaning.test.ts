@@ -96,7 +96,7 @@ test('meaning() tells times as people do, and says that nobody was asked', () =>
 
 for (const [wait, poll_interval, within] of [
   ['25s', '60s', '2s where it holds polls, else within 1m'],
-  ['1s', '3s', '2s where it holds polls, else within 3s'],
+  ['1s', '4s', '2s where it holds polls, else within 4s'],
   ['0s', '60s', '1m'],
 ] as const) {
   test(`meaning() says with a wait of ${wait} and an interval of ${poll_interval} that a revocation holds within ${within}`, () => {

@@ -122,12 +122,12 @@ const crossed = [
   },
   {
     text: `issuers: [{ ${issuer}, blacklist: { url: https://a.test/b, wait: 25s } }]\nblacklist: { poll_interval: 5900ms, max_staleness: 6s }`,
-    at: 'Cannot read issuers.0.blacklist.wait: expected at most 3s beside a blacklist.poll_interval of 5900ms, or a poll_interval of at least 27s: a held poll is to be over, 2s for the call included, when the next is due',
+    at: 'Cannot read issuers.0.blacklist.wait: expected at most 2s beside a blacklist.poll_interval of 5900ms, or a poll_interval of at least 28s: a held poll is to be over, 2s for the call included, 1s before the next is due',
     points: '25s',
   },
   {
-    text: `issuers: [{ ${issuer}, blacklist: { url: https://a.test/b, wait: 1s } }]\nblacklist: { poll_interval: 2900ms }`,
-    at: 'Cannot read issuers.0.blacklist.wait: expected none beside a blacklist.poll_interval of 2900ms, or a poll_interval of at least 3s: a held poll is to be over, 2s for the call included, when the next is due',
+    text: `issuers: [{ ${issuer}, blacklist: { url: https://a.test/b, wait: 1s } }]\nblacklist: { poll_interval: 3900ms }`,
+    at: 'Cannot read issuers.0.blacklist.wait: expected none beside a blacklist.poll_interval of 3900ms, or a poll_interval of at least 4s: a held poll is to be over, 2s for the call included, 1s before the next is due',
     points: '1s',
   },
   {
@@ -160,8 +160,8 @@ for (const { text, at, points } of crossed) {
 
 for (const [wait, lists] of [
   ['25s', 'max_staleness: 89s'],
-  ['25s', 'poll_interval: 27s, max_staleness: 56s'],
-  ['1s', 'poll_interval: 3s, max_staleness: 8s'],
+  ['25s', 'poll_interval: 28s, max_staleness: 57s'],
+  ['1s', 'poll_interval: 4s, max_staleness: 9s'],
   ['0s', 'poll_interval: 100ms, max_staleness: 100ms'],
 ])
   test(`findGatewayConflicts() takes a wait of ${wait} beside ${lists}`, () => {

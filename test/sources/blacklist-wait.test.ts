@@ -252,6 +252,25 @@ test('blacklist.start() reads the list every poll_interval where held polls get 
   assert.equal(await pollsWithin(t, it, 220), '0 1w 28 30w 57 60w 87 90w 117 120w 147 150w 180w 210w')
 })
 
+test('blacklist.start() reads the list within the interval where held polls get no answer, for the shortest that may be', async (t) => {
+  // As the load error of config/schema.ts wants it: wait and 3 s.
+  await using it = setup({ wait: 5000, poll_interval: 8000 })
+  const readMs: number[] = []
+  it.answer = (call) => {
+    if (query(call, 'wait') === null) {
+      readMs.push(it.clock.monotonicMs)
+      return undefined
+    }
+    it.pass(7000)
+    throw new HttpCallFailed('timeout', 'Cannot GET it: no whole answer within 7000 ms')
+  }
+
+  await pollsWithin(t, it, 120)
+
+  const gaps = readMs.slice(1).map((atMs, at) => atMs - (readMs[at] ?? 0))
+  assert.ok(gaps.length > 10 && Math.max(...gaps) <= 8000, `${gaps}`)
+})
+
 test('blacklist.start() polls once a second while an issuer that holds polls is restarted', async (t) => {
   await using it = setup(long)
   it.answer = (call) => {
