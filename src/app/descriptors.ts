@@ -56,7 +56,8 @@ export function shareDescriptors(
   // Of too few all issuers together get no more than a third.
   const asked = Math.min(toIssuers, Math.floor(ours / 3))
   // Where there are enough, a reload may bring more questions than there are now.
-  const maxInFlight = asked === toIssuers ? most : Math.max(1, Math.floor((asked - sources) / queues.length))
+  const fitting = Math.floor((asked - sources) / Math.max(1, queues.length))
+  const maxInFlight = asked === toIssuers ? most : Math.max(1, fitting)
   const left = ours - asked
   // Of too few the upstream gets no more than half: each of its connections is for a client's.
   const clients = Math.min(limits.connections, Math.max(left - upstream.max_connections, Math.floor(left / 2)))

@@ -72,6 +72,7 @@ for (const [files, issuers, expected, because] of [
   ],
   ['256', [{}], [78, 78, 64], 'keys alone need four, and a reload may bring questions'],
   ['256', Array(40).fill(both), [53, 54, 1], 'each issuer is asked one question at a time'],
+  ['24', Array(40).fill({}), [3, 4, 1], 'nobody is asked a question, and a reload may bring one'],
 ] as const)
   test(`shareDescriptors() shares ${files} descriptors with the calls to ${issuers.length} issuers: ${because}`, () => {
     const shares = shareDescriptors(needs(10_000, issuers), () => limitsText(files))
