@@ -1,7 +1,6 @@
 // What Prometheus reads at a scrape, of what others hold; what is counted as it happens: metrics.ts, and beside what it
 // is about certificates.ts and workers/workers.ts.
 import type { Principal } from '../decision/decision.ts'
-import { heldBytes } from '../http1/held-bytes.ts'
 import type { LineWriter } from '../io/log.ts'
 import type { Metrics, ReadSeries } from '../io/metrics.ts'
 import type { FeedState } from '../sources/held-list.ts'
@@ -27,8 +26,6 @@ export function registerDataPlane(metrics: Metrics, deps: DataPlaneGaugeDeps): v
   const listener = ['listener']
   metrics.gauge('requests_in_flight', 'Requests being served.', listener, () => [[['proxy'], plane.inFlight()]], 'sum')
   metrics.gauge('connections', 'Open connections.', listener, () => [[['proxy'], plane.connections()]], 'sum')
-  const unread = 'What clients have sent and nobody has read.'
-  metrics.gauge('unread_bytes', unread, listener, () => [[['proxy'], heldBytes()]], 'sum')
   const drops = 'Connections closed before a request, by cause.'
   metrics.counterOf('connections_dropped_total', drops, [...listener, 'cause'], () => [
     ...[...plane.dropped()].map(([cause, count]) => [['proxy', cause], count] as const),
