@@ -215,10 +215,11 @@ export function createHeaderFilter(options: HeaderOptions, { isTrustedProxy }: H
         lines.push(raw, value)
     }
     const { authority } = request
-    const says = { forwardedFor, hasProto, hasHost }
     const isUsual = forwardedFor === '' && !hasProto && !hasHost
     return {
-      own: isUsual ? originOf(ip, proto, authority) : ours(tellOrigin(ip, proto, authority, says)),
+      own: isUsual
+        ? originOf(ip, proto, authority)
+        : ours(tellOrigin(ip, proto, authority, { forwardedFor, hasProto, hasHost })),
       lines,
       identity: allow.principal === null || allow.rule.public ? nobody : identityOf(allow.principal),
     }

@@ -23,9 +23,8 @@ export type EntranceOptions = {
 
 /**
  * Why a connection was closed that had not begun a request: `limit`, one more than `limits.connections`; `memory`, one more
- * than there is memory for; `crowded`, too
- * many were waiting behind it; `timeout`, its time for a head was over; `no_worker`, no worker has taken it, for want of
- * descriptors or of time; and what was wrong with it.
+ * than there is memory for; `crowded`, too many were waiting behind it; `timeout`, its time for a head was over;
+ * `no_worker`, no worker has taken it, for want of descriptors or of time; and what was wrong with it.
  */
 export const dropCauses = [
   'limit',

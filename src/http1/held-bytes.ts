@@ -84,10 +84,13 @@ export function createHeldBytes(isBusy: () => boolean, expel: () => void): HeldB
     const { bytes } = it
     if (bytes === undefined) return
     giveBack(bytes, count)
-    // It has sent what it was waited for, and is waited for anew.
-    leave(holder)
-    if (count < bytes.length) it.bytes = bytes.subarray(count)
-    else clear()
+    if (count === bytes.length) {
+      clear()
+      return
+    }
+    it.bytes = bytes.subarray(count)
+    // It has sent what it was waited for, and is waited for anew; what is left of it is in the same memory.
+    if (holder.line !== undefined) stand(holder, holder.line, holder.bytes)
   }
 
   function settle(): void {
@@ -127,10 +130,7 @@ function copyInto(room: Buffer, at: number, bytes: Buffer): Buffer {
 }
 
 function count(holder: Holder, line: Line, bytes: number): void {
-  if (holder.line !== line) {
-    leave(holder)
-    enter(holder, line)
-  }
+  if (holder.line !== line) stand(holder, line, bytes)
   line.bytes += bytes - holder.bytes
   holder.bytes = bytes
   for (let first = line.first; line.bytes > line.maxBytes && first !== undefined; first = line.first) {
@@ -140,7 +140,11 @@ function count(holder: Holder, line: Line, bytes: number): void {
   }
 }
 
-function enter(holder: Holder, line: Line): void {
+/** Has it stand last in a line, with so many bytes. */
+function stand(holder: Holder, line: Line, bytes: number): void {
+  leave(holder)
+  holder.bytes = bytes
+  line.bytes += bytes
   holder.line = line
   holder.before = line.last
   if (line.last === undefined) line.first = holder

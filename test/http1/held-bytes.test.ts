@@ -122,6 +122,20 @@ test('createHeldBytes() counts waiting from the last head that was whole, or fro
   assert.deepEqual(expelled, ['who waits'])
 })
 
+test('createHeldBytes() goes on counting the memory that what is left of it is in, until it says anew what it holds', () => {
+  const held = fill(
+    connect([], '', () => true),
+    60_000,
+  )
+
+  held.drop(20_000)
+  assert.equal(heldBytes(), 60_000)
+  held.drop(30_000)
+  held.settle()
+
+  assert.equal(heldBytes(), 10_000)
+})
+
 test('createHeldBytes() counts a byte as some thousand, so that one head makes room by the end of a few', () => {
   const expelled: string[] = []
   const count = maxHeadBytes / 4096
