@@ -139,6 +139,7 @@ test('startApp() lets in no more connections than its container has memory for',
   const name = 'postern_connections_dropped_total{listener="proxy",cause="memory"}'
   // 8 MiB of it, of 8 KiB each.
   const sockets: Socket[] = []
+  using _ = { [Symbol.dispose]: () => sockets.forEach((socket) => void socket.destroy()) }
   const come = () => {
     const counted = it.app.counters()
     return (counted.get('postern_connections{listener="proxy"}') ?? 0) + (counted.get(name) ?? 0)
@@ -152,7 +153,6 @@ test('startApp() lets in no more connections than its container has memory for',
 
   assert.equal(it.app.counters().get(name), 6)
   assert.equal(it.app.counters().get('postern_connections{listener="proxy"}'), 1024)
-  for (const socket of sockets) socket.destroy()
 })
 
 test('startApp() reads once how many descriptors there are', async () => {
