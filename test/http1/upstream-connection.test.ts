@@ -474,6 +474,28 @@ test('createUpstreamConnection() waits for ever on an upstream that has switched
   assert.equal(asked.body(), 'still here')
 })
 
+test('createUpstreamConnection() goes on for ever with a client that speaks on after an upstream that has switched protocols has ended', async () => {
+  await using peer = await openPeer(() => switching)
+  using pool = openPool([peer.endpoint], { bodyMs: 60_000 })
+  const { asked, drained } = await holdBack(peer, pool)
+  const [accepted] = peer.accepted
+  accepted?.socket.end()
+  await asked.outcome
+  let heard = ''
+
+  accepted?.socket.on('data', (chunk: Buffer) => {
+    heard = chunk.toString('latin1')
+  })
+  accepted?.socket.resume()
+  await until(drained, 'room for more', 5000)
+  pool.time.pass(86_400_000)
+  asked.exchange().write(Buffer.from('still here'))
+  asked.exchange().flush()
+  await until(() => heard.endsWith('still here'), 'what the client says', 5000)
+
+  assert.equal(accepted?.isClosed, false)
+})
+
 const refused = [
   {
     what: 'a 101 nobody asked for',
@@ -575,6 +597,35 @@ test('createUpstreamConnection() reads one answer after another that comes byte 
   }
   assert.equal(peer.accepted.length, 1)
 })
+
+const longHint = `HTTP/1.1 103 Early Hints\r\nLink: ${'x'.repeat(100)}\r\n\r\n`
+const inPieces = [
+  { what: 'an answer', pieces: [`${ok.slice(0, -6)}\r\nX-Long: ${'x'.repeat(100)}`, '\r\n\r\nok'] },
+  { what: 'the interim one before it', pieces: [longHint.slice(0, -2), `\r\n${ok}`] },
+]
+for (const { what, pieces } of inPieces)
+  test(`createUpstreamConnection() reads a short head behind a longer one of which pieces came, that of ${what}`, async () => {
+    await using peer = await openPeer(({ socket }, request) => {
+      if (request > 1) return ok
+      void (async () => {
+        for (const piece of pieces) {
+          socket.write(piece)
+          await settle()
+        }
+      })()
+      return undefined
+    })
+    using pool = openPool([peer.endpoint])
+
+    for (let at = 0; at < 2; at += 1) {
+      const asked = ask(pool)
+      await until(asked.isOver, 'the answer', 5000)
+
+      assert.equal(await asked.outcome, 'end')
+      assert.equal(asked.body(), 'ok')
+    }
+    assert.equal(peer.accepted.length, 1)
+  })
 
 const promises = [
   { says: '', keptMs: 4000 },
