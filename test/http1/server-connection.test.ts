@@ -1340,6 +1340,20 @@ test('createServerConnection().switchProtocols() passes what a client sent that 
   }
 })
 
+test('createServerConnection().switchProtocols() passes what came early, and that a client has ended, once, however often it is held back', async () => {
+  await using it = await serve(switching())
+
+  it.client.end(`${upgrade}hello`)
+  await it.tells('end')
+  for (let at = 0; at < 2; at += 1) {
+    it.connection.pause()
+    it.connection.resume()
+    await settle()
+  }
+
+  assert.deepEqual(it.told, ['request GET /1', 'data hello', 'end'])
+})
+
 test('createServerConnection().switchProtocols() holds back a client as it does with a body', async () => {
   await using it = await serve(switching((connection) => connection.pause()))
 
