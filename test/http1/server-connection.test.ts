@@ -5,6 +5,7 @@ import * as fc from 'fast-check'
 import { maxLingerBytes, maxLingerMs } from '../../src/http1/limits.ts'
 import type { RequestHead } from '../../src/http1/request-head.ts'
 import type { ServerConnection } from '../../src/http1/server-connection.ts'
+import { timerOf } from '../support/tcp-timer.ts'
 import { settle, until } from '../support/until.ts'
 import { cuts, cutUp, spoilt } from './parts.ts'
 import type { Answer, Served } from './served.ts'
@@ -1322,6 +1323,24 @@ test('createServerConnection().switchProtocols() ends each way on its own', asyn
 
   assert.equal(await it.receiveAll(), `${switched}bye`)
   assert.deepEqual(it.told, ['request GET /1', 'data hello', 'end'])
+  await until(
+    () => it.deadlines.watched() === 0,
+    () => 'nothing more to be watched',
+  )
+})
+
+test('createServerConnection().switchProtocols() has the system ask whether a client is still there', {
+  skip: process.platform !== 'linux' && 'only Linux shows its timers',
+}, async () => {
+  await using it = await serve(switching())
+
+  it.send(upgrade)
+  await it.receive(/101/)
+
+  await until(
+    () => timerOf(it.client) === 2,
+    () => 'the timer',
+  )
 })
 
 test('createServerConnection().switchProtocols() passes what a client sent that had closed its side before', async () => {

@@ -1,11 +1,12 @@
 import assert from 'node:assert/strict'
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { mkdtempSync, rmSync } from 'node:fs'
 import { createServer, Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { createSocketOpener } from '../../src/http1/upstream-socket.ts'
+import { timerOf } from '../support/tcp-timer.ts'
 import { settle, until } from '../support/until.ts'
 import type { Asked, Peer, Pool } from './upstream-peer.ts'
 import { ask, ok, openPeer, openPool } from './upstream-peer.ts'
@@ -276,22 +277,6 @@ test('createUpstreamConnection() tells an upstream that has switched protocols o
 
   assert.equal(await switched.outcome, 'end')
 })
-
-/** A port as the system's table of connections writes it. */
-const inHex = (port: number | undefined): string => `:${port?.toString(16).toUpperCase().padStart(4, '0')}`
-
-/**
- * Which of its timers the system runs for our end of a connection to a peer: 2 probes whether the peer is there. Both
- * ports are looked for: one of ours may be that of a connection to elsewhere, too, which ended a moment ago.
- */
-function timerOf({ remotePort, localPort }: Socket): number | undefined {
-  const [ours, theirs] = [inHex(remotePort), inHex(localPort)]
-  const columns = readFileSync('/proc/self/net/tcp', 'utf8')
-    .split('\n')
-    .map((line) => line.trim().split(/\s+/))
-    .find(([, local, remote]) => local?.endsWith(ours) === true && remote?.endsWith(theirs) === true)
-  return columns?.[5] === undefined ? undefined : Number.parseInt(columns[5], 16)
-}
 
 test('createUpstreamConnection() tells nothing of what came with a switch that is given up as it is told', async () => {
   await using peer = await openPeer(() => `${switching}hello`)
