@@ -280,6 +280,27 @@ test('createUpstream() hands on neither framing nor hop-by-hop lines, in either 
   assert.ok(answer.includes('X-Kept: b'))
 })
 
+// Upstreams that put trailers among the headers would take these for our word.
+test('createForwarder() passes of trailers what a header may be, in either direction', async () => {
+  let received = ''
+  await using upstream = await openRawUpstream((socket) => {
+    socket.on('data', (chunk) => {
+      received += chunk.toString('latin1')
+      if (received.endsWith('\r\n\r\n') && received.includes('\r\n0\r\n'))
+        socket.write(`${chunked}0\r\nX-Sum: 2\r\nSet-Cookie: a=b\r\nProxy-Authenticate: Basic\r\n\r\n`)
+    })
+  })
+  await using it = await openDoor(upstream.port)
+  const trailers = 'X-Sum: 1\r\nX-Forwarded-For: 192.0.2.1\r\nX-Original-Url: /b\r\nAuthorization: Bearer a\r\n'
+
+  const answer = await it.send(
+    `POST /a HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n${trailers}\r\n`,
+  )
+
+  assert.equal(received.slice(received.indexOf('\r\n0\r\n')), '\r\n0\r\nX-Sum: 1\r\n\r\n')
+  assert.equal(answer.slice(answer.indexOf('\r\n0\r\n')), '\r\n0\r\nX-Sum: 2\r\n\r\n')
+})
+
 test('createUpstream() is asked nothing for a client that left while its request waited for a connection', async () => {
   const asked: string[] = []
   const { promise: mayAnswer, resolve: answer } = Promise.withResolvers<void>()

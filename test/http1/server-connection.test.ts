@@ -1329,6 +1329,23 @@ test('createServerConnection().switchProtocols() ends each way on its own', asyn
   )
 })
 
+for (const first of ['client', 'upstream'] as const)
+  test(`createServerConnection().switchProtocols() waits for who is left for a time once the ${first} has ended`, async () => {
+    await using it = await serve(switching())
+    it.send(upgrade)
+    await it.receive(/101/)
+
+    if (first === 'upstream') it.connection.end([])
+    else {
+      it.client.end()
+      await it.tells('end')
+    }
+    assert.equal(it.deadlines.nextMs(), limits.idleMs)
+    it.deadlines.pass(limits.idleMs)
+
+    assert.equal(it.told.at(-1), 'gone')
+  })
+
 test('createServerConnection().switchProtocols() has the system ask whether a client is still there', {
   skip: process.platform !== 'linux' && 'only Linux shows its timers',
 }, async () => {
