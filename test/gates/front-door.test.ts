@@ -207,21 +207,54 @@ test('openFrontDoor() answers 500 for a bug on the way to the upstream, and give
   )
 })
 
-test('openFrontDoor() answers 500 for a bug after the verdict, too, and nothing hangs', async () => {
-  let asked = 0
-  await using upstream = await openUpstream((_request, response) => {
-    asked += 1
-    response.end()
+for (const when of ['at once', 'later'] as const)
+  test(`openFrontDoor() answers 500 for a bug after the verdict that came ${when}, too, and nothing hangs`, async () => {
+    let asked = 0
+    await using upstream = await openUpstream((_request, response) => {
+      asked += 1
+      response.end()
+    })
+    const broken = { kind: 'allow', reason: 'ok', rule: undefined, principal: null, path: 'none' }
+    const verdict = broken as unknown as Decision // no Allow at all: the bug
+    await using it = await openDoor(upstream.port, {
+      decide: () => (when === 'later' ? Promise.resolve(verdict) : verdict),
+    })
+
+    const answer = await it.send(get('/a'), 2000)
+
+    assert.equal(statusOf(answer), 500)
+    assert.equal(asked, 0)
+    assert.equal(it.decisions.length, 1)
+    assert.equal(it.failures.length, 1)
   })
-  const broken = { kind: 'allow', reason: 'ok', rule: undefined, principal: null, path: 'none' }
-  await using it = await openDoor(upstream.port, { decide: () => broken as unknown as Decision }) // no Allow at all: the bug
+
+test('openFrontDoor() denies with overloaded what is allowed and would be turned away, and sends nothing of it', async () => {
+  let opened = 0
+  await using it = await openDoor(0, undefined, {
+    upstream: () => ({
+      open(_request, { failed }) {
+        opened += 1
+        failed('overloaded')
+      },
+      cancel() {},
+      isFull: () => true,
+      close() {},
+    }),
+  })
 
   const answer = await it.send(get('/a'), 2000)
 
-  assert.equal(statusOf(answer), 500)
-  assert.equal(asked, 0)
-  assert.equal(it.decisions.length, 1)
-  assert.equal(it.failures.length, 1)
+  assert.deepEqual([statusOf(answer), reasonOf(answer)], [503, 'overloaded'])
+  assert.match(answer, /\r\nRetry-After: 1\r\n/)
+  assert.equal(opened, 0)
+  assert.deepEqual(
+    it.decisions.map(({ kind, reason }) => [kind, reason]),
+    [['deny', 'overloaded']],
+  )
+  assert.deepEqual(
+    it.exchanges.map(({ isForwarded, upstreamFailure }) => [isForwarded, upstreamFailure]),
+    [[false, undefined]],
+  )
 })
 
 test('openFrontDoor() answers 500 where a verdict cannot be counted', async () => {
