@@ -139,6 +139,23 @@ test('openFrontDoor() answers pipelined requests in order, each with its own ver
   )
 })
 
+test('openFrontDoor() takes what follows a request that it could not read for none (smuggling)', async () => {
+  const asked: (string | undefined)[] = []
+  await using upstream = await openUpstream((request, response) => {
+    asked.push(request.url)
+    response.end('ok')
+  })
+  await using it = await openDoor(upstream.port)
+
+  const text = await it.send(
+    `GET http://b.test/a HTTP/1.1\r\nHost: a.test\r\n\r\nGET /second HTTP/1.1\r\nHost: a.test\r\n\r\n`,
+  )
+
+  assert.match(text, /^HTTP\/1\.1 400 .*Connection: close.*"reason":"request_malformed"/s)
+  assert.equal(text.match(/HTTP\/1\.1/g)?.length, 1)
+  assert.deepEqual(asked, [])
+})
+
 test('openFrontDoor() answers 500 for a gateway that throws, and serves the next request', async () => {
   let broken = true
   await using upstream = await openUpstream((_request, response) => void response.end('ok'))

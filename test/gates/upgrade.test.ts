@@ -253,6 +253,24 @@ test('createForwarder() takes what follows an upgrade that was not switched for 
   assert.deepEqual(targets, ['/ws/raw'])
 })
 
+test('createForwarder() takes what follows an upgrade for no request where the upstream gives no answer (smuggling)', async () => {
+  let received = ''
+  await using upstream = await openRawUpstream((socket) => {
+    socket.on('data', (bytes) => {
+      received += bytes.toString('latin1')
+      socket.destroy()
+    })
+  })
+  await using scene = await openScene(upstream.port)
+  const token = scene.mint()
+  const second = `GET /plain/second HTTP/1.1\r\nHost: a.test\r\nAuthorization: Bearer ${token}\r\n\r\n`
+  const text = await talk(scene.port, ask(token) + second)
+
+  assert.match(text, /^HTTP\/1\.1 502 .*Connection: close/s)
+  assert.equal(text.match(/HTTP\/1\.1/g)?.length, 1)
+  assert.doesNotMatch(received, /second/)
+})
+
 const nonsense = [
   { name: 'nobody asked for', lines: '', head: `${switching}\r\n` },
   { name: 'to another protocol', head: switching.replace('echo', 'other') },
@@ -262,10 +280,14 @@ const nonsense = [
 for (const { name, head, ...more } of nonsense) {
   test(`createForwarder() answers 502 to a 101 ${name}, and lets nothing through`, async () => {
     let received = ''
+    let isClosed = false
     await using upstream = await openRawUpstream((socket) => {
       socket.on('data', (bytes) => {
         received += bytes.toString('latin1')
         if (received.endsWith('\r\n\r\n')) socket.write(`${head}\r\nsecret`)
+      })
+      socket.on('close', () => {
+        isClosed = true
       })
     })
     await using scene = await openScene(upstream.port)
@@ -273,6 +295,7 @@ for (const { name, head, ...more } of nonsense) {
 
     assert.match(text, /^HTTP\/1\.1 502 .*"reason":"upstream_reset"/s)
     assert.doesNotMatch(text + received, /secret|early/)
+    await until(() => isClosed, 'the end of the connection', 5000)
   })
 }
 
