@@ -38,6 +38,15 @@ async function openProxyDoor(options: Partial<FrontDoorOptions> = {}) {
   }
 }
 
+test('createEntrance() leaves the room of who was closed before a first request to others', async () => {
+  await using it = await openProxyDoor({ maxBytes: 8192 })
+
+  for (let at = 0; at < 2; at += 1) assert.equal(await talk(it.port, 'no header at all\r\n', 2000), '')
+
+  assert.equal(statusOf(await talk(it.port, line1 + get('/a'), 2000)), 200)
+  assert.equal(it.door.dropped().get('memory'), 0)
+})
+
 const told = [
   { header: Buffer.from(line1), address: '203.0.113.7' },
   { header: Buffer.from('PROXY TCP6 2001:db8::7 ::1 5 80\r\n'), address: '2001:db8::7' },
