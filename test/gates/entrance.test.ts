@@ -13,7 +13,8 @@ import { settle, until } from '../support/until.ts'
 /** Brings a client in, and tells of the pieces it sends what they hold once the last has come. */
 async function piecesOf(options: EntranceOptions, open: (port: number) => Promise<Socket>): Promise<readonly string[]> {
   const pieces: Buffer[] = []
-  const entrance = createEntrance(options, 5000, { deadlines: createTestDeadlines(), drop: assert.fail })
+  const deadlines = createTestDeadlines()
+  const entrance = createEntrance(options, 5000, { deadlines, drop: assert.fail })
   const ended = Promise.withResolvers<void>()
   const server = createServer({ allowHalfOpen: true }, (socket) =>
     entrance.enter(socket, {
@@ -39,6 +40,7 @@ async function piecesOf(options: EntranceOptions, open: (port: number) => Promis
   client.end()
   await ended.promise
   server.close()
+  assert.equal(deadlines.watched(), 0, 'nobody waits for it any more')
   return pieces.map(String)
 }
 

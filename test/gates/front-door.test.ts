@@ -156,6 +156,16 @@ test('openFrontDoor() takes what follows a request that it could not read for no
   assert.deepEqual(asked, [])
 })
 
+test('openFrontDoor() tells who comes once the end is announced that the first answer is the last', async () => {
+  await using upstream = await openUpstream((_request, response) => void response.end('ok'))
+  await using it = await openDoor(upstream.port)
+
+  it.door.announceClose()
+  const answer = await it.send('GET /a HTTP/1.1\r\nHost: a.test\r\n\r\n')
+
+  assert.match(answer, /^HTTP\/1\.1 200 .*\r\nConnection: close\r\n/s)
+})
+
 test('openFrontDoor() answers 500 for a gateway that throws, and serves the next request', async () => {
   let broken = true
   await using upstream = await openUpstream((_request, response) => void response.end('ok'))
@@ -377,7 +387,7 @@ test('openFrontDoor().drain() still serves who has connected and speaks a moment
   assert.match(answer, /\r\nConnection: close\r\n/)
 })
 
-test('createHall().drain() still answers a request that had come and was not read', async () => {
+test('createHall().drain() still answers a request that had come and was not read, and who gave it is told that it has left', async () => {
   await using upstream = await openUpstream((_request, response) => void response.end('served'))
   await using it = openHall(upstream.port)
   const handed = Promise.withResolvers<Socket>()
@@ -389,10 +399,12 @@ test('createHall().drain() still answers a request that had come and was not rea
   server.close()
   await settle()
 
-  it.hall.take(socket)
+  let left = 0
+  it.hall.take(socket, () => (left += 1))
   await it.hall.drain()
 
   assert.equal(statusOf(await answer), 200)
+  assert.equal(left, 1)
 })
 
 test('openFrontDoor() denies HEAD without content, which would be taken for the next answer', async () => {
