@@ -38,6 +38,17 @@ async function openProxyDoor(options: Partial<FrontDoorOptions> = {}) {
   }
 }
 
+test('createHall() counts who has not come to a first request among the connections that there may be', async () => {
+  await using it = await openProxyDoor({ maxConnections: 1 })
+  const silent = connect(it.port, '127.0.0.1')
+  await until(() => it.door.connections() === 1, 'the first connection')
+
+  assert.equal(await talk(it.port, line1 + get('/a'), 2000), '')
+
+  assert.equal(it.door.dropped().get('limit'), 1)
+  silent.destroy()
+})
+
 test('createEntrance() leaves the room of who was closed before a first request to others', async () => {
   await using it = await openProxyDoor({ maxBytes: 8192 })
 
