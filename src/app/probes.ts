@@ -5,6 +5,8 @@ import { formatSpan } from '../base/time.ts'
 import type { GatewayOptions } from '../config/schema.ts'
 import type { DenyReason } from '../decision/decision.ts'
 import type { FeedState } from '../sources/held-list.ts'
+import type { Introspection } from '../sources/introspection.ts'
+import { issuerQueue } from '../sources/issuer-queue.ts'
 import type { Running } from './configuration.ts'
 import type { IssuerSources } from './issuer-sources.ts'
 import { isFarOff } from './issuer-sources.ts'
@@ -33,6 +35,9 @@ export type Probes = {
   readonly isReady: () => boolean
   readonly status: () => unknown
 }
+
+// What failed longer ago says little of the next question.
+const lateMs = 60_000
 
 /** Makes the answers of the health listener and of `GET /status`. */
 export function createProbes({ running, isDraining, refusal, restart, unreadable, workers }: ProbeDeps): Probes {
@@ -188,12 +193,43 @@ const staleLists = {
 /** What becomes of tokens that an issuer is asked about; none where it is asked about none. */
 function introspectionNote({ options: { issuer }, introspection }: IssuerSources): readonly Check[] {
   if (introspection === undefined) return []
-  const name = `introspection of ${issuer}`
-  const { circuit, failure } = introspection.state()
-  if (failure === undefined) return [{ name, ok: true, said: 'no question has failed since the last answer' }]
-  if (circuit === 'closed') return [{ name, ok: false, said: `the last question failed; ${failure}` }]
-  const outcome = 'tokens it is asked about get 503 introspection_unavailable'
-  return [{ name, ok: false, mark: '-', said: `circuit ${circuit.replace('_', ' ')}: ${outcome}; ${failure}` }]
+  const state = introspection.state()
+  return [{ name: `introspection of ${issuer}`, ok: false, ...(askedCheck(state) ?? overloadCheck(state) ?? answered) }]
+}
+
+type Asked = ReturnType<Introspection['state']>
+
+const answered = { ok: true, said: 'no question has failed since the last answer' } as const
+
+/** Undefined where the last question was answered. */
+function askedCheck({ circuit, failure, result, failedAgoMs = 0 }: Asked): Pick<Check, 'said' | 'mark'> | undefined {
+  if (failure === undefined) return undefined
+  if (circuit === 'open') {
+    const outcome = 'tokens it is asked about get 503 introspection_unavailable'
+    return { mark: '-', said: `circuit open: ${outcome}; ${failure}` }
+  }
+  // Nobody is refused before somebody has tried: the next question may well be answered.
+  if (circuit === 'half_open') {
+    return { mark: '!', said: `circuit half open: one question tries it, and others meanwhile get 503; ${failure}` }
+  }
+  const isLate = failedAgoMs < lateMs
+  const ago = isLate ? '' : ` ${formatSpan(Math.floor(failedAgoMs / 1000) * 1000)} ago`
+  return {
+    mark: isLate ? '-' : '!',
+    said: `the last question failed${ago}, and its token got 503 introspection_${result}; ${failure}`,
+  }
+}
+
+/** Undefined where there was room for all questions. */
+function overloadCheck({ overload, inFlight }: Asked): Pick<Check, 'said' | 'mark'> | undefined {
+  if (overload === undefined) return undefined
+  if (overload === 'lately') {
+    const said = `tokens got 503 overloaded within the last minute, as too many were asked about; ${inFlight} are now`
+    return { mark: '!', said }
+  }
+  const wait = formatSpan(issuerQueue.maxWaitMs)
+  const said = `${inFlight} questions under way, as many as it gets at a time: others wait, and get 503 overloaded after ${wait}`
+  return { mark: '-', said }
 }
 
 function sourceCheck(

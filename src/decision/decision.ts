@@ -116,7 +116,11 @@ export const denyReasons = {
     error: null,
     help: "The issuer's blacklist was never loaded, is too old, or could not be asked.",
   },
-  overloaded: { status: 503, error: null, help: 'A queue of ours is full.' },
+  overloaded: {
+    status: 503,
+    error: null,
+    help: 'A queue of ours is full: for the service behind the gateway, or of questions about tokens to their issuer.',
+  },
   internal_error: { status: 500, error: null, help: 'A bug of ours.' },
 } as const satisfies Record<string, DenyMeaning>
 

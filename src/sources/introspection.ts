@@ -7,6 +7,7 @@ import { SecretRefused } from '../io/files.ts'
 import type { HttpClient, HttpReply } from '../io/http-client.ts'
 import { HttpCallFailed } from '../io/http-client.ts'
 import type { Log } from '../io/log.ts'
+import type { BreakerState } from '../io/resilience.ts'
 import { createBoundedQueue, createBreaker, QueueFull } from '../io/resilience.ts'
 import { formatBasic } from '../spec/authorization.ts'
 import type { AskedAnswer, IntrospectionAnswer } from '../spec/introspection.ts'
@@ -54,14 +55,23 @@ export type Introspection = {
   /** An answer to a question sent after `afterMs` (monotonic): one kept, one under way, or a new one. */
   readonly ask: (token: string, afterMs: number) => AskedAnswer | Promise<AskedAnswer>
   readonly state: () => {
-    readonly circuit: 'closed' | 'open' | 'half_open'
+    /** `open`: the issuer is left alone, because questions failed or it has asked for that (429). */
+    readonly circuit: BreakerState
     readonly inFlight: number
     /** Why the last question was not answered; undefined where it was. */
     readonly failure: string | undefined
+    /** What its token got for it; undefined where it was answered. */
+    readonly result: TroubleResult | undefined
+    /** How long ago that was; undefined where it was answered. */
+    readonly failedAgoMs: number | undefined
     /** The HTTP status of the endpoint's answer, where that is what failed; undefined where there was no such answer. */
     readonly status: number | undefined
+    /** Whether questions are refused for want of room, or were within the last minute. */
+    readonly overload: 'now' | 'lately' | undefined
   }
 }
+
+type TroubleResult = Extract<IntrospectionResult, 'unavailable' | 'invalid'>
 
 const limits = { maxBodyBytes: 65_536, deadlineMs: 2000 } as const
 // A user may be in more groups than the 256 members that a token's claims may have; what 64 KiB hold of short names.
@@ -89,16 +99,29 @@ export function createIntrospection(
   const inactive = createBoundedCache<Answered>(inactiveBounds)
   const underWay = new Map<string, { questions: number; latest: Answered | undefined }>()
   const flights = createSingleFlight<AskedAnswer>(clock.monotonicMs)
-  const queue = createBoundedQueue(queueOf(options.maxInFlight), { clock })
+  const room = queueOf(options.maxInFlight)
+  const queue = createBoundedQueue(room, { clock })
   const breaker = createBreaker(breakerLimits, { clock })
-  let lastTrouble: { readonly said: string; readonly status: number | undefined } | undefined
+  let lastTrouble: Trouble | undefined
   let toldMs = Number.NEGATIVE_INFINITY
+  let refusedMs = Number.NEGATIVE_INFINITY
+  let toldOfRefusedMs = Number.NEGATIVE_INFINITY
   let pausedUntilMs = Number.NEGATIVE_INFINITY
   return { ask, state }
 
   function state(): ReturnType<Introspection['state']> {
-    const { said, status } = lastTrouble ?? {}
-    return { circuit: breaker.state(), inFlight: queue.inFlight(), failure: said, status }
+    const nowMs = clock.monotonicMs()
+    const { said, result, atMs, status } = lastTrouble ?? {}
+    const overload = queue.inFlight() >= room.maxInFlight ? 'now' : 'lately'
+    return {
+      circuit: nowMs < pausedUntilMs ? 'open' : breaker.state(),
+      inFlight: queue.inFlight(),
+      failure: said,
+      result,
+      failedAgoMs: atMs === undefined ? undefined : nowMs - atMs,
+      status,
+      overload: nowMs - refusedMs < repeatMs ? overload : undefined,
+    }
   }
 
   function ask(token: string, afterMs: number): AskedAnswer | Promise<AskedAnswer> {
@@ -146,6 +169,7 @@ export function createIntrospection(
     } catch (error) {
       if (error instanceof QueueFull) {
         breaker.released()
+        noRoom()
         return { answer: none('overloaded', 1000), result: 'overloaded' }
       }
       const isOurs = error instanceof SecretRefused
@@ -158,9 +182,9 @@ export function createIntrospection(
       if (!(isOurs || error instanceof HttpCallFailed || error instanceof SourceFailed)) throw error
       // No usable answer, or no address at all.
       if (!isOurs) deps.doubt()
-      trouble(error.message)
       // product.md §1: down or slow is one thing, an answer that cannot be used another.
       const result = answered ? 'invalid' : 'unavailable'
+      trouble(result, error.message)
       return { answer: none(result, 1000), result }
     }
   }
@@ -180,7 +204,7 @@ export function createIntrospection(
     if (status >= 500 || status === 408 || status === 429) {
       breaker.failed()
       if (status >= 500) deps.doubt()
-      trouble(`Cannot introspect at ${from}: status is ${status}, wanted 200`, status)
+      trouble('unavailable', `Cannot introspect at ${from}: status is ${status}, wanted 200`, status)
       const waitMs = retryAfterMs(reply)
       // RFC 6585 §4: who asks for less gets less.
       if (status === 429) pausedUntilMs = clock.monotonicMs() + waitMs
@@ -192,7 +216,7 @@ export function createIntrospection(
     if (typeof read === 'string') {
       // An address that the issuer has left behind says anything: a page, that it does not know us, that it is not there.
       deps.doubt()
-      trouble(`Cannot use introspection answer of ${from}: ${read}`, status)
+      trouble('invalid', `Cannot use introspection answer of ${from}: ${read}`, status)
       return { answer: none('invalid', 1000), result: 'invalid' }
     }
     if (lastTrouble !== undefined) log.info('introspection_recovered', { issuer: options.issuer })
@@ -201,14 +225,33 @@ export function createIntrospection(
   }
 
   /** Says what is wrong once, and once a minute while it lasts, not once per request. */
-  function trouble(said: string, status?: number): void {
+  function trouble(result: TroubleResult, said: string, status?: number): void {
     const nowMs = clock.monotonicMs()
     if (!isSameFailure(said, lastTrouble?.said) || nowMs - toldMs >= repeatMs) {
       toldMs = nowMs
       log.warn('introspection_failed', { issuer: options.issuer, error: said })
     }
-    lastTrouble = { said, status }
+    lastTrouble = { result, said, atMs: nowMs, status }
   }
+
+  /** Every answer ends what failed before it, and between answers others find no room: so this is told of by itself. */
+  function noRoom(): void {
+    refusedMs = clock.monotonicMs()
+    if (refusedMs - toldOfRefusedMs < repeatMs) return
+    toldOfRefusedMs = refusedMs
+    log.warn('introspection_overloaded', {
+      issuer: options.issuer,
+      in_flight: queue.inFlight(),
+      waiting: queue.queued(),
+    })
+  }
+}
+
+type Trouble = {
+  readonly result: TroubleResult
+  readonly said: string
+  readonly atMs: number
+  readonly status: number | undefined
 }
 
 /** What is wrong with the metadata is no answer about a token: it counts against the issuer, whatever it is. */

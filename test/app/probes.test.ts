@@ -127,11 +127,79 @@ test('createProbes() says that questions to an issuer fail, and what becomes of 
 
   assert.equal(reason, 'introspection_unavailable')
   assert.match(before, /^\[\+\] /)
-  assert.match(once, /^\[!\] the last question failed; Cannot introspect at \S+: status is 500, wanted 200$/)
+  assert.match(
+    once,
+    /^\[-\] the last question failed, and its token got 503 introspection_unavailable; Cannot introspect at \S+: status is 500, wanted 200$/,
+  )
   assert.match(
     open,
     /^\[-\] circuit open: tokens it is asked about get 503 introspection_unavailable; Cannot introspect/,
   )
+  assert.ok(world.app.isReady())
+})
+
+test('createProbes() marks a failed question with [-] for a minute, and an answer that is no verdict by its own reason', async () => {
+  await using world = await openWorld()
+  world.a.answer = ({ path }) =>
+    path === '/introspect' ? { status: 401, json: { error: 'invalid_client' } } : undefined
+  const line = async () => (await lineOf(world, `introspection of ${world.a.url}`)) ?? ''
+
+  const { reason } = await world.ask({ path: '/a/x', token: 'opaque' })
+  const soon = await line()
+  world.pass(90_000)
+  const late = await line()
+
+  assert.equal(reason, 'introspection_invalid')
+  assert.match(soon, /^\[-\] the last question failed, and its token got 503 introspection_invalid; Cannot use .*401/)
+  assert.match(late, /^\[!\] the last question failed 1m30s ago, and its token got 503 introspection_invalid; /)
+})
+
+test('createProbes() marks with [!] a circuit that is half open: the next token is asked about', async () => {
+  await using world = await openWorld()
+  world.a.answer = ({ path }) => (path === '/introspect' ? { status: 500, json: {} } : undefined)
+  for (let at = 0; at < 5; at += 1) await world.ask({ path: '/a/x', token: `opaque-${at}` })
+  const state = () => world.count(`postern_circuit_state{target="${world.a.url}"}`)
+  assert.equal(state(), 2)
+
+  world.pass(5000)
+
+  assert.match(
+    (await lineOf(world, `introspection of ${world.a.url}`)) ?? '',
+    /^\[!\] circuit half open: one question tries it, and others meanwhile get 503; Cannot introspect/,
+  )
+  assert.equal(state(), 1)
+})
+
+test('createProbes() marks with [-] an issuer that is left alone because it has asked for that', async () => {
+  await using world = await openWorld()
+  world.a.answer = ({ path }) =>
+    path === '/introspect' ? { status: 429, headers: { 'retry-after': '30' }, json: {} } : undefined
+  await world.ask({ path: '/a/x', token: 'opaque' })
+
+  world.pass(29_000)
+
+  const line = await lineOf(world, `introspection of ${world.a.url}`)
+  assert.match(line ?? '', /^\[-\] circuit open: tokens it is asked about get 503 .* status is 429, wanted 200$/)
+  assert.equal(world.count(`postern_circuit_state{target="${world.a.url}"}`), 2)
+})
+
+test('createProbes() and the log say that an issuer is so slow that tokens are refused as overloaded', async () => {
+  await using world = await openWorld()
+  world.a.answer = ({ path }) => (path === '/introspect' ? { delay: 1200, json: { active: false } } : undefined)
+  const line = async () => (await lineOf(world, `introspection of ${world.a.url}`)) ?? ''
+  const warnings = () => world.logs().match(/"event\.name":"introspection_overloaded"/g)?.length ?? 0
+
+  const asked = Array.from({ length: 70 }, (_, at) => world.ask({ path: '/a/x', token: `opaque-${at}` }))
+  await until(() => warnings() > 0, 'the warning')
+  const now = await line()
+  const reasons = (await Promise.all(asked)).map(({ reason }) => reason)
+
+  assert.equal(reasons.filter((reason) => reason === 'overloaded').length, 6)
+  assert.match(now, /^\[-\] 64 questions under way, .* get 503 overloaded after 500ms$/)
+  assert.match(await line(), /^\[!\] tokens got 503 overloaded within the last minute, .*; 0 are now$/)
+  assert.equal(warnings(), 1)
+  world.pass(60_000)
+  assert.match(await line(), /^\[\+\] /)
   assert.ok(world.app.isReady())
 })
 
