@@ -13,6 +13,8 @@ export type Endpoints = {
   readonly watch?: (changed: () => void) => void
   /** Told why there was no connection to one of them; the reason is for people. */
   readonly failed?: (endpoint: Endpoint, why: string) => void
+  /** Told what came from one of them in place of an answer, for people, and never a byte of it. */
+  readonly broke?: (endpoint: Endpoint, found: string) => void
 }
 
 /** A place, with what its pool holds of it. */

@@ -86,6 +86,17 @@ export function readResponseHead(
   return judgeBeginning(bytes, searched, most)
 }
 
+/** What people are told of bytes that are no head, or a beginning of one: none of them. */
+export function describeMalformed(bytes: Buffer): string {
+  const [first, second] = bytes
+  // RFC 8446 §5.1: an alert or a handshake, and 3 for every version.
+  if ((first === 0x15 || first === 0x16) && second === 3) return 'the answer is no HTTP; it looks like TLS'
+  // RFC 9113 §3.4 and §4.1: its first frame is SETTINGS (4), and that is short.
+  if (first === 0 && second === 0 && bytes[3] === 4) return 'the answer is no HTTP/1.1; it looks like HTTP/2'
+  if (bytes.toString('latin1', 0, version.length) !== version) return 'the answer is no HTTP'
+  return 'the head of the answer is malformed, or over its limit'
+}
+
 function judgeBeginning(bytes: Buffer, searched: number, most: number): 'malformed' | undefined {
   if (bytes.length > most) return 'malformed'
   if (searched < version.length && !version.startsWith(bytes.toString('latin1', 0, version.length))) return 'malformed'

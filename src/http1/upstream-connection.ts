@@ -14,7 +14,7 @@ import type { Framing } from './request-head.ts'
 import { bodyLength } from './request-head.ts'
 import { reset } from './reset.ts'
 import type { ResponseHead } from './response-head.ts'
-import { readResponseHead } from './response-head.ts'
+import { describeMalformed, readResponseHead } from './response-head.ts'
 import { probeMs } from './tunnel.ts'
 
 /** What a connection tells its pool. */
@@ -24,8 +24,8 @@ export type ConnectionEvents = {
   readonly answered: () => void
   /** The exchange is over, and another may begin. Called before its `end` is told. */
   readonly idle: () => void
-  /** There was no head of an answer. */
-  readonly failed: (problem: UpstreamProblem, lost: LostRequest) => void
+  /** There was no head of an answer; what there was instead is for people. */
+  readonly failed: (problem: UpstreamProblem, lost: LostRequest, found: string) => void
   /** It is gone; the last that is told of it. What became of it before it was connected is for people. */
   readonly closed: (why: string) => void
 }
@@ -193,7 +193,7 @@ export function createUpstreamConnection(
     else if (state === 'body') readBody(bytes)
     else if (state === 'raw') events?.data(bytes)
     // Bytes that nobody asked for: whoever sent them may mean them for the next request, even if that is here already.
-    else lose('reset')
+    else lose('reset', 'bytes came before the request was sent')
     events?.flush()
   }
 
@@ -211,7 +211,7 @@ export function createUpstreamConnection(
       }
       searched = 0
       if (head === 'malformed') {
-        lose('reset')
+        lose('reset', describeMalformed(rest))
         return
       }
       giveBack(rest, head.bytes)
@@ -227,7 +227,7 @@ export function createUpstreamConnection(
       }
       // Interim answers end here.
       if (interim > maxInterim) {
-        lose('reset')
+        lose('reset', 'too many interim answers came')
         return
       }
     }
@@ -300,7 +300,7 @@ export function createUpstreamConnection(
 
   function switchTo(head: ResponseHead, rest: Buffer): void {
     if (request?.upgrade === undefined) {
-      lose('reset')
+      lose('reset', 'it switches protocols unasked (101)')
       return
     }
     state = 'raw'
@@ -345,7 +345,7 @@ export function createUpstreamConnection(
   }
 
   /** It is of no use any more, and whoever waits for an answer gets none, or no end of it. */
-  function lose(problem: UpstreamProblem): void {
+  function lose(problem: UpstreamProblem, found = foundInstead()): void {
     if (state === 'closed') return
     const [lostRequest, listener] = [request, events]
     const hadHead = state === 'body' || state === 'raw'
@@ -355,8 +355,15 @@ export function createUpstreamConnection(
     else {
       const isUnlucky = served > 0 && !hasAnswered && problem === 'reset'
       const isUnsent = !writer.hasBegun() && bodyLength(lostRequest.framing) === 0
-      pool.failed(problem, { request: lostRequest, events: listener, isUnlucky, isUnsent })
+      pool.failed(problem, { request: lostRequest, events: listener, isUnlucky, isUnsent }, found)
     }
+  }
+
+  function foundInstead(): string {
+    if (hasAnswered) return `the head of the answer broke off (${why})`
+    // OpenSSL knows a GET where a handshake should be, and leaves without a word.
+    const hint = ready === 'connect' && served === 0 ? ', as of a service that wants TLS' : ''
+    return `no byte of an answer came (${why})${hint}`
   }
 
   /** Nobody waits for anything here any more. */

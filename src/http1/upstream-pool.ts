@@ -74,7 +74,10 @@ export function createUpstreamPool(endpoints: Endpoints, limits: PoolLimits, dea
       },
       answered: () => places.answered(place),
       idle: () => release(place, connection),
-      failed: (problem, lost) => retry(place, connection, problem, lost),
+      failed(problem, lost, found) {
+        if (problem === 'reset' && !lost.isUnlucky) endpoints.broke?.(place.endpoint, found)
+        retry(place, connection, problem, lost)
+      },
       closed(why) {
         connections.delete(connection)
         place.open -= 1

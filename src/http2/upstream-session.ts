@@ -215,7 +215,7 @@ export function createUpstreamSession(
     deadlines.unwatch(signOfLife)
     // It was a rotation that we saw, and not a habit.
     if (requests >= habits.mostRequests && !hasSaidGoodbye) habits.mostRequests = Number.POSITIVE_INFINITY
-    pool.closed(isReady, why)
+    pool.closed(isReady, session === undefined ? why : `no HTTP/2 settings came: ${why}`)
   }
 }
 

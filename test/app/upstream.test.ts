@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { copyFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import type { AddressInfo, Server } from 'node:net'
+import { createServer as createHttpServer } from 'node:http'
+import { createServer as createHttp2Server } from 'node:http2'
+import type { AddressInfo, Server, Socket } from 'node:net'
 import { createServer as createTcpServer } from 'node:net'
 import { networkInterfaces, tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -60,6 +62,29 @@ async function listen(host: string, port = 0, server: Server = createTcpServer()
       for (const socket of sockets) socket.destroy()
     },
   }
+}
+
+/** A server that answers as it does. */
+async function silent(server: Server): Promise<AsyncDisposable & { readonly port: number }> {
+  const sockets = new Set<Socket>()
+  server.on('connection', (socket) => {
+    sockets.add(socket)
+    socket.on('error', () => {})
+  })
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  return {
+    port: (server.address() as AddressInfo).port, // it listens on a port
+    async [Symbol.asyncDispose]() {
+      server.close()
+      for (const socket of sockets) socket.destroy()
+    },
+  }
+}
+
+/** A server of bytes that come behind a request. */
+function answering(bytes: string | Buffer): Server {
+  return createTcpServer((socket) => void socket.on('data', () => socket.write(bytes)))
 }
 
 const hasIpv6 = Object.values(networkInterfaces()).some((all) => all?.some(({ address }) => address === '::1'))
@@ -182,6 +207,73 @@ test('createUpstream() says why there is no connection, of each place once in ha
   assert.equal(upstream.logged[0]?.event, 'upstream_unreachable')
   assert.match(JSON.stringify(upstream.logged[0]?.fields), /ECONNREFUSED/)
 })
+
+const noAnswers: readonly { what: string; server: () => Server; protocol?: 'h2'; event: string; error: RegExp }[] = [
+  {
+    what: 'wants TLS',
+    server: () => createTlsServer({}).on('tlsClientError', () => {}),
+    event: 'upstream_reset',
+    error: /^no byte of an answer came \(closed\), as of a service that wants TLS$/,
+  },
+  {
+    what: 'answers in TLS',
+    server: () => answering(Buffer.from('15030100020228', 'hex')),
+    event: 'upstream_reset',
+    error: /^the answer is no HTTP; it looks like TLS$/,
+  },
+  {
+    what: 'speaks HTTP/2',
+    server: () => createHttp2Server(),
+    event: 'upstream_reset',
+    error: /^the answer is no HTTP\/1\.1; it looks like HTTP\/2$/,
+  },
+  {
+    what: 'speaks something else',
+    server: () => createTcpServer((socket) => socket.write('SSH-2.0-OpenSSH_9.2 hunter2\r\n')),
+    event: 'upstream_reset',
+    error: /^the answer is no HTTP$/,
+  },
+  {
+    what: 'has two lengths for one body',
+    server: () => answering('HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\nX: hunter2\r\n\r\n'),
+    event: 'upstream_reset',
+    error: /^the head of the answer is malformed, or over its limit$/,
+  },
+  {
+    what: 'closes within the head of its answer',
+    server: () => createTcpServer((socket) => void socket.once('data', () => socket.end('HTTP/1.1 200 hunter2'))),
+    event: 'upstream_reset',
+    error: /^the head of the answer broke off \(closed\)$/,
+  },
+  {
+    what: 'speaks HTTP/1.1 where h2 is configured',
+    server: () => createHttpServer(),
+    protocol: 'h2',
+    event: 'upstream_unreachable',
+    error: /^no HTTP\/2 settings came: /,
+  },
+]
+for (const { what, server: make, protocol = 'http1', event, error } of noAnswers) {
+  test(`createUpstream() says of an upstream that ${what} what came, once in half a minute, and no byte of it`, async () => {
+    await using server = await silent(make())
+    using upstream = open({ url: `http://127.0.0.1:${server.port}`, protocol })
+    const asked = async () => assert.notEqual(await ask(upstream).outcome, 'end')
+    for (let at = 0; at < 3; at += 1) await asked()
+    const early = [...upstream.logged]
+
+    upstream.clock.pass(30_000)
+    await asked()
+
+    assert.deepEqual(
+      early.map((line) => line.event),
+      [event],
+    )
+    assert.equal(upstream.logged.length, 2)
+    assert.match(String(early[0]?.fields?.['error']), error)
+    assert.equal(early[0]?.fields?.['upstream'], `http://127.0.0.1:${server.port}`)
+    assert.doesNotMatch(JSON.stringify(upstream.logged), /hunter2/)
+  })
+}
 
 test('resolveName() finds the addresses of a name as the system does, and rejects where there are none', async () => {
   const found = await resolveName('localhost')

@@ -76,7 +76,10 @@ function createEndpoints(
   deps: UpstreamDeps,
 ): Endpoints & { readonly close: () => void } {
   const { clock, log } = deps
-  const told = new WeakMap<Endpoint, number>()
+  const told = {
+    upstream_unreachable: new WeakMap<Endpoint, number>(),
+    upstream_reset: new WeakMap<Endpoint, number>(),
+  }
   let changed = () => {}
   const targets = placesOf(options).map((place) => createTarget(place, options, files, deps, rearrange))
   let listed = list()
@@ -87,14 +90,19 @@ function createEndpoints(
     },
     failed(endpoint, why) {
       for (const target of targets) if (target.endpoints()?.includes(endpoint) === true) target.doubt()
-      const nowMs = clock.monotonicMs()
-      if (nowMs - (told.get(endpoint) ?? Number.NEGATIVE_INFINITY) < toldEveryMs) return
-      told.set(endpoint, nowMs)
-      log.warn('upstream_unreachable', { upstream: endpoint.name, error: why })
+      warn('upstream_unreachable', endpoint, why)
     },
+    broke: (endpoint, found) => warn('upstream_reset', endpoint, found),
     close() {
       for (const target of targets) target.close()
     },
+  }
+
+  function warn(event: keyof typeof told, endpoint: Endpoint, error: string): void {
+    const nowMs = clock.monotonicMs()
+    if (nowMs - (told[event].get(endpoint) ?? Number.NEGATIVE_INFINITY) < toldEveryMs) return
+    told[event].set(endpoint, nowMs)
+    log.warn(event, { upstream: endpoint.name, error })
   }
 
   function rearrange(): void {
