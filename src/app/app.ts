@@ -20,6 +20,7 @@ import { readConfiguration, shortHash } from './configuration.ts'
 import type { DataPlane } from './data-plane.ts'
 import { openDataPlane } from './data-plane.ts'
 import { shareDescriptors } from './descriptors.ts'
+import { createDropAlarm } from './drop-alarm.ts'
 import type { Explanation, Question } from './explain/explain.ts'
 import { explain } from './explain/explain.ts'
 import { registerDataPlane, registerGauges } from './gauges.ts'
@@ -91,6 +92,8 @@ export async function startApp(
   const shares = shareDescriptors(options, readFile)
   const { maxInFlight } = shares
   const deps = { ...powers, log, counted, known, secret: secrets.secret, maxInFlight }
+  const drops = createDropAlarm({ clock, log })
+  const { dropped } = drops
   const failed = (error: unknown) => log.error('internal_error', { error: sentenceOf(error) })
   const { side: maxConnections } = shares
   if (shares.shortage !== undefined) log.warn('descriptors_short', shares.shortage)
@@ -159,13 +162,14 @@ export async function startApp(
     if (workerCount === 1)
       return await openDataPlane(options, shares, certificates?.current(), {
         ...deps,
-        ...{ writer, failed, serving, maxClientBytes },
+        ...{ writer, failed, dropped, serving, maxClientBytes },
       })
     // Loaded here: a gateway of one process needs nothing of it.
     const { startWorkers } = await import('./workers/workers.ts')
     const material = () => certificates?.current()
     const maxUntaken = shares.untaken(workerCount)
-    workers = await startWorkers(workerCount, { clock, log, writer, failed, material, metrics, running, maxUntaken })
+    const workersDeps = { clock, log, writer, failed, dropped, material, metrics, running, maxUntaken }
+    workers = await startWorkers(workerCount, workersDeps)
     return workers
   }
 
@@ -209,7 +213,7 @@ export async function startApp(
   }
 
   function notes(): readonly Check[] {
-    return [...probes.notes(), ...(certificates?.notes() ?? [])]
+    return [...probes.notes(), ...drops.notes(), ...(certificates?.notes() ?? [])]
   }
 
   function ask(question: Question): Promise<Explanation> {

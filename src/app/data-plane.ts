@@ -2,10 +2,9 @@
 import type { Clock } from '../base/time.ts'
 import { sleep } from '../base/time.ts'
 import type { GatewayOptions } from '../config/schema.ts'
-import type { Hall, HallOptions } from '../gates/front-door.ts'
+import type { Hall, HallDeps, HallOptions } from '../gates/front-door.ts'
 import { createHall, openFrontDoor } from '../gates/front-door.ts'
 import type { Serving } from '../gates/gate.ts'
-import type { FrontDoorDeps } from '../gates/handler.ts'
 import { serverLimits } from '../gates/options.ts'
 import type { Streams } from '../gates/streams.ts'
 import { createStreams } from '../gates/streams.ts'
@@ -16,6 +15,7 @@ import type { LineWriter, Log } from '../io/log.ts'
 import type { AccessLogDeps } from './access-log.ts'
 import { createAccessLog } from './access-log.ts'
 import type { DescriptorShares } from './descriptors.ts'
+import type { DropAlarm } from './drop-alarm.ts'
 import type { GatewayMetrics } from './metrics.ts'
 import { resolveName } from './upstream/addresses.ts'
 import { createUpstream } from './upstream/upstream.ts'
@@ -29,6 +29,7 @@ export type DataPlaneDeps = AccessLogDeps & {
   readonly counted: Pick<GatewayMetrics, 'decided' | 'finished' | 'streamOpened' | 'streamEnded'>
   readonly writer: Pick<LineWriter, 'line'>
   readonly failed: (error: unknown) => void
+  readonly dropped: DropAlarm['dropped']
   /** What the connections of clients may take (`connectionBytes()`). */
   readonly maxClientBytes: number
 }
@@ -107,18 +108,19 @@ function hallOptions(
 }
 
 function wire(options: GatewayOptions['upstream'], deps: DataPlaneDeps) {
-  const { clock, readFile, log, serving, counted, writer, failed } = deps
+  const { clock, readFile, log, serving, counted, writer, failed, dropped } = deps
   const deadlines = createDeadlines(clock)
   const upstream = createUpstream(options, { clock, deadlines, readFile, resolve: resolveName, log })
   const accessLog = createAccessLog(deps, writer)
   const { streamOpened, streamEnded } = counted
   const streams = createStreams({ clock, deadlines, serving, streamOpened, streamEnded, failed })
-  const doorDeps: FrontDoorDeps = {
+  const doorDeps: HallDeps = {
     clock,
     deadlines,
     upstream,
     streams,
     failed,
+    dropped,
     serving,
     decided: counted.decided,
     finished(exchange) {

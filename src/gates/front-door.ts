@@ -30,6 +30,12 @@ export type HallOptions = EntranceOptions & {
 /** Where the front door is, and what a client may cost. */
 export type FrontDoorOptions = HallOptions & { readonly address: ListenAddress }
 
+/** What it needs. */
+export type HallDeps = FrontDoorDeps & {
+  /** Told of each connection that is closed before a request. */
+  readonly dropped?: ((cause: DropCause) => void) | undefined
+}
+
 /** Clients that have come in, wherever they were let in: here, or at the door of another process. */
 export type Hall = {
   /** Serves a connection of which nothing was read yet; `left` is told when it has closed. */
@@ -66,7 +72,7 @@ const http2Bytes = 32_768
 const nobody: Served = { announceClose() {}, closeIdle() {}, destroy() {}, inFlight: () => 0 }
 
 /** Makes a hall with nobody in it. */
-export function createHall(options: HallOptions, deps: FrontDoorDeps): Hall {
+export function createHall(options: HallOptions, deps: HallDeps): Hall {
   const { deadlines } = deps
   const clients = createBag<Client>()
   const dropped = new Map(dropCauses.map((cause) => [cause, 0]))
@@ -104,6 +110,7 @@ export function createHall(options: HallOptions, deps: FrontDoorDeps): Hall {
 
   function drop(cause: DropCause): void {
     dropped.set(cause, (dropped.get(cause) ?? 0) + 1)
+    deps.dropped?.(cause)
   }
 
   function welcome({ socket, peer, protocol, acceptedMs }: Entered, gone: () => void): void {
@@ -200,7 +207,7 @@ export function createHall(options: HallOptions, deps: FrontDoorDeps): Hall {
 }
 
 /** Opens the front door. Rejects when the address cannot be listened on. */
-export async function openFrontDoor(options: FrontDoorOptions, deps: FrontDoorDeps): Promise<FrontDoor> {
+export async function openFrontDoor(options: FrontDoorOptions, deps: HallDeps): Promise<FrontDoor> {
   const hall = createHall(options, deps)
   let accepted = 0
   // Half-open: a client that has said all it will may still want to hear.

@@ -34,16 +34,23 @@ function makeDesk(): TestDesk {
   return desk
 }
 
-async function openTestReception(
-  maxUntaken = Number.POSITIVE_INFINITY,
-): Promise<
-  AsyncDisposable & { readonly it: Reception; readonly arrive: (count: number) => readonly Promise<string>[] }
+async function openTestReception(maxUntaken = Number.POSITIVE_INFINITY): Promise<
+  AsyncDisposable & {
+    readonly it: Reception
+    readonly told: readonly string[]
+    readonly arrive: (count: number) => readonly Promise<string>[]
+  }
 > {
   const address = { host: '127.0.0.1', port: 0 }
-  const it = await openReception({ address, maxUntaken }, { failed: (error) => assert.fail(String(error)) })
+  const told: string[] = []
+  const it = await openReception(
+    { address, maxUntaken },
+    { failed: (error) => assert.fail(String(error)), dropped: (cause) => void told.push(cause) },
+  )
   const clients: Socket[] = []
   return {
     it,
+    told,
     /** Connects; each resolves with how it ended. */
     arrive: (count) =>
       Array.from({ length: count }, () => {
@@ -251,6 +258,7 @@ test('openReception() counts who comes while 1,024 wait as one too many', async 
   assert.deepEqual(await Promise.all(ends), ['closed', 'closed'])
 
   assert.deepEqual([reception.it.dropped().get('limit'), reception.it.dropped().get('no_worker')], [2, 0])
+  assert.deepEqual(reception.told, ['limit', 'limit'])
 })
 
 test('openReception() closes who comes while as many as there are descriptors for wait or are not taken yet', async () => {

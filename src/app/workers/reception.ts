@@ -15,6 +15,7 @@ import { dropCauses } from '../../gates/entrance.ts'
 import { lastCall } from '../../http1/last-call.ts'
 import type { ListenAddress } from '../../io/listen.ts'
 import { listenOn } from '../../io/listen.ts'
+import type { DropAlarm } from '../drop-alarm.ts'
 
 /** A worker that takes connections. */
 export type Desk = {
@@ -82,7 +83,7 @@ export type ReceptionOptions = {
 /** Opens the door. Rejects when the address cannot be listened on. */
 export async function openReception(
   { address, maxUntaken }: ReceptionOptions,
-  { failed }: { readonly failed: (error: unknown) => void },
+  { failed, dropped: tell }: { readonly failed: (error: unknown) => void; readonly dropped: DropAlarm['dropped'] },
 ): Promise<Reception> {
   const desks = new Map<Desk, Book>()
   const waiting: Waiting[] = []
@@ -199,6 +200,7 @@ export async function openReception(
 
   function drop(socket: Socket, cause: 'limit' | 'no_worker'): void {
     dropped.set(cause, (dropped.get(cause) ?? 0) + 1)
+    tell(cause)
     socket.destroy()
   }
 }

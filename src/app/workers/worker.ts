@@ -14,6 +14,7 @@ import type { Configuration, Running } from '../configuration.ts'
 import { readConfiguration, run, shortHash } from '../configuration.ts'
 import { createDataPlane } from '../data-plane.ts'
 import { shareDescriptors } from '../descriptors.ts'
+import { createDropAlarm } from '../drop-alarm.ts'
 import { registerDataPlane } from '../gauges.ts'
 import { createGatewayMetrics } from '../metrics.ts'
 import { hasLoaded } from '../probes.ts'
@@ -150,7 +151,17 @@ export async function runWorker(powers: Powers, started: () => void): Promise<nu
       maxInFlight,
     }
     let running: Running = run(configuration, undefined, deps)
-    const planeDeps = { ...powers, log, counted, writer, failed, maxClientBytes, serving: () => running.serving }
+    const { dropped } = createDropAlarm({ clock, log })
+    const planeDeps = {
+      ...powers,
+      log,
+      counted,
+      writer,
+      failed,
+      dropped,
+      maxClientBytes,
+      serving: () => running.serving,
+    }
     const plane = createDataPlane(first.options, shares, material, planeDeps)
     registerDataPlane(counted.metrics, { running: () => running, known, plane, writer })
     started()

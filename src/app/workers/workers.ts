@@ -11,6 +11,7 @@ import type { MetricsReport } from '../../io/metrics-rows.ts'
 import type { Running } from '../configuration.ts'
 import { shortHash } from '../configuration.ts'
 import type { DataPlane } from '../data-plane.ts'
+import type { DropAlarm } from '../drop-alarm.ts'
 import { createBackOff } from './back-off.ts'
 import type { Handover } from './handover.ts'
 import { createHandover } from './handover.ts'
@@ -31,6 +32,7 @@ export type WorkersDeps = {
   readonly writer: Pick<LineWriter, 'lines'>
   readonly metrics: Metrics
   readonly failed: (error: unknown) => void
+  readonly dropped: DropAlarm['dropped']
   readonly running: () => Running
   /** The certificate of the front door; undefined where there is no TLS. */
   readonly material: () => TlsMaterial | undefined
@@ -100,7 +102,7 @@ export async function startWorkers(count: number, deps: WorkersDeps): Promise<Wo
   const { clock, log, metrics, failed, running } = deps
   const { options, text: startedText } = running().configuration
   const address = listenAddress(options.listen.proxy)
-  const reception = await openReception({ address, maxUntaken: deps.maxUntaken }, { failed })
+  const reception = await openReception({ address, maxUntaken: deps.maxUntaken }, deps)
   const publisher = createPublisher()
   const restarts = metrics.counter('worker_restarts_total', 'Workers that ended and were started anew.', [])
   const restartSlot = restarts.slot()
