@@ -7,6 +7,7 @@ import type { DenyReason } from '../decision/decision.ts'
 import type { FeedState } from '../sources/held-list.ts'
 import type { Introspection } from '../sources/introspection.ts'
 import { issuerQueue } from '../sources/issuer-queue.ts'
+import type { Jwks } from '../sources/jwks.ts'
 import type { Running } from './configuration.ts'
 import type { IssuerSources } from './issuer-sources.ts'
 import { isFarOff } from './issuer-sources.ts'
@@ -165,7 +166,7 @@ export function readiness(
     outcome: 'its JWTs get 503 keys_unavailable',
     mark: '-',
   })
-  const keys = { name: `keys of ${issuer}`, ok: set.loaded || !required, ...keysSaid }
+  const keys = { name: `keys of ${issuer}`, ok: set.loaded || !required, ...keysSaid, ...suppressedSaid(set, keysSaid) }
   const feed = blacklist?.state()
   if (feed === undefined) return { keys, list: undefined }
   const ago = formatSpan(Math.floor((feed.ageMs ?? 0) / 1000) * 1000)
@@ -182,6 +183,15 @@ export function readiness(
     return { keys, list: { name, ok, mark: '-', said } }
   }
   return { keys, list: { name, ok, ...listSaid } }
+}
+
+/** Whoever invents a `kid` has a fetch forbidden to a key that is new. */
+function suppressedSaid(
+  { loaded, stale, suppressed }: ReturnType<Jwks['state']>,
+  { said }: Pick<Check, 'said'>,
+): Pick<Check, 'said' | 'mark'> | undefined {
+  if (!suppressed || !loaded || stale) return undefined
+  return { mark: '!', said: `${said}; tokens of a key that may be newer get 503 keys_unavailable until jwks.cool_down is over` }
 }
 
 const staleLists = {

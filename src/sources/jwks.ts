@@ -60,7 +60,11 @@ export type Jwks = {
   readonly holds: (key: VerificationKey) => boolean
   /** Fetches outside the schedule: the file changed. Never rejects. */
   readonly refresh: () => Promise<void>
-  readonly state: () => HeldKeysState & { readonly failure: string | undefined }
+  readonly state: () => HeldKeysState & {
+    readonly failure: string | undefined
+    /** Whether the cool-down has forbidden a fetch for an unknown key, and does so still. */
+    readonly suppressed: boolean
+  }
   /** Until when (monotonic) a key that is not found causes no fetch. */
   readonly quietUntilMs: () => number
   /** The set that is held: for workers, and for who takes this one's place at a reload and asks at the same place. */
@@ -93,6 +97,7 @@ export function createJwks(options: JwksOptions, deps: JwksDeps, previous?: Keys
   let askedUrl: string | undefined
   let pending: Promise<void> | undefined
   let lastDemandMs = Number.NEGATIVE_INFINITY
+  let suppressedMs = Number.NEGATIVE_INFINITY
   let failures = 0
   let nextDueMs = 0
   let timer: NodeJS.Timeout | undefined
@@ -104,7 +109,7 @@ export function createJwks(options: JwksOptions, deps: JwksDeps, previous?: Keys
     pending: () => pending,
     begin,
     quietUntilMs: coolUntilMs,
-    suppressed: () => count('suppressed'),
+    suppressed,
   }
   return {
     start() {
@@ -114,13 +119,23 @@ export function createJwks(options: JwksOptions, deps: JwksDeps, previous?: Keys
     key: (wanted) => find(wanted) ?? askAgain(wanted, again),
     holds: keys.holds,
     refresh: fetchOnce,
-    state: () => ({ ...keys.state(), failure }),
+    state,
     quietUntilMs: () => (keys.isUsable() ? coolUntilMs() : nextDueMs),
     snapshot: keys.held,
     watch(listener) {
       fetched = listener
     },
     close,
+  }
+
+  function state(): ReturnType<Jwks['state']> {
+    const suppressed = clock.monotonicMs() < coolUntilMs() && suppressedMs >= lastDemandMs
+    return { ...keys.state(), failure, suppressed }
+  }
+
+  function suppressed(): void {
+    suppressedMs = clock.monotonicMs()
+    count('suppressed')
   }
 
   /** What the set we hold says; undefined when a fetch may tell. */

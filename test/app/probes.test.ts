@@ -114,6 +114,25 @@ test('createProbes() marks with [!] keys that could not be fetched anew, while t
   assert.match(line ?? '', /^\[!\] 3 keys; Cannot load keys from http:\S+\/jwks: status is 502, wanted 200$/)
 })
 
+test('createProbes() marks keys with [!] while the cool-down forbids a fetch for a kid that is not among them', async () => {
+  await using world = await openWorld({ a: { jwks: { cool_down: '30s' } } })
+  const line = async () => (await lineOf(world, `keys of ${world.a.url}`)) ?? ''
+  // Signed after the set was fetched, as far as anybody can tell.
+  const invented = (kid: string) => world.ask({ path: '/read/x', token: world.mint({ kid }) })
+
+  const first = await invented('no-1')
+  const quiet = await line()
+  const second = await invented('no-2')
+  const during = await line()
+  world.pass(30_000)
+  const after = await line()
+
+  assert.deepEqual([first.reason, second.reason], ['key_unknown', 'keys_unavailable'])
+  assert.deepEqual([quiet, after], ['[+] 3 keys', '[+] 3 keys'])
+  assert.equal(during, '[!] 3 keys; tokens of a key that may be newer get 503 keys_unavailable until jwks.cool_down is over')
+  assert.ok(world.app.isReady())
+})
+
 test('createProbes() says that questions to an issuer fail, and what becomes of the tokens, and stays ready', async () => {
   await using world = await openWorld()
   const line = async () => (await lineOf(world, `introspection of ${world.a.url}`)) ?? ''

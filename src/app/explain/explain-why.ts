@@ -56,8 +56,8 @@ export function unseenStep(decision: Decision): TrailStep | undefined {
 
 function keysSaid(sources: IssuerSources, section: GatewayOptions['blacklist']): string {
   const { said } = readiness(sources, section).keys
-  const { loaded, stale, failure } = sources.jwks.state()
-  const isGood = loaded && !stale && failure === undefined
+  const { loaded, stale, failure, suppressed } = sources.jwks.state()
+  const isGood = loaded && !stale && failure === undefined && !suppressed
   return `Keys: ${said}${isGood ? ', and the one of this token may be newer (jwks.cool_down)' : ''}.`
 }
 

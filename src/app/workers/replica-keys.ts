@@ -39,7 +39,7 @@ export function createReplicaKeys(
     key: (wanted) => keys.find(wanted) ?? askAgain(wanted, again),
     holds: keys.holds,
     refresh: async () => {},
-    state: () => ({ ...keys.state(), failure: undefined }),
+    state: () => ({ ...keys.state(), failure: undefined, suppressed: false }),
     quietUntilMs: () => quietUntilMs,
     snapshot: keys.held,
     watch() {},
