@@ -104,6 +104,25 @@ test('no alias of an identity header reaches the upstream beside ours', async ()
   )
 })
 
+test("the default identity headers are never the client's, also where others are configured, under any alias", async () => {
+  await using world = await openWorld(headerSetup)
+
+  for (const name of ['x-auth-subject', 'x-auth-client', 'x-auth-scope'])
+    for (const separator of separators) {
+      const alias = name.replaceAll('-', separator)
+      const lines = [
+        [alias, 'attacker'],
+        [alias.toUpperCase(), 'attacker'],
+      ] as const
+      const seen = [
+        await assertIdentity(world, lines, alias),
+        await allowed(world, { path: '/public/a', lines }, alias),
+        await allowed(world, { path: '/public/a', token: world.mint(), lines }, alias),
+      ]
+      for (const each of seen) assert.ok(!each.lines.some(([, value]) => value === 'attacker'), alias)
+    }
+})
+
 test('a header name with a space, a control or a byte beyond ASCII is 400', async () => {
   await using world = await openWorld(headerSetup)
 

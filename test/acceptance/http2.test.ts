@@ -128,6 +128,23 @@ testVectors<{ cases: readonly HeaderRow[] }>(
   },
 )
 
+test("the default identity headers are not the client's over HTTP/2 either, where others are configured", async () => {
+  await using world = await openWorld(headerSetup)
+  using asker = createAsker(world)
+  const sent = ['x-auth-subject', 'x_auth_client', 'x.auth.scope'].map((name) => [name, 'attacker'] as const)
+  const token = ['authorization', `Bearer ${world.mint()}`] as const
+
+  for (const [path, fields] of [
+    ['/admin/x', [token, ...sent]],
+    ['/public/a', sent],
+    ['/public/a', [token, ...sent]],
+  ] as const) {
+    const { seen } = await asker.ask(path, fields)
+    assert.ok(seen !== undefined, path)
+    assert.ok(!seen.lines.some(([, value]) => value === 'attacker'), path)
+  }
+})
+
 test('a token is judged over HTTP/2 as over HTTP/1.1', async () => {
   await using world = await openWorld()
   using asker = createAsker(world)
