@@ -129,14 +129,35 @@ export function lintLocalList({ entries }: LocalListOptions, nowS: number): Cros
   return { path: ['entries', entries.findIndex(isAhead), 'issued_before'], message }
 }
 
-/** Entries whose value was probably pasted with what stood around it. One finding, at the first. */
-export function lintListValues({ entries }: LocalListOptions): CrossFinding | undefined {
-  const isPadded = ({ value }: Entry) => value.trim() !== value
-  const count = entries.filter(isPadded).length
-  if (count === 0) return undefined
-  const others = count === 1 ? '' : `, the first of ${count}`
-  const message = `it begins or ends in white space, and revokes nothing that does not${others}`
-  return { path: ['entries', entries.findIndex(isPadded), 'value'], message }
+// What an operator may take for a revocation, and no token has.
+const oddValues: readonly { readonly isOne: (entry: Entry) => boolean; readonly message: string }[] = [
+  {
+    isOne: ({ value }) => value.trim() !== value,
+    message: 'it begins or ends in white space, and revokes nothing that does not',
+  },
+  {
+    isOne: ({ kind, value }) => kind !== 'issued_before' && value.includes('*'),
+    message: '* stands for nothing else here; every token of an issuer is revoked by kind: issued_before',
+  },
+  {
+    // Names of a directory (RFC 4514) are `cn=alice,ou=people`.
+    isOne: ({ value }) => value.includes(',') && !value.includes('='),
+    message: 'it is one value, with a comma in it; several are one entry each',
+  },
+  {
+    isOne: ({ value }) => /^bearer\s|^eyJ[\w-]*\.[\w-]*\./i.test(value),
+    message: 'it is a whole token, and revokes none: kind: jti takes what stands in the jti of the token',
+  },
+]
+
+/** Entries whose value is probably no claim of any token. One finding for each way, at the first. */
+export function lintListValues({ entries }: LocalListOptions): readonly CrossFinding[] {
+  return oddValues.flatMap(({ isOne, message }) => {
+    const count = entries.filter(isOne).length
+    if (count === 0) return []
+    const others = count === 1 ? '' : `, the first of ${count}`
+    return [{ path: ['entries', entries.findIndex(isOne), 'value'], message: `${message}${others}` }]
+  })
 }
 
 /** A list with entries of the one before it, as the file of one that `readLocalList` reads. */

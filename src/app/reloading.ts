@@ -1,7 +1,7 @@
 // What runs now, and what takes its place when a file changes. A configuration and the files it names may come one after
 // the other, as a ConfigMap and a Secret do: one that is refused is read again when a file changes that it names.
 import { codeOf, sentenceOf } from '../base/errors.ts'
-import type { Refused } from '../config/load.ts'
+import type { CrossFinding, Refused } from '../config/load.ts'
 import { formatProblemLine } from '../config/problems.ts'
 import type { GatewayOptions } from '../config/schema.ts'
 import type { FileWatch } from '../io/files.ts'
@@ -12,7 +12,7 @@ import type { Certificates } from './certificates.ts'
 import type { Configuration, ConfigurationSource, RunDeps, Running } from './configuration.ts'
 import { listHash, readConfiguration, retire, run, shortHash, withListAnew } from './configuration.ts'
 import type { RefusedLists } from './local-list-file.ts'
-import { lintLocalList } from './local-list-file.ts'
+import { lintListValues, lintLocalList } from './local-list-file.ts'
 import type { GatewayMetrics } from './metrics.ts'
 import { countWorkers } from './shares.ts'
 
@@ -168,10 +168,12 @@ export function createReloading(source: ConfigurationSource, first: Configuratio
   }
 
   function warnOfList(list: LocalListOptions): void {
-    const found = lintLocalList(list, clock.wallMs() / 1000)
-    if (found === undefined) return
     const { local } = running.configuration.options.blacklist
-    log.warn('local_list_ahead', { file: local?.file ?? '', at: found.path.join('.'), warning: found.message })
+    const warn = (event: string, { path, message }: CrossFinding) =>
+      log.warn(event, { file: local?.file ?? '', at: path.join('.'), warning: message })
+    const ahead = lintLocalList(list, clock.wallMs() / 1000)
+    if (ahead !== undefined) warn('local_list_ahead', ahead)
+    for (const odd of lintListValues(list)) warn('local_list_value', odd)
   }
 
   /** Where what runs differs from what was started with, whatever came between. */

@@ -106,7 +106,7 @@ function checkLocalList(options: GatewayOptions, { clock, env, readFile }: Shell
   const others = count === 1 ? '' : `, the first of ${count}`
   const path = ['entries', list.value.entries.findIndex(isPast), 'expires_at']
   const past = { path, message: `this entry has expired, and revokes nothing any more${others}` }
-  const found = [count === 0 ? undefined : past, lintLocalList(list.value, nowS), lintListValues(list.value)]
+  const found = [count === 0 ? undefined : past, lintLocalList(list.value, nowS), ...lintListValues(list.value)]
   return found.flatMap((finding): readonly Finding[] => {
     if (finding === undefined) return []
     return [{ ...list.locate(finding.path), ...finding, path: finding.path.join('.'), severity: 'warning' }]

@@ -66,7 +66,7 @@ export function formatReference(): string {
     "## The operator's own list",
     '',
     'The file that `blacklist.local.file` names, YAML of at most 1 MiB or JSON of at most 12 MiB; one that does not load is refused as a configuration is, and what was in use stays. It comes into force alone while the rest of a changed configuration is refused: read against the configuration in use, at the path that this names. Replace it by renaming another file to its name, or write JSON: YAML that is written in place may be read, and in force, when half of it is there.',
-    'Times are seconds since 1970, a date, or a date and time with a zone; a date before 1970 counts as 0.',
+    'Times are seconds since 1970, a date, or a date and time with a zone; none before September 2001 (a date without hyphens is none).',
     '',
     '| key | what it takes | default | meaning |',
     '|---|---|---|---|',

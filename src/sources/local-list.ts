@@ -10,28 +10,34 @@ import { createRevocationIndex } from '../spec/revocation.ts'
 import type { BlacklistSection } from './blacklist.ts'
 
 const date = z.iso.date()
-const time = z.union([z.number().min(0).max(maxNumericDate), z.iso.datetime({ offset: true }), date], {
-  error: 'expected seconds since 1970, a date, or a date and time with a zone',
-})
+// 1e9. What is less, such as 20261231 or 2026, was to be a date: as seconds it is long ago, and its entry would do nothing.
+const earliestS = 1_000_000_000
+const time = z
+  .union([z.number().min(0).max(maxNumericDate), z.iso.datetime({ offset: true }), date], {
+    error: 'expected seconds since 1970, a date, or a date and time with a zone',
+  })
+  .refine((written) => secondsOf(written) >= earliestS, {
+    error: 'expected seconds since 1970 or a date like 2026-12-31, not before September 2001',
+  })
 const dayS = 86_400
 
 /** Seconds since 1970 at which a time begins; a date is its day in UTC. */
 function beginOf(written: z.output<typeof time>): number {
-  return withinBounds(secondsOf(written))
+  return notTooLate(secondsOf(written))
 }
 
 /** The last second of a time: of a date that is the end of its day, so that nothing of the day named is left out. */
 function endOf(written: z.output<typeof time>): number {
-  return withinBounds(secondsOf(written) + (date.safeParse(written).success ? dayS - 1 : 0))
+  return notTooLate(secondsOf(written) + (date.safeParse(written).success ? dayS - 1 : 0))
 }
 
-function secondsOf(written: z.output<typeof time>): number {
+function secondsOf(written: string | number): number {
   return typeof written === 'number' ? written : Date.parse(written) / 1000
 }
 
-/** A date can be earlier and later than a number may be, and this is handed on as a number. */
-function withinBounds(seconds: number): number {
-  return Math.min(maxNumericDate, Math.max(0, seconds))
+/** A date can be later than a number may be, and this is handed on as a number. */
+function notTooLate(seconds: number): number {
+  return Math.min(maxNumericDate, seconds)
 }
 
 const entry = z

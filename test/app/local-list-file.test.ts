@@ -5,8 +5,9 @@ import fc from 'fast-check'
 import type { Configuration } from '../../src/app/configuration.ts'
 import { readConfiguration, withListAnew } from '../../src/app/configuration.ts'
 import type { RefusedLists } from '../../src/app/local-list-file.ts'
-import { mergedList, readLocalList } from '../../src/app/local-list-file.ts'
+import { lintListValues, mergedList, readLocalList } from '../../src/app/local-list-file.ts'
 import { maxNumericDate } from '../../src/base/time.ts'
+import type { LocalListOptions } from '../../src/sources/local-list.ts'
 
 const gateway = JSON.stringify({
   version: 1,
@@ -106,6 +107,56 @@ for (const { what, list, says } of refused) {
     assert.equal(found.problems[0]?.file, '/denied')
   })
 }
+
+for (const written of ['20261231', '2026', '0o17', '999999999', '1026-12-31', '2001-09-09T01:46:39Z', '1970-01-01']) {
+  test(`readLocalList() refuses ${written} for a time: the entry would do nothing`, () => {
+    for (const key of ['issued_before', 'expires_at']) {
+      const found = read(`version: 1\nentries: [{ kind: sub, value: eve, ${key}: ${written} }]\n`)
+
+      assert.ok(found.kind === 'refused', key)
+      const wanted = `^Cannot read entries\\.0\\.${key}: expected seconds since 1970 or a date like 2026-12-31, not before September 2001`
+      assert.match(found.problems[0]?.message ?? '', new RegExp(wanted))
+    }
+  })
+}
+
+const usual = { kind: 'jti', value: 'a' }
+const odd = [
+  { of: 'every subject', entry: { kind: 'sub', value: '*' }, says: /^\* stands for nothing else here; every token/ },
+  { of: 'a pattern', entry: { kind: 'client', value: 'web-*' }, says: /^\* stands for nothing else here/ },
+  { of: 'two subjects', entry: { kind: 'sub', value: 'alice,bob' }, says: /^it is one value, with a comma in it/ },
+  {
+    of: 'a token',
+    entry: { kind: 'jti', value: 'eyJhbGciOiJFUzI1NiJ9.eyJhIjoxfQ.AAAA' },
+    says: /^it is a whole token/,
+  },
+  { of: 'a header', entry: { kind: 'jti', value: 'Bearer abc' }, says: /^it is a whole token/ },
+  { of: 'a name with a space', entry: { kind: 'sub', value: 'alice ' }, says: /^it begins or ends in white space/ },
+]
+for (const { of, entry, says } of odd) {
+  test(`lintListValues() warns of ${of}, at the first, and tells no value`, () => {
+    const found = lintListValues({ version: 1, entries: [usual, entry, entry] } as LocalListOptions) // kinds that are
+
+    assert.deepEqual(
+      found.map(({ path }) => path.join('.')),
+      ['entries.1.value'],
+    )
+    assert.match(found[0]?.message ?? '', says)
+    assert.match(found[0]?.message ?? '', /, the first of 2$/)
+    assert.ok(!found[0]?.message.includes(entry.value) || entry.value === '*')
+  })
+}
+
+test('lintListValues() warns of no cut-off, and of no name of a directory', () => {
+  const entries = [
+    { kind: 'issued_before', value: '*', issued_before: nowS },
+    { kind: 'sub', value: 'cn=alice,ou=people,dc=example' },
+    { kind: 'jti', value: 'eyJ' },
+    usual,
+  ]
+
+  assert.deepEqual(lintListValues({ version: 1, entries } as LocalListOptions), []) // kinds that are
+})
 
 const escapes = ['\\u0024{NAME}', '$\\u007bNAME}', '\\\\\\u0024\\u007BNAME}', '$\\u0024{NAME}']
 for (const written of escapes) {
@@ -305,8 +356,8 @@ const covering = [
   { because: 'the new one is the same', was: { note: 'a' }, is: { note: 'b' }, kept: 0 },
   { because: 'the new one ends earlier', was: {}, is: { expires_at: nowS + 9 }, kept: 1 },
   { because: 'the new one ends later', was: { expires_at: nowS + 8 }, is: { expires_at: nowS + 9 }, kept: 0 },
-  { because: 'the new one is narrower', was: { issued_before: 9 }, is: { issued_before: 8 }, kept: 1 },
-  { because: 'the new one is wider', was: { issued_before: 8 }, is: { issued_before: 9 }, kept: 0 },
+  { because: 'the new one is narrower', was: { issued_before: nowS + 9 }, is: { issued_before: nowS + 8 }, kept: 1 },
+  { because: 'the new one is wider', was: { issued_before: nowS + 8 }, is: { issued_before: nowS + 9 }, kept: 0 },
   { because: 'the new one is of one issuer', was: {}, is: { issuer: 'https://issuer.test' }, kept: 1 },
   { because: 'the new one is of another kind', was: {}, is: { kind: 'sid' }, kept: 1 },
 ]
@@ -326,7 +377,7 @@ const narrowOrShort = fc.array(
     {
       kind: fc.constantFrom('sub', 'sid'),
       value: fc.constantFrom('mallory', 'eve'),
-      issued_before: fc.integer({ min: 1, max: 4 }),
+      issued_before: fc.integer({ min: nowS, max: nowS + 3 }),
       expires_at: fc.integer({ min: nowS, max: nowS + 3 }),
     },
     { requiredKeys: ['kind', 'value'], noNullPrototype: true },
@@ -367,7 +418,7 @@ test('withListAnew() puts two long lists together as fast where all their entrie
       many.slice(0, 40_000).map((_, at) => ({
         kind: 'sub',
         value: 'eve',
-        issued_before: at + 1 + shift,
+        issued_before: nowS + at + shift,
         expires_at: nowS * 2 - at + shift,
       })),
     )
@@ -387,7 +438,7 @@ test('withListAnew() puts two long lists together as fast where all their entrie
 test('withListAnew() asks of each new entry alone whether it covers one: two that do together may end apart', () => {
   const entry = { kind: 'jti', value: 'a' }
   const wide = { ...entry, expires_at: nowS + 5 }
-  const long = { ...entry, issued_before: 100 }
+  const long = { ...entry, issued_before: nowS }
 
   assert.equal(anew(json([{ ...entry, expires_at: nowS + 8 }]), json([wide, long])).kept, 1)
   assert.equal(anew(json([wide]), json([long, entry, wide])).kept, 0)
@@ -403,13 +454,13 @@ for (const written of ['$${A}', '$$', '\\ud800', '\\ufffd', '\\0']) {
   })
 }
 
-// Of every year that can be written, to the second or more exactly, in every zone.
-const dates = fc.integer({ min: -719_528, max: 2_932_896 }).map((day) => {
+// Of every year that may be written, to the second or more exactly, in every zone.
+const dates = fc.integer({ min: 11_575, max: 2_932_896 }).map((day) => {
   return new Date(day * 86_400_000).toISOString().slice(0, 10)
 })
 const clocks = fc.constantFrom('00:00:00', '12:30:15.5', '23:59:59', '23:59:59.9999999')
 const zones = fc.constantFrom('Z', '+00:00', '+14:00', '-05:00', '-23:59')
-const numbers = fc.double({ min: 0, max: maxNumericDate, noNaN: true })
+const numbers = fc.double({ min: 1_000_000_000, max: maxNumericDate, noNaN: true })
 const times = fc.oneof(
   numbers,
   dates,
@@ -433,9 +484,9 @@ test('withListAnew() writes every time that a list may have as one that workers 
     }),
     {
       examples: [
-        [0, '9999-12-31T23:59:59.9999999Z'],
-        ['9999-12-31', '0001-01-01T00:00:00Z'],
-        ['1969-12-31', '9999-12-31T23:59:59-05:00'],
+        [1_000_000_000, '9999-12-31T23:59:59.9999999Z'],
+        ['9999-12-31', '2001-09-09T01:46:40Z'],
+        ['2001-09-10', '9999-12-31T23:59:59-05:00'],
       ],
     },
   )

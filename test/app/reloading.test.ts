@@ -538,6 +538,28 @@ test('createReloading() warns of a list that refuses what is still to be issued,
   assert.match(told[2] ?? '', /"WARN".*"file":".*\/list","at":"entries\.0\.issued_before"/)
 })
 
+test('createReloading() warns of a list that names what no token has, and tells no value of it', async () => {
+  using named = folder()
+  const file = named.at('list')
+  const list = (values: string) => writeFileSync(file, `version: 1\nentries: [${values}]\n`)
+  const good = naming('list', file)
+  list('{ kind: sub, value: mallory }')
+  using it = start(() => good, readFileSync, good)
+
+  list(
+    '{ kind: sub, value: mallory }, { kind: client, value: "web-*" }, { kind: jti, value: eyJhbGciOiJub25lIn0.e30.AAAA }',
+  )
+  it.reload()
+  it.reload()
+
+  const told = (await it.lines()).filter((line) => line.includes('local_list_value'))
+  assert.deepEqual(
+    told.map((line) => /"WARN".*"file":".*\/list","at":"([^"]*)"/.exec(line)?.[1]),
+    ['entries.1.value', 'entries.2.value'],
+  )
+  assert.doesNotMatch(told.join(), /web-|eyJ/)
+})
+
 function countsOf(world: World): readonly number[] {
   return outcomesOf(world.count)
 }
