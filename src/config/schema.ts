@@ -201,10 +201,15 @@ function findIssuerConflicts(options: GatewayOptions, each: IssuerOptions, at: n
         message: `expected at most the stale_max of ${formatDuration(each.jwks.stale_max)}`,
       },
     })
-  if (each.revocation === 'introspect' && each.introspection === undefined)
-    found.push({ path: [...here, 'revocation'], message: 'expected introspection to be configured for introspect' })
-  if (each.opaque && each.introspection === undefined)
-    found.push({ path: [...here, 'opaque'], message: 'expected introspection to be configured for opaque tokens' })
+  const asking = {
+    revocation: each.revocation === 'introspect' ? 'introspect' : undefined,
+    opaque: each.opaque ? 'opaque tokens' : undefined,
+    // Each of its tokens is asked about, so that nobody would ever get in.
+    access_token_form: each.access_token_form === 'wrapped' ? 'wrapped tokens' : undefined,
+  }
+  for (const [name, what] of Object.entries(asking))
+    if (what !== undefined && each.introspection === undefined)
+      found.push({ path: [...here, name], message: `expected introspection to be configured for ${what}` })
   // product.md §6: an entry purged within the leeway would bring a revoked token back.
   if (options.blacklist.purge_delay < each.leeway)
     found.push({

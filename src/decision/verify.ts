@@ -60,7 +60,7 @@ export const trustOptions = z.strictObject({
   access_token_form: z
     .enum(['mixed', 'wrapped'])
     .prefault('mixed')
-    .describe('wrapped: every signed token is a wrapper.'),
+    .describe('wrapped: every signed token is a wrapper, and is asked about with introspection.'),
   wrapped: z
     .strictObject({
       typ: words.optional().describe('Header `typ`, one of these.'),

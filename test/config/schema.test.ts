@@ -170,6 +170,29 @@ for (const [wait, lists] of [
     assert.equal(load(gatewayOptions, { file: 'f', text }, { env: {} }, findGatewayConflicts).kind, 'loaded')
   })
 
+for (const [key, value] of [
+  ['revocation', 'introspect'],
+  ['opaque', 'true'],
+  ['access_token_form', 'wrapped'],
+]) {
+  test(`findGatewayConflicts() refuses ${key}: ${value} without introspection: nobody could be asked`, () => {
+    const read = (introspection: string) => {
+      const text = `${head}issuers: [{ issuer: https://a.test, audience: a, ${key}: ${value}${introspection} }]`
+      return load(gatewayOptions, { file: 'f', text }, { env: {} }, findGatewayConflicts)
+    }
+
+    const alone = read('')
+
+    assert.ok(alone.kind === 'refused')
+    assert.deepEqual(
+      alone.problems.map(({ path }) => path),
+      [`issuers.0.${key}`],
+    )
+    assert.match(alone.problems[0]?.message ?? '', /: expected introspection to be configured for /)
+    assert.equal(read(', introspection: { client_id: a, client_secret: { env: S } }').kind, 'loaded')
+  })
+}
+
 for (const url of ['https://login:99999', 'https://[/x', 'https://%/x', 'https://a b', 'ftp://a'])
   test(`gatewayOptions refuses ${url} once, wherever it stands: it is no URL`, () => {
     const options = (issuer: object) => ({
