@@ -147,10 +147,8 @@ export type GatewayOptions = z.output<typeof gatewayOptions>
 export type IssuerOptions = GatewayOptions['issuers'][number]
 
 /** What is wrong with a configuration as a whole, each with its place. */
-export function findGatewayConflicts(
-  options: GatewayOptions,
-  { original, isWhole }: Whole = nothingLeftOut,
-): readonly CrossFinding[] {
+export function findGatewayConflicts(options: GatewayOptions, whole: Whole = nothingLeftOut): readonly CrossFinding[] {
+  const { original, isWhole } = whole
   const placeOfRule = (at: number, part: string) => {
     const [, place] = original(['rules', at])
     return typeof place === 'number' && isWhole(['rules', place, part]) ? place : undefined
@@ -160,7 +158,7 @@ export function findGatewayConflicts(
       path: ['rules', ...path],
       message,
     })),
-    ...options.issuers.flatMap((each, at) => findIssuerConflicts(options, each, at)),
+    ...options.issuers.flatMap((each, at) => findIssuerConflicts(options, each, at, whole)),
     // An issuer that is refused for another reason is not unknown.
     ...(isWhole(['issuers']) ? findRuleIssuerConflicts(options) : []),
     ...findListenConflicts(options),
@@ -172,9 +170,16 @@ export function findGatewayConflicts(
   ]
 }
 
-function findIssuerConflicts(options: GatewayOptions, each: IssuerOptions, at: number): readonly CrossFinding[] {
+function findIssuerConflicts(
+  options: GatewayOptions,
+  each: IssuerOptions,
+  at: number,
+  { original, isWhole }: Whole,
+): readonly CrossFinding[] {
   const found: CrossFinding[] = []
   const here = ['issuers', at]
+  // What was refused has its default here, which nobody wrote: nothing is compared with that.
+  const isKnown = (...path: readonly (string | number)[]) => isWhole(original(path))
   if (options.issuers.findIndex(({ issuer }) => issuer === each.issuer) !== at)
     found.push({ path: [...here, 'issuer'], message: 'expected another issuer than the one above' })
   const urls = {
@@ -211,7 +216,7 @@ function findIssuerConflicts(options: GatewayOptions, each: IssuerOptions, at: n
     if (what !== undefined && each.introspection === undefined)
       found.push({ path: [...here, name], message: `expected introspection to be configured for ${what}` })
   // product.md §6: an entry purged within the leeway would bring a revoked token back.
-  if (options.blacklist.purge_delay < each.leeway)
+  if (options.blacklist.purge_delay < each.leeway && isKnown(...here, 'leeway'))
     found.push({
       path: ['blacklist', 'purge_delay'],
       message: `expected at least the leeway of ${formatDuration(each.leeway)} (of ${each.issuer})`,
@@ -229,11 +234,12 @@ function findIssuerConflicts(options: GatewayOptions, each: IssuerOptions, at: n
       path: [...here, 'blacklist'],
       message: 'expected client_id and client_secret, here or in introspection',
     })
-  if (options.blacklist.on_stale === 'introspect' && each.introspection === undefined)
+  if (options.blacklist.on_stale === 'introspect' && each.introspection === undefined && isKnown(...here))
     found.push({
       path: ['blacklist', 'on_stale'],
       message: 'expected every issuer with a blacklist to have introspection',
     })
+  if (!isKnown('blacklist', 'poll_interval')) return found
   if (options.blacklist.max_staleness < options.blacklist.poll_interval)
     found.push({
       path: ['blacklist', 'max_staleness'],

@@ -158,6 +158,69 @@ for (const { text, at, points } of crossed) {
   })
 }
 
+const feed = 'blacklist: { url: https://a.test/b'
+for (const { text, says } of [
+  {
+    text: `issuers: [{ ${issuer}, ${feed} } }]\nblacklist: { poll_interval: 1ms, max_staleness: 10s }`,
+    says: 'blacklist.poll_interval: expected a duration from 100ms to 1h, got "1ms"',
+  },
+  {
+    text: `issuers: [{ ${issuer}, ${feed}, wait: 25s } }]\nblacklist: { poll_interval: 1ms, max_staleness: 70s }`,
+    says: 'blacklist.poll_interval: expected a duration from 100ms to 1h, got "1ms"',
+  },
+  {
+    text: `issuers: [{ ${issuer}, leeway: 5 s }]\nblacklist: { purge_delay: 10s }`,
+    says: 'issuers.0.leeway: expected a duration like 30s, got "5 s"',
+  },
+  {
+    text: `issuers: [{ issuer: https://a.test, audience: a, introspection: true, ${feed}, client_id: a, client_secret: { env: S } } }]\nblacklist: { on_stale: introspect }`,
+    says: 'issuers.0.introspection: expected a map',
+  },
+]) {
+  test(`findGatewayConflicts() compares nothing with a default that stands in for ${says}`, () => {
+    const loaded = load(gatewayOptions, { file: 'f', text: head + text }, { env: {} }, findGatewayConflicts)
+
+    assert.ok(loaded.kind === 'refused')
+    for (const { message } of loaded.problems) assert.ok(message.startsWith(`Cannot read ${says}`), message)
+  })
+}
+
+for (const { at, change } of [
+  // Each at its bound, where both still go together.
+  { at: 'stale_max', change: `issuers: [{ ${issuer}, jwks: { refresh: 5m, stale_max: 5m } }]` },
+  { at: 'purge_delay', change: `issuers: [{ ${issuer}, leeway: 20s }]\nblacklist: { purge_delay: 20s }` },
+]) {
+  test(`findGatewayConflicts() takes a ${at} that is just enough, and no millisecond less`, () => {
+    const read = (text: string) => load(gatewayOptions, { file: 'f', text }, { env: {} }, findGatewayConflicts)
+
+    assert.equal(read(head + change).kind, 'loaded')
+    const less = read(
+      head +
+        change.replace(
+          /(stale_max|purge_delay): \d+[ms]+/,
+          (_, key) => `${key}: ${key === 'stale_max' ? 299_999 : 19_999}ms`,
+        ),
+    )
+    assert.ok(less.kind === 'refused')
+    assert.match(less.problems[0]?.message ?? '', new RegExp(`${at}: expected at least the`))
+  })
+}
+
+test('findGatewayConflicts() asks for one issuer with opaque: true among those of each rule, but of no public one', () => {
+  const issuers = `issuers: [{ ${issuer}, opaque: true }, { ${issuer.replace('a.test', 'b.test')}, opaque: true }]`
+  const read = (rule: string) => {
+    const text = `version: 1\nupstream: { url: http://127.0.0.1:9 }\nrules: [{ match: { path: /a }${rule} }]\n${issuers}`
+    return load(gatewayOptions, { file: 'f', text }, { env: {} }, findGatewayConflicts)
+  }
+
+  assert.equal(read(', public: true').kind, 'loaded')
+  assert.equal(read(', issuers: [https://a.test]').kind, 'loaded')
+  const both = read('')
+  assert.deepEqual(both.kind === 'refused' && both.problems.map(({ message }) => message), [
+    'Cannot read rules.0: expected one issuer with opaque: true among those it accepts',
+  ])
+})
+
 for (const [wait, lists] of [
   ['25s', 'max_staleness: 89s'],
   ['25s', 'poll_interval: 28s, max_staleness: 57s'],
@@ -212,6 +275,12 @@ for (const { listen, at } of [
   { listen: { health: '[:::]:80' }, at: ['listen.health'] },
   { listen: { proxy: '0.0.0.0:9000', health: '127.0.0.1:9000' }, at: ['listen.health'] },
   { listen: { health: '[::]:9465' }, at: ['listen.admin'] },
+  { listen: { proxy: '127.0.0.1:9000', health: '0.0.0.0:9000' }, at: ['listen.health'] },
+  { listen: { proxy: '192.0.2.1:9000', health: '[::]:9000' }, at: ['listen.health'] },
+  { listen: { admin: '0.0.0.0:9465' }, at: ['listen.admin'] },
+  { listen: { admin: '192.0.2.1:9465' }, at: ['listen.admin'] },
+  { listen: { admin: 'admin.internal:9465' }, at: ['listen.admin'] },
+  { listen: { admin: 'localhost:9465' }, at: [] },
   { listen: { proxy: 'unix:/run/a.sock', health: 'gateway.internal:80' }, at: [] },
   { listen: { proxy: 'unix:/run/a:9464' }, at: [] },
   { listen: { proxy: 'unix:/run/a:1.sock' }, at: [] },
