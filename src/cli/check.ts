@@ -9,6 +9,7 @@ import { formatProblem } from '../config/problems.ts'
 import { formatReference, formatSchema } from '../config/reference.ts'
 import type { GatewayOptions } from '../config/schema.ts'
 import { findGatewayConflicts, gatewayOptions } from '../config/schema.ts'
+import { lintClaims } from '../decision/claim-lint.ts'
 import { lintPublic } from '../decision/public-lint.ts'
 import { lintRules } from '../decision/rule-lint.ts'
 import { counted, lintIssuers, lintListeners, lintReach, meaning } from './check-meaning.ts'
@@ -62,9 +63,10 @@ function checkFile(file: string, options: Options, shell: Shell): Found {
   const { value, locate } = loaded
   const spelled = loaded.warnings.map((problem): Finding => ({ ...problem, severity: 'warning' }))
   const warnings = [
-    ...[lintRules, lintPublic]
-      .flatMap((lint) => lint(value.rules, undefined, value.hosts))
-      .map(({ path, message }) => ({ path: ['rules', ...path], message })),
+    ...[
+      ...[lintRules, lintPublic].flatMap((lint) => lint(value.rules, undefined, value.hosts)),
+      ...lintClaims(value.rules),
+    ].map(({ path, message }) => ({ path: ['rules', ...path], message })),
     ...lintListeners(value),
     ...lintReach(value),
     ...lintValues(value),

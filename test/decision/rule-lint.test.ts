@@ -167,6 +167,18 @@ const warned = [
     says: [['0.match.path', /:id matches only these very characters; \{id\} would/]],
   },
   {
+    of: 'a path that is written as a regular expression',
+    rules: [
+      { match: { path: '/orders$' }, scopes },
+      { match: { path: '/items/.+' }, scopes },
+      { match: { path: '/$metadata/a$b/c+.d/{id}' }, scopes },
+    ],
+    says: [
+      ['0.match.path', /^orders\$ matches only these very characters: a path is compared as a whole/],
+      ['1.match.path', /^\.\+ matches only these very characters/],
+    ],
+  },
+  {
     of: 'a ** whose every path another rule takes',
     rules: [
       { match: { path: '/a/**' }, scopes },
