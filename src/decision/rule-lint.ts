@@ -103,7 +103,7 @@ export function lintRules(
     if (options[rule.index]?.insecure === true && !isCatchAll(rule))
       found.push({
         path: [...here, 'insecure'],
-        message: `${rule.id} needs no insecure: it is not a public rule for /**`,
+        message: `${rule.id} needs no insecure: it is not a public rule for every path, such as /** or /{name}/**`,
       })
     for (const [at, method] of rule.methods?.entries() ?? []) {
       const message = oddMethod(method)
@@ -282,8 +282,10 @@ function findPublicConflicts(rule: RuleOptions, at: number): RuleFinding[] {
   return found
 }
 
+/** Whether a rule is public for every path, or for every one that has so many segments. */
 function isCatchAll(rule: { readonly public: boolean; readonly path: string }): boolean {
-  return rule.public && rule.path === '/**'
+  const { parts } = readTemplate(rule.path)
+  return rule.public && parts.at(-1) === '**' && parts.slice(0, -1).every((part) => part === '{}')
 }
 
 /** Which rule has which pattern and method, the names in braces counted as equal. */

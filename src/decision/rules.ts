@@ -100,7 +100,10 @@ export const ruleOptions = z.strictObject({
     .prefault('cached')
     .describe("How old an issuer's answer about the token may be; always: it is asked for every request."),
   public: z.boolean().prefault(false).describe('Whether everyone may, without a token.'),
-  insecure: z.boolean().prefault(false).describe('Owns up to a public rule for every path.'),
+  insecure: z
+    .boolean()
+    .prefault(false)
+    .describe('Owns up to a public rule for every path: `/**`, or `/{name}/**`, however many names.'),
   allow_encoded: list(z.enum(['slash', 'semicolon', 'percent', 'question', 'hash']))
     .max(5)
     .prefault([])

@@ -89,6 +89,15 @@ const conflicts = [
     rules: [{ match: { path: '/**', host: 'a.test' }, public: true }],
     at: ['0.public'],
   },
+  {
+    because: 'an anonymous catch-all but for the shortest paths',
+    rules: [
+      { match: { path: '/' }, public: true },
+      { match: { path: '/{a}/**' }, public: true },
+      { match: { path: '/{a}/{b}/**', methods: ['GET'] }, public: true },
+    ],
+    at: ['1.public', '2.public'],
+  },
 ]
 for (const { because, rules, at } of conflicts) {
   test(`findRuleConflicts() finds ${because}`, () => {
@@ -114,6 +123,9 @@ test('findRuleConflicts() finds nothing against rules that differ in host, path 
     { match: { path: '/a%2Fb' }, allow_encoded: ['slash'] },
     { match: { path: '/b', methods: ['GET', 'HEAD'] }, public: true, upgrade: ['websocket'] },
     { match: { path: '/**' }, public: true, insecure: true },
+    { match: { path: '/{a}/**' }, public: true, insecure: true },
+    { match: { path: '/{a}/{b}' }, public: true },
+    { match: { path: '/{a}/b/**' }, public: true },
   ]
 
   assert.deepEqual(findRuleConflicts(rulesOptions.parse(rules)), [])
