@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
-import type { AddressInfo, Socket } from 'node:net'
-import { connect, createServer } from 'node:net'
+import type { AddressInfo } from 'node:net'
+import { connect, createServer, Socket } from 'node:net'
 import { test } from 'node:test'
 import { connect as connectTls } from 'node:tls'
 import type { EntranceOptions } from '../../src/gates/entrance.ts'
@@ -100,3 +100,32 @@ for (const proxyProtocol of [true, false])
 
     assert.deepEqual([left, entrance.waiting(), deadlines.watched()], [1, 0, 0])
   })
+
+test('createEntrance() closes who has waited longest where 1,024 wait, counts it, and lets nobody else go', async () => {
+  const deadlines = createTestDeadlines()
+  const dropped: string[] = []
+  const drop = (cause: string) => void dropped.push(cause)
+  const entrance = createEntrance({ http2: false, proxyProtocol: true }, 5000, { deadlines, drop })
+  const gone: number[] = []
+  // Nobody of them says anything, so nothing has to be connected.
+  const sockets = Array.from({ length: 1026 }, () => new Socket())
+  const enter = (at: number) =>
+    sockets[at] && entrance.enter(sockets[at], { entered: () => assert.fail(), gone: () => void gone.push(at) })
+  for (let at = 0; at < 1024; at += 1) enter(at)
+  assert.deepEqual([gone, dropped, entrance.waiting()], [[], [], 1024])
+
+  enter(1024)
+  enter(1025)
+
+  assert.deepEqual([gone, dropped, entrance.waiting()], [[0, 1], ['crowded', 'crowded'], 1024])
+  assert.deepEqual(
+    sockets.slice(0, 3).map((socket) => socket.destroyed),
+    [true, true, false],
+  )
+  entrance.close()
+  assert.deepEqual([entrance.waiting(), deadlines.watched()], [0, 0], 'nobody waits any more')
+  assert.ok(
+    sockets.every((socket) => socket.destroyed),
+    'and nobody is left open',
+  )
+})
