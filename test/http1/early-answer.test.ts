@@ -118,6 +118,12 @@ const spoken = [
     text: 'HTTP/1.1 413 No\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nno\r\n0\r\n\r\n',
     told: ['413', 'no', 'closed', 'end'],
   },
+  // It refuses nothing, and might be followed by another: only the write says that there is nobody to follow it.
+  {
+    says: 'a whole answer that refuses nothing',
+    text: 'HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok',
+    told: ['200', 'ok', 'closed', 'end'],
+  },
   {
     says: 'a part of an answer',
     text: 'HTTP/1.1 413 No\r\nContent-Length: 9\r\n\r\nno',
