@@ -92,6 +92,16 @@ for (const { keys, says } of useless) {
   })
 }
 
+test('parseKeySet() names what it drops by its kid, unless that is longer than one may be', () => {
+  const [short, long] = ['k'.repeat(256), 'k'.repeat(257)]
+  const { dropped } = parseKeySet({ keys: [named(one), { ...ec, kid: short, use: 'enc' }, { ...ec, kid: long }] })
+
+  assert.deepEqual(
+    dropped.map(({ kid }) => kid),
+    [short, undefined],
+  )
+})
+
 const p384 = generateKeyPairSync('ec', { namedCurve: 'P-384' }).publicKey.export({ format: 'jwk' }) as JsonObject
 const ed = generateKeyPairSync('ed25519').publicKey.export({ format: 'jwk' }) as JsonObject
 /** A modulus of so many bytes, the first of them this. */
@@ -107,6 +117,9 @@ const unfit: readonly { readonly what: string; readonly jwk: Json; readonly why:
   { what: 'with a kid that is no text', jwk: { ...one, kid: 7 }, why: /kid/ },
   { what: 'with a kid of 257 bytes', jwk: { ...one, kid: 'k'.repeat(257) }, why: /kid/ },
   { what: 'for encryption', jwk: { ...one, use: 'enc' }, why: /use/ },
+  { what: 'for both', jwk: { ...one, use: 'sig enc' }, why: /use/ },
+  { what: 'whose use is no text', jwk: { ...one, use: ['sig'] }, why: /use/ },
+  { what: 'whose use is null', jwk: { ...one, use: null }, why: /use/ },
   { what: 'that may only sign', jwk: { ...one, key_ops: ['sign'] }, why: /key_ops/ },
   { what: 'whose key_ops are a text', jwk: { ...one, key_ops: 'verify' }, why: /key_ops/ },
   { what: 'with an alg of another type', jwk: { ...ec, alg: 'RS256' }, why: /alg/ },

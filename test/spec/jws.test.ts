@@ -109,3 +109,17 @@ for (const { saltLength, good } of salts) {
     for (const other of ['RS256', 'PS384'] as const) assert.equal(isBy(key, other, signature), false, other)
   })
 }
+
+// RFC 8017 §8.1.2 and §8.2.2, step 1. OpenSSL itself takes a PSS signature without its leading zeros: one token, two texts.
+test('verifySignature() takes no PS256 signature without its leading zero, and none with one more', () => {
+  const key = keyOf({ ...rsa.publicKey.export({ format: 'jwk' }), kid: 'k' })
+  const padding = constants.RSA_PKCS1_PSS_PADDING
+  // Each salt makes another, and one of two hundred begins with a zero.
+  let signature: Buffer
+  do signature = sign('sha256', Buffer.from(input), { key: rsa.privateKey, padding, saltLength: 32 })
+  while (signature[0] !== 0)
+
+  assert.equal(isBy(key, 'PS256', signature), true)
+  assert.equal(isBy(key, 'PS256', signature.subarray(1)), false)
+  assert.equal(isBy(key, 'PS256', Buffer.concat([Buffer.alloc(1), signature])), false)
+})

@@ -86,6 +86,9 @@ test('createFrameTracker() sees the close frame, and none inside a payload', () 
   assert.equal(tracker.hasClosed(), false)
   tracker.pass(frame(8, 2, true))
   assert.equal(tracker.hasClosed(), true)
+  // Nothing may follow (§5.5.1); if something does, it takes nothing back.
+  tracker.pass(frame(1, 5, true))
+  assert.equal(tracker.hasClosed(), true)
 })
 
 test('formatCloseFrame() masks what a client says, and is one whole frame', () => {
