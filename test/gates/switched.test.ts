@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { once } from 'node:events'
 import { test } from 'node:test'
 import type { Switched } from '../../src/gates/switched.ts'
 import { joinSides } from '../../src/gates/switched.ts'
@@ -80,4 +81,29 @@ test('joinSides() holds a client back in the frame that it may still finish, as 
   sides.switched.fromClient(large.subarray(half))
 
   assert.equal(sides.near.isPaused(), false, 'what comes after the frame is dropped')
+})
+
+test('joinSides() passes the rest of the frame under way, nothing of the next, and then the close frame', async () => {
+  await using sides = await openSides()
+  // `hello`, and after it `world`.
+  const [first, second] = ['810568656c6c6f', '8105776f726c64']
+  sides.switched.fromUpstream(Buffer.from(first.slice(0, 8), 'hex'))
+
+  sides.switched.close?.(1008)
+  sides.switched.fromUpstream(Buffer.from(first.slice(8) + second, 'hex'))
+  sides.switched.fromUpstream(Buffer.from(second, 'hex'))
+  await once(sides.client, 'end')
+
+  assert.equal(sides.frames(), `${first}880203f0`)
+})
+
+test('joinSides() says no second time that it is over, where the upstream has said so', async () => {
+  await using sides = await openSides()
+  const theirs = '880203e8'
+  sides.switched.fromUpstream(Buffer.from(theirs, 'hex'))
+
+  sides.switched.close?.(1001)
+  await once(sides.client, 'end')
+
+  assert.equal(sides.frames(), theirs)
 })

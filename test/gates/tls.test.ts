@@ -5,11 +5,11 @@ import type { AddressInfo, Socket } from 'node:net'
 import { connect, createServer } from 'node:net'
 import { after, describe, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { ConnectionOptions } from 'node:tls'
+import type { ConnectionOptions, TLSSocket } from 'node:tls'
 import { connect as connectTls } from 'node:tls'
 import { limitsOptions, serverLimits } from '../../src/gates/options.ts'
 import type { TlsMaterial } from '../../src/gates/tls.ts'
-import { vetTlsMaterial } from '../../src/gates/tls.ts'
+import { createTlsGate, vetTlsMaterial } from '../../src/gates/tls.ts'
 import type { Authority } from '../support/certificates.ts'
 import { createAuthority, skipWithoutOpenssl } from '../support/certificates.ts'
 import { askTls } from '../support/tls-client.ts'
@@ -303,6 +303,26 @@ describe('openFrontDoor() with TLS', { skip: skipWithoutOpenssl }, () => {
     await using it = await openTlsDoor(server)
 
     assert.equal(statusOf((await askTls(it.port, { ca, ...strange.issue('client') })).answer), 200)
+  })
+
+  test('asks for a certificate where one is wanted only: a browser would bother its user with it', async () => {
+    for (const clientCertificate of ['none', 'optional'] as const) {
+      const gate = createTlsGate({ material: wanting, clientCertificate, protocols: ['http/1.1'], handshakeMs: 5000 })
+      const { promise, resolve, reject } = Promise.withResolvers<TLSSocket>()
+      const listener = createServer((socket) => {
+        gate.greet(socket, { secured: ({ socket: inner }) => resolve(inner), failed: reject })
+      }).listen(0, '127.0.0.1')
+      await once(listener, 'listening')
+      const { port } = listener.address() as AddressInfo // it listens on a port
+      const client = connectTls({ host: '127.0.0.1', port, ca, ...ours.issue('client') })
+
+      const inner = await promise
+
+      assert.equal(inner.getPeerX509Certificate() !== undefined, clientCertificate === 'optional', clientCertificate)
+      client.destroy()
+      inner.destroy()
+      listener.close()
+    }
   })
 
   test('resumes no session where it asks for certificates', async () => {
