@@ -148,6 +148,19 @@ test('put() takes no room for an entry that another of its value holds already',
   assert.equal(index.size(), 1)
 })
 
+test('put() gives back the room of entries that a later one of their value holds', () => {
+  const index = indexOf(...[400, 450, 500, undefined].map((issued_before) => entry('sub', 'a', { issued_before })))
+
+  assert.equal(index.size(), 1)
+  assert.ok(index.find(token({ sub: 'a', iat: 900 }), now))
+})
+
+test('put() has the later entry of a jti say why', () => {
+  const index = indexOf(entry('jti', 'j', { cause: 'owner' }), entry('jti', 'j', { cause: 'admin', until: 1500 }))
+
+  assert.deepEqual(index.find(token({ jti: 'j' }), 1999), { kind: 'jti', cause: 'admin' })
+})
+
 test('put() bounds the ranges of one value by making them one that holds all', () => {
   const index = createRevocationIndex({ capacity: 100 })
   for (let at = 0; at < 20; at += 1) index.put(entry('sub', 'a', { issued_before: 500 - at, until: 1100 + at }))
@@ -166,6 +179,22 @@ test('put() leaves out the oldest jti when full, says until when, and never anot
   assert.equal(index.find(token({ jti: '3' }), now), undefined)
   assert.equal(index.leftOutUntil(), 2002)
   for (const sub of ['a', 'b', 'c']) assert.ok(index.find(token({ sub }), now))
+})
+
+test('leftOutUntil() is the latest of all that was left out, whatever was left out after it', () => {
+  const index = createRevocationIndex({ capacity: 1 })
+  for (const [value, until] of [
+    ['1', 2000],
+    ['2', 1500],
+    ['3', 1400],
+  ] as const)
+    index.put(entry('jti', value, { until }))
+  assert.equal(index.leftOutUntil(), 2000)
+
+  index.noteLeftOut(1999)
+  assert.equal(index.leftOutUntil(), 2000)
+  index.noteLeftOut(2001)
+  assert.equal(index.leftOutUntil(), 2001)
 })
 
 test('put() counts a jti that is listed anew among the newest', () => {
@@ -249,6 +278,13 @@ test('sweep() goes on where it was, however many at the beginning are still in f
     [false, false, true],
   )
   assert.equal(index.size(), 8)
+})
+
+test('sweep() looks no more at what it has forgotten, of whatever kind', () => {
+  const index = indexOf(...blacklistKinds.map((kind) => entry(kind, '*', { until: 900 })))
+  assert.equal(index.sweep(now, 100), true)
+
+  assert.equal(index.sweep(now, 1), true)
 })
 
 const uncovered = [
