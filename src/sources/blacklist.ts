@@ -316,6 +316,8 @@ export function createBlacklist(
   /** Adds what has come since the last poll. */
   async function extend(before: Polled, changes: FeedRead): Promise<void> {
     const { index } = before
+    // At once: an entry that makes room for others further on had been there between two slices.
+    lookups.forget()
     await inSlices(changes.index.entries(), index.put)
     index.noteLeftOut(changes.index.leftOutUntil())
     // What is live can only have grown by what was listed: the rest was never told to us.

@@ -1,120 +1,8 @@
-// A primary whose reloads make the list of its feed anew, and a worker that takes what it is sent when a test says so.
+// What a worker is sent of lists, and says of tokens meanwhile.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { setImmediate as nextTurn } from 'node:timers/promises'
-import type { Configuration } from '../../src/app/configuration.ts'
-import type { IssuerSources } from '../../src/app/issuer-sources.ts'
-import type { InUse } from '../../src/app/workers/handover.ts'
-import { createHandover } from '../../src/app/workers/handover.ts'
-import { createOutbox } from '../../src/app/workers/outbox.ts'
-import { createPublisher } from '../../src/app/workers/publisher.ts'
-import { createReplicaStore } from '../../src/app/workers/replicas.ts'
-import type { ToWorker } from '../../src/app/workers/worker-messages.ts'
-import type { Blacklist } from '../../src/sources/blacklist.ts'
-import type { Setup } from '../sources/feed-server.ts'
-import { revoked, setup, token } from '../sources/feed-server.ts'
-import { endpoint } from '../sources/key-endpoint.ts'
-import { createTestLog } from '../support/log.ts'
-
-const limits = { cache_size: 10_000, purge_delay: 60_000, max_staleness: 300_000 }
-const unsendable = new Error('It cannot be sent')
-
-/** A feed of which the primary has polled this many entries. */
-async function polledFeed(entries: number): Promise<Setup> {
-  const feed = setup()
-  for (let at = 0; at < entries; at += 1) feed.revoke(`t${at}`)
-  await feed.blacklist.poll()
-  return feed
-}
-
-/** The worker runs the first configuration. Numbers of sources: first those of the keys, then of the lists, from 1. */
-async function openPrimary(first: Setup, ...others: readonly Setup[]) {
-  const feeds = [first, ...others]
-  const keys = endpoint()
-  const clock = { wallMs: () => first.clock.wallMs, monotonicMs: () => first.clock.monotonicMs }
-  const store = createReplicaStore({ clock, send: () => assert.fail('no key is looked for') })
-  const publisher = createPublisher()
-  const waiting: ToWorker[] = []
-  let breaksAt: ToWorker['kind'] | undefined
-  const outbox = createOutbox(post, (error) => assert.equal(error, unsendable))
-  let lists: readonly Blacklist[] = []
-  let reloads = 0
-  let inUse = follow()
-  const handover = createHandover({ worker: 1, startedText: '' }, { outbox, inUse: () => inUse, publisher })
-  publisher.connect(outbox)
-  handover.reloaded()
-  await pass()
-  return {
-    reload,
-    reloadRules,
-    reloadSame: handover.reloaded,
-    pass,
-    queue: outbox.queue,
-    list: (at = 0) => lists[at] ?? assert.fail('it runs nothing yet'),
-    breakAt(kind: ToWorker['kind']) {
-      breaksAt = kind
-    },
-  }
-
-  function post(message: ToWorker): void {
-    if (message.kind === breaksAt) {
-      breaksAt = undefined
-      throw unsendable
-    }
-    waiting.push(message)
-  }
-
-  function follow(): InUse {
-    const sources = feeds.map(({ blacklist }, at) => {
-      return { trusted: { issuer: `https://issuer-${at}.test` }, jwks: keys.jwks, blacklist } as IssuerSources // all that it looks at
-    })
-    const configuration = { hash: String(reloads), files: new Map() } as unknown as Configuration // likewise
-    return { configuration, sources: publisher.follow(sources, limits.cache_size) }
-  }
-
-  function reload(): void {
-    for (const feed of feeds) feed.reload({})
-    reloadRules()
-  }
-
-  /** Leaves the lists as they are. */
-  function reloadRules(): void {
-    reloads += 1
-    inUse = follow()
-    handover.reloaded()
-  }
-
-  /** Passes on what the worker is sent, and what it says, until a kind comes or nothing is left; says what that was. */
-  async function pass(until?: ToWorker['kind']): Promise<readonly string[]> {
-    const passed: string[] = []
-    for (;;) {
-      await nextTurn()
-      const [next] = waiting
-      if (next === undefined || next.kind === until) return passed
-      waiting.shift()
-      passed.push('source' in next ? `${next.kind} ${next.source}` : next.kind)
-      if (next.kind === 'configure') configure(next)
-      else if (next.kind === 'keys' || next.kind === 'keys_looked' || 'source' in next) store.receive(next)
-      if (next.kind === 'list_slice') outbox.took()
-    }
-  }
-
-  /** As a worker does. */
-  function configure({ sources }: Extract<ToWorker, { readonly kind: 'configure' }>): void {
-    store.expect(sources)
-    for (const list of lists) list.close()
-    lists = sources.map(({ issuer, list }) => {
-      const options = { issuer, url: `${issuer}/blacklist`, client_id: 'gateway', wait: 0, poll_interval: 60_000 }
-      const log = createTestLog()
-      const send = () => Promise.reject(new Error('nothing is asked'))
-      const made = store.replicas.list(list ?? 0, { ...options, ...limits }, { clock, send, secret: () => '', log })
-      made.start()
-      return made
-    })
-    store.keepExpected()
-    handover.configured()
-  }
-}
+import { foundByLookup, revoked, setup, token } from '../sources/feed-server.ts'
+import { limits, openPrimary, polledFeed } from './lists-world.ts'
 
 function begunOf(sent: readonly string[]): readonly string[] {
   return sent.filter((each) => each.startsWith('list_begin') || each === 'configure')
@@ -122,7 +10,7 @@ function begunOf(sent: readonly string[]): readonly string[] {
 
 test('a list that a reload has made anew is sent only with a configuration that is handed over: of many reloads with two', async () => {
   const feed = await polledFeed(2)
-  const primary = await openPrimary(feed)
+  const primary = await openPrimary([feed])
 
   primary.reload()
   const sent = [...(await primary.pass('configure'))]
@@ -138,7 +26,7 @@ test('a list that a reload has made anew is sent only with a configuration that 
 })
 
 test('a configuration that is under way keeps its lists, whatever is reloaded meanwhile', async () => {
-  const primary = await openPrimary(await polledFeed(7000), await polledFeed(2))
+  const primary = await openPrimary([await polledFeed(7000), await polledFeed(2)])
   primary.reload()
   const sent = [...(await primary.pass('list_slice'))]
 
@@ -154,7 +42,7 @@ test('a configuration that is under way keeps its lists, whatever is reloaded me
 
 test('what was revoked since a configuration was handed over is not let pass again on the way to the next one', async () => {
   const [first, second] = [await polledFeed(5000), await polledFeed(6000)]
-  const primary = await openPrimary(first, second)
+  const primary = await openPrimary([first, second])
   const bad = token({ jti: 'bad' })
   primary.reload()
   await primary.pass('list_slice')
@@ -177,7 +65,7 @@ test('what was revoked since a configuration was handed over is not let pass aga
 
 test('a list is not called fresh by a poll that read it anew, where that is sent with another configuration', async () => {
   const feed = await polledFeed(7000)
-  const primary = await openPrimary(feed)
+  const primary = await openPrimary([feed])
   const [good, bad] = [token({ jti: 'good' }), token({ jti: 'bad' })]
   feed.pass(limits.max_staleness + 1)
   feed.revoke('bad')
@@ -199,7 +87,7 @@ test('a list is not called fresh by a poll that read it anew, where that is sent
 
 test('a list that was not there yet when its configuration was handed over is sent when it comes', async () => {
   const feed = setup()
-  const primary = await openPrimary(feed)
+  const primary = await openPrimary([feed])
   assert.equal(primary.list().check(token({ jti: 'first' })), 'stale')
 
   feed.revoke('first')
@@ -211,7 +99,7 @@ test('a list that was not there yet when its configuration was handed over is se
 
 test('a revocation reaches the list that a worker runs while it is on its way to another, which has it, too', async () => {
   const feed = await polledFeed(7000)
-  const primary = await openPrimary(feed, await polledFeed(2))
+  const primary = await openPrimary([feed, await polledFeed(2)])
   const running = primary.list()
   primary.reload()
   primary.reload()
@@ -232,7 +120,7 @@ test('a revocation reaches the list that a worker runs while it is on its way to
 
 test('a revocation that is read with a whole list reaches the list that a worker runs ahead of that', async () => {
   const feed = await polledFeed(7000)
-  const primary = await openPrimary(feed)
+  const primary = await openPrimary([feed])
   const running = primary.list()
   primary.reload()
   await primary.pass('list_slice')
@@ -250,7 +138,7 @@ test('a revocation that is read with a whole list reaches the list that a worker
 })
 
 test('a short list is handed over before a long one', async () => {
-  const primary = await openPrimary(await polledFeed(7000), await polledFeed(2), await polledFeed(1))
+  const primary = await openPrimary([await polledFeed(7000), await polledFeed(2), await polledFeed(1)])
 
   primary.reload()
 
@@ -259,7 +147,7 @@ test('a short list is handed over before a long one', async () => {
 
 test('a worker is told nothing more of a list that it ran once', async () => {
   const feed = await polledFeed(2)
-  const primary = await openPrimary(feed)
+  const primary = await openPrimary([feed])
   primary.reload()
   await feed.blacklist.poll()
   await primary.pass()
@@ -272,7 +160,7 @@ test('a worker is told nothing more of a list that it ran once', async () => {
 
 test('another list that a poll has brought is not sent any more once its configuration is not in use', async () => {
   const feed = await polledFeed(2)
-  const primary = await openPrimary(feed)
+  const primary = await openPrimary([feed])
   // Behind what is on its way.
   const { promise: before, resolve: arrived } = Promise.withResolvers<void>()
   primary.queue(() => before)
@@ -289,7 +177,7 @@ test('another list that a poll has brought is not sent any more once its configu
 for (const kind of ['list_slice', 'list_end', 'configure'] as const) {
   test(`what could not be handed over, as its ${kind} could not be sent, is handed over whole at the next reload, which finds nothing new`, async () => {
     const feed = await polledFeed(7000)
-    const primary = await openPrimary(feed)
+    const primary = await openPrimary([feed])
     const running = primary.list()
     primary.breakAt(kind)
     primary.reload()
@@ -306,7 +194,7 @@ for (const kind of ['list_slice', 'list_end', 'configure'] as const) {
 }
 
 test('a list that a reload leaves as it is is not sent again', async () => {
-  const primary = await openPrimary(await polledFeed(2))
+  const primary = await openPrimary([await polledFeed(2)])
 
   primary.reloadRules()
 
@@ -316,7 +204,7 @@ test('a list that a reload leaves as it is is not sent again', async () => {
 
 test('a revocation reaches the list that a worker has come to while it is on its way to the next one', async () => {
   const feed = await polledFeed(7000)
-  const primary = await openPrimary(feed)
+  const primary = await openPrimary([feed])
   primary.reload()
   await primary.pass('list_slice')
   primary.reload()
@@ -331,4 +219,27 @@ test('a revocation reaches the list that a worker has come to while it is on its
   await primary.pass('list_end')
   assert.equal(primary.list(), running)
   assert.deepEqual(running.check(token({ jti: 'new' })), revoked)
+})
+
+test('a token that was refused is refused when its entry has made room while another list is on its way, whatever was answered before', async () => {
+  const room = { cache_size: 10 }
+  const [feed, other] = [await polledFeed(12, room), await polledFeed(12_000, { cache_size: 20_000 })]
+  const primary = await openPrimary([feed, other], room)
+  const bad = token({ jti: 'bad' })
+  assert.equal(await primary.list().check(bad), undefined)
+  Object.assign(other.feed, { epoch: 'e2' })
+  await other.blacklist.poll()
+  await primary.pass('list_slice')
+  feed.revoke('bad')
+  await feed.blacklist.poll()
+  await primary.step()
+  await primary.pass('list_slice')
+  assert.deepEqual(primary.list().check(bad), revoked)
+
+  for (let at = 0; at < 11; at += 1) feed.revoke(`more${at}`)
+  await feed.blacklist.poll()
+  await primary.step()
+  await primary.pass('list_slice')
+
+  assert.deepEqual(await primary.list().check(bad), foundByLookup)
 })

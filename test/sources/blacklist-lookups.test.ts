@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { setImmediate as nextTurn } from 'node:timers/promises'
 import { answerOf, crowded, foundByLookup, json, raw, revoked, setup, t0, token } from './feed-server.ts'
 
 test('check() asks for a token that may be beyond cache_size, once, until the next good poll', async () => {
@@ -152,4 +153,34 @@ test('poll() puts every entry of a list into reach: in memory, or by look-up, wh
   assert.deepEqual(it.blacklist.check(token({ sub: 'alice' })), { kind: 'sub', cause: 'owner' })
   for (const at of [0, 1, 999, 1000, 2999, 3000, 3001, 3499])
     assert.ok(await it.blacklist.check(token({ jti: `t${at}` })), `t${at}`)
+})
+
+test('check() refuses a token whose entry makes room for others of the same poll, whatever was answered before', async () => {
+  await using it = setup({ cache_size: 10_000 })
+  for (let at = 0; at < 6000; at += 1) it.revoke(`old${at}`)
+  await it.blacklist.poll()
+  Object.assign(it.feed, { epoch: 'e2', entries: [], lastSeq: 0 })
+  // One more than there is room for beside what is inherited.
+  for (let at = 0; at < 4001; at += 1) it.revoke(`new${at}`)
+  await it.blacklist.poll()
+  const bad = () => it.blacklist.check(token({ jti: 'bad' }))
+  assert.equal(await bad(), undefined)
+
+  // Where a slice ends, and four thousand entries before the end.
+  for (let at = 1; at <= 10_000; at += 1) it.revoke(at === 5000 ? 'bad' : `later${at}`)
+  let isPolled = false
+  const poll = it.blacklist.poll().finally(() => {
+    isPolled = true
+  })
+  const said: unknown[] = []
+  while (!isPolled) {
+    said.push(await bad())
+    await nextTurn()
+  }
+  await poll
+
+  const first = said.findIndex((each) => each !== undefined)
+  assert.deepEqual(said[first], revoked)
+  assert.equal(said.slice(first).includes(undefined), false)
+  assert.deepEqual(await bad(), foundByLookup)
 })

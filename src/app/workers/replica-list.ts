@@ -17,6 +17,8 @@ export type ListMessage = Extract<ToWorker, { readonly kind: `list_${string}` }>
 export type ListCopy = {
   readonly holding: Holding
   readonly receive: (message: ListMessage) => void
+  /** Has somebody told of entries that have come; one at a time. */
+  onAdded: () => void
   /** Has somebody told of every good poll; one at a time. */
   onPolled: () => void
 }
@@ -25,7 +27,7 @@ export type ListCopy = {
 export function createListCopy(): ListCopy {
   const holding: Holding = { held: undefined, good: undefined, unlisted: 0 }
   let coming: { readonly index: RevocationIndex; readonly inherited: RevocationIndex } | undefined
-  const copy: ListCopy = { holding, receive, onPolled() {} }
+  const copy: ListCopy = { holding, receive, onAdded() {}, onPolled() {} }
   return copy
 
   function receive(message: ListMessage): void {
@@ -42,6 +44,7 @@ export function createListCopy(): ListCopy {
         const part = message.kind === 'list_added' ? 'added' : message.part
         const into = part === 'added' ? [holding.held?.index, coming?.index] : [coming?.[part]]
         for (const entry of message.entries) for (const index of into) index?.put(readEntry(entry))
+        if (part === 'added') copy.onAdded()
         return
       }
       case 'list_end':
@@ -82,6 +85,8 @@ export function createReplicaList(options: BlacklistOptions, copy: ListCopy, dep
   let purging = false
   return {
     start() {
+      // Where one of them has made an older one go, what was answered before that was revoked must not count again.
+      copy.onAdded = lookups.forget
       copy.onPolled = () => {
         lookups.forget()
         void purge()
