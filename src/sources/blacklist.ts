@@ -368,7 +368,9 @@ export function createBlacklist(
     shareCapacity(holding.held, cache_size)
   }
 
-  function noteUnlisted(now: number): void {
+  function noteUnlisted(counted: number): void {
+    // An issuer whose count goes up and down adds to it without end, and workers are told it as an integer.
+    const now = Math.min(counted, Number.MAX_SAFE_INTEGER)
     if (now > holding.unlisted) log.warn('blacklist_incomplete', { issuer, unlisted: now })
     holding.unlisted = now
   }

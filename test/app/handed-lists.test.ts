@@ -243,3 +243,21 @@ test('a token that was refused is refused when its entry has made room while ano
 
   assert.deepEqual(await primary.list().check(bad), foundByLookup)
 })
+
+test('an issuer whose total_live goes up and down without end ends no worker', async () => {
+  const feed = await polledFeed(1)
+  const primary = await openPrimary([feed])
+
+  const most = Number.MAX_SAFE_INTEGER
+  for (const total_live of [most, most, 0, most]) {
+    feed.revoke(`at${feed.feed.lastSeq}`)
+    feed.feed.twist = { total_live }
+    await feed.blacklist.poll()
+  }
+  feed.revoke('bad')
+  await feed.blacklist.poll()
+  await primary.pass()
+
+  assert.deepEqual(primary.list().check(token({ jti: 'bad' })), revoked)
+  assert.equal(feed.warnings.filter((each) => each === 'blacklist_incomplete').length, 2)
+})
