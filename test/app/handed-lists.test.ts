@@ -1,7 +1,7 @@
 // What a worker is sent of lists, and says of tokens meanwhile.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { foundByLookup, revoked, setup, token } from '../sources/feed-server.ts'
+import { answerOf, foundByLookup, revoked, setup, token } from '../sources/feed-server.ts'
 import { limits, openPrimary, polledFeed } from './lists-world.ts'
 
 function begunOf(sent: readonly string[]): readonly string[] {
@@ -260,4 +260,29 @@ test('an issuer whose total_live goes up and down without end ends no worker', a
 
   assert.deepEqual(primary.list().check(token({ jti: 'bad' })), revoked)
   assert.equal(feed.warnings.filter((each) => each === 'blacklist_incomplete').length, 2)
+})
+
+test('a list that was walked is not called complete by the count of another, that has come meanwhile', async () => {
+  const room = { cache_size: 20_000 }
+  const feed = await polledFeed(7000, room)
+  // More than go ahead of a list that is on its way: counted, and not delivered.
+  for (let at = 0; at <= 5000; at += 1) feed.revoke(at === 0 ? 'bad' : `hidden${at}`)
+  const delivered = { ...feed.feed, entries: feed.feed.entries.slice(0, 7000), twist: { total_live: 12_001 } }
+  feed.answer = (call) => (call.url.includes('cursor=7000') ? answerOf(delivered, call) : undefined)
+  await feed.blacklist.poll()
+  const primary = await openPrimary([feed], room)
+  const bad = token({ jti: 'bad' })
+  assert.deepEqual(await primary.list().check(bad), foundByLookup)
+  feed.reload({})
+  primary.reloadRules()
+  await primary.pass('list_slice')
+
+  feed.answer = undefined
+  await feed.blacklist.poll()
+
+  for (;;) {
+    assert.notEqual(await primary.list().check(bad), undefined)
+    if ((await primary.step()) === undefined) break
+  }
+  assert.deepEqual(primary.list().check(bad), revoked)
 })

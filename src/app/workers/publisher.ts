@@ -196,12 +196,13 @@ function sizeOf({ of }: List): number {
  * What is told beside the entries. The times are of when the walk began, which had all that was known then; what had to
  * be left out is told as of its end: an entry may have gone before the walk came to it.
  */
-function stateOf({ held, good }: Snapshot, end: Snapshot, cacheSize: number): ListState {
+function stateOf(start: Snapshot, end: Snapshot, cacheSize: number): ListState {
+  const { held, good } = start
   const { index, totalLive, serverTimeS, toldMs } = held
   return {
     good: good === undefined ? null : { startedMs: good.startedMs, wallMs: good.wallMs },
     totalLive,
-    unlisted: end.unlisted,
+    unlisted: Math.max(start.unlisted, end.unlisted),
     leftOutUntil: index.leftOutUntil(),
     serverTimeS,
     toldMs,
