@@ -10,6 +10,7 @@ import type { FeedRead, FeedUnchanged } from './blacklist-pages.ts'
 import { FeedFailed } from './blacklist-pages.ts'
 import type { BlacklistAnswer, FeedState, Held, Holding } from './held-list.ts'
 import { inSlices, openList, runOutS, shareCapacity } from './held-list.ts'
+import { createPollTimes } from './poll-times.ts'
 import { createStaleAlarm } from './stale-alarm.ts'
 
 /** The top-level `blacklist:` section, for all issuers of a process together. */
@@ -105,11 +106,6 @@ type Polled = Held & {
 
 // An issuer whose numbers never agree costs a complete load this often.
 const resyncEveryMs = 600_000
-/** A list that changes all the time costs a poll this often (ms): half of the 2 s within which a revocation is to hold. */
-export const leastGapMs = 1000
-// An issuer that is restarted in our first seconds has held nothing yet. One whose list begins anew all the time would be
-// read whole as often as this, and then less and less often.
-const quickRestarts = 3
 
 /**
  * Makes the list of one issuer; nothing is fetched before `start` or `poll`.
@@ -137,19 +133,9 @@ export function createBlacklist(
   let resyncFromMs = 0
   let lagSeconds = 0
   let skewSeconds = 0
-  let failures = 0
-  const longestS = options.wait / 1000
-  // Polls that were to wait, and failed or came back with nothing, since one was held an interval ago.
-  let unheld = 0
-  let heldMs = Number.NEGATIVE_INFINITY
-  // Other epochs that were found since.
-  let restarts = 0
-  // How long the last one that was to wait took to fail; 0: it did not fail.
-  let lostMs = 0
+  const times = createPollTimes(options, deps)
   // Whether it has been read whole, beside what a list before it has left.
   let isComplete = false
-  // Whether the poll under way, or the last one, has found that its list begins anew.
-  let readsAnew = false
   let polling: Promise<void> | undefined
   let timer: NodeJS.Timeout | undefined
   let started = false
@@ -177,21 +163,10 @@ export function createBlacklist(
   }
 
   function run(): void {
-    const startedMs = clock.monotonicMs()
     void poll().then(() => {
       if (closed) return
-      timer = setTimeout(run, Math.max(0, startedMs + nextAfterMs() - clock.monotonicMs())).unref()
+      timer = setTimeout(run, Math.max(0, times.nextMs() - clock.monotonicMs())).unref()
     })
-  }
-
-  /** From the start of one poll to the next. A poll that was held is over by then, and the next one starts at once. */
-  function nextAfterMs(): number {
-    const { poll_interval } = options
-    if (longestS === 0) return nextPollAfterMs(poll_interval, failures, deps.random)
-    if (failures > 0) return Math.max(leastGapMs, nextPollAfterMs(poll_interval, failures, deps.random))
-    const triedMs = nextPollAfterMs(poll_interval, unheld + 1, deps.random)
-    // If it fails as the last one did, the one after it, which is not held, still begins within the interval.
-    return Math.max(leastGapMs, Math.min(triedMs, poll_interval - lostMs))
   }
 
   function poll(): Promise<void> {
@@ -204,19 +179,15 @@ export function createBlacklist(
   async function pollOnce(): Promise<void> {
     const start = { startedMs: clock.monotonicMs(), wallMs: clock.wallMs() }
     const before = holding.held
-    readsAnew = false
-    // What reads a whole list is not held: it is wanted now. Nor is the poll after a failure: a proxy on the way that cuts
-    // what is held costs every other poll, and not the list.
-    const waitS = isComplete && failures === 0 && !isResyncDue(start.startedMs) ? longestS : 0
+    // What reads a whole list is not held: it is wanted now.
+    const waitS = times.begin(isComplete && !isResyncDue(start.startedMs)) / 1000
     try {
       const change = await update(start.startedMs, waitS)
       // Another list is in its place.
       if (closed) return
-      if (waitS > 0) noteWait(wasHeld(change, clock.monotonicMs() - start.startedMs, before), 0)
-      noteEpoch(before)
+      times.good((holding.held?.cursor ?? 0) > (before?.cursor ?? 0))
       holding.good = start
       if (alarm.set() || failure !== undefined) log.info('blacklist_recovered', { issuer })
-      failures = 0
       failure = undefined
       lookups.forget()
       deps.count(change.kind === 'unchanged' ? 'unchanged' : 'updated')
@@ -224,11 +195,7 @@ export function createBlacklist(
     } catch (error) {
       if (!(error instanceof FeedFailed)) throw error
       if (closed) return
-      if (waitS > 0) noteWait(false, clock.monotonicMs() - start.startedMs)
-      // An issuer that has held a poll lately may be back soon, and a revocation is to hold then. Another list of it is not
-      // read again and again in vain.
-      const isAway = error.result === 'unavailable' && !readsAnew
-      failures = isAway && isHeldLately() ? 1 : failures + 1
+      times.failed()
       failure = error.message
       deps.count(error.result)
       log.warn('blacklist_poll_failed', { issuer, result: error.result, why: error.message })
@@ -243,37 +210,6 @@ export function createBlacklist(
     log.warn('blacklist_stale', { issuer, loaded, ...age, ...(failure === undefined ? {} : { why: failure }) })
   }
 
-  /** One that is slow has not held it, nor has one whose list begins anew: that would be read whole again and again. */
-  function wasHeld({ kind }: ListChange, tookMs: number, before: Polled | undefined): boolean {
-    const { held } = holding
-    const isSame = before !== undefined && held?.epoch === before.epoch && (kind !== 'replaced' || before.cursor === 0)
-    return isSame && (held.cursor > before.cursor || tookMs >= longestS * 500)
-  }
-
-  /**
-   * An issuer that cannot hold a call, or has no room, is asked less and less often; one that has news, or held it, is
-   * not. Nor is it within an interval of that: one that was restarted holds the next again.
-   */
-  function noteWait(isHeld: boolean, failedMs: number): void {
-    lostMs = failedMs
-    if (isHeld) {
-      heldMs = clock.monotonicMs()
-      restarts = 0
-    }
-    unheld = isHeldLately() ? 0 : unheld + 1
-  }
-
-  /** An issuer that was restarted has held nothing, or not for long, because it was: it is asked as if for the first time. */
-  function noteEpoch(before: Polled | undefined): void {
-    if (before === undefined || holding.held?.epoch === before.epoch || restarts === quickRestarts) return
-    restarts += 1
-    unheld = 0
-  }
-
-  function isHeldLately(): boolean {
-    return clock.monotonicMs() - heldMs < options.poll_interval
-  }
-
   function isResyncDue(nowMs: number): boolean {
     return holding.unlisted > 0 && nowMs >= resyncFromMs && (holding.held?.cursor ?? 0) > 0
   }
@@ -285,8 +221,10 @@ export function createBlacklist(
       if (before !== undefined && before.cursor > 0) resyncFromMs = startedMs + resyncEveryMs
       const all = await readAll(before, before?.cursor === 0 ? before.etag : undefined, waitS)
       if (all.kind === 'unchanged') return confirm(all)
+      const isAnew = all.reset || all.epoch !== before?.epoch
+      if (isAnew) times.beganAnew()
       // Another feed may call its epoch the same.
-      return await replace(before, all, all.reset || all.epoch !== before?.epoch || before.url !== options.url)
+      return await replace(before, all, isAnew || before?.url !== options.url)
     }
     const changes = await feed.readChanges(before, before.etag, waitS)
     if (changes.kind === 'unchanged') return confirm(changes)
@@ -294,7 +232,7 @@ export function createBlacklist(
       await extend(before, changes)
       return { kind: 'extended', entries: changes.index.entries() }
     }
-    readsAnew = true
+    times.beganAnew()
     const all = await readAll(before, undefined, 0)
     return all.kind === 'read' ? await replace(before, all, true) : confirm(all)
   }
@@ -374,18 +312,4 @@ export function createBlacklist(
     if (now > holding.unlisted) log.warn('blacklist_incomplete', { issuer, unlisted: now })
     holding.unlisted = now
   }
-}
-
-/**
- * Milliseconds from the start of one poll to the next: the interval, or after failures 1 s, 2 s, 4 s … up to it.
- * Up to a tenth is taken off at random, so that a fleet does not poll in step; never added.
- */
-export function nextPollAfterMs(pollIntervalMs: number, failures: number, random: () => number): number {
-  const wanted = failures === 0 ? pollIntervalMs : Math.min(pollIntervalMs, 1000 * 2 ** (failures - 1))
-  return wanted * (1 - 0.1 * random())
-}
-
-/** How often (ms) a list is polled that has news all the time: what it cannot name is asked for as often. */
-export function leastPollMs({ wait, poll_interval }: Pick<BlacklistOptions, 'wait' | 'poll_interval'>): number {
-  return wait > 0 ? leastGapMs : poll_interval
 }

@@ -3,7 +3,7 @@ import { test } from 'node:test'
 import { setTimeout as wait } from 'node:timers/promises'
 import { createHttpClient } from '../../src/io/http-client.ts'
 import { startHttpServer } from '../../src/io/http-server.ts'
-import { blacklistOptions, createBlacklist, nextPollAfterMs } from '../../src/sources/blacklist.ts'
+import { blacklistOptions, createBlacklist } from '../../src/sources/blacklist.ts'
 import { createTestLog } from '../support/log.ts'
 import { until } from '../support/until.ts'
 import { answerOf, loaded, query, raw, revoked, setup, t0, token } from './feed-server.ts'
@@ -241,18 +241,6 @@ test('close() ends a load between two pages', async () => {
 
   assert.equal(it.calls.length, 2)
   assert.equal(it.blacklist.state().loaded, false)
-})
-
-test('nextPollAfterMs() is at most the interval: jitter only shortens, failures retry sooner', () => {
-  const draw = (random: number) => () => random
-
-  assert.equal(nextPollAfterMs(60_000, 0, draw(0)), 60_000)
-  assert.equal(nextPollAfterMs(60_000, 0, draw(1)), 54_000)
-  assert.deepEqual(
-    [1, 2, 3, 7, 2000].map((failures) => nextPollAfterMs(60_000, failures, draw(0))),
-    [1000, 2000, 4000, 60_000, 60_000],
-  )
-  assert.equal(nextPollAfterMs(100, 5, draw(0)), 100)
 })
 
 test('start() polls over sockets until closed, through failures, and a revocation holds within interval and fetch', async () => {
