@@ -35,7 +35,8 @@ const secretName =
 export function startOfKey(key: string, known: Iterable<string>): string {
   if (nameOfClaim.test(key)) return key
   const start = /^(?:<<$|[\w.-]|\$\{\w+\})*/.exec(key)?.[0] ?? ''
-  if (start.length > 64) return ''
+  // `{ proxy: http://user:hunter,2@host:1 }` has a key, `2@host:1`.
+  if (start.length > 64 || key[start.length] === '@') return ''
   // `client_secrethunter2`, but neither `client_secrets` nor what is surely another name.
   const [, name = '', rest = ''] = runTogether.exec(start) ?? []
   if (rest.length > 1 && !afterSecret.test(rest)) return name
@@ -52,18 +53,21 @@ const afterSecret = /^[_.-]?(?:files?|env|path|ref|name|id|key|url|uri|basic|pos
 const nameOfClaim = /^(?:https?:\/\/[\w.-]+(?:\/[\w./-]*)?|urn(?::[\w.-]+)+)$/
 
 /**
- * Overwrites with `*`, one for one, what is a secret wherever it stands: all of a URL before its host, or all of it where
- * that is not sure, the values of a query, what follows the name of a secret or of a scheme of authentication, a JWT,
- * and what PEM holds.
+ * Overwrites with `*`, one for one, what may be a secret wherever it stands: all of a URL before its host, or all of it where
+ * that is not sure, the values of a query, what follows the name of a secret, a JWT, what PEM holds, and what follows the
+ * first word.
  */
 export function hideCredentials(text: string): string {
   // No value of ours is so long, and what looks for its parts is not to hold up a probe.
   if (text.length > 4096) return starred(text)
   if (!/[:=@?\uff20\s]|eyJ|\/\//.test(text)) return text
-  return hideInPairs(hideBehindNames(hideInUrl(text)))
-    .replace(/\b(?:basic|bearer|dpop)\s+\S.*/is, (found) => starred(found, found.search(/\s/)))
-    .replaceAll(/\beyJ[\w-]{8,}[\w.-]*/g, (found) => starred(found))
-    .replaceAll(/(?<=-----BEGIN ).*?(?=-----END |$)/gs, (found) => starred(found))
+  return (
+    hideInPairs(hideBehindNames(hideInUrl(text)))
+      // `30s client_secret hunter2`, `30s // was hunter2`: a value of ours is one word. `30 s` is told as it is written.
+      .replace(/\s(?=.{4}).*/s, (found) => starred(found))
+      .replaceAll(/\beyJ[\w-]{8,}[\w.-]*/g, (found) => starred(found))
+      .replaceAll(/(?<=-----BEGIN ).*?(?=-----END |$)/gs, (found) => starred(found))
+  )
 }
 
 /** A map that is written as one text: `client_id: a, client_secret: hunter2`. */
@@ -92,9 +96,11 @@ function hideInUrl(text: string): string {
   const at = Math.max(text.lastIndexOf('@'), text.lastIndexOf('\uff20'))
   const slashes = /(?:^|:)\/\//.exec(text)
   if (slashes === null) {
-    const from = text.indexOf(':') + 1
+    const colon = text.indexOf(':')
+    // Behind the @ it is that of a port: the user is all there is.
+    const from = colon < at ? colon + 1 : 0
     // Before an @ in a path is no user.
-    const isUser = from > 0 ? from < at : !text.startsWith('/')
+    const isUser = from > 0 || !text.startsWith('/')
     const end = isUser ? Math.max(from, at) : from
     return isQuery(text.slice(from, end)) ? starred(text, from) : hideQuery(starred(text, from, end))
   }

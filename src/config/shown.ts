@@ -17,7 +17,7 @@ export type Shown = {
   readonly tells: (node: Written) => boolean
   /** A path, up to the last key that is not itself part of what may be a secret: whoever forgets `file:` makes a key of it. */
   readonly path: (path: Path) => Path
-  /** The secret that a key may be the rest of: `{ client_secret: hunt,er2 }` has two. */
+  /** What a key may be the rest of: `{ client_secret: hunt,er2 }` has two, and so has a URL with a user. */
   readonly cutBefore: (key: Entry | undefined) => string | undefined
   /** Whether the document has a key that the schema knows, or nearly so: another file may hold anything. */
   readonly isOurs: boolean
@@ -189,7 +189,7 @@ function judgeTree(root: Written | undefined, text: string, top: Place): Judged 
   function visit(node: Written, place: Place): void {
     if (node.kind === 'alias') follow(node.target, place)
     else if (node.kind === 'map') visitMembers(node, place)
-    else if (node.kind === 'list') for (const item of node.items) visit(item, place.at(0))
+    else if (node.kind === 'list') visitItems(node.items, place.at(0))
     else putValue(node, place.wantsScalar && !place.secret && mayStandUnder(place.name, node.value))
   }
 
@@ -201,10 +201,27 @@ function judgeTree(root: Written | undefined, text: string, top: Place): Judged 
     visit(target, place)
   }
 
+  function visitItems(items: readonly Written[], place: Place): void {
+    let isRest = false
+    for (const [at, item] of items.entries()) {
+      // `[http://user:hunter,2@host]`: a comma ends it.
+      isRest = text[item.span.start - 1] === ',' && (isRest || isHeldBack(items[at - 1]))
+      if (isRest && item.kind === 'scalar') putValue(item, false)
+      else visit(item, place)
+    }
+  }
+
+  /** Whether a value, without quotes, is not told as it stands: a comma may have ended it too early. */
+  function isHeldBack(node: Written | undefined): boolean {
+    if (node?.kind !== 'scalar' || !node.plain || isEmpty(node)) return false
+    return pieces.get(node.span.start)?.isTold !== true || hideCredentials(String(node.value)) !== String(node.value)
+  }
+
   function visitMembers({ entries, span }: Extract<Written, { kind: 'map' }>, place: Place): void {
     const isNamed = namesSecret(entries)
     const inFlow = text[span.start] === '{'
-    let secret: string | undefined
+    let cut: string | undefined
+    let before: Written | undefined
     for (const [name, entry] of entries) {
       const { key, value } = entry
       const raw = text.slice(key.start, key.end)
@@ -215,7 +232,10 @@ function judgeTree(root: Written | undefined, text: string, top: Place): Judged 
       } else {
         // `{ client_secret: hunt,er2 }`: a comma ends it.
         const isRest = isEmpty(value) || /\s/.test(name) || (raw === name && text[key.start - 1] === ',')
-        if (secret !== undefined && isRest) rests.set(entry, secret)
+        // `{ maxage: 30s,clientid: a }` has two keys.
+        const isKey = !isEmpty(value) && nearest(name, place.keys) !== undefined
+        if (inFlow && isRest && !isKey && isHeldBack(before)) cut ??= 'value'
+        if (cut !== undefined && isRest) rests.set(entry, cut)
         // `{ client_secret, hunter2 }`, and `{ hunter2 }` in place of it; and what has the name of a secret for its value.
         const isAlone = inFlow && place.takesSecret && isEmpty(value) && !beginsWithName(name, place.keys)
         const isSecret =
@@ -229,7 +249,8 @@ function judgeTree(root: Written | undefined, text: string, top: Place): Judged 
       }
       isSecretEmpty ||= isEmpty(value) && isSecretName(name)
       if (inFlow && (value.kind === 'scalar' || value.kind === 'alias') && isSecretName(name))
-        secret = place.keys.has(name) ? name : 'secret'
+        cut = place.keys.has(name) ? name : 'secret'
+      before = value
       if (isNamed && value.kind === 'scalar') putValue(value, true)
       else if (value.kind === 'scalar' && !place.knows(name)) putValue(value, false)
       else visit(value, place.at(name))

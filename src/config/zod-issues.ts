@@ -55,8 +55,8 @@ function explainOne(issue: Issue, schemas: readonly Schema[], base: Path, read: 
     const nearby: Nearby = { within, around: [...around, knownKeys(schemas)] }
     const map = findWritten(read.root, path)
     return issue.keys.map((key) => {
-      const secret = read.cutBefore(map?.kind === 'map' ? map.entries.get(key) : undefined)
-      return unknownKey([...path, key], nearby, secret)
+      const cut = read.cutBefore(map?.kind === 'map' ? map.entries.get(key) : undefined)
+      return unknownKey([...path, key], nearby, cut)
     })
   }
   const node = findWritten(read.root, path)
@@ -132,11 +132,11 @@ type Nearby = {
   readonly within: ReturnType<typeof keysWithin>
 }
 
-/** @param secret What it may be the rest of. */
-function unknownKey(path: Path, nearby: Nearby, secret: string | undefined): Found {
+/** @param cut What it may be the rest of. */
+function unknownKey(path: Path, nearby: Nearby, cut: string | undefined): Found {
   const [key, outer] = [String(path.at(-1)), path.at(-2)]
   const [known = [], beside = []] = nearby.around
-  if (secret !== undefined) return unknown(`no such key; a ${secret} with a comma in it is to be quoted`)
+  if (cut !== undefined) return unknown(`no such key; a ${cut} with a comma in it is to be quoted`)
   if (key === '<<') return unknown('there are no merge keys, wanted the keys themselves')
   if (key.startsWith('//')) return unknown('no such key; a comment begins with #')
   const guess = guessed(key, known)

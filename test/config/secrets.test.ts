@@ -153,19 +153,22 @@ test('load() tells of no secret, wherever one is planted and whatever else is wr
     key: secretKey,
     form: fc.constantFrom(...forms),
     at: fc.nat(),
-    kind: fc.constantFrom('secret', 'glued', 'url', 'value'),
+    kind: fc.constantFrom('secret', 'glued', 'url', 'cut', 'value', 'tail'),
     glue: fc.constantFrom(':', ' ', ' = ', '=', ' :'),
+    tail: fc.constantFrom(' // was ', ' client_secret ', '\n          password '),
     ofIssuer: fc.boolean(),
     damage,
   })
   fc.assert(
-    fc.property(planted, ({ held, key, form, at, kind, glue, ofIssuer, damage }) => {
+    fc.property(planted, ({ held, key, form, at, kind, glue, tail, ofIssuer, damage }) => {
       const whole = ofIssuer ? issuerText : gatewayText
       const secretPattern = /(?:client_secret|token|\bkey): (?:\{[^}]*\}|[\w-]+)/g
       const pattern = {
         secret: secretPattern,
         glued: secretPattern,
         url: /(?<=https?:\/\/)/g,
+        cut: /(?<=https?:\/\/)/g,
+        tail: /(?<=: \d+\w+)(?=[, ])/g,
         value: /(?<=[\w"]: |\[|, )[\w./:*-]+(?=[,\]} \n])(?!:)/g,
       }[kind]
       const places = [...whole.matchAll(pattern)]
@@ -175,6 +178,8 @@ test('load() tells of no secret, wherever one is planted and whatever else is wr
         secret: `${key}: ${form(held)}`,
         glued: `${key}${glue}${held}`,
         url: `user:${held}@`,
+        cut: `user:ab,${held}@`,
+        tail: `${tail}${held}`,
         value: `\${SEC}`,
       }[kind]
       const text = damage(whole.slice(0, place.index) + written + whole.slice(place.index + place[0].length))
@@ -278,11 +283,24 @@ const excerpts = [
   { text: 'listen: { proxy: a/b?q=hush@hush, port: x }', shown: 'listen: { proxy: ***************, port: x }' },
   {
     text: 'listen: { proxy: Server=a;User Id=b;Password=hush;hush, port: x }',
-    shown: 'listen: { proxy: Server=a;User Id=b;Password=*********, port: x }',
+    shown: 'listen: { proxy: Server=a;User ***********************, port: x }',
   },
   {
     text: 'listen: { proxy: "Server = a; Pwd = hush; Port = 1", port: x }',
-    shown: 'listen: { proxy: "Server = a; Pwd = ***** **** * *", port: x }',
+    shown: 'listen: { proxy: "Server * ** *** * ***** **** * *", port: x }',
+  },
+  {
+    text: 'listen: { proxy: Server=a;Password=hush;hush, port: x }',
+    shown: 'listen: { proxy: Server=a;Password=*********, port: x }',
+  },
+  { text: 'listen: { proxy: a // hush, port: 30 s }', shown: 'listen: { proxy: a ** ****, port: 30 s }' },
+  { text: 'listen: { proxy: hush@a:1, port: x }', shown: 'listen: { proxy: ****@a:1, port: x }' },
+  { text: 'listen: { proxy: hush@a:1/b, port: x }', shown: 'listen: { proxy: ****@a:1/b, port: x }' },
+  { text: 'listen: { proxy: http://u:a,hush, port: x }', shown: 'listen: { proxy: http://***,****, port: x }' },
+  { text: 'listen: { proxy: http://u:a,prt: x }', shown: 'listen: { proxy: http://***,prt: * }' },
+  {
+    text: 'version: 1\nscopes: [http://u:a,hush,hush, "b", c]\nx: 1',
+    shown: 'x: *',
   },
   { text: 'listen: { proxy: hush@a.example, port: x }', shown: 'listen: { proxy: ****@a.example, port: x }' },
   { text: 'listen: { proxy: /a/@b, port: x }', shown: 'listen: { proxy: /a/@b, port: x }' },
@@ -371,11 +389,11 @@ for (const written of slips) {
 
 test('load() shows nothing of a text of more than 4096 characters', () => {
   const shown = [4096, 4097].map((length) => {
-    const [problem] = problemsOf(`listen: { port: x, proxy: "a ${'b'.repeat(length - 2)}" }`)
+    const [problem] = problemsOf(`listen: { port: x, proxy: "${'b'.repeat(length)}" }`)
     return problem?.excerpt.slice(0, 30)
   })
 
-  assert.deepEqual(shown, ['listen: { port: x, proxy: "a b', 'listen: { port: x, proxy: "* *'])
+  assert.deepEqual(shown, ['listen: { port: x, proxy: "bbb', 'listen: { port: x, proxy: "***'])
 })
 
 test('load() says that a secret with a comma in it is to be quoted', () => {
@@ -445,12 +463,25 @@ const elsewhere = [
   `jwks_uri: 'data:{"keys":[{"kty":"oct","k":"hunter2"}]}'`,
   `jwks: { refresh: 1, file: '{"kty":"oct","k":"hunter2"}' }`,
   'http: { headers: { X-Vault: hunter2 } }',
+  'http: { headers: { X-Vault: a,hunter2 } }',
+  'http: { proxy: http://user:ab,hunter2@egress:3128 }',
+  'http: { proxy: http://user:12,hunter2@egress:3128 }',
+  'http: { proxy: http://user:ab,c,hunter2 }',
+  'audience: [http://user:ab,hunter2@a:1]\n    x: y',
+  'audience: [http://user:ab,c,hunter2]',
+  'leeway: 30s client_secret hunter2',
+  'leeway: 30s // was hunter2',
+  'leeway: 30s hunter2',
+  'leeway: password hunter2',
+  'audience: a\n      client_secret hunter2\n    leeway: x',
   'audience: &s hunter2\n    introspection: { client_id: a, client_secret: *s }',
   ...[
     'http://user:hunter2:egress:3128',
     'http://u:hunter2\uff20h',
     'http://u:a@bhunter2@h',
     'hunter2@h.example',
+    'hunter2@h.example:443',
+    'hunter2@h.example:443/a',
     'a?sig=hunter2',
     'Bearer hunter2',
   ].flatMap((url) => [`http: { proxy: "${url}" }`, `issuer: "${url}"`, `blacklist: { url: "${url}", x: y }`]),
