@@ -191,7 +191,10 @@ function suppressedSaid(
   { said }: Pick<Check, 'said'>,
 ): Pick<Check, 'said' | 'mark'> | undefined {
   if (!suppressed || !loaded || stale) return undefined
-  return { mark: '!', said: `${said}; tokens of a key that may be newer get 503 keys_unavailable until jwks.cool_down is over` }
+  return {
+    mark: '!',
+    said: `${said}; tokens of a key that may be newer get 503 keys_unavailable until jwks.cool_down is over`,
+  }
 }
 
 const staleLists = {

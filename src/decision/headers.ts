@@ -72,16 +72,13 @@ const identityHeader = z
   .regex(/^[a-z][a-z0-9-]{0,63}$/, { error: 'expected a header name of lower-case letters, digits and hyphens' })
   .refine((name) => !takenNames.has(name), { error: 'expected a header without a meaning of its own' })
 
+// Services read these without a word in the configuration: never the client's, also where others are set.
 const defaultHeaders = { 'x-auth-subject': 'sub', 'x-auth-client': 'client_id', 'x-auth-scope': 'scope' } as const
-// Services read these names without a word in the configuration: never the client's, also where others are set.
-const defaultNames: readonly string[] = Object.keys(defaultHeaders)
 
 /** The claims an upstream is told, by header. */
 export const identityHeadersOptions = mapUpTo(100, identityHeader, z.string().min(1).max(256))
   .prefault(defaultHeaders)
-  .describe(
-    'Header and claim: deleted from every request, then set from the token where it has the claim. A map takes the place of the default ones, which are then deleted all the same, and not set.',
-  )
+  .describe('Header and claim: deleted from each request, then set from the token; the default ones always are.')
 
 /** Headers of product.md §10 that pass. */
 export const keepHeadersOptions = list(z.enum(overrideNames))
@@ -181,7 +178,7 @@ const maxKnownPeers = 1000
 
 /** Makes the filter of one configuration. */
 export function createHeaderFilter(options: HeaderOptions, { isTrustedProxy }: HeaderDeps): HeaderFilter {
-  const identityNames = new Set([...defaultNames, ...options.identityHeaders.keys()].map(fold))
+  const identityNames = new Set([...Object.keys(defaultHeaders), ...options.identityHeaders.keys()].map(fold))
   const kept = new Set(options.keepHeaders)
   const names = new Map<string, Name>()
   // Keyed by the facts themselves: they live as long as the cache that holds them.

@@ -332,7 +332,10 @@ test('explain() says of keys whether they are missing, too old, or perhaps older
   const missing = await explained(never, never.mint())
 
   for (const { reason } of [newer, old, missing]) assert.equal(reason, 'keys_unavailable')
-  assert.match(newer.hint ?? '', /3 keys; tokens of a key that may be newer get 503 keys_unavailable until jwks\.cool_down is over\./)
+  assert.match(
+    newer.hint ?? '',
+    /3 keys; tokens of a key that may be newer get 503 keys_unavailable until jwks\.cool_down is over\./,
+  )
   assert.match(
     old.hint ?? '',
     /Keys: too old, last good fetch 20\S+Z \(jwks\.stale_max 1h\): its JWTs get 503 keys_unavailable\./,

@@ -129,7 +129,10 @@ test('createProbes() marks keys with [!] while the cool-down forbids a fetch for
 
   assert.deepEqual([first.reason, second.reason], ['key_unknown', 'keys_unavailable'])
   assert.deepEqual([quiet, after], ['[+] 3 keys', '[+] 3 keys'])
-  assert.equal(during, '[!] 3 keys; tokens of a key that may be newer get 503 keys_unavailable until jwks.cool_down is over')
+  assert.equal(
+    during,
+    '[!] 3 keys; tokens of a key that may be newer get 503 keys_unavailable until jwks.cool_down is over',
+  )
   assert.ok(world.app.isReady())
 })
 
