@@ -39,15 +39,11 @@ export type CertificatesDeps = Pick<Powers, 'clock' | 'env' | 'readFile' | 'file
  */
 export function createCertificates(options: ListenTlsOptions, deps: CertificatesDeps): Certificates {
   const { clock, log, metrics, changed } = deps
-  const reloads = metrics.counter('certificate_reloads_total', 'Changes of the certificate by result.', ['result'])
-  const slots = { success: reloads.slot('success'), failure: reloads.slot('failure') }
   let current = read(options, deps)
+  const reloaded = registerCertificate(metrics, () => readValidity(current).toMs)
   let refusal: string | undefined
   let timer: NodeJS.Timeout | undefined
   warnOf(current)
-  metrics.gauge('certificate_expires_timestamp_seconds', 'When the certificate in use ends.', [], () => [
-    [[], readValidity(current).toMs / 1000],
-  ])
   const { cert, key, client_ca } = options
   return {
     current: () => current,
@@ -65,12 +61,12 @@ export function createCertificates(options: ListenTlsOptions, deps: Certificates
         }
         const expires = new Date(readValidity(next).toMs).toISOString()
         current = next
-        reloads.add(slots.success)
+        reloaded('success')
         log.info('certificate_reloaded', { expires })
         warnOf(current)
       } catch (error) {
         refusal = messageOf(error)
-        reloads.add(slots.failure)
+        reloaded('failure')
         log.error('certificate_refused', { error: refusal })
         return
       }
@@ -103,6 +99,17 @@ export function createCertificates(options: ListenTlsOptions, deps: Certificates
     const nextMs = isUsable ? Math.min(usableMs, readValidity(material).toMs + 1 - nowMs) : refusedMs
     timer = setTimeout(() => warnOf(current), nextMs).unref()
   }
+}
+
+/** Registers what is told of a certificate that ends at a time (ms); returns what counts its changes. */
+export function registerCertificate(metrics: Metrics, endsMs: () => number): (result: 'success' | 'failure') => void {
+  const help = 'Changes of the certificate of listen.tls by result.'
+  const reloads = metrics.counter('certificate_reloads_total', help, ['result'])
+  const slots = { success: reloads.slot('success'), failure: reloads.slot('failure') }
+  metrics.gauge('certificate_expires_timestamp_seconds', 'When the certificate in use ends.', [], () => [
+    [[], endsMs() / 1000],
+  ])
+  return (result) => reloads.add(slots[result])
 }
 
 // How long until its validity is looked at again, and while every client refuses it.

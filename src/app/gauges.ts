@@ -1,5 +1,5 @@
 // What Prometheus reads at a scrape, of what others hold; what is counted as it happens: metrics.ts, and beside what it
-// is about certificates.ts and workers/workers.ts.
+// is about certificates.ts.
 import type { Principal } from '../decision/decision.ts'
 import type { LineWriter } from '../io/log.ts'
 import type { Metrics, ReadSeries } from '../io/metrics.ts'
@@ -35,7 +35,7 @@ export function registerDataPlane(metrics: Metrics, deps: DataPlaneGaugeDeps): v
   const circuits = { closed: 0, half_open: 1, open: 2 } as const
   metrics.gauge(
     'circuit_state',
-    '0 closed, 1 half open, 2 open.',
+    'Whether an issuer is asked about tokens: 0 it is (closed), 1 the next question tries it (half open), 2 it is left alone (open).',
     ['target'],
     perIssuer(running, ({ introspection }) => introspection && circuits[introspection.state().circuit]),
     'max',
@@ -47,9 +47,12 @@ export function registerDataPlane(metrics: Metrics, deps: DataPlaneGaugeDeps): v
     perIssuer(running, ({ blacklist }) => blacklist && Number(blacklist.state().lookupFailure !== undefined)),
     'max',
   )
-  metrics.counterOf('log_dropped_total', 'Log lines lost because nobody read them.', ['stream'], () => [
-    [['stdout'], writer.dropped()],
-  ])
+  metrics.counterOf(
+    'log_dropped_total',
+    'Log lines lost: nobody read them in time, or they could not be written, as on a full disk.',
+    ['stream'],
+    () => [[['stdout'], writer.dropped()]],
+  )
 }
 
 /** What the gauges of the process that fetches read. */
@@ -95,6 +98,14 @@ export function registerGauges(metrics: Metrics, { running, build }: GaugeDeps):
   metrics.gauge('build_info', 'This build.', ['version', 'revision', 'node_version'], () => [
     [[version, revision, nodeVersion], 1],
   ])
+}
+
+/** Registers what the primary tells of its workers; returns what counts one that was started anew. */
+export function registerWorkers(metrics: Metrics, serving: () => number): () => void {
+  const restarts = metrics.counter('worker_restarts_total', 'Workers that ended and were started anew.', [])
+  const slot = restarts.slot()
+  metrics.gauge('workers', 'Workers that serve.', [], () => [[[], serving()]])
+  return () => restarts.add(slot)
 }
 
 function perIssuer(running: () => Running, read: (sources: IssuerSources) => number | undefined): ReadSeries {

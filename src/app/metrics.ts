@@ -1,5 +1,5 @@
-// What is counted as it happens, by its name in product.md §4; what is read at a scrape: gauges.ts. Certificates and workers
-// register their own, in certificates.ts and workers/workers.ts.
+// What is counted as it happens, by its name in product.md §4; what is read at a scrape, and what is told of workers: gauges.ts. A
+// certificate's are in certificates.ts; all together, for the reference: listed-metrics.ts.
 import type { Decision, TokenForm } from '../decision/decision.ts'
 import { decisionPaths, denyReasons, tokenForms } from '../decision/decision.ts'
 import type { Rule } from '../decision/rules.ts'

@@ -1,5 +1,6 @@
 import { findTlsConflicts, lintCertificate } from '../app/certificates.ts'
 import { findKeyFileConflicts, findMissingFiles, problemOf } from '../app/configuration.ts'
+import { listMetrics } from '../app/listed-metrics.ts'
 import { lintListValues, lintLocalList, readLocalList } from '../app/local-list-file.ts'
 import { variablesUnexpanded } from '../config/expand.ts'
 import type { LoadDeps, Loaded } from '../config/load.ts'
@@ -28,7 +29,7 @@ export function check(files: readonly string[], options: Options, shell: Shell):
   try {
     if (options.docs !== undefined) {
       shell.writeFile(`${options.docs}/postern.schema.json`, formatSchema())
-      shell.writeFile(`${options.docs}/README.md`, formatReference())
+      shell.writeFile(`${options.docs}/README.md`, formatReference(listMetrics()))
       shell.say(`Wrote ${options.docs}/postern.schema.json and ${options.docs}/README.md\n`)
     } else if (files.length === 0) {
       shell.say('postern: name at least one file to check\n')

@@ -1,6 +1,7 @@
 import * as z from 'zod'
 import { denyReasons } from '../decision/decision.ts'
 import { upstreamReasons } from '../gates/respond.ts'
+import type { MetricMeaning } from '../io/metrics.ts'
 import { localListOptions } from '../sources/local-list.ts'
 import { gatewayOptions } from './schema.ts'
 
@@ -47,8 +48,8 @@ function withReferences(value: unknown): unknown {
   }
 }
 
-/** The reference of the configuration file, as Markdown, out of the same definition. */
-export function formatReference(): string {
+/** The reference of the configuration file, as Markdown, out of the same definition; and of `metrics`, as registered. */
+export function formatReference(metrics: readonly MetricMeaning[]): string {
   const lines = [
     '# The configuration file',
     '',
@@ -85,6 +86,18 @@ export function formatReference(): string {
     ),
     ...Object.entries(upstreamReasons).map(
       ([reason, { status, help }]) => `| <a id="${reason}"></a>\`${reason}\` | ${status} |  | ${help} |`,
+    ),
+    '',
+    '## Metrics',
+    '',
+    "What `/metrics` of `listen.health` tells, with Node's own (`process_…`, `nodejs_…`) beside it: `postern_certificate_…` with `listen.tls` only, `postern_worker…` with `workers` only.",
+    'Labels such as `result`, `cause` and `kind` have few values, each of which is there from the start, at 0; the series of a rule begin with its first request. `reason` is a word of the table above.',
+    '',
+    '| metric | type | labels | meaning |',
+    '|---|---|---|---|',
+    ...metrics.map(
+      ({ name, type, labelNames, help }) =>
+        `| \`${name}\` | ${type} | ${labelNames.map(code).join(', ')} | ${help.replaceAll('|', '\\|')} |`,
     ),
     '',
   ]

@@ -49,6 +49,8 @@ export type Metrics = {
   readonly counterOf: (name: string, help: string, labelNames: readonly string[], read: ReadSeries) => void
   /** Everything, Node's own metrics included, in Prometheus's text format 0.0.4. */
   readonly scrape: () => Promise<{ readonly contentType: string; readonly body: string }>
+  /** What is registered. */
+  readonly list: () => readonly MetricMeaning[]
   /** Counters and gauges as they are, such as `postern_decisions_total{decision="deny"}` → 3. */
   readonly snapshot: () => Map<string, number>
   /** What this process counted, and its gauges that make one with those of others. */
@@ -59,6 +61,14 @@ export type Metrics = {
   readonly absorb: (last: MetricsReport) => void
 }
 
+/** A metric as it is registered: its whole name, and what its numbers mean. */
+export type MetricMeaning = {
+  readonly name: string
+  readonly type: 'counter' | 'gauge' | 'histogram'
+  readonly labelNames: readonly string[]
+  readonly help: string
+}
+
 type Sample = {
   readonly labels: Readonly<Record<string, string>>
   readonly value: number
@@ -66,10 +76,7 @@ type Sample = {
 }
 
 /** What prom-client's registry asks of a metric: the text is made of the answer of `get`. */
-type Family = {
-  readonly name: string
-  readonly help: string
-  readonly type: 'counter' | 'gauge' | 'histogram'
+type Family = MetricMeaning & {
   readonly get: () => Promise<{
     readonly name: string
     readonly help: string
@@ -146,6 +153,7 @@ export function createMetrics(): Metrics {
       // prom-client 15 writes `Nan` (its util.js), which Go's parser takes and a strict one does not.
       return { contentType: registry.contentType, body: text.replaceAll(' Nan\n', ' NaN\n') }
     },
+    list: () => [...families.values()].map(({ name, type, labelNames, help }) => ({ name, type, labelNames, help })),
     snapshot() {
       const values = new Map<string, number>()
       for (const { name, type, samples } of families.values()) {
@@ -182,7 +190,7 @@ export function createMetrics(): Metrics {
     if (ill !== undefined || (type === 'histogram' && labelNames.includes('le'))) {
       throw new TypeError(`Cannot register ${name}: wanted different label names of a-z, 0-9 and _, and le for us`)
     }
-    const family: Family = { name, help, type, combine, rows, rowsIn, gone: [], samples, get }
+    const family: Family = { name, help, type, labelNames, combine, rows, rowsIn, gone: [], samples, get }
     families.set(name, family)
 
     async function get() {

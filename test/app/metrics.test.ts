@@ -1,5 +1,8 @@
 import assert from 'node:assert/strict'
+import { globSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { test } from 'node:test'
+import { listMetrics } from '../../src/app/listed-metrics.ts'
 import { createGatewayMetrics } from '../../src/app/metrics.ts'
 import { preflightAllow } from '../../src/decision/cors.ts'
 import type { Decision } from '../../src/decision/decision.ts'
@@ -88,4 +91,29 @@ test('introduce() has the series of an issuer exist before anything is counted, 
     'introspection_requests_total{issuer="https://issuer.test",result="active"} 0',
   ]
   for (const each of series) assert.ok(body.includes(`postern_${each}\n`), each)
+})
+
+test('listMetrics() has every metric that the source registers, with its labels and what it means', () => {
+  const root = join(import.meta.dirname, '../../src')
+  const registers = /(?:\.(?:counter|gauge|histogram|counterOf)|feedGauge)\(\s*'([a-z_]+)'/g
+  const written = globSync('app/**/*.ts', { cwd: root }).flatMap((file) =>
+    [...readFileSync(join(root, file), 'utf8').matchAll(registers)].map(([, name]) => `postern_${name}`),
+  )
+
+  const listed = listMetrics()
+
+  assert.ok(written.length > 30)
+  assert.deepEqual(
+    listed.map(({ name }) => name),
+    written.toSorted(),
+  )
+  assert.deepEqual(
+    listed.find(({ name }) => name === 'postern_connections_dropped_total'),
+    {
+      name: 'postern_connections_dropped_total',
+      type: 'counter',
+      labelNames: ['listener', 'cause'],
+      help: 'Connections closed before a request, by cause.',
+    },
+  )
 })

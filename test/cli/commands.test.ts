@@ -3,6 +3,7 @@ import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
+import { listMetrics } from '../../src/app/listed-metrics.ts'
 import { runCommand } from '../../src/cli/program.ts'
 import { formatReference, formatSchema } from '../../src/config/reference.ts'
 import { mint, startWorld } from '../issuer/realms.ts'
@@ -474,7 +475,7 @@ test('config/full.yaml asks for fresh answers only where they are had of JWTs, t
 test('config/postern.schema.json and config/README.md are what npm run docs writes', () => {
   const committed = (name: string) => readFileSync(join(root, 'config', name), 'utf8')
   assert.equal(committed('postern.schema.json'), formatSchema())
-  assert.equal(committed('README.md'), formatReference())
+  assert.equal(committed('README.md'), formatReference(listMetrics()))
 })
 
 test('postern schema prints the committed JSON Schema', async () => {

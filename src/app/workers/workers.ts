@@ -12,6 +12,7 @@ import type { Running } from '../configuration.ts'
 import { shortHash } from '../configuration.ts'
 import type { DataPlane } from '../data-plane.ts'
 import type { DropAlarm } from '../drop-alarm.ts'
+import { registerWorkers } from '../gauges.ts'
 import { createBackOff } from './back-off.ts'
 import type { Handover } from './handover.ts'
 import { createHandover } from './handover.ts'
@@ -104,8 +105,7 @@ export async function startWorkers(count: number, deps: WorkersDeps): Promise<Wo
   const address = listenAddress(options.listen.proxy)
   const reception = await openReception({ address, maxUntaken: deps.maxUntaken }, deps)
   const publisher = createPublisher()
-  const restarts = metrics.counter('worker_restarts_total', 'Workers that ended and were started anew.', [])
-  const restartSlot = restarts.slot()
+  const restarted = registerWorkers(metrics, () => serving().length)
   let numbers = followRunning()
   let asked = 0
   let announcesClose = false
@@ -115,7 +115,6 @@ export async function startWorkers(count: number, deps: WorkersDeps): Promise<Wo
     return { ...vacant(), number: at + 1, backOff, problem: undefined, cutOff: 0, timer: undefined }
   })
   metrics.include(() => slots.map(({ report }) => report))
-  metrics.gauge('workers', 'Workers that serve.', [], () => [[[], serving().length]])
   const pings = setInterval(ping, pingMs).unref()
   const firsts = slots.map(start)
   await Promise.all(firsts)
@@ -295,7 +294,7 @@ export async function startWorkers(count: number, deps: WorkersDeps): Promise<Wo
     const delayMs = slot.backOff.nextMs(servesSinceMs)
     log.error('worker_exited', { worker: slot.number, pid, ...how, restart_in: formatDuration(delayMs) })
     slot.timer = setTimeout(() => {
-      restarts.add(restartSlot)
+      restarted()
       void start(slot)
     }, delayMs).unref()
   }
