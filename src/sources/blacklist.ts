@@ -11,6 +11,7 @@ import { FeedFailed } from './blacklist-pages.ts'
 import type { BlacklistAnswer, FeedState, Held, Holding } from './held-list.ts'
 import { inSlices, openList, runOutS, shareCapacity } from './held-list.ts'
 import { createPollTimes } from './poll-times.ts'
+import { isSameFailure } from './source-failed.ts'
 import { createStaleAlarm } from './stale-alarm.ts'
 
 /** The top-level `blacklist:` section, for all issuers of a process together. */
@@ -196,9 +197,11 @@ export function createBlacklist(
       if (!(error instanceof FeedFailed)) throw error
       if (closed) return
       times.failed()
+      // Once: it is polled every second or two, and what becomes of it is told by the alarm.
+      if (!isSameFailure(error.message, failure))
+        log.warn('blacklist_poll_failed', { issuer, result: error.result, why: error.message })
       failure = error.message
       deps.count(error.result)
-      log.warn('blacklist_poll_failed', { issuer, result: error.result, why: error.message })
     }
     await list.purge()
   }

@@ -47,6 +47,26 @@ for (const { what, why, fail } of failing) {
   })
 }
 
+test('blacklist.poll() says once why polls fail, however many, again when it is for another reason, and that it is over', async () => {
+  await using it = setup()
+  for (const status of [503, 503, 503, 502, 502]) {
+    it.answer = () => raw(status, '')
+    await it.blacklist.poll()
+  }
+  it.answer = undefined
+  await it.blacklist.poll()
+  it.answer = () => raw(502, '')
+  await it.blacklist.poll()
+
+  const told = it.events.map((event) => event.split(' ')[0]).filter((event) => event !== 'blacklist_loaded')
+  assert.deepEqual(told, [
+    'blacklist_poll_failed',
+    'blacklist_poll_failed',
+    'blacklist_recovered',
+    'blacklist_poll_failed',
+  ])
+})
+
 test('blacklist.poll() takes a secret that cannot be read as a failed poll: the list stays, ages, and comes back', async () => {
   await using it = setup()
   it.revoke('a')
