@@ -1,5 +1,4 @@
 // What a configuration means that no single line of it says.
-import { BlockList } from 'node:net'
 import { isLoopbackUrl } from '../base/options.ts'
 import { formatSpan } from '../base/time.ts'
 import { unixAddress } from '../base/unix-address.ts'
@@ -21,12 +20,6 @@ export function lintListeners(options: GatewayOptions): readonly CrossFinding[] 
     })
   if (trusted_proxies.includes(unixAddress) && !listen.proxy.startsWith(unixAddress) && !listen.proxy_protocol)
     warnings.push({ path: ['trusted_proxies'], message: 'nobody comes on a Unix socket: listen.proxy is none' })
-  for (const [at, block] of trusted_proxies.entries())
-    if (hasEveryIpv4(block))
-      warnings.push({
-        path: ['trusted_proxies', at],
-        message: `every IPv4 address is in ${block}: whoever connects by IPv4 is believed`,
-      })
   for (const { path, url } of upstreamPlaces(options.upstream))
     for (const name of ['proxy', 'health', 'admin'] as const) {
       if (!isOwnAddress(url, listen[name])) continue
@@ -37,15 +30,6 @@ export function lintListeners(options: GatewayOptions): readonly CrossFinding[] 
       warnings.push({ path, message: `${what}: ${listen[name]} is its own listen.${name}` })
     }
   return warnings
-}
-
-/** Whether a block of IPv6 has all that stand for an IPv4 address in it, as Node compares the two. */
-function hasEveryIpv4(block: string): boolean {
-  const [address = '', bits] = block.split('/')
-  if (bits === undefined || !address.includes(':')) return false
-  const listed = new BlockList()
-  listed.addSubnet(address, Number(bits), 'ipv6')
-  return listed.check('0.0.0.0', 'ipv4') && listed.check('255.255.255.255', 'ipv4')
 }
 
 /** Whether what is sent to a place of the upstream arrives at a listener of ours, as far as its name tells. */

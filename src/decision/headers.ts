@@ -86,22 +86,6 @@ export const keepHeadersOptions = list(z.enum(overrideNames))
   .prefault([])
   .describe('Headers that may tell the upstream another path or method than the one judged, and pass all the same.')
 
-const address = z.union([z.ipv4(), z.ipv6(), z.cidrv4(), z.cidrv6()])
-
-/** Peers whose word about the client is taken. */
-export const trustedProxiesOptions = list(
-  z
-    .string()
-    .refine((text) => text === unixAddress || (address.safeParse(text).success && !/\/0+$|^::ffff:/i.test(text)), {
-      error: 'expected an address or a block like 10.0.0.0/8, not every address there is, or unix:',
-    }),
-)
-  .max(1000)
-  .prefault([])
-  .describe(
-    'Addresses and blocks whose X-Forwarded-*, Forwarded, Via, X-Real-IP and Client-Cert are believed; `unix:` for whoever connects to a Unix socket.',
-  )
-
 /** What the upstream of one configuration is told. */
 export type HeaderOptions = {
   /** Claim by header name, lower-case. */
