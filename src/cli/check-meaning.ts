@@ -92,17 +92,6 @@ export function lintIssuers({ issuers, rules, blacklist }: GatewayOptions): read
         message:
           'opaque and wrapped tokens whose introspection names no audience are taken, whoever they were issued for, and refresh tokens too where it names no kind',
       })
-    if (each.token_profile === 'lenient')
-      warnings.push({
-        path: [...here, 'token_profile'],
-        message: "tokens of typ JWT are taken: the issuer's other kinds of token are told apart by their claims only",
-      })
-    if (each.revocation === 'introspect')
-      warnings.push({
-        path: [...here, 'revocation'],
-        message:
-          'every JWT is introspected; some issuers answer 400 about their own JWTs (node-oidc-provider), which is 503 here',
-      })
     if (each.blacklist === undefined && !isAskedAboutJwts(each))
       warnings.push({
         path: here,
@@ -115,30 +104,45 @@ export function lintIssuers({ issuers, rules, blacklist }: GatewayOptions): read
         message: 'every revocation is held for as long as a token may live',
       })
   }
-  const opaque = issuers.filter(({ introspection }) => introspection !== undefined)
-  for (const [at, rule] of rules.entries()) {
-    const candidates = opaque.filter(({ issuer }) => rule.issuers?.includes(issuer) ?? true)
-    if (!rule.public && candidates.length > 1 && !candidates.some((each) => each.opaque))
+  const named = [
+    ...issuers.map(({ audience }, at) => ({ path: ['issuers', at, 'audience'], audience })),
+    ...rules.map(({ audience }, at) => ({ path: ['rules', at, 'audience'], audience })),
+  ]
+  for (const { path, audience } of named)
+    if (audience === 'account' || (Array.isArray(audience) && audience.includes('account')))
       warnings.push({
-        path: ['rules', at],
-        message: 'opaque tokens are refused: several issuers could be asked, and none is marked opaque: true',
+        path,
+        message: 'account is in nearly every token that Keycloak issues to users, for whatever client',
       })
+  const opaque = issuers.filter(({ introspection }) => introspection !== undefined)
+  const isUndecided = (rule: RuleOptions) => {
+    const candidates = opaque.filter(({ issuer }) => rule.issuers?.includes(issuer) ?? true)
+    return !rule.public && candidates.length > 1 && !candidates.some((each) => each.opaque)
   }
+  const undecided = rules.filter(isUndecided).length
+  if (undecided > 0)
+    warnings.push({
+      path: ['rules', rules.findIndex(isUndecided)],
+      message: `opaque tokens are refused: several issuers could be asked, and none is marked opaque: true${alsoWith(undecided - 1)}`,
+    })
   for (const each of issuers) {
     const { issuer } = each
     const isFresh = ({ freshness, issuers: named }: RuleOptions) =>
       freshness !== 'cached' && (named?.includes(issuer) ?? true)
     const fresh = isAskedAboutJwts(each) ? 0 : rules.filter(isFresh).length
-    const others = fresh > 1 ? `; so it is with ${fresh - 1} more of the rules` : ''
     if (fresh > 0)
       warnings.push({
         path: ['rules', rules.findIndex(isFresh), 'freshness'],
-        message: `this does nothing for JWTs of ${issuer}: it is asked about them only with revocation: introspect${others}`,
+        message: `this does nothing for JWTs of ${issuer}: it is asked about them only with revocation: introspect${alsoWith(fresh - 1)}`,
       })
   }
   if (blacklist.on_stale === 'allow')
     warnings.push({ path: ['blacklist', 'on_stale'], message: 'once a list is too old, revoked tokens are accepted' })
   return warnings
+}
+
+function alsoWith(more: number): string {
+  return more > 0 ? `; so it is with ${more} more of the rules` : ''
 }
 
 /** Whether every JWT of an issuer is introspected, too. */
@@ -147,21 +151,31 @@ function isAskedAboutJwts({ revocation, access_token_form }: IssuerOptions): boo
 }
 
 /** What the numbers mean together, in sentences for whoever is on call. */
-export function meaning({ issuers, blacklist, rules }: GatewayOptions): readonly string[] {
-  const { poll_interval, purge_delay } = blacklist
+export function meaning({ issuers, blacklist, rules, stream_grace }: GatewayOptions): readonly string[] {
   return [
     `${counted(rules.length, 'rule')}, ${counted(issuers.length, 'issuer')}; what no rule matches is denied`,
     ...(issuers.length === 0 ? [] : ['nothing was asked over the network: this is what the settings say']),
+    ...(stream_grace === 0
+      ? []
+      : [
+          `If a token ends or is revoked: a WebSocket, an event stream or a gRPC call goes on for up to ${formatSpan(stream_grace)} (stream_grace)`,
+        ]),
     ...issuers.flatMap((each) => {
-      const { issuer, jwks, introspection, blacklist: feed, max_token_lifetime } = each
-      const lines = [`If ${issuer} is unreachable: ${outage(each, blacklist)}`]
-      if (feed !== undefined) {
-        const lived = max_token_lifetime + purge_delay
-        const held = feed.wait > 0 ? '2s where it holds polls, else within ' : ''
+      const { issuer, jwks, introspection, leeway, token_profile, revocation } = each
+      const lines = [
+        `If ${issuer} is unreachable: ${outage(each, blacklist)}`,
+        `If ${issuer} revokes a token: ${revoked(each, blacklist, rules)}`,
+      ]
+      if (leeway > 0)
+        lines.push(`If a token of ${issuer} expires: it is accepted for up to ${formatSpan(leeway)} more (leeway)`)
+      if (token_profile === 'lenient')
         lines.push(
-          `If ${issuer} revokes a token: refused everywhere within ${held}${formatSpan(poll_interval)} and one fetch; remembered for up to ${formatSpan(lived)}`,
+          `If ${issuer} issues other tokens of typ JWT: these are told from access tokens by their claims only (token_profile)`,
         )
-      }
+      if (revocation === 'introspect')
+        lines.push(
+          `If ${issuer} answers 400 about its own JWTs: 503, since every JWT is introspected (revocation); some issuers do (node-oidc-provider)`,
+        )
       if (introspection !== undefined && each.require_aud)
         lines.push(
           `If ${issuer} answers inactive, or 401 audience_mismatch: some issuers (Keycloak) want introspection.client_id in the token's aud, others name no aud at all (require_aud: false)`,
@@ -169,9 +183,33 @@ export function meaning({ issuers, blacklist, rules }: GatewayOptions): readonly
       lines.push(
         `If ${issuer} rotates its key: the first token with it is accepted after one fetch, under attack within ${formatSpan(jwks.cool_down)} (503 until then)`,
       )
+      if (jwks.file === undefined)
+        lines.push(
+          `If ${issuer} withdraws a key: tokens signed with it are accepted for up to ${formatSpan(jwks.refresh)} (jwks.refresh), while no keys can be fetched up to ${formatSpan(jwks.stale_max)} (jwks.stale_max)`,
+        )
       return lines
     }),
   ]
+}
+
+/** For how long a token is taken that its issuer has revoked. */
+function revoked(
+  each: IssuerOptions,
+  { poll_interval, purge_delay }: GatewayOptions['blacklist'],
+  rules: GatewayOptions['rules'],
+): string {
+  const { issuer, introspection, blacklist: feed, max_token_lifetime } = each
+  if (feed !== undefined) {
+    const held = feed.wait > 0 ? '2s where it holds polls, else within ' : ''
+    return `refused everywhere within ${held}${formatSpan(poll_interval)} and one fetch; remembered for up to ${formatSpan(max_token_lifetime + purge_delay)}`
+  }
+  const untilItEnds = `until it expires, up to ${formatSpan(max_token_lifetime)} (max_token_lifetime)`
+  if (introspection === undefined) return `a JWT is accepted ${untilItEnds}`
+  const isFresher = rules.some(
+    ({ freshness, issuers }) => freshness !== 'cached' && (issuers?.includes(issuer) ?? true),
+  )
+  const asked = `accepted for up to ${formatSpan(introspection.max_age)} (introspection.max_age)${isFresher ? ', or as the freshness of the rule says' : ''}`
+  return isAskedAboutJwts(each) ? `it is ${asked}` : `an opaque one is ${asked}, a JWT ${untilItEnds}`
 }
 
 /** How long something that an issuer said is used, and the key that says so. */

@@ -1,7 +1,13 @@
 import assert from 'node:assert/strict'
+import { readFileSync } from 'node:fs'
 import { test } from 'node:test'
 import { lintIssuers, lintListeners, lintReach, meaning } from '../../src/cli/check-meaning.ts'
-import { gatewayOptions } from '../../src/config/schema.ts'
+import { lintValues } from '../../src/cli/check-values.ts'
+import { load } from '../../src/config/load.ts'
+import { findGatewayConflicts, gatewayOptions } from '../../src/config/schema.ts'
+import { lintClaims } from '../../src/decision/claim-lint.ts'
+import { lintPublic } from '../../src/decision/public-lint.ts'
+import { lintRules } from '../../src/decision/rule-lint.ts'
 
 const introspection = { client_id: 'gateway', client_secret: { env: 'SECRET' }, max_age: '30s' }
 const feed = { blacklist: { url: 'https://issuer.test/blacklist' } }
@@ -114,6 +120,140 @@ for (const [wait, poll_interval, within] of [
   })
 }
 
+const revocations = [
+  { issuer: {}, said: 'a JWT is accepted until it expires, up to 1d (max_token_lifetime)' },
+  {
+    issuer: { introspection: { ...introspection, max_age: '24h' } },
+    said: 'an opaque one is accepted for up to 1d (introspection.max_age), a JWT until it expires, up to 1d (max_token_lifetime)',
+  },
+  {
+    issuer: { introspection, revocation: 'introspect' },
+    said: 'it is accepted for up to 30s (introspection.max_age)',
+  },
+  {
+    issuer: { introspection, access_token_form: 'wrapped' },
+    rule: { freshness: { max_age: '5s' } },
+    said: 'it is accepted for up to 30s (introspection.max_age), or as the freshness of the rule says',
+  },
+  {
+    issuer: { introspection, ...feed },
+    said: 'refused everywhere within 1m and one fetch; remembered for up to 24h1m',
+  },
+]
+for (const { issuer, rule, said } of revocations) {
+  test(`meaning() says with ${JSON.stringify({ ...issuer, ...rule })} of a token that is revoked: ${said}`, () => {
+    const options = gatewayOptions.parse({
+      version: 1,
+      upstream: { url: 'http://127.0.0.1:9' },
+      issuers: [{ issuer: 'https://issuer.test', audience: 'orders-api', ...issuer }],
+      rules: [{ match: { path: '/a' }, ...rule }],
+    })
+
+    assert.deepEqual(
+      meaning(options).filter((line) => line.includes('revokes')),
+      [`If https://issuer.test revokes a token: ${said}`],
+    )
+  })
+}
+
+const widened = [
+  { issuer: { leeway: '1h' }, more: {}, said: /^If a token of .* it is accepted for up to 1h more \(leeway\)$/ },
+  {
+    issuer: { jwks: { stale_max: '30d' } },
+    more: {},
+    said: /^If .* withdraws a key: .* 5m .* 30d \(jwks\.stale_max\)$/,
+  },
+  { issuer: {}, more: { stream_grace: '1d' }, said: /goes on for up to 1d \(stream_grace\)$/ },
+  { issuer: { token_profile: 'lenient' }, more: {}, said: /other tokens of typ JWT: .* \(token_profile\)$/ },
+  {
+    issuer: { introspection, revocation: 'introspect' },
+    more: {},
+    said: /answers 400 .*: 503, since every JWT is intros/,
+  },
+]
+for (const { issuer, more, said } of widened) {
+  test(`meaning() has one line for ${JSON.stringify({ ...issuer, ...more })}, and no warning: it is what somebody wrote`, () => {
+    const options = gatewayOptions.parse({
+      version: 1,
+      upstream: { url: 'http://127.0.0.1:9' },
+      issuers: [{ issuer: 'https://issuer.test', audience: 'orders-api', ...issuer }],
+      ...more,
+      rules: [{ match: { path: '/a' } }],
+    })
+
+    assert.equal(meaning(options).filter((line) => said.test(line)).length, 1, meaning(options).join('\n'))
+    assert.deepEqual(
+      lintIssuers(options).filter(({ path }) => path.length > 2),
+      [],
+    )
+  })
+}
+
+test('meaning() says nothing of a leeway, a grace and keys that there are not', () => {
+  const options = gatewayOptions.parse({
+    version: 1,
+    upstream: { url: 'http://127.0.0.1:9' },
+    issuers: [{ issuer: 'https://issuer.test', audience: 'orders-api', leeway: '0s', jwks: { file: '/keys.json' } }],
+    rules: [{ match: { path: '/a' } }],
+  })
+
+  assert.doesNotMatch(meaning(options).join('\n'), /leeway|grace|withdraws|\(token_profile|\(revocation/)
+})
+
+test('check has no warning of the configuration that has every section', () => {
+  const text = readFileSync('config/full.yaml', 'utf8')
+  const loaded = load(gatewayOptions, { file: 'full.yaml', text }, { env: {} }, findGatewayConflicts)
+
+  assert.ok(loaded.kind === 'loaded')
+  const { value } = loaded
+  const rules = [lintRules, lintPublic].flatMap((lint) => lint(value.rules, undefined, value.hosts))
+  const all = [lintListeners, lintReach, lintIssuers, lintValues].flatMap((lint) => lint(value))
+  assert.deepEqual([...loaded.warnings, ...rules, ...lintClaims(value.rules), ...all], [])
+})
+
+for (const [audience, isWarned] of [
+  ['account', true],
+  [['orders-api', 'account'], true],
+  [['orders-api', 'accounts'], false],
+] as const) {
+  test(`lintIssuers() ${isWarned ? 'warns' : 'says nothing'} of the audience ${audience}, an issuer's or a rule's`, () => {
+    const read = (issuer: object, rule: object) =>
+      gatewayOptions.parse({
+        version: 1,
+        upstream: { url: 'http://127.0.0.1:9' },
+        issuers: [{ issuer: 'https://issuer.test', audience: 'orders-api', ...issuer }],
+        rules: [{ match: { path: '/a' }, ...rule }],
+      })
+    const warned = [read({ audience }, {}), read({}, { audience })].map((options) =>
+      lintIssuers(options)
+        .map(({ path }) => path.join('.'))
+        .filter((path) => path.endsWith('audience')),
+    )
+
+    assert.deepEqual(warned, isWarned ? [['issuers.0.audience'], ['rules.0.audience']] : [[], []])
+  })
+}
+
+test("lintIssuers() says once, and of how many rules, that opaque tokens are nobody's", () => {
+  const options = gatewayOptions.parse({
+    version: 1,
+    upstream: { url: 'http://127.0.0.1:9' },
+    issuers: ['a', 'b'].map((name) => ({ issuer: `https://${name}.test`, audience: 'api', introspection })),
+    rules: [
+      { match: { path: '/open' }, public: true },
+      { match: { path: '/one' }, issuers: ['https://a.test'] },
+      ...Array.from({ length: 301 }, (_, at) => ({ match: { path: `/p${at}` } })),
+    ],
+  })
+
+  const found = lintIssuers(options).filter(({ message }) => message.startsWith('opaque'))
+
+  assert.deepEqual(
+    found.map(({ path, message }) => [path.join('.'), message.replace(/^.*opaque: true/, '')]),
+    [['rules.2', '; so it is with 300 more of the rules']],
+  )
+})
+
 for (const [members, isWarned] of [
   [{ introspection, require_aud: false }, true],
   [{ introspection }, false],
@@ -214,9 +354,9 @@ for (const { issuer, rule, at } of [
 
     const paths = lintIssuers(options).map(({ path }) => path.join('.'))
 
-    // Said of every issuer that is not asked about its JWTs, or is.
+    // Said of every issuer that is not asked about its JWTs.
     assert.deepEqual(
-      paths.filter((path) => path !== 'issuers.0' && path !== 'issuers.0.revocation'),
+      paths.filter((path) => path !== 'issuers.0'),
       at === undefined ? [] : [at],
     )
   })

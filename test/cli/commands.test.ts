@@ -133,7 +133,7 @@ test('postern check is 0 for a good file with warnings and says what it means; -
   using files = directory()
   const text = gateway('http://127.0.0.1:9/a')
     .replace('scopes: [orders:read]', 'claims: {}')
-    .replace('audience:', 'token_profile: lenient\n    audience:')
+    .replace('audience:', 'require_aud: false\n    audience:')
   const file = files.write('gateway.yaml', text)
   const lax = fakeShell()
   const strict = fakeShell()
@@ -141,7 +141,7 @@ test('postern check is 0 for a good file with warnings and says what it means; -
   assert.equal(await runCommand(['check', file], lax), 0, lax.told.out)
   assert.equal(await runCommand(['check', '--strict', file], strict), 3)
 
-  assert.match(lax.told.out, /gateway\.yaml:6:20: warning: .*\n +6 \| .*\n +\| +\^+/)
+  assert.match(lax.told.out, /gateway\.yaml:6:18: warning: .*\n +6 \| .*\n +\| +\^+/)
   assert.match(lax.told.out, /^\S+gateway\.yaml: ok, \d warnings$/m)
   assert.match(strict.told.out, /^\S+gateway\.yaml: \d warnings, refused by --strict$/m)
   assert.match(lax.told.out, /^ {2}2 rules, 1 issuer; what no rule matches is denied$/m)
