@@ -99,6 +99,15 @@ test('createStreams() lets a stream live whose doubt has gone within the grace: 
   assert.deepEqual(it.told, ['opened event_stream'])
 })
 
+test('createStreams() gives each doubt a grace of its own', async () => {
+  const it = watchOne(10_000, (seconds) => (seconds === 1 || seconds >= 20 ? deny('blacklist_stale') : undefined))
+  await it.pass(29)
+  assert.deepEqual(it.told, ['opened event_stream'])
+  await it.pass(1)
+
+  assert.deepEqual(it.told.slice(1), ['cut blacklist_stale at 30'])
+})
+
 test('createStreams() acts on a verdict that had to be waited for, unless the stream is over by then', async () => {
   const it = watchOne(0, () => Promise.resolve(revoked))
   await it.pass(1)
@@ -109,8 +118,20 @@ test('createStreams() acts on a verdict that had to be waited for, unless the st
   await other.pass(1)
   other.over()
   late.resolve(revoked)
-  await late.promise
+  await turn()
   assert.deepEqual(other.told.slice(1), ['ended event_stream finished'])
+})
+
+test('createStreams() cuts nothing a second time, where a verdict comes that was waited for', async () => {
+  const late = Promise.withResolvers<Deny>()
+  const it = watchOne(0, () => late.promise)
+  await it.pass(1)
+  void it.streams.shutDown()
+
+  late.resolve(revoked)
+  await turn()
+
+  assert.deepEqual(it.told.slice(1), ['cut shutdown at 1'])
 })
 
 test('createStreams() ends a stream it cannot judge: a bug must not hold one open', async () => {
@@ -166,4 +187,17 @@ test('createStreams().shutDown() leaves what is cut a second for its last words,
   await it.pass(1.5)
 
   assert.deepEqual(it.told.slice(1), ['cut shutdown at 0.5', 'abort at 1.5'])
+})
+
+test('createStreams().shutDown() resolves at once where there is no stream, or none any more', async () => {
+  const it = watchOne(0, () => undefined)
+  it.over()
+  let isDown = false
+
+  void it.streams.shutDown().then(() => {
+    isDown = true
+  })
+  await turn()
+
+  assert.equal(isDown, true)
 })
