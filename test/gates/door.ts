@@ -56,15 +56,17 @@ const pool = poolLimits(upstreamOptions.parse({}))
 type Unusual = Partial<Omit<FrontDoorOptions, 'limits'>> & {
   readonly limits?: Partial<ServerLimits>
   readonly upstream?: (deadlines: Deadlines) => Upstream
+  /** Else those of the time there is. */
+  readonly deadlines?: Deadlines
 }
 
 /** Opens a door; `gateway` decides instead of the public rules. */
 export async function openDoor(
   upstreamPort: number,
   gateway?: Pick<Gateway, 'decide'>,
-  { limits: changed, upstream: other, ...options }: Unusual = {},
+  { limits: changed, upstream: other, deadlines, ...options }: Unusual = {},
 ): Promise<Door> {
-  const { deps, told, upstream } = wire(upstreamPort, gateway, other)
+  const { deps, told, upstream } = wire(upstreamPort, gateway, other, deadlines)
   const address = { host: '127.0.0.1', port: 0 }
   const usual = {
     address,
@@ -98,7 +100,12 @@ export function openHall(upstreamPort: number): AsyncDisposable & { readonly hal
   }
 }
 
-function wire(upstreamPort: number, gateway: Pick<Gateway, 'decide'> | undefined, other: Unusual['upstream']) {
+function wire(
+  upstreamPort: number,
+  gateway: Pick<Gateway, 'decide'> | undefined,
+  other: Unusual['upstream'],
+  deadlines = createDeadlines(clock),
+) {
   const rules = rulesOptions.parse([{ match: { path: '/**' }, public: true, insecure: true }])
   const served = {
     gateway: { ...createGateway(createPolicy(compileRules(rules), []), lookups, clock), ...gateway },
@@ -111,7 +118,6 @@ function wire(upstreamPort: number, gateway: Pick<Gateway, 'decide'> | undefined
   const decisions: Decision[] = []
   const exchanges: Exchange[] = []
   const failures: unknown[] = []
-  const deadlines = createDeadlines(clock)
   const endpoint = {
     name: 'upstream',
     open: createSocketOpener({ host: '127.0.0.1', port: upstreamPort }, undefined, 'http1'),
