@@ -101,6 +101,19 @@ for (const answer of [undefined, []]) {
   })
 }
 
+test('createAddresses() says each time anew that look-ups fail, once they have gone well in between', async () => {
+  const named = createNamed(['10.0.0.1'])
+  await settle()
+
+  for (const answer of [undefined, ['10.0.0.1'], ['10.0.0.1'], undefined]) {
+    named.answers(answer)
+    named.time.pass(30_000)
+    await settle()
+  }
+
+  assert.deepEqual(named.logged, ['upstream_resolve_failed', 'upstream_resolved', 'upstream_resolve_failed'])
+})
+
 test('createAddresses() that has found none ever tells so, and looks again every second', async () => {
   const named = createNamed()
   await settle()
