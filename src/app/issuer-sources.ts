@@ -1,5 +1,6 @@
 import type { SecretSource } from '../base/options.ts'
 import type { Clock } from '../base/time.ts'
+import { hashOf } from '../config/load.ts'
 import type { GatewayOptions, IssuerOptions } from '../config/schema.ts'
 import type { TrustedIssuer } from '../decision/verify.ts'
 import { trustIssuer } from '../decision/verify.ts'
@@ -54,6 +55,8 @@ type Parts = {
 export type IssuerSources = {
   readonly trusted: TrustedIssuer
   readonly options: IssuerOptions
+  /** Stands for whose keys they are, where they are and how that is reached; the same in a worker as in its primary. */
+  readonly keysId: string
   readonly jwks: Jwks
   readonly introspection: Introspection | undefined
   readonly blacklist: Blacklist | undefined
@@ -94,15 +97,14 @@ export function createIssuerSources(
   const metadata = keep(old?.metadata, [reached, metadata_url], () =>
     createMetadata({ issuer: name, metadata_url, insecure_http }, { clock, send: http.it.send }),
   )
-  const numbers = deps.replicas?.numbersOf(name)
-  const place = placeOf(issuer)
-  const samePlace = before !== undefined && placeOf(before.options) === place && old?.http === http
-  const jwks = keep(old?.jwks, [reached, place, issuer.jwks, issuer.leeway, numbers?.keys], () =>
+  const keysId = keysIdOf(issuer, reached)
+  const jwks = keep(old?.jwks, [keysId, issuer.jwks, issuer.leeway], () =>
     jwksOf(
       issuer,
+      keysId,
       http.it,
       metadata.it,
-      { held: samePlace ? old?.jwks.it.snapshot() : undefined, failure: old?.jwks.it.state().failure },
+      { held: before?.keysId === keysId ? old?.jwks.it.snapshot() : undefined, failure: old?.jwks.it.state().failure },
       deps,
     ),
   )
@@ -112,7 +114,7 @@ export function createIssuerSources(
     () => introspectionOf(issuer, http.it, metadata.it, deps),
   )
   const { poll_interval, cache_size, purge_delay, max_staleness } = options.blacklist
-  const limits = [poll_interval, cache_size, purge_delay, max_staleness, issuer.leeway, numbers?.list]
+  const limits = [poll_interval, cache_size, purge_delay, max_staleness, issuer.leeway]
   const { client_id, client_secret } = issuer.introspection ?? {}
   const blacklist = keep(old?.blacklist, [reached, issuer.blacklist, client_id, client_secret, limits], () =>
     blacklistOf(issuer, options, http.it, old?.blacklist.it, deps),
@@ -127,12 +129,13 @@ export function createIssuerSources(
   )
   counted.introduce(name)
   const isNew = { jwks: old?.jwks !== jwks, blacklist: old?.blacklist !== blacklist }
-  return atWork(issuer, { trusted, http, metadata, jwks, introspection, blacklist }, isNew)
+  return atWork(issuer, keysId, { trusted, http, metadata, jwks, introspection, blacklist }, isNew)
 }
 
 /** Apart: what it returns lives as long as its configuration, and must not hold the one before, which would hold its own. */
 function atWork(
   issuer: IssuerOptions,
+  keysId: string,
   parts: Parts,
   isNew: Readonly<Record<'jwks' | 'blacklist', boolean>>,
 ): IssuerSources {
@@ -140,6 +143,7 @@ function atWork(
   return {
     trusted: trusted.it,
     options: issuer,
+    keysId,
     jwks: jwks.it,
     introspection: introspection.it,
     blacklist: blacklist.it,
@@ -170,13 +174,14 @@ function keep<T>(old: Part<T> | undefined, from: unknown, make: () => T): Part<T
   return old?.madeFrom === madeFrom ? old : { madeFrom, it: make() }
 }
 
-/** Where an issuer's keys are: other keys are at another place. */
-function placeOf({ metadata_url, jwks_uri, jwks }: IssuerOptions): string {
-  return JSON.stringify([metadata_url, jwks_uri, jwks.file])
+/** Other keys are at another place. */
+function keysIdOf({ issuer, metadata_url, jwks_uri, jwks }: IssuerOptions, reached: unknown): string {
+  return hashOf(JSON.stringify([issuer, reached, metadata_url, jwks_uri, jwks.file]))
 }
 
 function jwksOf(
   issuer: IssuerOptions,
+  keysId: string,
   http: HttpClient,
   metadata: Metadata,
   previous: { readonly held: KeysSnapshot | undefined; readonly failure: string | undefined },
@@ -187,7 +192,7 @@ function jwksOf(
   const name = issuer.issuer
   const options = { ...issuer.jwks, issuer: name, leeway: issuer.leeway }
   if (replicas !== undefined) {
-    return replicas.keys(replicas.numbersOf(name).keys, options, () => counted.jwksSuppressed(name), previous.held)
+    return replicas.keys(keysId, options, () => counted.jwksSuppressed(name), previous.held)
   }
   const origin: JwksOrigin =
     file !== undefined
@@ -260,12 +265,7 @@ function blacklistOf(
   const { url, wait } = feed
   const list: BlacklistOptions = { ...options.blacklist, issuer: issuer.issuer, url, client_id, wait, maxInFlight }
   const feedDeps = { clock, send: http.send, secret: secret(source), log }
-  if (replicas !== undefined) {
-    const { list: number } = replicas.numbersOf(issuer.issuer)
-    // Without one it would poll by itself, which the primary alone does.
-    if (number === null) throw new TypeError('Cannot follow a blacklist: the primary has not numbered it')
-    return replicas.list(number, list, feedDeps)
-  }
+  if (replicas !== undefined) return replicas.list(list, feedDeps)
   let warnedMs: number | undefined
   const blacklist = createBlacklist(
     list,

@@ -4,7 +4,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
-import type { IssuerSources } from '../../src/app/issuer-sources.ts'
 import { createOutbox } from '../../src/app/workers/outbox.ts'
 import type { Publisher } from '../../src/app/workers/publisher.ts'
 import { createPublisher } from '../../src/app/workers/publisher.ts'
@@ -209,27 +208,24 @@ function createWorker(it: Setup) {
   return { use, settled, list: () => list ?? assert.fail('there is none yet'), close }
 
   async function use(blacklist: Blacklist, limits: Limits): Promise<void> {
-    const sources = [{ trusted: { issuer }, jwks: keys.jwks, blacklist } as IssuerSources] // all that it looks at
-    const numbers = publisher.follow(sources, limits.cache_size)
+    const sources = [{ trusted: { issuer }, keysId: 'its keys', jwks: keys.jwks, blacklist }]
+    publisher.follow(sources, limits.cache_size)
     outbox.queue((deliver) => publisher.hand(outbox, deliver))
     await settled()
-    store.expect(numbers)
     list?.close()
     const feed = { issuer, url: `${issuer}/blacklist`, client_id: 'gateway', wait: 0, poll_interval: 60_000 }
     list = store.replicas.list(
-      numbers[0]?.list ?? 0,
       { ...feed, ...limits, max_staleness: Number.MAX_SAFE_INTEGER },
       { clock, send: async (call) => answerOf(it.feed, call), secret: () => '', log: createTestLog() },
     )
     list.start()
-    store.keepExpected()
-    publisher.runs(outbox)
+    store.keepOnly(sources)
   }
 
   async function settled(): Promise<void> {
     do {
       for (const message of waiting.splice(0)) {
-        if (message.kind === 'keys' || message.kind === 'keys_looked' || 'source' in message)
+        if (message.kind === 'keys' || message.kind === 'keys_looked' || 'issuer' in message)
           store.receive(JSON.parse(JSON.stringify(message)))
         if (message.kind === 'list_slice') outbox.took()
       }

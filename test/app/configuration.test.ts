@@ -156,18 +156,50 @@ test("shortHash() changes with the configuration and with the operator's list, a
   assert.equal(hashOf(text, list), first)
 })
 
-test('run() keeps nothing of the configurations before the one in use, however much of it that has taken over', async () => {
-  setFlagsFromString('--expose-gc')
-  const gc = runInNewContext('gc') as () => void
+function runDeps() {
   const clock = { wallMs: Date.now, monotonicMs: () => performance.now() }
   const readFile = readFrom(contents)
   const writer = createLineWriter({}, { write: (_, done) => done() })
-  const deps = {
+  return {
     ...{ clock, readFile, random: () => 0, secret: () => () => 'a-secret' },
     log: createLog({ stream: 'main' }, { writer, clock }),
     counted: createGatewayMetrics(),
     known: createKnownTokens<Principal>(clock.monotonicMs),
   }
+}
+
+for (const { changed, more, isSame } of [
+  { changed: 'how often they are fetched', more: { jwks: { refresh: '1m' } }, isSame: true },
+  { changed: 'the audience', more: { audience: 'another' }, isSame: true },
+  { changed: 'their address', more: { jwks_uri: 'https://other.test/keys' }, isSame: false },
+  { changed: 'who vouches for it', more: { http: {} }, isSame: false },
+  { changed: 'the issuer', more: { issuer: 'https://other.test', metadata_url: 'https://issuer.test' }, isSame: false },
+]) {
+  test(`run() takes the keys of an issuer for ${isSame ? 'the same' : 'others'} where ${changed} is another`, () => {
+    const deps = runDeps()
+    const idOf = (more: object) => {
+      const parsed = JSON.parse(text)
+      Object.assign(parsed.issuers[0], { metadata_url: 'https://issuer.test' }, more)
+      const read = () => JSON.stringify(parsed)
+      const configuration = readConfiguration(
+        { ...source, read },
+        { env: {}, readFile: deps.readFile, fileMode: () => 0o400 },
+      )
+      assert.ok(configuration.kind === 'loaded', JSON.stringify(configuration))
+      const running = run(configuration, undefined, deps)
+      retire(running)
+      return running.sources[0]?.keysId
+    }
+
+    assert.equal(idOf(more) === idOf({}), isSame)
+  })
+}
+
+test('run() keeps nothing of the configurations before the one in use, however much of it that has taken over', async () => {
+  setFlagsFromString('--expose-gc')
+  const gc = runInNewContext('gc') as () => void
+  const deps = runDeps()
+  const { readFile } = deps
   const fed = JSON.parse(text)
   fed.issuers[0].blacklist = { url: 'https://issuer.test/blacklist' }
   const written = { ...source, read: () => JSON.stringify(fed) }

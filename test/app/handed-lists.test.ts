@@ -8,78 +8,100 @@ function begunOf(sent: readonly string[]): readonly string[] {
   return sent.filter((each) => each.startsWith('list_begin') || each === 'configure')
 }
 
-test('a list that a reload has made anew is sent only with a configuration that is handed over: of many reloads with two', async () => {
+test('a reload that makes a list anew sends nothing of it again: the copy in a worker is that of the next one, too', async () => {
+  const feed = await polledFeed(2)
+  const primary = await openPrimary([feed])
+  const running = primary.list()
+  primary.reload()
+
+  assert.deepEqual(await primary.pass(), ['configure'])
+  assert.notEqual(primary.list(), running)
+  assert.deepEqual(primary.list().check(token({ jti: 't1' })), revoked)
+  feed.revoke('new')
+  await feed.blacklist.poll()
+
+  await primary.pass()
+  assert.deepEqual(primary.list().check(token({ jti: 'new' })), revoked)
+})
+
+test('of many reloads a worker is handed two, and of many lists that polls have replaced it is sent two', async () => {
   const feed = await polledFeed(2)
   const primary = await openPrimary([feed])
 
-  primary.reload()
-  const sent = [...(await primary.pass('configure'))]
-  for (let at = 0; at < 7; at += 1) {
+  for (let at = 0; at < 8; at += 1) {
     primary.reload()
     await feed.blacklist.poll()
-    sent.push(...(await primary.pass('configure')))
   }
-  sent.push(...(await primary.pass()))
 
-  assert.deepEqual(begunOf(sent), ['list_begin 3', 'configure', 'list_begin 10', 'configure'])
+  assert.deepEqual(begunOf(await primary.pass()), ['configure', 'list_begin 0', 'list_begin 0', 'configure'])
   assert.deepEqual(primary.list().check(token({ jti: 't1' })), revoked)
 })
 
-test('a configuration that is under way keeps its lists, whatever is reloaded meanwhile', async () => {
-  const primary = await openPrimary([await polledFeed(7000), await polledFeed(2)])
-  primary.reload()
-  const sent = [...(await primary.pass('list_slice'))]
+test('a configuration that has been replaced while lists are on their way does not come into force any more', async () => {
+  const primary = await openPrimary([await polledFeed(2)])
+  primary.reloadWith(0, undefined)
+  primary.reloadWith(1, await polledFeed(12_000, { cache_size: 20_000 }))
+  await primary.pass()
+  assert.equal(primary.hasList(0), false)
+  primary.reloadWith(0, await polledFeed(2))
+  await primary.pass()
+  const bad = token({ jti: 't1' })
 
-  primary.reload()
+  // Without the first list, and with another long one.
+  primary.reloadWith(0, undefined)
+  const again = await polledFeed(2)
+  primary.reloadWith(2, await polledFeed(12_000, { cache_size: 20_000 }))
+  await primary.pass('list_slice')
+  primary.reloadWith(0, again)
 
-  sent.push(...(await primary.pass('configure')))
-  assert.deepEqual(begunOf(sent), ['list_begin 6', 'list_begin 5'])
-  // Nothing of the next one yet.
-  await primary.pass('list_begin')
-  assert.deepEqual(primary.list().check(token({ jti: 't6999' })), revoked)
-  for (const at of [0, 1]) assert.equal(primary.list(at).check(token({ jti: 'other' })), undefined)
+  const sent: string[] = []
+  for (;;) {
+    const step = await primary.step()
+    if (step === undefined) break
+    sent.push(step)
+    if (step === 'configure') assert.deepEqual(primary.list(0).check(bad), revoked)
+  }
+  assert.deepEqual(begunOf(sent), ['list_begin 0', 'configure'])
 })
 
-test('what was revoked since a configuration was handed over is not let pass again on the way to the next one', async () => {
-  const [first, second] = [await polledFeed(5000), await polledFeed(6000)]
-  const primary = await openPrimary([first, second])
+test('what was revoked since lists were sent is not let pass again by a list that was walked before', async () => {
+  const [feed, other] = [await polledFeed(6000), await polledFeed(5000)]
+  const primary = await openPrimary([feed, other])
   const bad = token({ jti: 'bad' })
   primary.reload()
+  await other.blacklist.poll()
+  await feed.blacklist.poll()
   await primary.pass('list_slice')
-
-  // Its second list has not been sent yet. The one in its place reads its feed anew, and then on.
-  primary.reload()
-  await second.blacklist.poll()
-  second.revoke('bad')
-  await second.blacklist.poll()
-
-  await primary.pass('configure')
-  const running = primary.list(1)
-  assert.deepEqual(running.check(bad), revoked)
-  await primary.pass('list_begin')
-  assert.notEqual(primary.list(1), running)
-  assert.deepEqual(primary.list(1).check(bad), revoked)
-  await primary.pass()
-  assert.deepEqual(primary.list(1).check(bad), revoked)
-})
-
-test('a list is not called fresh by a poll that read it anew, where that is sent with another configuration', async () => {
-  const feed = await polledFeed(7000)
-  const primary = await openPrimary([feed])
-  const [good, bad] = [token({ jti: 'good' }), token({ jti: 'bad' })]
-  feed.pass(limits.max_staleness + 1)
   feed.revoke('bad')
-  primary.reload()
-  await primary.pass('list_slice')
-
-  // What has been read anew waits for the list that is on its way, and is no longer in use when that has come.
   await feed.blacklist.poll()
   primary.reload()
+  await feed.blacklist.poll()
 
-  await primary.pass('configure')
-  await primary.pass('list_begin')
-  assert.notEqual(primary.list().check(bad), undefined)
-  assert.equal(primary.list().check(good), 'stale')
+  await primary.step()
+  await primary.pass('list_end')
+  do assert.deepEqual(primary.list().check(bad), revoked)
+  while ((await primary.step()) !== undefined)
+})
+
+test('a list is not called fresh by a poll that read it anew before that is sent', async () => {
+  const [feed, other] = [await polledFeed(2), await polledFeed(7000)]
+  const primary = await openPrimary([feed, other])
+  const [good, bad] = [token({ jti: 'good' }), token({ jti: 'bad' })]
+  feed.pass(limits.max_staleness + 1)
+  other.pass(limits.max_staleness + 1)
+  Object.assign(other.feed, { epoch: 'e2' })
+  await other.blacklist.poll()
+  await primary.pass('list_slice')
+  feed.revoke('bad')
+  primary.reload()
+
+  await feed.blacklist.poll()
+
+  while (!(await primary.pass('list_end')).includes('list_begin 0')) {
+    assert.deepEqual(primary.list().check(bad), revoked)
+    assert.equal(primary.list().check(good), 'stale')
+    await primary.step()
+  }
   await primary.pass()
   assert.deepEqual(primary.list().check(bad), revoked)
   assert.equal(primary.list().check(good), undefined)
@@ -97,129 +119,82 @@ test('a list that was not there yet when its configuration was handed over is se
   assert.deepEqual(primary.list().check(token({ jti: 'first' })), revoked)
 })
 
-test('a revocation reaches the list that a worker runs while it is on its way to another, which has it, too', async () => {
+test('a revocation that is read with a whole list reaches the list that a worker runs ahead of that, and no other', async () => {
   const feed = await polledFeed(7000)
   const primary = await openPrimary([feed, await polledFeed(2)])
   const running = primary.list()
   primary.reload()
-  primary.reload()
   await feed.blacklist.poll()
   await primary.pass('list_slice')
 
   feed.revoke('new')
-  await feed.blacklist.poll()
-
-  await primary.pass('list_end')
-  assert.equal(primary.list(), running)
-  assert.deepEqual(running.check(token({ jti: 'new' })), revoked)
-  assert.equal(primary.list(1).check(token({ jti: 'new' })), undefined)
-  await primary.pass()
-  assert.notEqual(primary.list(), running)
-  assert.deepEqual(primary.list().check(token({ jti: 'new' })), revoked)
-})
-
-test('a revocation that is read with a whole list reaches the list that a worker runs ahead of that', async () => {
-  const feed = await polledFeed(7000)
-  const primary = await openPrimary([feed])
-  const running = primary.list()
   primary.reload()
-  await primary.pass('list_slice')
-
-  feed.revoke('new')
   await feed.blacklist.poll()
 
   const sent = await primary.pass('list_end')
   assert.deepEqual(
     sent.filter((each) => each.startsWith('list_added')),
-    ['list_added 2', 'list_added 3'],
+    ['list_added 0'],
   )
-  assert.equal(primary.list(), running)
   assert.deepEqual(running.check(token({ jti: 'new' })), revoked)
+  assert.deepEqual(primary.list().check(token({ jti: 'new' })), revoked)
+  assert.equal(primary.list(1).check(token({ jti: 'new' })), undefined)
 })
 
 test('a short list is handed over before a long one', async () => {
-  const primary = await openPrimary([await polledFeed(7000), await polledFeed(2), await polledFeed(1)])
+  const primary = await openPrimary([await polledFeed(0)])
+  const { promise: before, resolve: arrived } = Promise.withResolvers<void>()
+  primary.queue(() => before)
+  for (const [at, entries] of [7000, 2, 1].entries()) primary.reloadWith(at + 1, await polledFeed(entries))
+  arrived()
 
-  primary.reload()
-
-  assert.deepEqual(begunOf(await primary.pass()), ['list_begin 9', 'list_begin 8', 'list_begin 7', 'configure'])
+  assert.deepEqual(begunOf(await primary.pass()), ['list_begin 3', 'list_begin 2', 'list_begin 1', 'configure'])
 })
 
-test('a worker is told nothing more of a list that it ran once', async () => {
+test('a worker is told nothing of a list once no configuration has it, nor sent it where that was on its way', async () => {
   const feed = await polledFeed(2)
   const primary = await openPrimary([feed])
-  primary.reload()
-  await feed.blacklist.poll()
-  await primary.pass()
-
-  feed.revoke('new')
-  await feed.blacklist.poll()
-
-  assert.deepEqual(await primary.pass(), ['list_added 3', 'list_state 3'])
-})
-
-test('another list that a poll has brought is not sent any more once its configuration is not in use', async () => {
-  const feed = await polledFeed(2)
-  const primary = await openPrimary([feed])
-  // Behind what is on its way.
   const { promise: before, resolve: arrived } = Promise.withResolvers<void>()
   primary.queue(() => before)
   Object.assign(feed.feed, { epoch: 'e2', entries: [], lastSeq: 0 })
   await feed.blacklist.poll()
 
-  primary.reload()
+  primary.reloadWith(0, undefined)
+  feed.revoke('new')
+  await feed.blacklist.poll()
   arrived()
 
-  assert.deepEqual(begunOf(await primary.pass()), ['list_begin 3', 'configure'])
-  assert.deepEqual(primary.list().check(token({ jti: 't1' })), revoked)
+  assert.deepEqual(await primary.pass(), ['configure'])
+})
+
+test('a list that comes back to an issuer is sent whole, and is not the one that a worker had', async () => {
+  const primary = await openPrimary([await polledFeed(2)])
+  primary.reloadWith(0, undefined)
+  await primary.pass()
+  const feed = await polledFeed(1)
+  primary.reloadWith(0, feed)
+
+  assert.deepEqual(begunOf(await primary.pass()), ['list_begin 0', 'configure'])
+  assert.deepEqual(primary.list().check(token({ jti: 't0' })), revoked)
+  assert.equal(primary.list().check(token({ jti: 't1' })), undefined)
 })
 
 for (const kind of ['list_slice', 'list_end', 'configure'] as const) {
-  test(`what could not be handed over, as its ${kind} could not be sent, is handed over whole at the next reload, which finds nothing new`, async () => {
-    const feed = await polledFeed(7000)
-    const primary = await openPrimary([feed])
-    const running = primary.list()
+  test(`what could not be handed over, as its ${kind} could not be sent, is handed over at the next reload, which finds nothing new`, async () => {
+    const primary = await openPrimary([await polledFeed(2)])
     primary.breakAt(kind)
-    primary.reload()
+    primary.reloadWith(1, await polledFeed(7000))
     await primary.pass()
-    assert.equal(primary.list(), running)
+    assert.equal(primary.hasList(1), false)
 
     primary.reloadSame()
     await primary.pass()
 
-    assert.notEqual(primary.list(), running)
-    assert.deepEqual(primary.list().check(token({ jti: 't0' })), revoked)
-    assert.equal(primary.list().check(token({ jti: 'other' })), undefined)
+    assert.deepEqual(primary.list(1).check(token({ jti: 't0' })), revoked)
+    assert.deepEqual(primary.list(1).check(token({ jti: 't6999' })), revoked)
+    assert.equal(primary.list(1).check(token({ jti: 'other' })), undefined)
   })
 }
-
-test('a list that a reload leaves as it is is not sent again', async () => {
-  const primary = await openPrimary([await polledFeed(2)])
-
-  primary.reloadRules()
-
-  assert.deepEqual(begunOf(await primary.pass()), ['configure'])
-  assert.deepEqual(primary.list().check(token({ jti: 't1' })), revoked)
-})
-
-test('a revocation reaches the list that a worker has come to while it is on its way to the next one', async () => {
-  const feed = await polledFeed(7000)
-  const primary = await openPrimary([feed])
-  primary.reload()
-  await primary.pass('list_slice')
-  primary.reload()
-  await feed.blacklist.poll()
-  await primary.pass('configure')
-  await primary.pass('list_slice')
-  const running = primary.list()
-
-  feed.revoke('new')
-  await feed.blacklist.poll()
-
-  await primary.pass('list_end')
-  assert.equal(primary.list(), running)
-  assert.deepEqual(running.check(token({ jti: 'new' })), revoked)
-})
 
 test('a token that was refused is refused when its entry has made room while another list is on its way, whatever was answered before', async () => {
   const room = { cache_size: 10 }
@@ -270,19 +245,17 @@ test('a list that was walked is not called complete by the count of another, tha
   const delivered = { ...feed.feed, entries: feed.feed.entries.slice(0, 7000), twist: { total_live: 12_001 } }
   feed.answer = (call) => (call.url.includes('cursor=7000') ? answerOf(delivered, call) : undefined)
   await feed.blacklist.poll()
-  const primary = await openPrimary([feed], room)
-  const bad = token({ jti: 'bad' })
-  assert.deepEqual(await primary.list().check(bad), foundByLookup)
-  feed.reload({})
-  primary.reloadRules()
+  const primary = await openPrimary([await polledFeed(0)], room)
+  primary.reloadWith(1, feed)
   await primary.pass('list_slice')
 
   feed.answer = undefined
   await feed.blacklist.poll()
 
+  const bad = token({ jti: 'bad' })
   for (;;) {
-    assert.notEqual(await primary.list().check(bad), undefined)
+    if (primary.hasList(1)) assert.notEqual(await primary.list(1).check(bad), undefined)
     if ((await primary.step()) === undefined) break
   }
-  assert.deepEqual(primary.list().check(bad), revoked)
+  assert.deepEqual(primary.list(1).check(bad), revoked)
 })

@@ -2,30 +2,26 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import type { Configuration } from '../../src/app/configuration.ts'
-import type { Handover, InUse } from '../../src/app/workers/handover.ts'
+import type { Handover } from '../../src/app/workers/handover.ts'
 import { createHandover } from '../../src/app/workers/handover.ts'
 import type { Outbox } from '../../src/app/workers/outbox.ts'
 import { createOutbox } from '../../src/app/workers/outbox.ts'
 import { createPublisher } from '../../src/app/workers/publisher.ts'
 
-const numbers = { issuer: 'https://issuer.test', keys: 1, list: null }
-const first: InUse = {
-  configuration: {
-    kind: 'loaded',
-    file: '/gateway.yaml',
-    text: 'version: 1',
-    hash: 'first',
-    files: new Map([['/ca.pem', Buffer.from('one')]]),
-  } as unknown as Configuration, // all that it looks at
-  sources: [numbers],
-}
+const first = {
+  kind: 'loaded',
+  file: '/gateway.yaml',
+  text: 'version: 1',
+  hash: 'first',
+  files: new Map([['/ca.pem', Buffer.from('one')]]),
+} as unknown as Configuration // all that it looks at
 
-function withHash(hash: string): InUse {
-  return { ...first, configuration: { ...first.configuration, hash } }
+function withHash(hash: string): Configuration {
+  return { ...first, hash }
 }
 
 type Scene = {
-  inUse: InUse
+  inUse: Configuration
   readonly handover: Handover
   readonly queue: Outbox['queue']
   readonly sent: () => Promise<readonly string[]>
@@ -56,6 +52,7 @@ function openScene(): Scene {
 test('createHandover() has one configuration under way at a time, and of those that come meanwhile hands over the last', async () => {
   const worker = openScene()
   worker.handover.reloaded()
+  await worker.sent()
 
   for (const hash of ['second', 'third', 'fourth']) {
     worker.inUse = withHash(hash)
@@ -87,31 +84,15 @@ test('createHandover() hands nothing over where a reload has found all as it was
   worker.handover.reloaded()
   worker.handover.configured()
 
-  worker.inUse = { ...withHash('first'), sources: [{ ...numbers }] }
+  worker.inUse = withHash('first')
   worker.handover.reloaded()
 
   assert.deepEqual(await worker.sent(), ['first'])
 })
 
-const differences: readonly { readonly what: string; readonly next: InUse }[] = [
-  {
-    what: 'a certificate',
-    next: {
-      ...first,
-      configuration: { ...first.configuration, files: new Map([['/ca.pem', Buffer.from('two')]]) },
-    },
-  },
-  {
-    what: 'the number of files',
-    next: {
-      ...first,
-      configuration: {
-        ...first.configuration,
-        files: new Map([...first.configuration.files, ['/list', Buffer.from('')]]),
-      },
-    },
-  },
-  { what: 'the number of a source', next: { ...first, sources: [{ ...numbers, keys: 2 }] } },
+const differences: readonly { readonly what: string; readonly next: Configuration }[] = [
+  { what: 'a certificate', next: { ...first, files: new Map([['/ca.pem', Buffer.from('two')]]) } },
+  { what: 'the number of files', next: { ...first, files: new Map([...first.files, ['/list', Buffer.from('')]]) } },
 ]
 for (const { what, next } of differences) {
   test(`createHandover() hands over a configuration of the same hash where ${what} is another`, async () => {

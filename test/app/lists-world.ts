@@ -2,10 +2,9 @@
 import assert from 'node:assert/strict'
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import type { Configuration } from '../../src/app/configuration.ts'
-import type { IssuerSources } from '../../src/app/issuer-sources.ts'
-import type { InUse } from '../../src/app/workers/handover.ts'
 import { createHandover } from '../../src/app/workers/handover.ts'
 import { createOutbox } from '../../src/app/workers/outbox.ts'
+import type { Followed } from '../../src/app/workers/publisher.ts'
 import { createPublisher } from '../../src/app/workers/publisher.ts'
 import { createReplicaStore } from '../../src/app/workers/replicas.ts'
 import type { ToWorker } from '../../src/app/workers/worker-messages.ts'
@@ -29,18 +28,21 @@ export async function polledFeed(entries: number, more: Partial<typeof limits> =
   return feed
 }
 
-/** The worker runs the first configuration. Numbers of sources: first those of the keys, then of the lists, from 1. */
-export async function openPrimary(feeds: readonly [Setup, ...Setup[]], more: Partial<typeof limits> = {}) {
-  const [first] = feeds
+/** The worker runs the first configuration. What it is sent of a list is told by the place of its feed. */
+export async function openPrimary(first: readonly [Setup, ...Setup[]], more: Partial<typeof limits> = {}) {
   const bounds = { ...limits, ...more }
   const keys = endpoint()
-  const clock = { wallMs: () => first.clock.wallMs, monotonicMs: () => first.clock.monotonicMs }
+  const clock = { wallMs: () => first[0].clock.wallMs, monotonicMs: () => first[0].clock.monotonicMs }
   const store = createReplicaStore({ clock, send: () => assert.fail('no key is looked for') })
   const publisher = createPublisher()
   const waiting: ToWorker[] = []
   let breaksAt: ToWorker['kind'] | undefined
   const outbox = createOutbox(post, (error) => assert.equal(error, unsendable))
-  let lists: readonly Blacklist[] = []
+  /** Those of each configuration; undefined: an issuer without a list. */
+  const feeds: (Setup | undefined)[] = [...first]
+  const followed = new Map<string, readonly Followed[]>()
+  let runs: readonly Followed[] = []
+  let lists: readonly (Blacklist | undefined)[] = []
   let reloads = 0
   let inUse = follow()
   const handover = createHandover({ worker: 1, startedText: '' }, { outbox, inUse: () => inUse, publisher })
@@ -48,13 +50,19 @@ export async function openPrimary(feeds: readonly [Setup, ...Setup[]], more: Par
   handover.reloaded()
   await pass()
   return {
+    /** With another feed there, or none. */
+    reloadWith(at: number, feed: Setup | undefined) {
+      feeds[at] = feed
+      reloadRules()
+    },
     reload,
     reloadRules,
     reloadSame: handover.reloaded,
     pass,
     step,
     queue: outbox.queue,
-    list: (at = 0) => lists[at] ?? assert.fail('it runs nothing yet'),
+    list: (at = 0) => lists[at] ?? assert.fail('it runs none there'),
+    hasList: (at: number) => lists[at] !== undefined,
     breakAt(kind: ToWorker['kind']) {
       breaksAt = kind
     },
@@ -68,16 +76,18 @@ export async function openPrimary(feeds: readonly [Setup, ...Setup[]], more: Par
     waiting.push(message)
   }
 
-  function follow(): InUse {
-    const sources = feeds.map(({ blacklist }, at) => {
-      return { trusted: { issuer: `https://issuer-${at}.test` }, jwks: keys.jwks, blacklist } as IssuerSources // all that it looks at
+  function follow(): Configuration {
+    const sources = feeds.map((feed, at) => {
+      return { trusted: { issuer: `https://${at}` }, keysId: `keys-${at}`, jwks: keys.jwks, blacklist: feed?.blacklist }
     })
-    const configuration = { hash: String(reloads), file: 'f', text: '', files: new Map() } as unknown as Configuration // likewise
-    return { configuration, sources: publisher.follow(sources, bounds.cache_size) }
+    publisher.follow(sources, bounds.cache_size)
+    const hash = String(reloads)
+    followed.set(hash, sources)
+    return { hash, file: 'f', text: '', files: new Map() } as unknown as Configuration // all that it looks at
   }
 
   function reload(): void {
-    for (const feed of feeds) feed.reload({})
+    for (const feed of feeds) feed?.reload({})
     reloadRules()
   }
 
@@ -104,25 +114,29 @@ export async function openPrimary(feeds: readonly [Setup, ...Setup[]], more: Par
     const sent = waiting.shift()
     if (sent === undefined) return undefined
     const next = parseToWorker(JSON.parse(JSON.stringify(sent))) ?? assert.fail('it is no message of ours')
-    if (next.kind === 'configure') configure(next)
-    else if (next.kind === 'keys' || next.kind === 'keys_looked' || 'source' in next) store.receive(next)
+    if (next.kind === 'configure') configure(next.hash)
+    else if (next.kind === 'keys' || next.kind === 'keys_looked' || 'issuer' in next) store.receive(next)
     if (next.kind === 'list_slice') outbox.took()
-    return 'source' in next ? `${next.kind} ${next.source}` : next.kind
+    return 'issuer' in next ? `${next.kind} ${next.issuer.replace('https://', '')}` : next.kind
   }
 
-  /** As a worker does. */
-  function configure({ sources }: Extract<ToWorker, { readonly kind: 'configure' }>): void {
-    store.expect(sources)
-    for (const list of lists) list.close()
-    lists = sources.map(({ issuer, list }, at) => {
+  /** As a worker does: a list of which nothing changed is kept. */
+  function configure(hash: string): void {
+    const before = { runs, lists }
+    runs = followed.get(hash) ?? assert.fail('it is none of ours')
+    lists = runs.map(({ trusted: { issuer }, blacklist }, at) => {
+      if (blacklist === undefined) return undefined
+      if (before.runs[at]?.blacklist === blacklist) return before.lists[at]
+      const { feed } = feeds[at] ?? assert.fail('there is none')
       const options = { issuer, url: `${issuer}/blacklist`, client_id: 'gateway', wait: 0, poll_interval: 60_000 }
-      const log = createTestLog()
-      const send = async (call: HttpCall) => answerOf((feeds[at] ?? first).feed, call)
-      const made = store.replicas.list(list ?? 0, { ...options, ...bounds }, { clock, send, secret: () => '', log })
+      const send = async (call: HttpCall) => answerOf(feed, call)
+      const deps = { clock, send, secret: () => '', log: createTestLog() }
+      const made = store.replicas.list({ ...options, ...bounds }, deps)
       made.start()
       return made
     })
-    store.keepExpected()
+    for (const [at, list] of before.lists.entries()) if (lists[at] !== list) list?.close()
+    store.keepOnly(runs)
     handover.configured()
   }
 }

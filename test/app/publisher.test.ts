@@ -15,8 +15,10 @@ import type { Setup } from '../sources/feed-server.ts'
 import { revoked, setup, t0, token } from '../sources/feed-server.ts'
 import { endpoint, later, loadedEndpoint, reply, setOf, signerA, signerB } from '../sources/key-endpoint.ts'
 import { createTestLog } from '../support/log.ts'
+import { createSigner } from '../support/tokens.ts'
 
 const issuer = 'https://issuer.test'
+const keysId = 'its keys'
 
 /** A primary with these sources, and one worker whose messages wait until they are passed on. */
 function connect(jwks: IssuerSources['jwks'], blacklist: IssuerSources['blacklist'], clock: Clock) {
@@ -24,8 +26,8 @@ function connect(jwks: IssuerSources['jwks'], blacklist: IssuerSources['blacklis
   const asked: ToPrimary[] = []
   const failures: unknown[] = []
   const publisher = createPublisher()
-  const sources = [{ trusted: { issuer }, jwks, blacklist } as IssuerSources] // all that it looks at
-  const numbers = publisher.follow(sources, 10_000)
+  const sources = [{ trusted: { issuer }, keysId, jwks, blacklist }]
+  publisher.follow(sources, 10_000)
   const store = createReplicaStore({ clock, send: (message) => void asked.push(message) })
   const outbox = createOutbox(
     (message) => void waiting.push(message),
@@ -33,10 +35,10 @@ function connect(jwks: IssuerSources['jwks'], blacklist: IssuerSources['blacklis
   )
   publisher.connect(outbox)
   outbox.queue((deliver) => publisher.hand(outbox, deliver))
-  store.expect(numbers)
-  const [number] = numbers
   const disconnect = () => publisher.disconnect(outbox)
-  return { waiting, asked, failures, store, pass, answerLooks, keys, list, disconnect }
+  const reload = (next: IssuerSources['jwks']) =>
+    publisher.follow([{ trusted: { issuer }, keysId, jwks: next, blacklist }], 10_000)
+  return { waiting, asked, failures, store, pass, answerLooks, keys, list, disconnect, reload }
 
   /** Passes messages on until a kind comes, or none is left. */
   async function pass(until?: ToWorker['kind']): Promise<readonly string[]> {
@@ -47,7 +49,7 @@ function connect(jwks: IssuerSources['jwks'], blacklist: IssuerSources['blacklis
       if (next === undefined || next.kind === until) return passed
       waiting.shift()
       const read = parseToWorker(JSON.parse(JSON.stringify(next)))
-      assert.ok(read !== undefined && (read.kind === 'keys' || read.kind === 'keys_looked' || 'source' in read))
+      assert.ok(read !== undefined && (read.kind === 'keys' || read.kind === 'keys_looked' || 'issuer' in read))
       passed.push(read.kind)
       store.receive(read)
       if (read.kind === 'list_slice') outbox.took()
@@ -64,13 +66,12 @@ function connect(jwks: IssuerSources['jwks'], blacklist: IssuerSources['blacklis
   }
 
   function keys() {
-    return store.replicas.keys(number?.keys ?? 0, { stale_max: 3_600_000, leeway: 30_000 }, () => {})
+    return store.replicas.keys(keysId, { stale_max: 3_600_000, leeway: 30_000 }, () => {})
   }
 
   function list(max_staleness = 300_000) {
     const options = { issuer, url: `${issuer}/blacklist`, client_id: 'gateway', wait: 0, poll_interval: 60_000 }
     const made = store.replicas.list(
-      number?.list ?? 0,
       { ...options, cache_size: 10_000, purge_delay: 60_000, max_staleness },
       { clock, send: () => Promise.reject(new Error('nothing is asked')), secret: () => '', log: createTestLog() },
     )
@@ -191,7 +192,7 @@ test('a copy of a list ages by the poll it came from, and a poll that brings not
   assert.equal(list.check(token({ jti: 'other' })), undefined)
 })
 
-test('a publisher keeps nothing of a list that a reload has put another one in the place of', async () => {
+test('a publisher keeps nothing of a list that a reload has put another one in the place of, or none', async () => {
   setFlagsFromString('--expose-gc')
   const gc = runInNewContext('gc') as () => void
   const publisher = createPublisher()
@@ -207,11 +208,12 @@ test('a publisher keeps nothing of a list that a reload has put another one in t
     it.revoke('t')
     await it.blacklist.poll()
     followed.push(new WeakRef(it.blacklist.snapshot()?.held.index ?? assert.fail('nothing was polled')))
-    const sources = [{ trusted: { issuer }, jwks: jwks.jwks, blacklist: it.blacklist } as IssuerSources] // all that it looks at
-    publisher.follow(sources, 10_000)
+    publisher.follow([{ trusted: { issuer }, keysId, jwks: jwks.jwks, blacklist: it.blacklist }], 10_000)
+    await hand()
+  }
+  const hand = async () => {
     outbox.queue((deliver) => publisher.hand(outbox, deliver))
     await new Promise<void>((resolve) => outbox.queue(() => resolve()))
-    publisher.runs(outbox)
   }
 
   for (let at = 0; at < 3; at += 1) await reload()
@@ -222,6 +224,13 @@ test('a publisher keeps nothing of a list that a reload has put another one in t
     followed.map((each) => each.deref() !== undefined),
     [false, false, true],
   )
+
+  using jwks = endpoint()
+  publisher.follow([{ trusted: { issuer }, keysId, jwks: jwks.jwks, blacklist: undefined }], 10_000)
+  await hand()
+  await new Promise((resolve) => setImmediate(resolve))
+  gc()
+  assert.equal(followed[2]?.deref(), undefined)
 })
 
 test('a worker that connects later is sent all there is', async () => {
@@ -295,6 +304,31 @@ test("a copy of keys gives the primary's verdict on a key that is not there, and
   assert.equal(it.calls.length, 1)
 })
 
+test('a copy of keys is sent a key that a set made anew at the same place has found, when it asks and when not', async () => {
+  using before = await loadedEndpoint()
+  const worker = connect(before.jwks, undefined, before.clock)
+  const keys = worker.keys()
+  await worker.pass()
+  using after = await loadedEndpoint()
+  worker.reload(after.jwks)
+  before.jwks.close()
+  after.clock.pass(60_000)
+  before.clock.pass(60_000)
+  after.answer = () => reply(200, setOf(signerA, signerB))
+  const wanted = { algorithm: 'ES256' as const, arrivedMs: after.clock.monotonicMs(), verifies: () => false }
+  const iat = Math.floor(after.clock.wallMs() / 1000)
+
+  const asked = keys.key({ ...wanted, kid: 'b', iat })
+  await worker.answerLooks()
+  assert.equal((await asked).kind, 'key')
+
+  const third = createSigner('c')
+  after.answer = () => reply(200, setOf(third))
+  await after.jwks.refresh()
+  await worker.pass()
+  assert.equal((await keys.key({ ...wanted, kid: 'c', iat })).kind, 'key')
+})
+
 test('a copy of keys holds what was fetched last: a key that was withdrawn is gone there, too', async () => {
   using it = await loadedEndpoint()
   const worker = connect(it.jwks, undefined, it.clock)
@@ -316,7 +350,7 @@ test('a copy of keys holds what was fetched last: a key that was withdrawn is go
 for (const [said, message] of [
   ['no kind of ours', { kind: 'exit' }],
   ['a member more', { kind: 'report', ask: 1, more: true }],
-  ['an entry of no kind', { kind: 'list_added', source: 1, entries: [['all', 'x', null, 1, 'owner']] }],
+  ['an entry of no kind', { kind: 'list_added', issuer: 'i', entries: [['all', 'x', null, 1, 'owner']] }],
   ['a time that is none', { kind: 'drain', timeoutMs: null }],
   ['nothing', undefined],
 ] as const) {
@@ -326,7 +360,7 @@ for (const [said, message] of [
 for (const [said, message] of [
   ['no kind of ours', { kind: 'configure' }],
   ['fewer than no connections', { kind: 'connections', through: 0, lost: [], open: -1 }],
-  ['an algorithm that we do not have', { kind: 'look_for_key', ask: 0, source: 1, kid: 'a', algorithm: 'none' }],
+  ['an algorithm that we do not have', { kind: 'look_for_key', ask: 0, source: 'a', kid: 'a', algorithm: 'none' }],
   ['a report that is text', { kind: 'report', ask: 0, metrics: 'postern_x 1' }],
 ] as const) {
   test(`parseToPrimary() refuses ${said}`, () => assert.equal(parseToPrimary(message), undefined))

@@ -60,7 +60,7 @@ test('startWorkerProcess() says that a worker is unusable which does not read, b
     if (told.startsWith('unusable')) worker.kill()
     if (told !== 'hello') return
     for (; posted < 200; posted += 1)
-      worker.post({ kind: 'list_added', source: 1, entries: entries.map((entry) => [...entry]) })
+      worker.post({ kind: 'list_added', issuer: 'https://issuer.test', entries: entries.map((entry) => [...entry]) })
   })
 
   assert.deepEqual(events, ['hello', 'unusable: backlog', 'ended: null SIGKILL'])

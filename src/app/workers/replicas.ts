@@ -4,28 +4,25 @@ import type { Blacklist, BlacklistOptions } from '../../sources/blacklist.ts'
 import type { HeldKeysOptions, KeysSnapshot } from '../../sources/held-keys.ts'
 import type { Jwks } from '../../sources/jwks.ts'
 import type { KeyWanted } from '../../spec/jwk.ts'
+import type { Followed } from './publisher.ts'
 import type { ReplicaKeys } from './replica-keys.ts'
 import { createReplicaKeys } from './replica-keys.ts'
 import type { ListCopy, ListMessage, ReplicaListDeps } from './replica-list.ts'
 import { createListCopy, createReplicaList } from './replica-list.ts'
-import type { SourceNumbers, ToPrimary, ToWorker } from './worker-messages.ts'
+import type { ToPrimary, ToWorker } from './worker-messages.ts'
 
 /** Sources that another process keeps. */
 export type Replicas = {
-  /** The numbers of an issuer's sources, in the configuration that is being loaded. */
-  readonly numbersOf: (issuer: string) => SourceNumbers
-  readonly keys: (number: number, options: HeldKeysOptions, suppressed: () => void, previous?: KeysSnapshot) => Jwks
-  readonly list: (number: number, options: BlacklistOptions, deps: ReplicaListDeps) => Blacklist
+  readonly keys: (id: string, options: HeldKeysOptions, suppressed: () => void, previous?: KeysSnapshot) => Jwks
+  readonly list: (options: BlacklistOptions, deps: ReplicaListDeps) => Blacklist
 }
 
 /** The worker's end of them. */
 export type ReplicaStore = {
   readonly replicas: Replicas
   readonly receive: (message: SourceMessage) => void
-  /** Says which sources the next configuration has. */
-  readonly expect: (sources: readonly SourceNumbers[]) => void
-  /** Lets go of what only configurations before it had. */
-  readonly keepExpected: () => void
+  /** Lets go of all but these, which are those of the configuration that runs: what the next one has more is sent after it. */
+  readonly keepOnly: (sources: readonly Followed[]) => void
 }
 
 /** What the primary says of its sources. */
@@ -46,28 +43,21 @@ export function createReplicaStore({
   readonly clock: Clock
   readonly send: (message: Extract<ToPrimary, { readonly kind: 'look_for_key' }>) => void
 }): ReplicaStore {
-  const keys = new Map<number, { message: KeysMessage | undefined; readonly copies: Set<ReplicaKeys> }>()
-  const lists = new Map<number, ListCopy>()
+  const keys = new Map<string, { message: KeysMessage | undefined; readonly copies: Set<ReplicaKeys> }>()
+  const lists = new Map<string, ListCopy>()
   const looking = new Map<number, (untilMs: number) => void>()
-  let expected: readonly SourceNumbers[] = []
-  // Numbers grow: keys of a greater one were sent ahead of the configuration that has them. A list is sent with its own.
-  let newest = 0
   let asked = 0
   return {
     replicas: {
-      numbersOf,
       keys: makeKeys,
-      list: (number, options, deps) => createReplicaList(options, listOf(number), deps),
+      list: (options, deps) => createReplicaList(options, listOf(options.issuer), deps),
     },
     receive,
-    expect(sources) {
-      expected = sources
-      newest = Math.max(newest, ...sources.map((each) => each.keys))
-    },
-    keepExpected() {
-      for (const number of keys.keys())
-        if (number <= newest && !expected.some((each) => each.keys === number)) keys.delete(number)
-      for (const number of lists.keys()) if (!expected.some((each) => each.list === number)) lists.delete(number)
+    keepOnly(sources) {
+      for (const id of keys.keys()) if (!sources.some(({ keysId }) => keysId === id)) keys.delete(id)
+      for (const each of lists.keys())
+        if (!sources.some(({ trusted, blacklist }) => trusted.issuer === each && blacklist !== undefined))
+          lists.delete(each)
     },
   }
 
@@ -77,19 +67,12 @@ export function createReplicaStore({
       held.message = message
       for (const copy of held.copies) give(copy, message)
     } else if (message.kind === 'keys_looked') looking.get(message.ask)?.(message.untilMs)
-    else listOf(message.source).receive(message)
+    else listOf(message.issuer).receive(message)
   }
 
-  function numbersOf(issuer: string): SourceNumbers {
-    const found = expected.find((each) => each.issuer === issuer)
-    if (found === undefined)
-      throw new TypeError('Cannot find the sources: the primary has not named any of this issuer')
-    return found
-  }
-
-  function makeKeys(number: number, options: HeldKeysOptions, suppressed: () => void, previous?: KeysSnapshot): Jwks {
-    const held = keysOf(number)
-    const look = (wanted: KeyWanted) => lookFor(number, wanted)
+  function makeKeys(id: string, options: HeldKeysOptions, suppressed: () => void, previous?: KeysSnapshot): Jwks {
+    const held = keysOf(id)
+    const look = (wanted: KeyWanted) => lookFor(id, wanted)
     const made = createReplicaKeys(options, { clock, look, suppressed }, previous)
     held.copies.add(made)
     if (held.message !== undefined) give(made, held.message)
@@ -100,14 +83,14 @@ export function createReplicaStore({
     copy.take(Buffer.from(document), startedMs, startedWallMs)
   }
 
-  function lookFor(number: number, { kid, algorithm, iat, arrivedMs }: KeyWanted): Promise<number> {
+  function lookFor(source: string, { kid, algorithm, iat, arrivedMs }: KeyWanted): Promise<number> {
     const ask = asked
     asked += 1
     return new Promise((resolve) => {
       const patience = setTimeout(() => settle(clock.monotonicMs() + unansweredMs), lookMs).unref()
       looking.set(ask, settle)
       const age = typeof iat === 'number' ? iat : null
-      send({ kind: 'look_for_key', ask, source: number, kid: kid ?? null, algorithm, iat: age, arrivedMs })
+      send({ kind: 'look_for_key', ask, source, kid: kid ?? null, algorithm, iat: age, arrivedMs })
 
       function settle(untilMs: number): void {
         clearTimeout(patience)
@@ -117,15 +100,15 @@ export function createReplicaStore({
     })
   }
 
-  function keysOf(number: number) {
-    const held = keys.get(number) ?? { message: undefined, copies: new Set() }
-    keys.set(number, held)
+  function keysOf(id: string) {
+    const held = keys.get(id) ?? { message: undefined, copies: new Set() }
+    keys.set(id, held)
     return held
   }
 
-  function listOf(number: number): ListCopy {
-    const held = lists.get(number) ?? createListCopy()
-    lists.set(number, held)
+  function listOf(issuer: string): ListCopy {
+    const held = lists.get(issuer) ?? createListCopy()
+    lists.set(issuer, held)
     return held
   }
 }

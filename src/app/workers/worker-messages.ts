@@ -6,8 +6,10 @@ import { signatureAlgorithms } from '../../spec/jws.ts'
 import type { Revocation } from '../../spec/revocation.ts'
 
 const count = z.int().min(0)
-/** Which of the primary's sources is meant: a reload that makes another one gives it another number. */
-const source = count
+/** Which keys are meant: `keysId` of the issuer's sources. */
+const source = z.string().max(256)
+/** Whose list is meant. */
+const issuer = z.string()
 const time = z.number()
 const hash = z.string().max(256)
 const problem = z.string().max(8192)
@@ -38,27 +40,23 @@ const listState = z.strictObject({
 /** What a list is beside its entries. */
 export type ListState = z.output<typeof listState>
 
-const issuerSources = z.strictObject({ issuer: z.string(), keys: source, list: source.nullable() })
-/** The numbers of one issuer's sources. */
-export type SourceNumbers = z.output<typeof issuerSources>
-
 const toWorker = z.discriminatedUnion('kind', [
   /** A key set as it was fetched; what the worker had is replaced. */
   z.strictObject({ kind: z.literal('keys'), source, document: z.string(), startedMs: time, startedWallMs: time }),
   /** The primary has looked, and what it found was sent before; a key that is still missing is not asked for until then. */
   z.strictObject({ kind: z.literal('keys_looked'), ask: count, untilMs: time }),
   /** A whole list: put together beside the one in use, and swapped for it at the end. Each slice is acknowledged. */
-  z.strictObject({ kind: z.literal('list_begin'), source }),
+  z.strictObject({ kind: z.literal('list_begin'), issuer }),
   z.strictObject({
     kind: z.literal('list_slice'),
-    source,
+    issuer,
     part: z.enum(['index', 'inherited', 'added']),
     entries: z.array(entry),
   }),
-  z.strictObject({ kind: z.literal('list_end'), source, state: listState }),
+  z.strictObject({ kind: z.literal('list_end'), issuer, state: listState }),
   /** Entries that have come, for the list in use and for one being put together. */
-  z.strictObject({ kind: z.literal('list_added'), source, entries: z.array(entry) }),
-  z.strictObject({ kind: z.literal('list_state'), source, state: listState }),
+  z.strictObject({ kind: z.literal('list_added'), issuer, entries: z.array(entry) }),
+  z.strictObject({ kind: z.literal('list_state'), issuer, state: listState }),
   z.strictObject({
     kind: z.literal('configure'),
     /** The worker's own number, from 1. */
@@ -69,7 +67,6 @@ const toWorker = z.discriminatedUnion('kind', [
     /** The same of the files it names: the operator's list and certificates; no secrets. */
     files: z.array(z.strictObject({ file: z.string(), base64: z.base64() })),
     hash,
-    sources: z.array(issuerSources),
     /** The text that the primary started with: what needs a restart is as it says. */
     startedText: z.string(),
   }),

@@ -106,7 +106,6 @@ export async function runWorker(powers: Powers, started: () => void): Promise<nu
 
   /** Either this worker runs what the primary runs, or it ends: an old configuration would let in what the new one refuses. */
   function configure(message: Configure): void {
-    store.expect(message.sources)
     const { hash, file, text } = message
     const files = new Map(message.files.map((each) => [each.file, Buffer.from(each.base64, 'base64')]))
     // Its secrets were tried by the primary. Whether they can be read at this moment is no matter here.
@@ -121,7 +120,7 @@ export async function runWorker(powers: Powers, started: () => void): Promise<nu
       post({ kind: 'failed', problem }, () => end(1))
       return
     }
-    store.keepExpected()
+    store.keepOnly(serving.sources())
     isLoaded = false
     post({ kind: 'configured', hash })
     tellLoaded()

@@ -21,7 +21,7 @@ import { createOutbox } from './outbox.ts'
 import { createPublisher } from './publisher.ts'
 import type { Desk } from './reception.ts'
 import { openReception } from './reception.ts'
-import type { SourceNumbers, ToPrimary } from './worker-messages.ts'
+import type { ToPrimary } from './worker-messages.ts'
 import type { WorkerEnd, WorkerProcess } from './worker-process.ts'
 import { NoWorkerServes, startWorkerProcess } from './worker-process.ts'
 
@@ -106,7 +106,7 @@ export async function startWorkers(count: number, deps: WorkersDeps): Promise<Wo
   const reception = await openReception({ address, maxUntaken: deps.maxUntaken }, deps)
   const publisher = createPublisher()
   const restarted = registerWorkers(metrics, () => serving().length)
-  let numbers = followRunning()
+  followRunning()
   let asked = 0
   let announcesClose = false
   let isStopping = false
@@ -138,7 +138,7 @@ export async function startWorkers(count: number, deps: WorkersDeps): Promise<Wo
     close,
     kill,
     reloaded() {
-      numbers = followRunning()
+      followRunning()
       for (const { handover } of slots) handover?.reloaded()
     },
     gather,
@@ -168,9 +168,9 @@ export async function startWorkers(count: number, deps: WorkersDeps): Promise<Wo
       })),
   }
 
-  function followRunning(): readonly SourceNumbers[] {
+  function followRunning(): void {
     const { sources, configuration } = running()
-    return publisher.follow(sources, configuration.options.blacklist.cache_size)
+    publisher.follow(sources, configuration.options.blacklist.cache_size)
   }
 
   function serving(): readonly Slot[] {
@@ -258,7 +258,7 @@ export async function startWorkers(count: number, deps: WorkersDeps): Promise<Wo
   }
 
   function handOver({ number: worker, outbox }: Slot): Handover {
-    const inUse = () => ({ configuration: running().configuration, sources: numbers })
+    const inUse = () => running().configuration
     return createHandover({ worker, startedText }, { outbox, inUse, publisher })
   }
 
