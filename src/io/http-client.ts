@@ -93,6 +93,8 @@ const maxSockets = 512
 const maxHeadBytes = 16_384
 // 4 s: below the 5 s after which many servers close an idle connection under our hands.
 const idleMs = 4000
+// 1 s: Node's own for the connections it keeps.
+const probeMs = 1000
 const firstBodyBytes = 4096
 // 250 ms: long enough to open a connection and be answered, if the server is well.
 const lastPartMs = 250
@@ -286,6 +288,8 @@ function attempt(
       mayBeStale = transport.used.has(given)
       if (mayBeStale) stale = startDeadline(staleMs, () => (mayBeStale = false))
       transport.used.add(given)
+      // A poll may be held for long: whether the peer is still there is not to be learnt by its deadline.
+      given.setKeepAlive(true, probeMs)
       connected = !given.connecting
       if (!connected) given.once('encrypted' in given ? 'secureConnect' : 'connect', () => (connected = true))
     })

@@ -10,6 +10,8 @@ import { setImmediate as nextTick } from 'node:timers/promises'
 import { getCACertificates, setDefaultCACertificates } from 'node:tls'
 import { createHttpClient } from '../../src/io/http-client.ts'
 import { createAuthority, skipWithoutOpenssl } from '../support/certificates.ts'
+import { timerOf } from '../support/tcp-timer.ts'
+import { until } from '../support/until.ts'
 import { failsWith, ok, peer } from './byte-peer.ts'
 
 const limits = { maxBodyBytes: 1000, deadlineMs: 2000 }
@@ -157,6 +159,29 @@ test('createHttpClient().send() repeats a call, POST too, when a kept connection
   assert.equal(reply.body.toString(), 'ok')
   assert.equal(server.heads.length, 4)
   client.close()
+})
+
+test('createHttpClient().send() has the system ask whether a peer that is silent is still there, after a call was repeated, too', {
+  skip: process.platform !== 'linux' && 'only Linux shows its timers',
+}, async () => {
+  const silent: Socket[] = []
+  await using server = await peer((_, socket) => {
+    if (server.heads.length === 1) socket.write(ok)
+    else if (server.heads.length === 2) socket.resetAndDestroy()
+    else silent.push(socket)
+  })
+  const client = createHttpClient({})
+  const get = { method: 'GET', url: server.url } as const
+  await client.send(get, limits)
+
+  const repeated = failsWith('reset', client.send(get, limits))
+  await until(() => silent.length === 1, 'the call that was repeated')
+  const another = failsWith('reset', client.send(get, limits))
+  await until(() => silent.length === 2, 'another one')
+
+  for (const socket of silent) await until(() => timerOf(socket) === 2, 'the timer')
+  client.close()
+  await Promise.all([repeated, another])
 })
 
 test('createHttpClient().send() repeats once, not twice', async () => {
