@@ -10,6 +10,7 @@ import type { Log } from '../io/log.ts'
 import type { BreakerState } from '../io/resilience.ts'
 import { createBoundedQueue, createBreaker, QueueFull } from '../io/resilience.ts'
 import { formatBasic } from '../spec/authorization.ts'
+import { parseRetryAfter } from '../spec/http-date.ts'
 import type { AskedAnswer, IntrospectionAnswer } from '../spec/introspection.ts'
 import { formatIntrospectionRequest, parseIntrospectionAnswer } from '../spec/introspection.ts'
 import { describeRefusal } from '../spec/token-error.ts'
@@ -81,6 +82,9 @@ const inactiveBounds = { maxEntries: 10_000, maxBytes: 8 * 1024 * 1024 } as cons
 const inactiveMaxAgeMs = 5000
 const unusable: ReadonlySet<string> = new Set(['too_large', 'encoded', 'protocol'])
 const repeatMs = 60_000
+// For how long an endpoint is left alone that says nothing of it, and at most.
+const leastWaitMs = 1000
+const mostWaitMs = 60_000
 const breakerLimits = { failures: 5, openMs: 5000 } as const
 
 type Answered = AskedAnswer & { readonly kind: 'answer' }
@@ -205,9 +209,9 @@ export function createIntrospection(
       breaker.failed()
       if (status >= 500) deps.doubt()
       trouble('unavailable', `Cannot introspect at ${from}: status is ${status}, wanted 200`, status)
-      const waitMs = retryAfterMs(reply)
-      // RFC 6585 §4: who asks for less gets less.
-      if (status === 429) pausedUntilMs = clock.monotonicMs() + waitMs
+      const waitMs = Math.min(parseRetryAfter(reply.header, clock.wallMs()) ?? leastWaitMs, mostWaitMs)
+      // RFC 6585 §4: who asks for less gets less, also where a later answer says nothing of it.
+      if (status === 429) pausedUntilMs = Math.max(pausedUntilMs, clock.monotonicMs() + waitMs)
       return { answer: none('unavailable', waitMs), result: 'unavailable' }
     }
     // It answers: what is wrong with the answer is not mended by leaving it alone.
@@ -273,10 +277,4 @@ function readAnswer({ header, body }: HttpReply): IntrospectionAnswer | string {
 
 function none(kind: 'unavailable' | 'invalid' | 'overloaded', retryAfterMs: number): AskedAnswer {
   return { kind, retryAfterS: Math.max(1, Math.ceil(retryAfterMs / 1000)) }
-}
-
-/** What the endpoint asks for, in seconds (RFC 9110 §10.2.3), at most a minute; the date form counts as none. */
-function retryAfterMs({ header }: HttpReply): number {
-  const seconds = /^\d{1,6}$/.exec(header('retry-after') ?? '')
-  return seconds === null ? 1000 : Math.min(Number(seconds[0]), 60) * 1000
 }

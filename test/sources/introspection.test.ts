@@ -720,7 +720,8 @@ test('introspection.ask() has nobody come back sooner than in a second, also whe
 const asksForLess = [
   { header: '7', toldS: 7, pauseMs: 7000 },
   { header: '600', toldS: 60, pauseMs: 60_000 },
-  { header: 'Wed, 21 Oct 2026 07:28:00 GMT', toldS: 1, pauseMs: 1000 },
+  { header: 'Thu, 01 Jan 2026 00:00:07 GMT', toldS: 7, pauseMs: 7000 },
+  { header: 'Wed, 21 Oct 2026 07:28:00 GMT', toldS: 60, pauseMs: 60_000 },
   { header: '-5', toldS: 1, pauseMs: 1000 },
   { header: undefined, toldS: 1, pauseMs: 1000 },
 ] as const
@@ -738,6 +739,23 @@ for (const { header, toldS, pauseMs } of asksForLess) {
     assert.equal(await it.kind(), 'answer')
   })
 }
+
+test('introspection.ask() stays away for as long as one 429 asks for, though another one asks for less', async () => {
+  const it = setup()
+  const slow = Promise.withResolvers<HttpReply>()
+  it.answer = () => (it.calls.length === 1 ? slow.promise : reply(429, '', { 'retry-after': '30' }))
+  const first = it.ask('slow')
+  await it.ask('fast')
+  slow.resolve(reply(429, ''))
+  await first
+  it.clock.pass(29_999)
+  assert.deepEqual(await it.ask('other'), { kind: 'unavailable', retryAfterS: 1 })
+  assert.equal(it.calls.length, 2)
+
+  it.answer = active
+  it.clock.pass(1)
+  assert.equal(await it.kind(), 'answer')
+})
 
 test('introspection.ask() is unavailable while our secret cannot be read, and blames nobody else for it', async () => {
   const it = setup()
