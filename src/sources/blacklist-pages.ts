@@ -10,6 +10,7 @@ import { HttpCallFailed } from '../io/http-client.ts'
 import { formatBasic } from '../spec/authorization.ts'
 import type { BlacklistPage } from '../spec/blacklist-feed.ts'
 import { parseBlacklistPage } from '../spec/blacklist-feed.ts'
+import { parseHttpDate, parseRetryAfter } from '../spec/http-date.ts'
 import type { Revocation, RevocationIndex } from '../spec/revocation.ts'
 import { createRevocationIndex } from '../spec/revocation.ts'
 import { describeRefusal } from '../spec/token-error.ts'
@@ -94,9 +95,19 @@ export class FeedFailed extends Error {
   override readonly name = 'FeedFailed'
   readonly code = 'ERR_FEED_FAILED'
   readonly result: 'unavailable' | 'refused'
-  constructor(result: 'unavailable' | 'refused', message: string, options?: ErrorOptions) {
+  /** The HTTP status of the answer, where that is what failed. */
+  readonly status: number | undefined
+  /** For how long (ms) the answer asks to be left alone. */
+  readonly retryAfterMs: number | undefined
+  constructor(
+    result: 'unavailable' | 'refused',
+    message: string,
+    options?: ErrorOptions & { readonly status?: number; readonly retryAfterMs?: number | undefined },
+  ) {
     super(message, options)
     this.result = result
+    this.status = options?.status
+    this.retryAfterMs = options?.retryAfterMs
   }
 }
 
@@ -215,7 +226,7 @@ export function createFeed(options: FeedOptions, { clock, send, secret }: FeedDe
     const [toldMs, toldWallMs] = [clock.monotonicMs(), clock.wallMs()]
     const skewS = skewOf(reply, toldWallMs)
     if (reply.status === 304 && etag !== undefined) return { kind: 'unchanged', skewS }
-    const page = parseBlacklistPage(readBody(reply, client_id, maxPageBytes, pageJson))
+    const page = parseBlacklistPage(readBody(reply, maxPageBytes, pageJson))
     if (typeof page === 'string') return refuse(page)
     // An issuer may forget by a clock that is behind its own (ours does), so its `server_time` comes second.
     return { toldMs, skewS: skewS ?? toldWallMs / 1000 - page.server_time, page, etag: readEtag(reply) }
@@ -225,7 +236,7 @@ export function createFeed(options: FeedOptions, { clock, send, secret }: FeedDe
     const headers = { 'content-type': 'application/json' }
     const body = JSON.stringify({ jti })
     const reply = await call({ method: 'POST', url: lookupUrl, headers, body }, maxLookupBytes, callMs)
-    const answer = readBody(reply, client_id, maxLookupBytes)
+    const answer = readBody(reply, maxLookupBytes)
     const revoked = isJsonObject(answer) ? answer['revoked'] : undefined
     return typeof revoked === 'boolean' ? revoked : refuse('its look-up says neither true nor false')
   }
@@ -246,40 +257,34 @@ export function createFeed(options: FeedOptions, { clock, send, secret }: FeedDe
       throw new FeedFailed(unread ? 'refused' : 'unavailable', why, { cause })
     }
   }
+
+  function readBody(reply: HttpReply, maxBytes: number, limits?: Parameters<typeof parseJson>[1]): Json | JsonObject {
+    const { from, status, header, body } = reply
+    if (status !== 200) {
+      const whose = status === 401 ? `: the issuer refuses the credentials of client ${JSON.stringify(client_id)}` : ''
+      const why = `Cannot read the blacklist at ${from}: ${describeRefusal(reply)}${whose}`
+      throw new FeedFailed('unavailable', why, { status, retryAfterMs: parseRetryAfter(header, clock.wallMs()) })
+    }
+    if (!/^application\/(?:[\w.+-]+\+)?json\s*(?:;|$)/i.test(header('content-type') ?? ''))
+      refuse('it is not JSON by its type')
+    if (body.length > maxBytes) refuse(`it is ${body.length} bytes, wanted at most ${maxBytes}`)
+    try {
+      return parseJson(body, limits)
+    } catch (cause) {
+      if (!(cause instanceof JsonRefused)) throw cause
+      throw new FeedFailed('refused', `Cannot use the blacklist at ${from}: ${cause.message}`, { cause })
+    }
+  }
 }
 
 function refuse(why: string): never {
   throw new FeedFailed('refused', `Cannot use the blacklist: ${why}`)
 }
 
-function readBody(
-  reply: HttpReply,
-  clientId: string,
-  maxBytes: number,
-  limits?: Parameters<typeof parseJson>[1],
-): Json | JsonObject {
-  const { from, status, header, body } = reply
-  if (status !== 200) {
-    const whose = status === 401 ? `: the issuer refuses the credentials of client ${JSON.stringify(clientId)}` : ''
-    throw new FeedFailed('unavailable', `Cannot read the blacklist at ${from}: ${describeRefusal(reply)}${whose}`)
-  }
-  if (!/^application\/(?:[\w.+-]+\+)?json\s*(?:;|$)/i.test(header('content-type') ?? ''))
-    refuse('it is not JSON by its type')
-  if (body.length > maxBytes) refuse(`it is ${body.length} bytes, wanted at most ${maxBytes}`)
-  try {
-    return parseJson(body, limits)
-  } catch (cause) {
-    if (!(cause instanceof JsonRefused)) throw cause
-    throw new FeedFailed('refused', `Cannot use the blacklist at ${from}: ${cause.message}`, { cause })
-  }
-}
-
 /** By `Date`, which an answer from a cache has of an earlier time (RFC 9111 §4.2.3). */
 function skewOf({ header }: HttpReply, toldWallMs: number): number | undefined {
-  const date = header('date') ?? ''
-  const isDate = /^[A-Z][a-z]{2}, \d{2} [A-Z][a-z]{2} \d{4} \d{2}:\d{2}:\d{2} GMT$/.test(date)
-  const skewS = (toldWallMs - Date.parse(date)) / 1000
-  return isDate && Number.isFinite(skewS) && header('age') === undefined ? skewS : undefined
+  const dateMs = parseHttpDate(header('date'))
+  return dateMs === undefined || header('age') !== undefined ? undefined : (toldWallMs - dateMs) / 1000
 }
 
 function readEtag(reply: HttpReply): string | undefined {

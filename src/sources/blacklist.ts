@@ -196,7 +196,7 @@ export function createBlacklist(
     } catch (error) {
       if (!(error instanceof FeedFailed)) throw error
       if (closed) return
-      times.failed()
+      times.failed(error)
       // Once: it is polled every second or two, and what becomes of it is told by the alarm.
       if (!isSameFailure(error.message, failure))
         log.warn('blacklist_poll_failed', { issuer, result: error.result, why: error.message })

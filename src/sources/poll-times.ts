@@ -1,6 +1,7 @@
 // When one list is polled next, and whether that poll asks to be held (README, decision 40). It has no timer: it is told
 // how each poll goes, and says when the next one begins.
 import type { Clock } from '../base/time.ts'
+import type { FeedFailed } from './blacklist-pages.ts'
 import { callMs } from './blacklist-pages.ts'
 
 /** By what it goes, in milliseconds; `wait` is 0 where nothing is to be held. */
@@ -14,7 +15,8 @@ export type PollTimes = {
   readonly beganAnew: () => void
   /** The poll under way was good, and brought something or did not. */
   readonly good: (hasNews: boolean) => void
-  readonly failed: () => void
+  /** It failed; with which HTTP status, if that was it, and for how long (ms) it was asked to leave the issuer alone. */
+  readonly failed: (why: Pick<FeedFailed, 'status' | 'retryAfterMs'>) => void
   /** When the next one begins (monotonic ms); that may have passed. */
   readonly nextMs: () => number
 }
@@ -66,10 +68,13 @@ export function createPollTimes(
       isPlain = tryMs - nowMs > poll_interval - wait - callMs
       nextMs = wait === 0 || isPlain ? startedMs + nextPollAfterMs(poll_interval, 0, random) : tryMs
     },
-    failed() {
-      // An issuer that has held a poll lately may be back soon, and a revocation is to hold then.
-      failures = clock.monotonicMs() < quickUntilMs ? 1 : failures + 1
-      nextMs = startedMs + nextPollAfterMs(poll_interval, failures, random)
+    failed({ status, retryAfterMs = 0 }) {
+      const nowMs = clock.monotonicMs()
+      // An issuer that has held a poll lately may be back soon, and a revocation is to hold then. One that has too many
+      // calls (RFC 6585 §4) is there.
+      failures = status !== 429 && nowMs < quickUntilMs ? 1 : failures + 1
+      const soonestMs = startedMs + nextPollAfterMs(poll_interval, failures, random)
+      nextMs = Math.min(Math.max(soonestMs, nowMs + retryAfterMs), startedMs + poll_interval)
     },
     nextMs: () => nextMs,
   }

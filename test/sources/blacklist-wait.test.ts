@@ -288,6 +288,7 @@ for (const [how, expected] of [
   // An interval after the last poll that was held: less and less often.
   ['is away for long', `0 1w 26w 51w ${Array.from({ length: 30 }, (_, at) => `${at + 52}`).join(' ')} 83 87 95 111`],
   // It is there.
+  ['has too many calls', '0 1w 26w 51w 52 54 58 66 82 112'],
   ['has another list that cannot be read', '0 1w 26w 51w 51 52 52 54 54 58 58 66 66 82 82 112 112'],
 ] as const)
   test(`blacklist.start() polls an issuer that held polls, and then ${how}, once a second where it may be back soon`, async (t) => {
@@ -300,6 +301,7 @@ for (const [how, expected] of [
         if (query(call, 'wait') !== null) it.pass(25_000)
         return undefined
       }
+      if (how === 'has too many calls') return raw(429, '')
       if (how !== 'has another list that cannot be read')
         throw new HttpCallFailed('connect', 'Cannot GET it: ECONNREFUSED')
       it.feed.epoch = 'e2'
@@ -307,6 +309,17 @@ for (const [how, expected] of [
     }
 
     assert.equal(await pollsWithin(t, it, 130), expected)
+  })
+
+for (const wait of [0, 25_000])
+  test(`blacklist.start() leaves an issuer alone for as long as Retry-After asks for, with a wait of ${wait} ms`, async (t) => {
+    await using it = setup({ wait })
+    it.answer = () => {
+      if (it.calls.length === 1) return raw(429, '', { 'retry-after': '7' })
+      return it.calls.length === 2 ? raw(503, '', { 'retry-after': 'Thu, 01 Jan 2026 00:00:20 GMT' }) : undefined
+    }
+
+    assert.equal(await pollsWithin(t, it, 20), '0 7 20')
   })
 
 test('blacklist.start() polls an issuer without ETag and entries, that does not hold polls, less and less often', async (t) => {

@@ -49,14 +49,15 @@ function timed({ wait = 25_000, poll_interval = 60_000, random = 0 } = {}) {
 
 const empty = (times: PollTimes) => times.good(false)
 const news = (times: PollTimes) => times.good(true)
-const failed = (times: PollTimes) => times.failed()
+const away = { status: undefined, retryAfterMs: undefined }
+const failed = (times: PollTimes) => times.failed(away)
 const anew = (times: PollTimes) => {
   times.beganAnew()
   times.good(true)
 }
 const anewAndLost = (times: PollTimes) => {
   times.beganAnew()
-  times.failed()
+  times.failed(away)
 }
 
 const seconds = (from: number, to: number) => Array.from({ length: to - from + 1 }, (_, at) => from + at)
@@ -142,6 +143,45 @@ test('createPollTimes() takes a tenth at most off what is between two polls, and
   const began = Array.from({ length: 6 }, () => it.poll(0, empty))
 
   assert.equal(began.join(' '), '0w 1w 2w 3.8w 7.22w 13.718w')
+})
+
+for (const { poll_interval, status, retryAfterMs, afterMs, seconds, because } of [
+  { poll_interval: 60_000, status: 503, retryAfterMs: 30_000, afterMs: 500, seconds: 30.5, because: 'it is asked for' },
+  {
+    poll_interval: 60_000,
+    status: 503,
+    retryAfterMs: 0,
+    afterMs: 500,
+    seconds: 0.9,
+    because: 'it is tried again after a second, less a tenth',
+  },
+  {
+    poll_interval: 60_000,
+    status: 429,
+    retryAfterMs: 3e9,
+    afterMs: 500,
+    seconds: 60,
+    because: 'an interval is the most',
+  },
+] as const)
+  test(`createPollTimes() has a poll ${seconds} s after one that is ${status} with Retry-After ${retryAfterMs / 1000} s: ${because}`, () => {
+    const it = timed({ wait: 0, poll_interval, random: 1 })
+    it.times.begin(true)
+    it.pass(afterMs)
+    it.times.failed({ status, retryAfterMs })
+
+    assert.equal(it.dueMs(), seconds * 1000)
+  })
+
+test('createPollTimes() takes an issuer that held a poll and then has too many calls for one that is there', () => {
+  const it = timed()
+
+  const began = [
+    it.poll(25_000, empty),
+    ...Array.from({ length: 5 }, () => it.poll(0, (times) => times.failed({ ...away, status: 429 }))),
+  ]
+
+  assert.equal(began.join(' '), '0w 25w 26 28 32 40')
 })
 
 const ends = { empty, news, failed, anew, anewAndLost }
