@@ -24,6 +24,8 @@ export type FeedOptions = {
   readonly cache_size: number
   /** Milliseconds. */
   readonly purge_delay: number
+  /** Milliseconds: what a cache has held for longer is of no use. */
+  readonly max_staleness: number
 }
 
 /** What reading a feed needs. */
@@ -55,14 +57,16 @@ export type FeedRead = {
   readonly toldMs: number
   /** How our wall clock differs from the issuer's (seconds). */
   readonly skewS: number
+  /** How old it was when it came (ms): the oldest of its pages, by the cache it came from. */
+  readonly ageMs: number
   /** The earliest `revoked_at` delivered. */
   readonly oldestRevokedAt: number | undefined
   /** Makes the next request conditional, where that will be the same request as this one. */
   readonly etag: string | undefined
 }
 
-/** Nothing has come since, and how our wall clock differs from the issuer's (seconds), where it says its own. */
-export type FeedUnchanged = { readonly kind: 'unchanged'; readonly skewS: number | undefined }
+/** Nothing has come since, and how our wall clock differs from the issuer's, where it says its own; how old that was. */
+export type FeedUnchanged = { readonly kind: 'unchanged'; readonly skewS: number | undefined; readonly ageMs: number }
 
 /**
  * One issuer's feed over HTTP. Everything rejects with FeedFailed, and nothing else. `waitS`: for how many seconds the
@@ -115,6 +119,7 @@ type FetchedPage = {
   readonly page: BlacklistPage
   readonly toldMs: number
   readonly skewS: number
+  readonly ageMs: number
   readonly etag: string | undefined
 }
 
@@ -160,11 +165,13 @@ export function createFeed(options: FeedOptions, { clock, send, secret }: FeedDe
     let first: BlacklistPage | undefined
     let listed = 0
     let live = 0
+    let ageMs = 0
     let oldestRevokedAt: number | undefined
     for (let pages = 1; pages <= maxPages; pages += 1) {
       const answer = pages === 1 ? await fetchPage(cursor, etag, waitS) : await fetchPage(cursor, undefined, 0)
       if ('kind' in answer) return answer
       const { page } = answer
+      ageMs = Math.max(ageMs, answer.ageMs)
       if (first === undefined && heldEpoch !== undefined && (page.reset || page.epoch !== heldEpoch))
         return { kind: 'restarted' }
       if (first !== undefined && (page.reset || page.epoch !== first.epoch))
@@ -197,6 +204,7 @@ export function createFeed(options: FeedOptions, { clock, send, secret }: FeedDe
           serverTimeS: page.server_time,
           toldMs: answer.toldMs,
           skewS: answer.skewS,
+          ageMs,
           oldestRevokedAt,
           etag: page.cursor === from ? answer.etag : undefined,
         }
@@ -225,11 +233,16 @@ export function createFeed(options: FeedOptions, { clock, send, secret }: FeedDe
     const reply = await call(request, maxPageBytes, waitS * 1000 + callMs)
     const [toldMs, toldWallMs] = [clock.monotonicMs(), clock.wallMs()]
     const skewS = skewOf(reply, toldWallMs)
-    if (reply.status === 304 && etag !== undefined) return { kind: 'unchanged', skewS }
+    const ageMs = ageOf(reply)
+    const { max_staleness } = options
+    if (ageMs > max_staleness)
+      refuse(`a cache has held it for ${ageMs / 1000} s, wanted at most ${max_staleness / 1000} s`)
+    if (reply.status === 304 && etag !== undefined) return { kind: 'unchanged', skewS, ageMs }
     const page = parseBlacklistPage(readBody(reply, maxPageBytes, pageJson))
     if (typeof page === 'string') return refuse(page)
     // An issuer may forget by a clock that is behind its own (ours does), so its `server_time` comes second.
-    return { toldMs, skewS: skewS ?? toldWallMs / 1000 - page.server_time, page, etag: readEtag(reply) }
+    const serverSkewS = (toldWallMs - ageMs) / 1000 - page.server_time
+    return { toldMs, skewS: skewS ?? serverSkewS, ageMs, page, etag: readEtag(reply) }
   }
 
   async function lookup(jti: string): Promise<boolean> {
@@ -248,7 +261,9 @@ export function createFeed(options: FeedOptions, { clock, send, secret }: FeedDe
   ): Promise<HttpReply> {
     try {
       const authorization = formatBasic(client_id, secret())
-      const headers = { accept: 'application/json', ...request.headers, authorization }
+      // A cache on the way is to ask the issuer (RFC 9111 §5.2.1.4): what it holds is of earlier.
+      const fixed = { accept: 'application/json', 'cache-control': 'no-cache', authorization }
+      const headers = { ...request.headers, ...fixed }
       return await send({ ...request, headers }, { maxBodyBytes, deadlineMs })
     } catch (cause) {
       const unread = cause instanceof HttpCallFailed && (cause.kind === 'too_large' || cause.kind === 'encoded')
@@ -285,6 +300,12 @@ function refuse(why: string): never {
 function skewOf({ header }: HttpReply, toldWallMs: number): number | undefined {
   const dateMs = parseHttpDate(header('date'))
   return dateMs === undefined || header('age') !== undefined ? undefined : (toldWallMs - dateMs) / 1000
+}
+
+/** RFC 9111 §5.1: how long ago (ms) the issuer said it, where a cache answers. */
+function ageOf({ header }: HttpReply): number {
+  const age = header('age') ?? ''
+  return /^\d+$/.test(age) ? Number(age) * 1000 : 0
 }
 
 function readEtag(reply: HttpReply): string | undefined {

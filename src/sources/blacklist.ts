@@ -134,6 +134,8 @@ export function createBlacklist(
   let resyncFromMs = 0
   let lagSeconds = 0
   let skewSeconds = 0
+  // How old the last answer was when it came.
+  let ageMs = 0
   const times = createPollTimes(options, deps)
   // Whether it has been read whole, beside what a list before it has left.
   let isComplete = false
@@ -187,7 +189,10 @@ export function createBlacklist(
       // Another list is in its place.
       if (closed) return
       times.good((holding.held?.cursor ?? 0) > (before?.cursor ?? 0))
-      holding.good = start
+      const saidMs = start.startedMs - ageMs
+      // What a cache has held for long takes nothing from what we knew before.
+      if (holding.good === undefined || saidMs > holding.good.startedMs)
+        holding.good = { startedMs: saidMs, wallMs: start.wallMs - ageMs }
       if (alarm.set() || failure !== undefined) log.info('blacklist_recovered', { issuer })
       failure = undefined
       lookups.forget()
@@ -249,8 +254,9 @@ export function createBlacklist(
     return feed.readAll(etag, isHeld, waitS)
   }
 
-  function confirm({ kind, skewS }: FeedUnchanged): ListChange {
-    if (skewS !== undefined) skewSeconds = skewS
+  function confirm({ kind, ...told }: FeedUnchanged): ListChange {
+    if (told.skewS !== undefined) skewSeconds = told.skewS
+    ageMs = told.ageMs
     return { kind }
   }
 
@@ -306,6 +312,7 @@ export function createBlacklist(
     const last = cursor === read.cursor ? etag : undefined
     holding.held = { ...lists, url: options.url, epoch, cursor, totalLive, serverTimeS, toldMs, etag: last }
     skewSeconds = read.skewS
+    ageMs = read.ageMs
     shareCapacity(holding.held, cache_size)
   }
 

@@ -78,7 +78,6 @@ export type OpenList = { readonly feed: Feed; readonly lookups: BlacklistLookups
 export function openList(
   options: FeedOptions & {
     readonly issuer: string
-    readonly max_staleness: number
     readonly maxInFlight?: number | undefined
   },
   holding: Holding,
@@ -96,7 +95,7 @@ export function openList(
 }
 
 function createHeldList(
-  options: Pick<FeedOptions, 'cache_size' | 'purge_delay'> & { readonly max_staleness: number },
+  options: Pick<FeedOptions, 'cache_size' | 'purge_delay' | 'max_staleness'>,
   holding: Holding,
   { clock, lookups }: { readonly clock: Clock; readonly lookups: Pick<BlacklistLookups, 'ask' | 'failure'> },
 ): HeldList {

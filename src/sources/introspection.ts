@@ -197,6 +197,7 @@ export function createIntrospection(
     const url = await deps.endpoint().catch(refuseAddress)
     const headers = {
       accept: 'application/json',
+      'cache-control': 'no-cache',
       'content-type': 'application/x-www-form-urlencoded',
       authorization: formatBasic(options.client_id, deps.secret()),
     }

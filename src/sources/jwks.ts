@@ -269,7 +269,8 @@ export function createJwks(options: JwksOptions, deps: JwksDeps, previous?: Keys
     // Of this address: another document, elsewhere, may have the same ETag (RFC 9110 §8.8.3).
     const held = keys.held() !== undefined && validator?.url === url ? validator.etag : undefined
     const condition: Record<string, string> = held === undefined ? {} : { 'if-none-match': held }
-    const headers = { accept: 'application/jwk-set+json, application/json', ...condition }
+    // A cache on the way is to ask the issuer: a key may be newer than what it holds.
+    const headers = { accept: 'application/jwk-set+json, application/json', 'cache-control': 'no-cache', ...condition }
     const reply = await origin.send({ method: 'GET', url, headers }, limits)
     if (reply.status === 304 && held !== undefined) return undefined
     const { from, status } = reply

@@ -157,6 +157,61 @@ for (const { headers, skew, because } of told) {
   })
 }
 
+for (const status of [200, 304])
+  for (const [age, ageS, because] of [
+    ['0', 0, 'a cache has asked the issuer'],
+    ['120', 120, 'it is as old as that'],
+    ['250', 200, 'what was known before is younger'],
+    ['soon', 0, 'it is no age'],
+  ] as const)
+    test(`blacklist.state() has an age of ${ageS} s after a ${status} with Age: ${age}, and 200 s after the poll before: ${because}`, async () => {
+      await using it = await loaded()
+      await it.blacklist.poll()
+      it.pass(200_000)
+      it.revoke('c')
+      it.answer = (call) => {
+        const { body } = answerOf(it.feed, call)
+        return raw(status, status === 304 ? '' : body, { 'content-type': 'application/json', age })
+      }
+      await it.blacklist.poll()
+
+      assert.deepEqual(it.counts, ['updated', 'updated', status === 304 ? 'unchanged' : 'updated'])
+      assert.equal(it.blacklist.state().ageMs, ageS * 1000)
+      assert.equal(it.blacklist.state().lastSuccessWallMs, it.clock.wallMs - ageS * 1000)
+      if (status === 200) assert.equal(it.blacklist.state().skewSeconds, -Number.parseInt(age, 10) || 0)
+    })
+
+test('blacklist.state() has the age of the oldest page', async () => {
+  await using it = setup()
+  for (const value of ['a', 'b', 'c']) it.revoke(value)
+  it.feed.pageSize = 1
+  it.answer = (call) => {
+    const { body } = answerOf(it.feed, call)
+    const age: Record<string, string> = it.calls.length === 2 ? { age: '30' } : {}
+    return raw(200, body, { 'content-type': 'application/json', ...age })
+  }
+  await it.blacklist.poll()
+
+  assert.equal(it.calls.length, 3)
+  assert.equal(it.blacklist.state().ageMs, 30_000)
+})
+
+test('blacklist.poll() refuses what a cache has held for longer than max_staleness, and asks caches for nothing', async () => {
+  await using it = await loaded({ max_staleness: 300_000 })
+  it.answer = (call) => {
+    const { body } = answerOf(it.feed, call)
+    return raw(200, body, { 'content-type': 'application/json', age: it.calls.length === 2 ? '300' : '301' })
+  }
+  for (let at = 0; at < 2; at += 1) await it.blacklist.poll()
+
+  assert.deepEqual(it.counts, ['updated', 'updated', 'refused'])
+  assert.equal(
+    it.blacklist.state().failure,
+    'Cannot use the blacklist: a cache has held it for 301 s, wanted at most 300 s',
+  )
+  assert.ok(it.calls.every(({ headers }) => headers?.['cache-control'] === 'no-cache'))
+})
+
 test('blacklist.state() has its skew from Date after a 200, too: an issuer may forget by a clock that is behind', async () => {
   await using it = await loaded()
   it.feed.twist = { server_time: t0 - 3600 }

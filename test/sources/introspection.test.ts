@@ -111,6 +111,7 @@ test('introspection.ask() posts the token with our credentials, form-encoded, an
   assert.equal(call?.method, 'POST')
   assert.equal(call?.body, 'token=to%2Bken%3D&token_type_hint=access_token')
   assert.equal(call?.headers?.['content-type'], 'application/x-www-form-urlencoded')
+  assert.equal(call?.headers?.['cache-control'], 'no-cache')
   assert.equal(call?.headers?.['authorization'], `Basic ${Buffer.from('gate+way:s3cret%3A%25').toString('base64')}`)
 })
 

@@ -33,6 +33,7 @@ test('jwks.key() fetches once for an unknown kid, and the new key is in the answ
   assert.equal(await kidOf(it.key('b')), 'b')
   assert.equal(it.calls.length, 1)
   assert.equal(it.calls[0]?.headers?.['accept'], 'application/jwk-set+json, application/json')
+  assert.equal(it.calls[0]?.headers?.['cache-control'], 'no-cache')
 })
 
 test('jwks.key() calls a kid unknown when the set was fetched after the request arrived', async () => {
