@@ -1,4 +1,5 @@
-// Values that the schema takes, and that no token is likely to have.
+// Values that the schema takes, and that no token is likely to have. None is quoted: the line is shown, without what may be
+// a secret in it, and a value may come from the environment.
 import type { CrossFinding } from '../config/load.ts'
 import type { Path } from '../config/problems.ts'
 import type { GatewayOptions } from '../config/schema.ts'
@@ -26,22 +27,20 @@ export function lintValues(options: GatewayOptions): readonly CrossFinding[] {
 /** Names of variables as other programs write them. */
 function lintReferences(path: Path, value: unknown): readonly CrossFinding[] {
   if (typeof value === 'string') {
-    const found = reference.exec(value)
-    const name = found?.[1] ?? found?.[2] ?? found?.[3]
-    if (found === null || name === undefined) return []
-    return [{ path, message: `${found[0]} is taken as it stands; the environment variable is \${${name}}` }]
+    if (!reference.test(value)) return []
+    return [{ path, message: `this is taken as it stands; an environment variable is written \${NAME}` }]
   }
   if (typeof value !== 'object' || value === null) return []
   if (Array.isArray(value)) return value.flatMap((each, at) => lintReferences([...path, at], each))
   return Object.entries(value).flatMap(([key, each]) => lintReferences([...path, key], each))
 }
 
-const reference = /^\$([A-Z_][A-Z0-9_]{2,})$|\$\(([A-Z_][A-Z0-9_]*)\)|%([A-Z_][A-Z0-9_]{2,})%/
+const reference = /^\$[A-Z_][A-Z0-9_]{2,}$|\$\([A-Z_][A-Z0-9_]*\)|%[A-Z_][A-Z0-9_]{2,}%/
 
 /** A header and a claim in each other's place. */
 function lintIdentityHeader(header: string, claim: string): readonly CrossFinding[] {
   if (header.startsWith('x-') || !/^x-/i.test(claim)) return []
-  const message = `${claim} looks like a header, and ${header} like a claim; the header comes first: ${claim.toLowerCase()}: ${header}`
+  const message = 'the claim looks like a header, and the header like a claim; the header comes first: x-subject: sub'
   return [{ path: ['identity_headers', header], message }]
 }
 
@@ -57,7 +56,7 @@ function lintScopes(path: Path, { scopes, claims }: RuleOptions): readonly Cross
 function lintNames(path: Path, names: string | readonly string[]): readonly CrossFinding[] {
   return members(path, names).flatMap(([at, name]) => {
     const why = oddInName(name)
-    return why === undefined ? [] : [{ path: at, message: `${JSON.stringify(name)} ${why}` }]
+    return why === undefined ? [] : [{ path: at, message: `this ${why}` }]
   })
 }
 
@@ -71,15 +70,15 @@ function oddInName(name: string): string | undefined {
 function lintClaim(path: Path, name: string, wanted: RuleOptions['claims'][string]): readonly CrossFinding[] {
   // `com.example.role` and `https://api.test/roles` are names that issuers give.
   if (name.includes('.') && objects.has(name.slice(0, name.indexOf('.'))))
-    return [{ path, message: `${name} is one name: no claim within another is looked for` }]
+    return [{ path, message: 'this is one name: no claim within another is looked for' }]
   const isText = textClaims.includes(name)
   return members(path, wanted).flatMap(([at, value]) => {
     if (typeof value !== 'string')
-      return isText ? [{ path: at, message: `no token has this: ${name} is text, so write "${value}"` }] : []
+      return isText ? [{ path: at, message: `no token has this: ${name} is text, so quote it` }] : []
     if (oneWord.has(name)) return lintNames(at, value)
     // Sentences and names of people have commas and spaces; words in a row are meant as a list.
     return /^[a-z][\w.:-]*(?:, ?[a-z][\w.:-]*)+$/.test(value)
-      ? [{ path: at, message: `${JSON.stringify(value)} is one value; several are written [a, b]` }]
+      ? [{ path: at, message: 'this is one value; several are written [a, b]' }]
       : []
   })
 }

@@ -1,7 +1,10 @@
+// biome-ignore-all lint/suspicious/noTemplateCurlyInString: they are what the configuration writes.
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { lintValues } from '../../src/cli/check-values.ts'
+import { runCommand } from '../../src/cli/program.ts'
 import { gatewayOptions } from '../../src/config/schema.ts'
+import { directory, fakeShell } from './process.ts'
 
 function warned(rule: object, audience: string | string[] = 'api'): [string, string][] {
   const options = gatewayOptions.parse({
@@ -14,33 +17,29 @@ function warned(rule: object, audience: string | string[] = 'api'): [string, str
 }
 
 const odd: [object, string, RegExp][] = [
-  [{ claims: { client_id: 4711 } }, 'claims.client_id', /no token has this: client_id is text, so write "4711"/],
+  [{ claims: { client_id: 4711 } }, 'claims.client_id', /no token has this: client_id is text, so quote it/],
   [{ claims: { sub: ['a', 12345] } }, 'claims.sub.1', /sub is text/],
   [{ claims: { scope: true } }, 'claims.scope', /scope is text/],
-  [{ claims: { client_id: 'web, mobile' } }, 'claims.client_id', /"web, mobile" is one value, .* several are written/],
+  [{ claims: { client_id: 'web, mobile' } }, 'claims.client_id', /this is one value, .* several are written/],
   [{ claims: { roles: ['admin,editor'] } }, 'claims.roles.0', /is one value/],
   [{ claims: { client_id: ['web mobile'] } }, 'claims.client_id.0', /is one value, with a space or comma/],
   [{ claims: { azp: 'web-*' } }, 'claims.azp', /these very characters/],
   [{ audience: 'orders-api, other' }, 'audience', /is one value, with a space or comma/],
   [{ audience: ['orders-api', 'other\u00a0api'] }, 'audience.1', /is one value, with a space or comma/],
-  [{ audience: '*' }, 'audience', /"\*" matches only these very characters/],
+  [{ audience: '*' }, 'audience', /this matches only these very characters/],
   [{ audience: '\u201corders\u201d' }, 'audience', /typographic quotes/],
   [{ scopes: ['a,b'] }, 'scopes.0', /is one value/],
   [{ scopes: { all: ['a'], any: ['b', 'orders:*'] } }, 'scopes.any.1', /these very characters/],
   [{ scopes: { any: [] }, claims: { tenant: 7 } }, 'scopes', /no scope is asked for/],
-  [{ claims: { 'realm_access.roles': 'admin' } }, 'claims.realm_access.roles', /realm_access\.roles is one name/],
+  [{ claims: { 'realm_access.roles': 'admin' } }, 'claims.realm_access.roles', /this is one name/],
   [
     { claims: { 'resource_access.orders-api.roles': 'admin' } },
     'claims.resource_access.orders-api.roles',
     /is one name: no claim within another/,
   ],
-  [
-    { audience: '$AUDIENCE' },
-    'audience',
-    /\$AUDIENCE is taken as it stands; the environment variable is \$\{AUDIENCE\}/,
-  ],
-  [{ claims: { tenant: 'a-$(TENANT)' } }, 'claims.tenant', /\$\(TENANT\) is taken as it stands/],
-  [{ audience: ['%AUDIENCE%'] }, 'audience.0', /%AUDIENCE% is taken as it stands/],
+  [{ audience: '$AUDIENCE' }, 'audience', /this is taken as it stands; an environment variable is written \$\{NAME\}/],
+  [{ claims: { tenant: 'a-$(TENANT)' } }, 'claims.tenant', /this is taken as it stands/],
+  [{ audience: ['%AUDIENCE%'] }, 'audience.0', /this is taken as it stands/],
 ]
 for (const [rule, at, says] of odd) {
   test(`lintValues() warns of ${JSON.stringify(rule)}`, () => {
@@ -93,5 +92,37 @@ for (const [headers, at] of [
       found.map(({ path }) => path.join('.')),
       at === undefined ? [] : [at],
     )
+  })
+}
+
+const hidden = [
+  'audience: orders-api, client_secret=hunter2',
+  'audience: orders-api client_secret hunter2',
+  'audience: Bearer hunter2',
+  'audience: "https://u:hunter2@h, b"',
+  'claims: { client_id: "web client_secret=hunter2" }',
+  'claims: { api_key: "abc, xhunter2" }',
+  'audience: "${REF}"',
+  "audience: '\u201c${SEC}\u201d'",
+  'claims: { sub: ${NUMBER} }',
+  'identity_headers: { sub: "${SEC}" }',
+]
+for (const written of hidden) {
+  test(`check() warns of ${written}, and tells no value of it`, async () => {
+    using files = directory()
+    const [members, top] = written.startsWith('identity') ? ['scopes: [a]', written] : [written, '']
+    const env = { SEC: 'X-Hunter2', REF: 'a$(HUNTER2)', NUMBER: '84712093' }
+    const file = files.write(
+      'gateway.yaml',
+      `version: 1\nupstream: { url: http://127.0.0.1:9 }\nissuers: [{ issuer: https://a.test, audience: a }]\n${top}
+rules:\n  - match: { path: /a }\n    ${members}\n`,
+    )
+    const said = { plain: fakeShell(env), json: fakeShell(env) }
+
+    await runCommand(['check', file], said.plain)
+    await runCommand(['check', '--json', file], said.json)
+
+    assert.match(said.plain.told.out, /: warning: (?:this|the claim|no token) /)
+    assert.doesNotMatch(said.plain.told.out + said.json.told.out, /hunter2|84712093/i)
   })
 }

@@ -244,6 +244,7 @@ rules:
     match: { path: /a/:b, methods: [GTE] }
     audience: ["a \${SEC}"]
     claims: { azp: ["\${SEC}"] }
+  - { id: "\${ID}-b", match: { path: /b } }
 `,
   },
   {
