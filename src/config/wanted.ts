@@ -29,14 +29,13 @@ export function keysWithin(schemas: readonly Schema[]): readonly { readonly hold
   })
 }
 
-/** A map that these schemas take, by its first key that must be there, or its first: `{ path: … }`. Undefined for one of any keys. */
+/** A map that these schemas take, by its first key that must be there, or its first: `{ path: … }`. */
 export function exampleOf(schemas: readonly Schema[]): string | undefined {
-  const shapes = schemas.flatMap(openUnion).flatMap((schema) => {
-    const def = defOf(schema)
-    return def.type === 'object' ? Object.entries(def.shape) : []
-  })
+  const defs = schemas.flatMap(openUnion).map(defOf)
+  const shapes = defs.flatMap((def) => (def.type === 'object' ? Object.entries(def.shape) : []))
   const [key] = shapes.find(([, member]) => !safeParse(member, undefined).success) ?? shapes[0] ?? []
-  return key === undefined ? undefined : `{ ${key}: … }`
+  if (key !== undefined) return `{ ${key}: … }`
+  return defs.some(({ type }) => type === 'record') ? '{ name: … }' : undefined
 }
 
 /** Whether one of these schemas takes a text, a number or the like: not only a map or a list. */
@@ -110,7 +109,7 @@ function children(schema: Schema, step: string | number): readonly Schema[] {
       return member === undefined || defOf(member).type === 'never' ? [] : [member]
     }
     case 'record':
-      return [def.valueType]
+      return typeof step === 'string' ? [def.valueType] : []
     case 'array':
       return typeof step === 'number' ? [def.element] : []
     default:
@@ -168,7 +167,9 @@ function defOf(schema: Schema): Def {
 
 /** The description a schema carries in its own messages. */
 function own(def: Def): string | undefined {
-  const maps = [def.error, ...(def.checks ?? []).map((check) => check._zod.def.error)]
+  // A check with a path is on a part of it: that the `value` of a revoked token goes with its `kind`.
+  const checks = (def.checks ?? []).map((check) => check._zod.def).filter((check) => !('path' in check))
+  const maps = [def.error, ...checks.map(({ error }) => error)]
   for (const map of maps) {
     // A message given as text ignores its argument; one given as a function is shown the empty issue of a missing value.
     const said = map?.({ code: 'custom', input: undefined } as never)

@@ -168,7 +168,8 @@ function placeOf(path: Path, { around, within }: Nearby, isLike: boolean): Found
   const holders = within.filter((each) => each.key === key).map(({ holder }) => holder)
   if (holders.length > 0) return inOneOf(holders, `no such key here, wanted within ${holders.join(' or ')}`)
   const up = around.findIndex((known) => known.includes(key))
-  if (up > 0) return unknown(`no such key here, wanted beside ${parent.at(-up)}`, [...parent.slice(0, -up), key])
+  if (up > 0 && !isLike)
+    return unknown(`no such key here, wanted beside ${parent.at(-up)}`, [...parent.slice(0, -up), key])
   const guess = isLike ? undefined : nearest(key, new Set(within.map((each) => each.key)))
   const guesses = within.filter((each) => each.key === guess).map(({ holder }) => holder)
   if (guess === undefined) return undefined

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { gatewayOptions } from '../../src/config/schema.ts'
 import type { Schema } from '../../src/config/wanted.ts'
+import { schemasAt, wanted } from '../../src/config/wanted.ts'
 import { issuerOptions } from '../../src/issuer/options.ts'
 import { localListOptions } from '../../src/sources/local-list.ts'
 
@@ -28,4 +29,8 @@ test('wanted() knows every type of schema that a document of ours is made of: wh
   const told = ['custom', 'never']
   const unwrapped = ['optional', 'pipe', 'prefault', 'transform']
   assert.deepEqual([...types].sort(), [...known, ...told, ...unwrapped].sort())
+})
+
+test('wanted() takes what is said of a part of a map for no description of the map', () => {
+  assert.equal(wanted(schemasAt([localListOptions], ['entries'])), 'a list of maps')
 })

@@ -19,6 +19,18 @@ const slips = [
     says: ['rules.0.method: no such key, did you mean "methods", within match?', `rules.0.host: ${noKey} within match`],
   },
   { text: withRule('match: { path: /a, scopes: [a] }'), says: [`rules.0.match.scopes: ${noKey} beside match`] },
+  {
+    text: withRule('match: { path: /a, hosts: [a.test] }, public: true'),
+    says: ['rules.0.match.hosts: no such key, did you mean "host"?'],
+  },
+  {
+    text: withRule(`${match}, claims: role=admin`),
+    says: ['rules.0.claims: expected a map, such as claims: { name: … }, got text'],
+  },
+  {
+    text: `${upstream}\n${rules}\nidentity_headers: x-user=sub\n`,
+    says: ['identity_headers: expected a map, such as identity_headers: { name: … }, got text'],
+  },
   { text: withRule(`${match}, cors: {}`), says: [`rules.0.cors: ${noKey} beside rules`] },
   { text: `${rules}\nlisten: { ${upstream} }\n`, says: [`listen.upstream: ${noKey} beside listen`] },
   {
