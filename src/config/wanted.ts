@@ -31,11 +31,14 @@ export function keysWithin(schemas: readonly Schema[]): readonly { readonly hold
 
 /** A map that these schemas take, by its first key that must be there, or its first: `{ path: … }`. */
 export function exampleOf(schemas: readonly Schema[]): string | undefined {
-  const defs = schemas.flatMap(openUnion).map(defOf)
-  const shapes = defs.flatMap((def) => (def.type === 'object' ? Object.entries(def.shape) : []))
-  const [key] = shapes.find(([, member]) => !safeParse(member, undefined).success) ?? shapes[0] ?? []
+  const key = firstRequired(schemas) ?? knownKeys(schemas)[0]
   if (key !== undefined) return `{ ${key}: … }`
-  return defs.some(({ type }) => type === 'record') ? '{ name: … }' : undefined
+  return schemas.flatMap(openUnion).some((schema) => defOf(schema).type === 'record') ? '{ name: … }' : undefined
+}
+
+/** The first key that must be there. */
+export function firstRequired(schemas: readonly Schema[]): string | undefined {
+  return knownKeys(schemas).find((key) => !schemasAt(schemas, [key]).some((each) => safeParse(each, undefined).success))
 }
 
 /** Whether one of these schemas takes a text, a number or the like: not only a map or a list. */

@@ -6,7 +6,17 @@ import type { Finding, Path } from './problems.ts'
 import { hideCredentials, isNameOfSecret, isSecretName, isSecretPath, startOfKey } from './secrets.ts'
 import type { Shown } from './shown.ts'
 import type { Schema } from './wanted.ts'
-import { exampleOf, keysWithin, knownKeys, schemasAt, unionOptions, wanted, wantedBy, wantsScalar } from './wanted.ts'
+import {
+  exampleOf,
+  firstRequired,
+  keysWithin,
+  knownKeys,
+  schemasAt,
+  unionOptions,
+  wanted,
+  wantedBy,
+  wantsScalar,
+} from './wanted.ts'
 import type { Entry, Written } from './written.ts'
 import { findWritten } from './written.ts'
 
@@ -49,11 +59,14 @@ function explainOne(issue: Issue, schemas: readonly Schema[], base: Path, read: 
   const below = issue.path.map((step) => (typeof step === 'number' ? step : String(step)))
   const path = [...base, ...below]
   if (issue.code === 'unrecognized_keys') {
-    const within = keysWithin(schemasAt(schemas, below))
+    const here = schemasAt(schemas, below)
+    const within = keysWithin(here)
     // From the map itself outwards.
     const around = below.map((_, at) => knownKeys(schemasAt(schemas, below.slice(0, below.length - at))))
-    const nearby: Nearby = { within, around: [...around, knownKeys(schemas)] }
     const map = findWritten(read.root, path)
+    const isItem = typeof path.at(-1) === 'number'
+    const first = isItem && map?.kind === 'map' ? firstMeant(map.entries, here) : undefined
+    const nearby: Nearby = { within, around: [...around, knownKeys(schemas)], first }
     return issue.keys.map((key) => {
       const cut = read.cutBefore(map?.kind === 'map' ? map.entries.get(key) : undefined)
       return unknownKey([...path, key], nearby, cut)
@@ -90,6 +103,15 @@ function explainOne(issue: Issue, schemas: readonly Schema[], base: Path, read: 
   function finding(kind: Found['kind'], at: 'key' | 'value', why: string): Found {
     return { kind, path, at, message: why.startsWith('Cannot ') ? why : cannotRead(path, why) }
   }
+}
+
+/** `- url: https://a.example`: the key that must be there, whose value the first one has, which is not known. */
+function firstMeant(entries: ReadonlyMap<string, Entry>, here: readonly Schema[]): Nearby['first'] {
+  const [key = '', entry] = entries.entries().next().value ?? []
+  const meant = firstRequired(here)
+  if (meant === undefined || entries.has(meant) || entry?.value.kind !== 'scalar') return undefined
+  const { value } = entry.value
+  return schemasAt(here, [meant]).some((schema) => safeParse(schema, value).success) ? { key, meant } : undefined
 }
 
 /** What is wanted, with an example where it is a map of certain keys: `a map, such as match: { path: … }`. */
@@ -130,32 +152,41 @@ type Nearby = {
   /** The keys that may stand in its map, and in each one around that. */
   readonly around: readonly (readonly string[])[]
   readonly within: ReturnType<typeof keysWithin>
+  readonly first: { readonly key: string; readonly meant: string } | undefined
 }
 
 /** @param cut What it may be the rest of. */
 function unknownKey(path: Path, nearby: Nearby, cut: string | undefined): Found {
   const [key, outer] = [String(path.at(-1)), path.at(-2)]
-  const [known = [], beside = []] = nearby.around
+  const { around, first, within } = nearby
+  const [known = [], beside = []] = around
   if (cut !== undefined) return unknown(`no such key; a ${cut} with a comma in it is to be quoted`)
   if (key === '<<') return unknown('there are no merge keys, wanted the keys themselves')
   if (key.startsWith('//')) return unknown('no such key; a comment begins with #')
-  const guess = guessed(key, known)
-  const elsewhere = placeOf(path, nearby, guess !== undefined)
+  const [, holder = '', kind] = /^(.+)_(file|env)$/.exec(key) ?? []
+  if (within.some((each) => each.holder === holder && each.key === kind))
+    return instead(holder, `no such key, wanted ${holder}: { ${kind}: … }`)
+  if (first?.key === key && nearest(key, known) === undefined)
+    return instead(first.meant, `no such key, did you mean "${first.meant}"?`)
+  const guesses = guessed(key, known)
+  const [guess] = guesses
+  const elsewhere = guesses.length > 1 ? undefined : placeOf(path, nearby, guess !== undefined)
   if (elsewhere !== undefined) return elsewhere
   // `jwks: { url: … }` is jwks_uri.
   const other = guess === undefined ? nearest(`${outer}_${key}`, beside) : undefined
   if (other !== undefined && other !== outer) return unknown(`no such key, did you mean "${other}", beside ${outer}?`)
-  const parent = path.slice(0, -1)
   // `{ client_secret:hunter2 }` is one key to YAML.
   const begun = startOfKey(key, known)
   const nearly = nearest(begun, known)
   if (/[^\w.-]/.test(key) && begun !== key && (nearly !== undefined || isSecretName(begun)))
-    return { ...unknown('no ": " after the key'), meant: [...parent, nearly ?? begun] }
-  const meant = guess === undefined ? undefined : [...parent, guess]
-  const list = known.length > 0 ? `, wanted one of ${known.join(', ')}` : ''
-  const hint = guess === undefined ? list : `, did you mean "${guess}"?`
-  const found = unknown(`no such key${hint}`)
-  return meant === undefined ? found : { ...found, meant }
+    return instead(nearly ?? begun, 'no ": " after the key')
+  if (guess === undefined) return unknown(`no such key${known.length > 0 ? `, wanted one of ${known.join(', ')}` : ''}`)
+  const why = `no such key, did you mean ${guesses.map((each) => `"${each}"`).join(' or ')}?`
+  return guesses.length > 1 ? unknown(why) : instead(guess, why)
+
+  function instead(meant: string, why: string): Found {
+    return { ...unknown(why), meant: [...path.slice(0, -1), meant] }
+  }
 
   function unknown(why: string): Found {
     return { kind: 'unknown', path, at: 'key', message: cannotRead(path, why) }
@@ -185,18 +216,13 @@ function placeOf(path: Path, { around, within }: Nearby, isLike: boolean): Found
   }
 }
 
-/** The one of these that was most likely meant: `aud` is audience, `profile` is token_profile. */
-function guessed(key: string, known: readonly string[]): string | undefined {
-  return (
-    nearest(key, known) ??
-    abbreviated((each) => each.startsWith(key)) ??
-    abbreviated((each) => each.endsWith(`_${key}`))
-  )
-
-  function abbreviated(isMeant: (known: string) => boolean): string | undefined {
-    const [whole, ...others] = key.length < 3 ? [] : known.filter(isMeant)
-    return others.length === 0 ? whole : undefined
-  }
+/** Those of its map that were most likely meant: `aud` is audience, and `timeout` one of head_timeout and body_timeout. */
+function guessed(key: string, known: readonly string[]): readonly string[] {
+  const near = nearest(key, known)
+  if (near !== undefined) return [near]
+  if (key.length < 3) return []
+  const begun = known.filter((each) => each.startsWith(key))
+  return begun.length === 1 ? begun : known.filter((each) => each.endsWith(`_${key}`))
 }
 
 /**

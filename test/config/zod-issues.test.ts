@@ -31,6 +31,36 @@ const slips = [
     text: `${upstream}\n${rules}\nidentity_headers: x-user=sub\n`,
     says: ['identity_headers: expected a map, such as identity_headers: { name: … }, got text'],
   },
+  {
+    text: `${upstream}\n${rules}\nheaders: { X-User: sub }\n`,
+    says: ['headers: no such key, did you mean "identity_headers" or "keep_headers"?'],
+  },
+  {
+    text: `upstream: { url: http://a, timeout: 5s }\n${rules}\n`,
+    says: ['upstream.timeout: no such key, did you mean "connect_timeout" or "head_timeout" or "body_timeout"?'],
+  },
+  {
+    text: `${upstream}\n${rules}\nissuers: [{ url: https://a, audience: a }]\n`,
+    says: ['issuers.0.url: no such key, did you mean "issuer"?'],
+  },
+  {
+    text: `${upstream}\n${rules}\nissuers: [{ name: main, audience: a }]\n`,
+    says: [
+      'issuers.0.issuer: it is missing, wanted an http or https URL without user and fragment',
+      'issuers.0.name: no such key, wanted one of issuer, audience, algorithms, token_profile, required, revocation, leeway, max_token_lifetime, require_kid, require_aud, opaque, opaque_may_contain_dots, access_token_form, wrapped, metadata_url, jwks_uri, jwks, introspection_endpoint, introspection, blacklist, http, insecure_http',
+    ],
+  },
+  ...['file', 'env'].map((kind) => {
+    const says = `issuers.0.introspection.client_secret_${kind}: no such key, wanted client_secret: { ${kind}: … }`
+    return { text: withIssuer(`introspection: { client_id: a, client_secret_${kind}: X }`), says: [says] }
+  }),
+  {
+    text: `${upstream}\n${rules}\nlisten: { tls: { cert_file: /a, key_file: /b } }\n`,
+    says: [
+      'listen.tls.cert_file: no such key, wanted cert: { file: … }',
+      'listen.tls.key_file: no such key, wanted key: { file: … }',
+    ],
+  },
   { text: withRule(`${match}, cors: {}`), says: [`rules.0.cors: ${noKey} beside rules`] },
   { text: `${rules}\nlisten: { ${upstream} }\n`, says: [`listen.upstream: ${noKey} beside listen`] },
   {
