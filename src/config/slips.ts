@@ -25,6 +25,12 @@ export function explainSyntax(
   text: string,
   marks: readonly Span[],
 ): readonly Finding[] {
+  const left = errors.length === 0 ? null : leftover.exec(text)
+  if (left !== null) {
+    const why =
+      left[1] === undefined ? 'here is Markdown, wanted what is in it' : 'a merge conflict is not resolved here'
+    return [finding({ start: left.index, end: left.index + left[0].length }, why)]
+  }
   const found: Finding[] = []
   const isQuote = ({ start }: Span) => text[start] === '"' || text[start] === "'"
   const quoted = marks.filter(isQuote)
@@ -35,12 +41,17 @@ export function explainSyntax(
     while ((quoted[opened]?.start ?? Number.POSITIVE_INFINITY) <= error.pos[0]) opened += 1
     const slip = slipOf(error, text, quoted[opened - 1]) ?? slipOfStructure(error, text, openBracket(error.pos[0]))
     if (slip === undefined && found.length > 0 && isConsequence(error)) break
-    found.push(
-      slip === undefined ? syntax(error) : { path: [], at: slip.at, message: `Cannot parse YAML: ${slip.why}` },
-    )
+    found.push(slip === undefined ? syntax(error) : finding(slip.at, slip.why))
     if (slip?.isLast === true || found.length > maxProblems) break
   }
   return found
+}
+
+// What Git and Markdown put around a text, and people forget to take away.
+const leftover = /^(?:(<{7}|={7}|>{7})(?=[ \r\n]|$)|```|~~~)/m
+
+function finding(at: Span, why: string): Finding {
+  return { path: [], at, message: `Cannot parse YAML: ${why}` }
 }
 
 /** Whether bytes that were read as UTF-8 are text of two bytes a character, as some editors and shells of Windows write it. */
@@ -225,11 +236,7 @@ function syntax(error: ParserError): Finding {
   // What follows ": " in the library's sentences is a piece of the file, which may be a secret.
   const said = error.message.replace(/(?<=\S): .*$/s, '')
   const message = ownWords.get(error.code) ?? said
-  return {
-    path: [],
-    at: { start, end },
-    message: `Cannot parse YAML: ${message[0]?.toLowerCase()}${message.slice(1)}`,
-  }
+  return finding({ start, end }, `${message[0]?.toLowerCase()}${message.slice(1)}`)
 }
 
 // In place of words that hold a piece of the file.

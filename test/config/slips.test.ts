@@ -76,6 +76,15 @@ const slips = [
   { text: 'a:\n  - id: b\n  -id: c\n    path: d\n', said: 'Cannot parse YAML: no space after "-"', at: [3, 3, 1] },
   { text: '{{- if .a }}\nversion: 1\nlisten:\n  port: 1\n', said: isTemplate, at: [1, 1, 12] },
   { text: 'version: 1\nlisten: {{ .a }}\nscopes: {{ .b }}\n', said: isTemplate, at: [2, 9, 8] },
+  ...[
+    'version: 1\n<<<<<<< HEAD\nlisten:\n  port: 1\n=======\n  port: 2\n>>>>>>> b\n',
+    'version: 1\n=======\nlisten: {}\n',
+  ].map((text) => {
+    return { text, said: 'Cannot parse YAML: a merge conflict is not resolved here', at: [2, 1, 7] }
+  }),
+  ...['```yaml\nversion: 1\nlisten: {}\n```\n', '~~~\nversion: 1\nlisten: {}\n~~~\n'].map((text) => {
+    return { text, said: 'Cannot parse YAML: here is Markdown, wanted what is in it', at: [1, 1, 3] }
+  }),
   {
     text: 'version: 1\n...\nlisten: {}\n',
     said: 'Cannot read the document: it holds more than one YAML document, wanted one',
