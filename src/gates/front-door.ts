@@ -9,6 +9,7 @@ import { lastCall } from '../http1/last-call.ts'
 import type { ServerLimits } from '../http1/limits.ts'
 import type { ServerConnection } from '../http1/server-connection.ts'
 import { createServerConnection } from '../http1/server-connection.ts'
+import { boundUnread } from '../http1/unread-bytes.ts'
 import type { ListenAddress } from '../io/listen.ts'
 import { listenOn } from '../io/listen.ts'
 import type { DropCause, Entered, EntranceOptions } from './entrance.ts'
@@ -77,6 +78,7 @@ export function createHall(options: HallOptions, deps: HallDeps): Hall {
   const clients = createBag<Client>()
   const dropped = new Map(dropCauses.map((cause) => [cause, 0]))
   const entrance = createEntrance(options, options.limits.headMs, { deadlines, drop })
+  boundUnread(options.maxBytes / 2)
   const ownBytes = options.tls === undefined ? plainBytes : tlsBytes
   let takenBytes = 0
   let isClosing = false

@@ -1,5 +1,6 @@
 // What clients have sent and nobody has read yet: heads that are not whole, and what stands behind a request. Of one
 // connection that is little; of thousands it may be more than a process has, and no limit of one connection sees that.
+import { count, createHolder, createLine, leave, stand } from './holders.ts'
 import { giveBack } from './lent-reads.ts'
 
 /** What one connection holds. */
@@ -20,22 +21,9 @@ export type HeldBytes = {
   readonly isEnough: () => boolean
 }
 
-/** One that may be told to close its connection, since all hold too much together. */
-type Holder = {
-  bytes: number
-  /** Undefined while it holds nothing. */
-  line: Line | undefined
-  before: Holder | undefined
-  behind: Holder | undefined
-  readonly expel: () => void
-}
-
-/** Who holds something, in the order in which they began. A list of links: a `Set` is none for what comes and goes (`bag.ts`). */
-type Line = { readonly maxBytes: number; bytes: number; first: Holder | undefined; last: Holder | undefined }
-
 // Apart: whoever has requests under way must not have those expelled who send the first one.
-const heads: Line = { maxBytes: 12 * 1_048_576, bytes: 0, first: undefined, last: undefined }
-const requests: Line = { maxBytes: 24 * 1_048_576, bytes: 0, first: undefined, last: undefined }
+const heads = createLine(12 * 1_048_576)
+const requests = createLine(24 * 1_048_576)
 /** What all connections of a process may hold together of heads that are not whole, bytes. */
 export const maxHeadBytes = heads.maxBytes
 /** And of what stands behind a request under way. */
@@ -57,7 +45,7 @@ export function heldBytes(): number {
  * @param isBusy Whether a request of it is under way.
  */
 export function createHeldBytes(isBusy: () => boolean, expel: () => void): HeldBytes {
-  const holder: Holder = { bytes: 0, line: undefined, before: undefined, behind: undefined, expel }
+  const holder = createHolder(expel)
   // Memory of its own, which the bytes are a part of.
   let room: Buffer | undefined
   let isClosed = false
@@ -127,41 +115,4 @@ function copyInto(room: Buffer, at: number, bytes: Buffer): Buffer {
   bytes.copy(room, at)
   giveBack(bytes, bytes.length)
   return room
-}
-
-function count(holder: Holder, line: Line, bytes: number): void {
-  if (holder.line !== line) stand(holder, line, bytes)
-  line.bytes += bytes - holder.bytes
-  holder.bytes = bytes
-  for (let first = line.first; line.bytes > line.maxBytes && first !== undefined; first = line.first) {
-    // Before it is told: it says so itself, too.
-    leave(first)
-    first.expel()
-  }
-}
-
-/** Has it stand last in a line, with so many bytes. */
-function stand(holder: Holder, line: Line, bytes: number): void {
-  leave(holder)
-  holder.bytes = bytes
-  line.bytes += bytes
-  holder.line = line
-  holder.before = line.last
-  if (line.last === undefined) line.first = holder
-  else line.last.behind = holder
-  line.last = holder
-}
-
-function leave(holder: Holder): void {
-  const { line, before, behind } = holder
-  if (line === undefined) return
-  if (before === undefined) line.first = behind
-  else before.behind = behind
-  if (behind === undefined) line.last = before
-  else behind.before = before
-  line.bytes -= holder.bytes
-  holder.bytes = 0
-  holder.line = undefined
-  holder.before = undefined
-  holder.behind = undefined
 }

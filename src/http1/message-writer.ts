@@ -6,6 +6,8 @@ import { copiedBytes } from './exchange.ts'
 import { createLineFormatter } from './field-lines.ts'
 import { giveBack, giveBackLater, keep } from './lent-reads.ts'
 import { atTurnsEnd } from './turn.ts'
+import type { UnreadBytes } from './unread-bytes.ts'
+import { createUnreadBytes } from './unread-bytes.ts'
 
 /** Writes one message after another to a socket. What is small waits for company until the end of the turn. */
 export type MessageWriter = {
@@ -36,6 +38,8 @@ export type MessageWriter = {
 }
 
 const maxJoinedBytes = 65_536
+// What a write that waits takes beside its bytes, and more: its end makes room for some.
+const waitBytes = 4096
 const trailerLines = createLineFormatter()
 const answerLines = createLineFormatter()
 // The head said last, where all of its lines are remembered.
@@ -55,8 +59,17 @@ export function formatAnswerHead(status: number, reason: string, passed: readonl
   return text
 }
 
-/** Makes the writer of one socket. `failed` is told when a write fails; absent: the socket is destroyed, with the error. */
-export function createMessageWriter(socket: Socket, failed?: (error: Error) => void): MessageWriter {
+/**
+ * Makes the writer of one socket.
+ *
+ * @param failed Told when a write fails; absent: the socket is destroyed, with the error.
+ * @param expel Told to end the connection, since all have too much to send (`unread-bytes.ts`); absent: it is not counted.
+ */
+export function createMessageWriter(
+  socket: Socket,
+  failed?: (error: Error) => void,
+  expel?: () => void,
+): MessageWriter {
   const directWrite = createDirectWrite(socket, failed)
   if (failed !== undefined) surviveFailedWrites(socket, failed)
   let out = ''
@@ -64,6 +77,9 @@ export function createMessageWriter(socket: Socket, failed?: (error: Error) => v
   let isDue = false
   let hasBegun = false
   let begunAt = 0
+  // Of the direct write that waits.
+  let holdingBytes = 0
+  let unread: UnreadBytes | undefined
   return { begin, write, hasRoom, isWaiting, hasBegun: () => hasBegun, takeBack, end, flush, close }
 
   function begin(head: string, isChunked: boolean): void {
@@ -100,6 +116,23 @@ export function createMessageWriter(socket: Socket, failed?: (error: Error) => v
     return socket.writableLength > 0 || directWrite?.isHolding() === true
   }
 
+  function waitingBytes(): number | undefined {
+    const bytes = socket.writableLength + (directWrite?.isHolding() === true ? holdingBytes : 0)
+    return bytes === 0 || socket.destroyed ? undefined : bytes
+  }
+
+  /** Counts what was just written, where it waits. */
+  function count(bytes: number): void {
+    if (expel === undefined || !isWaiting() || socket.destroyed) return
+    // All that waited before has left, or this would wait in the stream.
+    if (socket.writableLength === 0) holdingBytes = bytes
+    if (unread === undefined) {
+      unread = createUnreadBytes(waitBytes, waitingBytes, expel)
+      socket.once('close', unread.clear)
+    }
+    unread.add(bytes)
+  }
+
   function writeNow(chunk: Buffer): void {
     const became = directWrite?.bytes(out, chunk) ?? 'refused'
     if (became === 'written') giveBackLater(chunk)
@@ -111,6 +144,7 @@ export function createMessageWriter(socket: Socket, failed?: (error: Error) => v
       socket.write(kept, () => giveBackLater(kept))
       socket.uncork()
     }
+    if (became !== 'written') count(out.length + chunk.length)
     hasBegun = true
   }
 
@@ -148,6 +182,7 @@ export function createMessageWriter(socket: Socket, failed?: (error: Error) => v
     const text = out
     out = ''
     if (!socket.destroyed && directWrite?.text(text) !== true) socket.write(text, 'latin1')
+    count(text.length)
     hasBegun = true
   }
 }

@@ -59,7 +59,7 @@ export function createServerConnection(
   const isBusy = () => phase !== 'head'
   const held = createHeldBytes(isBusy, () => abandon('crowded'))
   const bodyTime = createBodyTime(limits, deadlines)
-  const writer = createMessageWriter(socket)
+  const writer = createMessageWriter(socket, undefined, destroy)
   let way: ReturnType<typeof openTunnel> = { write, end, flush, pause, resume } // another once protocols are switched
   const deadline: Deadline = { atMs: Number.POSITIVE_INFINITY, expire }
   const connection: ServerConnection = {

@@ -35,7 +35,7 @@ export function openTunnel(
   let hasEnded = false
   let hasToldEnd = false
   let isOver = false
-  const writer = createMessageWriter(socket)
+  const writer = createMessageWriter(socket, undefined, leave)
   const deadline: Deadline = { atMs: Number.POSITIVE_INFINITY, expire: leave }
   deadlines.watch(deadline)
   socket.setKeepAlive(true, probeMs)

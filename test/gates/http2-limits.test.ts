@@ -5,6 +5,7 @@ import { connect as connectSession } from 'node:http2'
 import { test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { limitsOptions, serverLimits } from '../../src/gates/options.ts'
+import { createUnreadBytes, leastUnreadBytes, unreadBytes } from '../../src/http1/unread-bytes.ts'
 import type { Field, FrameClient } from '../support/h2-frames.ts'
 import {
   codes,
@@ -14,6 +15,7 @@ import {
   headers,
   isLast,
   outcomeOf,
+  readAnswer,
   requestFields,
   reset,
   windowUpdate,
@@ -151,6 +153,33 @@ test('serveHttp2() resets a stream whose client makes no room for the answer, th
   client.send(frame('data', flags.endStream, 1, 'x'))
 
   assert.equal((await client.stream(1)).at(-1)?.type, 'rst_stream')
+})
+
+test('serveHttp2() resets the streams that have waited longest for room while all together have too much to send', async () => {
+  await using upstream = await openUpstream((_, response) => response.end(Buffer.alloc(300_000)))
+  await using door = await openDoor(upstream.port, undefined, { maxBytes: 1_000_000 })
+  // RFC 9113 §6.5.2: SETTINGS_INITIAL_WINDOW_SIZE, 0.
+  using client = connectFrames(door.door.port, Buffer.of(0, 4, 0, 0, 0, 0))
+  // A denial of which all is there, an answer that has more behind it, and one that has only an end to say.
+  client.send(headers(1, requestFields('/a/../b')), headers(3, plain), headers(5, requestFields('/b', [], 'HEAD')))
+  for (const id of [1, 3, 5]) await client.frame(({ type, stream }) => type === 'headers' && stream === id)
+  await until(() => unreadBytes() > 2 * 16_384, 'what waits')
+  const counted = unreadBytes()
+
+  const other = createUnreadBytes(
+    0,
+    () => leastUnreadBytes,
+    () => {},
+  )
+  other.add(leastUnreadBytes)
+
+  for (const id of [1, 3]) assert.equal(readAnswer(await client.stream(id)).reset, codes.calm)
+  assert.equal(readAnswer(await client.stream(5)).reset, undefined)
+  assert.ok(counted < 300_000, String(counted))
+  other.clear()
+  await until(() => unreadBytes() === 0, 'nothing that is counted')
+  client.send(headers(7, plain), windowUpdate(7, 1_000_000), windowUpdate(0, 1_000_000))
+  assert.equal(await outcomeOf(client, 7), '200')
 })
 
 const windowless = [
