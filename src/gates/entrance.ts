@@ -19,6 +19,8 @@ export type EntranceOptions = {
   readonly isUnix?: boolean | undefined
   /** Whether HTTP/2 is spoken, too: by ALPN with TLS, with prior knowledge without (RFC 9113 §3.2 and §3.3). */
   readonly http2: boolean
+  /** What all connections may take together, bytes: handshakes have half of it. */
+  readonly maxBytes: number
 }
 
 /**
@@ -74,15 +76,21 @@ export type Entrance = {
 type Waiting = { readonly deadline: Deadline; readonly gone: () => void }
 
 // A good client is through in a moment: whoever has waited longest behind so many is not one of them.
-const maxWaiting = 1024
+const mostWaiting = 1024
+// Where there is little memory: some that come at once.
+const leastWaiting = 16
+// Of a handshake that has begun and does not end, as measured: its hello alone may be of 128 KiB.
+const handshakeBytes = 262_144
 
 /** Makes the entrance of one hall. */
 export function createEntrance(
-  { tls: tlsOptions, proxyProtocol = false, isUnix = false, http2 }: EntranceOptions,
+  { tls: tlsOptions, proxyProtocol = false, isUnix = false, http2, maxBytes }: EntranceOptions,
   headMs: number,
   { deadlines, drop }: { readonly deadlines: Deadlines; readonly drop: (cause: DropCause) => void },
 ): Entrance {
   const waiting = new Map<Socket, Waiting>()
+  const fitting = tlsOptions === undefined ? mostWaiting : Math.floor(maxBytes / 2 / handshakeBytes)
+  const maxWaiting = Math.max(leastWaiting, Math.min(mostWaiting, fitting))
   const protocols = http2 ? ['h2', 'http/1.1'] : ['http/1.1']
   const tls: TlsGate | undefined = tlsOptions && createTlsGate({ ...tlsOptions, protocols, handshakeMs: headMs })
   return {

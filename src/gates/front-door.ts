@@ -22,10 +22,8 @@ import type { TlsMaterial } from './tls.ts'
 /** What a client may cost. */
 export type HallOptions = EntranceOptions & {
   readonly limits: ServerLimits
-  /** Connections over it are dropped. */
+  /** Connections over it are dropped, as are those that would take more memory than `maxBytes` together. */
   readonly maxConnections: number
-  /** So are those that would take more memory together, bytes. */
-  readonly maxBytes: number
 }
 
 /** Where the front door is, and what a client may cost. */

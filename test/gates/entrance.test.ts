@@ -44,6 +44,7 @@ async function piecesOf(options: EntranceOptions, open: (port: number) => Promis
   return pieces.map(String)
 }
 
+const maxBytes = Number.POSITIVE_INFINITY
 // Lent pieces are of one buffer, and read into again.
 const lent = ['third', 'third', 'third']
 const given = ['first', 'again', 'third']
@@ -51,7 +52,7 @@ const given = ['first', 'again', 'third']
 test('createEntrance() lends what a client in the clear sends', async () => {
   const open = async (port: number) => connect(port, '127.0.0.1')
 
-  assert.deepEqual(await piecesOf({ http2: true }, open), lent)
+  assert.deepEqual(await piecesOf({ http2: true, maxBytes }, open), lent)
 })
 
 test('createEntrance() gives what a client sends behind a PROXY header as it is read: something may have come with that', async () => {
@@ -62,7 +63,7 @@ test('createEntrance() gives what a client sends behind a PROXY header as it is 
     return client
   }
 
-  assert.deepEqual(await piecesOf({ http2: true, proxyProtocol: true }, open), given)
+  assert.deepEqual(await piecesOf({ http2: true, maxBytes, proxyProtocol: true }, open), given)
 })
 
 for (const http2 of [true, false])
@@ -78,13 +79,13 @@ for (const http2 of [true, false])
       return client
     }
 
-    assert.deepEqual(await piecesOf({ http2, tls: { material, clientCertificate: 'none' } }, open), lent)
+    assert.deepEqual(await piecesOf({ http2, maxBytes, tls: { material, clientCertificate: 'none' } }, open), lent)
   })
 
 for (const proxyProtocol of [true, false])
   test(`createEntrance() lets go of a connection that was handed over and had gone meanwhile${proxyProtocol ? ' before its PROXY header' : ''}`, async () => {
     const deadlines = createTestDeadlines()
-    const entrance = createEntrance({ http2: false, proxyProtocol }, 5000, { deadlines, drop: assert.fail })
+    const entrance = createEntrance({ http2: false, maxBytes, proxyProtocol }, 5000, { deadlines, drop: assert.fail })
     const server = createServer()
     server.listen(0, '127.0.0.1')
     await once(server, 'listening')

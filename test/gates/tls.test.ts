@@ -193,29 +193,36 @@ describe('openFrontDoor() with TLS', { skip: skipWithoutOpenssl }, () => {
     await until(() => it.door.connections() === 0, 'nobody to be connected')
   })
 
-  test('lets go of who has waited longest when 1024 wait', async () => {
-    await using it = await openTlsDoor(server)
-    const sockets: Socket[] = []
-    const closed: Promise<unknown>[] = []
-    // Not all at once: whom the kernel's queue has no room for tries again in a second, and later.
-    while (sockets.length < 1025) {
-      const batch = Array.from({ length: Math.min(100, 1025 - sockets.length) }, () => connect(it.port, '127.0.0.1'))
-      for (const socket of batch) {
-        socket.resume()
-        socket.on('error', () => {})
-        closed.push(once(socket, 'close'))
+  for (const { maxBytes, waits } of [
+    { maxBytes: Number.POSITIVE_INFINITY, waits: 1024 },
+    { maxBytes: 20 * 524_288, waits: 20 },
+    { maxBytes: 4 * 1_048_576, waits: 16 },
+  ])
+    test(`lets go of who has waited longest when ${waits} wait, where all may have ${maxBytes} bytes`, async () => {
+      await using it = await openTlsDoor(server, 'none', {}, true, maxBytes)
+      const sockets: Socket[] = []
+      const closed: Promise<unknown>[] = []
+      // Not all at once: whom the kernel's queue has no room for tries again in a second, and later.
+      while (sockets.length < waits + 1) {
+        const batch = Array.from({ length: Math.min(100, waits + 1 - sockets.length) }, () =>
+          connect(it.port, '127.0.0.1'),
+        )
+        for (const socket of batch) {
+          socket.resume()
+          socket.on('error', () => {})
+          closed.push(once(socket, 'close'))
+        }
+        sockets.push(...batch)
+        await Promise.all(batch.map((socket) => once(socket, 'connect')))
       }
-      sockets.push(...batch)
-      await Promise.all(batch.map((socket) => once(socket, 'connect')))
-    }
 
-    await Promise.race(closed)
+      await Promise.race(closed)
 
-    assert.equal(it.droppedFor('crowded'), 1)
-    assert.equal(statusOf((await askTls(it.port, { ca })).answer), 200)
-    for (const socket of sockets) socket.destroy()
-    await until(() => it.door.connections() === 0, 'nobody to be connected')
-  })
+      assert.equal(it.droppedFor('crowded'), 1)
+      assert.equal(statusOf((await askTls(it.port, { ca })).answer), 200)
+      for (const socket of sockets) socket.destroy()
+      await until(() => it.door.connections() === 0, 'nobody to be connected')
+    })
 
   test('shows another certificate once told, and keeps who is in', async () => {
     await using it = await openTlsDoor(server)
