@@ -16,7 +16,7 @@ import type { DropCause, Entered, EntranceOptions } from './entrance.ts'
 import { createEntrance, dropCauses } from './entrance.ts'
 import type { FrontDoorDeps, Handler, Served } from './handler.ts'
 import { createHandler } from './handler.ts'
-import { serveHttp2 } from './http2.ts'
+import { serveHttp2, sessionBytes } from './http2.ts'
 import type { TlsMaterial } from './tls.ts'
 
 /** What a client may cost. */
@@ -62,10 +62,9 @@ type Client = Bagged & { readonly socket: Socket; served: Served }
 // A quarter of a second each, or two: a second is long for the first words of a client that has connected.
 const mostLooks = 3
 
-// What a connection takes that does nothing, as measured with thousands of them; and what a session of HTTP/2 takes beside.
-const plainBytes = 8192
+// What a connection takes that has had a request and does nothing, as measured with thousands of them.
+const plainBytes = 16_384
 const tlsBytes = 67_584
-const http2Bytes = 32_768
 
 /** Who serves a connection that is closed already. */
 const nobody: Served = { announceClose() {}, closeIdle() {}, destroy() {}, inFlight: () => 0 }
@@ -78,6 +77,7 @@ export function createHall(options: HallOptions, deps: HallDeps): Hall {
   const entrance = createEntrance(options, options.limits.headMs, { deadlines, drop })
   boundUnread(options.maxBytes / 2)
   const ownBytes = options.tls === undefined ? plainBytes : tlsBytes
+  const http2Bytes = sessionBytes(options.limits)
   let takenBytes = 0
   let isClosing = false
   let emptied: (() => void) | undefined

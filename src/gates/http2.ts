@@ -78,7 +78,8 @@ export function serveHttp2(
   session.on('stream', (stream, headers, _flags, fields) => begin(stream, fields, neverIndexed(headers)))
   session.once('remoteSettings', () => {
     hasGreeted = true
-    rest()
+    // Until its first request its time is that of a head: half of one is in memory, and nobody hears of it.
+    if (requests > 0 || isToLeave) rest()
   })
   session.on('error', () => {}) // told by its closing
   session.on('close', () => deadlines.unwatch(deadline))
@@ -225,15 +226,30 @@ export function serveHttp2(
   }
 }
 
-function sessionOptions({ request }: ServerLimits): ServerOptions {
-  const { target, fields } = request
-  // Twice our limits, and what it counts besides: a little over them is answered, a lot more is reset.
-  const maxHeaderListSize = 2 * (target + fields.bytes) + 32 * fields.count
+/**
+ * What a session may take that asks nothing, bytes, beside its connection: as measured with thousands of them, and half a
+ * head, of which node keeps every field by itself.
+ */
+export function sessionBytes(limits: ServerLimits): number {
+  const { listBytes, pairs } = headBounds(limits)
+  return 32_768 + listBytes + 128 * pairs
+}
+
+function headBounds({ request: { target, fields } }: ServerLimits): { listBytes: number; pairs: number } {
+  return {
+    // Twice our limits, and what it counts besides: a little over them is answered, a lot more is reset.
+    listBytes: 2 * (target + fields.bytes) + 32 * fields.count,
+    // Each crumb of a cookie counts as one here: browsers send fewer than two hundred.
+    pairs: 4 * fields.count,
+  }
+}
+
+function sessionOptions(limits: ServerLimits): ServerOptions {
+  const { listBytes, pairs } = headBounds(limits)
   return {
     ...sessionBounds,
-    settings: { maxConcurrentStreams: maxStreams, maxHeaderListSize },
-    // As many as that has room for, at 32 bytes each at least: each crumb of a cookie counts as one here.
-    maxHeaderListPairs: Math.ceil(maxHeaderListSize / 32),
+    settings: { maxConcurrentStreams: maxStreams, maxHeaderListSize: listBytes },
+    maxHeaderListPairs: pairs,
     maxSessionRejectedStreams: maxStreams,
     streamResetBurst: resetsUncounted,
     streamResetRate: resetsUncounted,

@@ -106,7 +106,7 @@ test('createEntrance() closes who has waited longest where 1,024 wait, counts it
   const deadlines = createTestDeadlines()
   const dropped: string[] = []
   const drop = (cause: string) => void dropped.push(cause)
-  const entrance = createEntrance({ http2: false, proxyProtocol: true }, 5000, { deadlines, drop })
+  const entrance = createEntrance({ http2: false, maxBytes, proxyProtocol: true }, 5000, { deadlines, drop })
   const gone: number[] = []
   // Nobody of them says anything, so nothing has to be connected.
   const sockets = Array.from({ length: 1026 }, () => new Socket())

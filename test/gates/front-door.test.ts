@@ -6,6 +6,8 @@ import { connect, createServer } from 'node:net'
 import { test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Decision } from '../../src/decision/decision.ts'
+import { sessionBytes } from '../../src/gates/http2.ts'
+import { limitsOptions, serverLimits } from '../../src/gates/options.ts'
 import { connectFrames, headers, requestFields } from '../support/h2-frames.ts'
 import { settle, until } from '../support/until.ts'
 import { openDoor, openHall, openRawUpstream, openUpstream, talk } from './door.ts'
@@ -463,7 +465,7 @@ test('openFrontDoor() counts who says nothing, or not all, of a first request in
 test('openFrontDoor() drops who comes when connections have all the memory there is for them, and serves the next when one has left', async () => {
   await using upstream = await openUpstream((_request, response) => void response.end('ok'))
   // Of three in the clear.
-  await using it = await openDoor(upstream.port, undefined, { maxBytes: 3 * 8192 })
+  await using it = await openDoor(upstream.port, undefined, { maxBytes: 3 * 16_384 })
   const others = [1, 2, 3].map(() => connect(it.door.port, '127.0.0.1'))
   await until(() => it.door.connections() === 3, 'all of them')
 
@@ -477,7 +479,9 @@ test('openFrontDoor() drops who comes when connections have all the memory there
 
 test('openFrontDoor() drops a session of HTTP/2 that there is no memory for, and gives back what each took', async () => {
   await using upstream = await openUpstream((_request, response) => void response.end('ok'))
-  await using it = await openDoor(upstream.port, undefined, { maxBytes: 2 * 8192 + 32_768 })
+  await using it = await openDoor(upstream.port, undefined, {
+    maxBytes: 2 * 16_384 + sessionBytes(serverLimits(limitsOptions.parse({}))),
+  })
   const origin = `http://127.0.0.1:${it.door.port}`
   for (let round = 1; round <= 3; round += 1) {
     const one = connectHttp2(origin)

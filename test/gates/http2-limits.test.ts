@@ -4,12 +4,14 @@ import type { ServerResponse } from 'node:http'
 import { connect as connectSession } from 'node:http2'
 import { test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { sessionBytes } from '../../src/gates/http2.ts'
 import { limitsOptions, serverLimits } from '../../src/gates/options.ts'
 import { createUnreadBytes, leastUnreadBytes, unreadBytes } from '../../src/http1/unread-bytes.ts'
 import type { Field, FrameClient } from '../support/h2-frames.ts'
 import {
   codes,
   connectFrames,
+  encodeFields,
   flags,
   frame,
   headers,
@@ -69,6 +71,14 @@ const heads = [
       Array.from({ length: 300 }, (_, at) => ['cookie', `a${at}=b`] as const),
     ),
     want: '200',
+  },
+  {
+    what: 'five hundred crumbs of a cookie',
+    fields: requestFields(
+      '/a',
+      Array.from({ length: 500 }, () => ['cookie', 'a=b'] as const),
+    ),
+    want: `reset ${codes.calm}`,
   },
 ] as const
 const { request: usual } = serverLimits(limitsOptions.parse({}))
@@ -306,6 +316,28 @@ test('serveHttp2() closes a session that says nothing after its beginning', asyn
   using client = connectFrames(pair.port, Buffer.alloc(0), 'no settings')
 
   await client.closed
+})
+
+test('serveHttp2() closes a session that has sent half the head of its first request, in the time of a head', async () => {
+  await using pair = await openPair({ headMs: 500, idleMs: 60_000 })
+  using client = connectFrames(pair.port)
+  await settled(client)
+  const sentMs = performance.now()
+
+  client.send(frame('headers', flags.endStream, 1, encodeFields(plain).subarray(0, 20)))
+
+  await client.closed
+  assert.ok(performance.now() - sentMs < 5000)
+  assert.equal(pair.door.door.dropped().get('timeout'), 1)
+})
+
+test('sessionBytes() grows with what a head may take: 133 KiB with the limits there are without a configuration', () => {
+  const { target, fields } = usual
+  const request = { target: target + 1, fields: { ...fields, bytes: fields.bytes + 1, count: fields.count + 1 } }
+  const defaults = serverLimits(limitsOptions.parse({}))
+
+  assert.equal(sessionBytes(defaults), 136_320)
+  assert.equal(sessionBytes({ ...defaults, request }), 136_320 + 2 + 2 + 32 + 4 * 128)
 })
 
 test('serveHttp2() tells the upstream of a client that leaves', async () => {

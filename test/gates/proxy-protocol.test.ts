@@ -50,7 +50,7 @@ test('createHall() counts who has not come to a first request among the connecti
 })
 
 test('createEntrance() leaves the room of who was closed before a first request to others', async () => {
-  await using it = await openProxyDoor({ maxBytes: 8192 })
+  await using it = await openProxyDoor({ maxBytes: 16_384 })
 
   for (let at = 0; at < 2; at += 1) assert.equal(await talk(it.port, 'no header at all\r\n', 2000), '')
 
