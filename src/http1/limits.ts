@@ -19,6 +19,9 @@ export const maxInterim = 16
 /** Of a body that nobody wants, what is read all the same where that keeps a connection for the next request. */
 export const maxUnreadBytes = 65_536
 
+/** Of requests that came together no more are read in one turn of the event loop: the others' would wait for all of them. */
+export const requestsPerTurn = 100
+
 /** A client that has closed its side may still read so long; one that is gone must not hold an upstream. */
 export const halfClosedMs = 500
 

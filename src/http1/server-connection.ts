@@ -6,9 +6,9 @@ import { createBodyTime } from './body-time.ts'
 import type { Deadline, Deadlines } from './deadlines.ts'
 import type { AnswerSink, ServerEvents } from './exchange.ts'
 import { createHeldBytes } from './held-bytes.ts'
-import { giveBack } from './lent-reads.ts'
 import type { ServerLimits } from './limits.ts'
-import { halfClosedMs, lingerMs, maxLingerBytes, maxLingerMs, maxUnreadBytes, trailerLimits } from './limits.ts'
+import { halfClosedMs, lingerMs, maxLingerMs, maxUnreadBytes, requestsPerTurn, trailerLimits } from './limits.ts'
+import { createLingering } from './lingering.ts'
 import { createMessageWriter, formatAnswerHead } from './message-writer.ts'
 import type { Framing, HeadProblem, Http1Head } from './request-head.ts'
 import { bodyLength, isPreface, readRequestHead } from './request-head.ts'
@@ -53,8 +53,6 @@ export function createServerConnection(
   // Of its answer.
   let answer: 'none' | 'begun' | 'ended' = 'none'
   let writtenBefore = 0
-  let discarded = 0
-  let lingersUntilMs = 0
 
   const isBusy = () => phase !== 'head'
   const held = createHeldBytes(isBusy, () => abandon('crowded'))
@@ -62,6 +60,7 @@ export function createServerConnection(
   const writer = createMessageWriter(socket, undefined, destroy)
   let way: ReturnType<typeof openTunnel> = { write, end, flush, pause, resume } // another once protocols are switched
   const deadline: Deadline = { atMs: Number.POSITIVE_INFINITY, expire }
+  const lingering = createLingering(socket, deadline, deadlines)
   const connection: ServerConnection = {
     sendContinue: () => say('HTTP/1.1 100 Continue\r\n\r\n'),
     begin,
@@ -110,11 +109,7 @@ export function createServerConnection(
 
   function take(chunk: Buffer): void {
     if (phase === 'closing') {
-      giveBack(chunk, chunk.length)
-      discarded += chunk.length
-      if (discarded > maxLingerBytes) socket.pause()
-      // Closed now, what it sends would be answered by a reset, which takes what is still on its way to it.
-      else if (lingersUntilMs > 0) deadline.atMs = Math.min(deadlines.nowMs() + lingerMs, lingersUntilMs)
+      lingering.took(chunk)
       return
     }
     if (phase === 'busy' && body !== undefined && bodyIsWanted && held.bytes === undefined && !body.isDone()) {
@@ -262,8 +257,11 @@ export function createServerConnection(
   /** The exchange is over: the next request may be read once the answer has left. */
   function complete(): void {
     if (phase !== 'busy' && phase !== 'flushing') return
-    if (!writer.hasRoom() && keepsAlive) {
+    // The others have their turn, too.
+    const isTurnOver = phase === 'busy' && requests % requestsPerTurn === 0 && held.bytes !== undefined
+    if (keepsAlive && (isTurnOver || !writer.hasRoom())) {
       phase = 'flushing'
+      if (isTurnOver) setImmediate(flushed)
       return
     }
     if (!keepsAlive || ((closesIdle || hasPeerEnded) && held.bytes === undefined)) {
@@ -274,6 +272,10 @@ export function createServerConnection(
     body = undefined
     deadline.atMs = deadlines.nowMs() + (held.bytes === undefined ? limits.idleMs : limits.headMs)
     readHeads()
+  }
+
+  function flushed(): void {
+    if (phase === 'flushing') complete()
   }
 
   function drained(): void {
@@ -347,10 +349,7 @@ export function createServerConnection(
     held.close()
     body = undefined
     deadline.atMs = deadlines.nowMs() + limits.writeMs
-    writer.close(() => {
-      deadline.atMs = deadlines.nowMs() + lingerMs
-      lingersUntilMs = closesIdle ? deadline.atMs : deadlines.nowMs() + maxLingerMs
-    })
+    writer.close(() => lingering.begin(closesIdle ? lingerMs : maxLingerMs))
     if (!hasPeerEnded) adjustReading()
   }
 
@@ -358,7 +357,7 @@ export function createServerConnection(
     announcesClose = true
     closesIdle = true
     // Nobody who leaves waits long for who only sends what is thrown away.
-    lingersUntilMs = Math.min(lingersUntilMs, deadlines.nowMs() + lingerMs)
+    lingering.hasten()
     if (phase === 'head' && held.bytes === undefined) close()
   }
 

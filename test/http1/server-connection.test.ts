@@ -58,6 +58,29 @@ test('createServerConnection() answers thousands of requests that came in one pi
   assert.equal(it.told.length, count)
 })
 
+test('createServerConnection() reads a hundred of the requests that came together in a turn, and the others behind those', async () => {
+  const turns: number[] = []
+  let turn = 0
+  const next = () => {
+    turn += 1
+    timer = setImmediate(next)
+  }
+  let timer = setImmediate(next)
+  const hears = () => void turns.push(turn)
+  const options = { requestsPerConnection: 1_000_000, hears }
+  await using it = await serve(atOnce, options)
+  const count = 950
+
+  it.send(`${'GET / HTTP/1.1\r\nHost: a\r\n\r\n'.repeat(count - 1)}GET /last HTTP/1.0\r\n\r\n`)
+  it.client.end()
+
+  const text = await it.receiveAll()
+  clearImmediate(timer)
+  const inOne = Math.max(...turns.map((each) => turns.filter((other) => other === each).length))
+  assert.equal(text, said('/').repeat(count - 1) + said('/last', true))
+  assert.equal(inOne, 100)
+})
+
 test('createServerConnection() reads a short head that came with the end of a long one', async () => {
   await using it = await serve(atOnce)
   const long = get('/1', `X: ${'y'.repeat(500)}\r\n`)
