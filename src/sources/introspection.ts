@@ -244,11 +244,7 @@ export function createIntrospection(
     refusedMs = clock.monotonicMs()
     if (refusedMs - toldOfRefusedMs < repeatMs) return
     toldOfRefusedMs = refusedMs
-    log.warn('introspection_overloaded', {
-      issuer: options.issuer,
-      in_flight: queue.inFlight(),
-      waiting: queue.queued(),
-    })
+    log.warn('introspection_overloaded', { issuer: options.issuer, in_flight: queue.inFlight() })
   }
 }
 

@@ -568,6 +568,30 @@ test('introspection.ask() refuses who has waited half a second as overloaded, wi
   assert.equal(it.calls.length, 64)
 })
 
+test('introspection.state() and the log say that questions are refused for want of room, and for a minute that they were', async (t) => {
+  t.mock.timers.enable({ apis: ['setTimeout'] })
+  const it = setup()
+  const slow = held()
+  it.answer = slow.answer
+  const asked = Array.from({ length: 64 }, (_, at) => it.kind(`t${at}`))
+  await nextTick()
+  const full = it.introspection.state().overload
+  const late = ['a', 'b', 'c'].map((token) => it.kind(token))
+  await nextTick()
+  t.mock.timers.tick(500)
+  await Promise.all(late)
+  const during = it.introspection.state().overload
+  for (const open of slow.open) open(active())
+  await Promise.all(asked)
+  const after = it.introspection.state().overload
+  it.clock.pass(60_000)
+
+  assert.deepEqual([full, during, after, it.introspection.state().overload], [undefined, 'now', 'lately', undefined])
+  assert.deepEqual(it.events, [
+    `introspection_overloaded ${JSON.stringify({ issuer: 'https://issuer.test', in_flight: 64 })}`,
+  ])
+})
+
 test('introspection.ask() leaves an issuer alone for 5 s after five failures in a row, then lets one question try', async () => {
   const it = setup()
   it.answer = timeout
