@@ -102,6 +102,8 @@ test('connections over the limit of each worker are dropped, and counted togethe
   assert.equal(answers.filter(({ status }) => status === 200).length, 8)
   const metrics = await world.gateway.metrics()
   assert.equal(metrics.get('postern_connections_dropped_total{listener="proxy",cause="limit"}'), 4)
+  // A worker's lines come a little later than its answers.
+  await until(() => world.gateway.logged('connections_dropped').length > 0, 'the log to say so')
 })
 
 test('workers without a free descriptor lose what they are handed: it is closed and counted, and once they have some they serve', {
