@@ -11,7 +11,7 @@ import { formatReference, formatSchema } from '../config/reference.ts'
 import type { GatewayOptions } from '../config/schema.ts'
 import { findGatewayConflicts, gatewayOptions } from '../config/schema.ts'
 import { lintClaims } from '../decision/claim-lint.ts'
-import { lintPublic } from '../decision/public-lint.ts'
+import { lintHosts, lintPublic } from '../decision/public-lint.ts'
 import { lintRules } from '../decision/rule-lint.ts'
 import { counted, lintIssuers, lintListeners, lintReach, meaning } from './check-meaning.ts'
 import { lintValues } from './check-values.ts'
@@ -65,7 +65,7 @@ function checkFile(file: string, options: Options, shell: Shell): Found {
   const spelled = loaded.warnings.map((problem): Finding => ({ ...problem, severity: 'warning' }))
   const warnings = [
     ...[
-      ...[lintRules, lintPublic].flatMap((lint) => lint(value.rules, undefined, value.hosts)),
+      ...[lintRules, lintPublic, lintHosts].flatMap((lint) => lint(value.rules, undefined, value.hosts)),
       ...lintClaims(value.rules),
     ].map(({ path, message }) => ({ path: ['rules', ...path], message })),
     ...lintListeners(value),

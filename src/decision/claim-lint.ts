@@ -25,7 +25,7 @@ const names: ReadonlySet<string> = new Set(['client_id', 'azp', 'aud', 'jti', 's
 
 function oddText(name: string, text: string): string | undefined {
   if ((name === 'scope' || name === 'scp') && !text.includes(' '))
-    return `most tokens have all their scopes in one text, and meet this with no scope besides; what scopes lists is looked for in them`
+    return `most tokens have all their scopes in one text, and meet this only where they have no other; list it in scopes`
   const sign = /^(?:[<>]=?|[!=]=?|\^)/.exec(text)?.[0] ?? (/^[^/]*\*[^/]*$/.test(text) ? '*' : undefined)
   if (sign === undefined || (sign === '*' && names.has(name))) return undefined
   return `${sign} means nothing here: a claim is compared as it stands with each value listed`

@@ -1,5 +1,5 @@
-// Public rules that take what another rule protects.
-import type { PatternIndex, RuleFinding } from './rule-overlap.ts'
+// Public rules that take what another rule protects, and rules for a host that take it for less.
+import type { Effort, PatternIndex, RuleFinding } from './rule-overlap.ts'
 import {
   createEffort,
   createPatternIndex,
@@ -19,7 +19,7 @@ import { compileRules, readTemplate } from './rules.ts'
 /**
  * Public rules that take a whole subtree, or any one segment, out of what another rule protects, or, since a host comes
  * before every path, all of it: the scopes of the other are never asked for. A path that is spelled out where the other
- * is open is meant. Says only what it can prove.
+ * is open is meant, unless it is for a host, which the client says. Says only what it can prove.
  *
  * @param options Rules against which `findRuleConflicts` has nothing.
  * @param effort Of thousands of rules, not each is compared with each; it is said where.
@@ -30,6 +30,100 @@ export function lintPublic(
   effort = createEffort(),
   hosts: readonly string[] = [],
 ): readonly RuleFinding[] {
+  // Where all have it, the client has no choice.
+  const isChosen = (host: string | undefined) =>
+    hosts.length === 0 || !hosts.every((name) => holdersOf(name).includes(host))
+  const { taken, unfinished } = findTaken(options, effort, hosts, {
+    isTaker: (rule) => rule.public,
+    holders: ({ host }) => holdersOf(host),
+    keyOf: ({ host, methods }) => [methods, isChosen(host)],
+    isRival: (rule, parts, _outer, others) =>
+      !isSpelledOut(parts, others) || (isChosen(rule.host) && isWithin(parts, others)),
+    decidesElse: (parts, others) => isSpelledOut(parts, others),
+  })
+  const found = taken.map(({ rule, outer }) => {
+    const shared = sharedMethods(rule, outer)
+    const what = `${shared?.join(', ') ?? 'any method of'} ${rule.path}`
+    const within = `${outer.id} (${outer.host ?? ''}${outer.path}), which wants one`
+    const message =
+      rule.host === outer.host || rule.host === undefined
+        ? `${what} needs no token: ${rule.id} is public, and decides within ${within}`
+        : `${what} needs no token at ${rule.host}: ${rule.id} is public, and its host comes before every path, so it decides within ${within}; which host it is the client says`
+    return { path: [rule.index, 'match', 'path'], message }
+  })
+  return [...found, ...describeUnfinished(unfinished, 'what it takes of them')]
+}
+
+// Under a second: what is said of public rules matters more.
+const maxHostSteps = 2_000_000
+
+/**
+ * Rules for a host that, since that comes before every path, hide a stricter rule which spells out a path that they leave
+ * open: they ask for less, and which host it is the client says. Says only what it can prove.
+ *
+ * @param options Rules against which `findRuleConflicts` has nothing.
+ * @param effort Of thousands of rules, not each is compared with each; it is said where.
+ * @param hosts The names we answer for; none: all. What is for another takes nothing.
+ */
+export function lintHosts(
+  options: readonly RuleOptions[],
+  effort = createEffort(maxHostSteps),
+  hosts: readonly string[] = [],
+): readonly RuleFinding[] {
+  const { taken, unfinished } = findTaken(options, effort, hosts, {
+    isTaker: (rule) => !rule.public && rule.host !== undefined,
+    holders: ({ host }) => holdersOf(host).filter((each) => each !== host),
+    keyOf: ({ methods, scopes, claims }) => [methods, scopes, claims],
+    isRival: (rule, parts, outer, others) => isSpelledOut(others, parts) && missingFrom(rule, outer) !== undefined,
+    decidesElse: () => true,
+  })
+  // Hundreds of hosts may hide the same in the same way.
+  const alike = Map.groupBy(taken, ({ rule, outer }) => JSON.stringify([rule.path, rule.methods, outer.index]))
+  const found = [...alike.values()].flatMap(([first, ...more]) => {
+    if (first === undefined) return []
+    const { rule, outer } = first
+    const what = `${sharedMethods(rule, outer)?.join(', ') ?? 'any method of'} ${outer.path}`
+    const others = more.length === 0 ? '' : `; so it is with ${more.length} more for other hosts`
+    const message = `${what} needs no ${missingFrom(rule, outer)} at ${rule.host}: ${rule.id} asks for less than ${outer.id} does, and its host comes before every path; which host it is the client says${others}`
+    return [{ path: [rule.index, 'match', 'host'], message }]
+  })
+  return [...found, ...describeUnfinished(unfinished, 'what it takes of them')]
+}
+
+/** What a rule does not ask for, and another does, in a few words; undefined where that is nothing. */
+function missingFrom(rule: Rule, { scopes: { all, any }, claims }: Rule): string | undefined {
+  const scope = all.find((each) => !rule.scopes.all.includes(each))
+  if (scope !== undefined) return `scope ${scope}`
+  const isOne = (each: string) => any.includes(each)
+  const hasOne = rule.scopes.all.some(isOne) || (rule.scopes.any.length > 0 && rule.scopes.any.every(isOne))
+  if (any.length > 0 && !hasOne) return `scope of ${any.join(', ')}`
+  const claim = claims.find(({ name, oneOf }) => {
+    return !rule.claims.some((each) => each.name === name && each.oneOf.every((value) => oneOf.includes(value)))
+  })
+  return claim && `claim ${claim.name}`
+}
+
+/** Which rules may take something from which others. */
+type Way = {
+  readonly isTaker: (rule: Rule) => boolean
+  /** The hosts of the others, the closest first. */
+  readonly holders: (rule: Rule) => readonly (string | undefined)[]
+  /** What `isRival` hangs on beside the rule's path. */
+  readonly keyOf: (rule: Rule) => readonly unknown[]
+  readonly isRival: (rule: Rule, parts: readonly string[], outer: Rule, others: readonly string[]) => boolean
+  /** Whether the other must be what decides for another host. */
+  readonly decidesElse: (parts: readonly string[], others: readonly string[]) => boolean
+}
+
+type Taken = { readonly rule: Rule; readonly outer: Rule }
+
+/** Of each rule that takes something from a protected one the first of those, by hosts and paths. */
+function findTaken(
+  options: readonly RuleOptions[],
+  effort: Effort,
+  hosts: readonly string[],
+  way: Way,
+): { readonly taken: readonly Taken[]; readonly unfinished: readonly Rule[] } {
   const table = compileRules(options)
   const partsOf = new Map(table.rules.map((rule) => [rule, readTemplate(rule.path).parts]))
   const guarded = Map.groupBy(
@@ -40,27 +134,19 @@ export function lintPublic(
   const rivalsOf = new Map<string, Rivals>()
   const unfinished: Rule[] = []
   const isReached = reachOf(hosts)
-  const open = table.rules.filter((rule) => rule.public && isReached(rule.host))
-  const found = open.flatMap((rule, at) => {
-    effort.share(at, open.length)
+  const takers = table.rules.filter((rule) => way.isTaker(rule) && isReached(rule.host))
+  const taken = takers.flatMap((rule, at) => {
+    effort.share(at, takers.length)
     const outer = firstTaken(rule)
     if (outer === 'unknown') unfinished.push(rule)
-    if (outer === undefined || outer === 'unknown') return []
-    const shared = sharedMethods(rule, outer)
-    const what = `${shared?.join(', ') ?? 'any method of'} ${rule.path}`
-    const within = `${outer.id} (${outer.host ?? ''}${outer.path}), which wants one`
-    const message =
-      rule.host === outer.host || rule.host === undefined
-        ? `${what} needs no token: ${rule.id} is public, and decides within ${within}`
-        : `${what} needs no token at ${rule.host}: ${rule.id} is public, and its host comes before every path, so it decides within ${within}; which host it is the client says`
-    return [{ path: [rule.index, 'match', 'path'], message }]
+    return outer === undefined || outer === 'unknown' ? [] : [{ rule, outer }]
   })
-  return [...found, ...describeUnfinished(unfinished, 'what it takes of them')]
+  return { taken, unfinished }
 
-  /** The first, by hosts and paths, of which a rule without token takes something; 'unknown' where no steps are left. */
+  /** The first, by hosts and paths, of which a rule takes something; 'unknown' where no steps are left. */
   function firstTaken(rule: Rule): Rule | 'unknown' | undefined {
     const parts = pathOf(rule)
-    for (const host of holdersOf(rule.host))
+    for (const host of way.holders(rule))
       for (const outer of rivals(rule, parts, host)) {
         if (!effort.spend(1)) return 'unknown'
         if (outer !== undefined && takes(rule, parts, outer)) return outer
@@ -70,7 +156,7 @@ export function lintPublic(
 
   /** What a rule would take of those for a host, but for other rules; thousands of rules may have the same. */
   function* rivals(rule: Rule, parts: readonly string[], host: string | undefined) {
-    const key = JSON.stringify([parts, rule.methods, host])
+    const key = JSON.stringify([parts, way.keyOf(rule), host])
     const met = indexOf.get(host)?.overlapping(parts)
     const known = rivalsOf.get(key) ?? (met && { found: [], met })
     if (known === undefined) return
@@ -81,20 +167,27 @@ export function lintPublic(
       // The methods of two are compared in as many looks.
       effort.spend(Math.ceil(((rule.methods?.length ?? 0) * (outer?.methods?.length ?? 0)) / 8))
       const isRival =
-        outer !== undefined && sharedMethods(rule, outer)?.length !== 0 && !isSpelledOut(parts, pathOf(outer))
+        outer !== undefined &&
+        sharedMethods(rule, outer)?.length !== 0 &&
+        way.isRival(rule, parts, outer, pathOf(outer))
       if (isRival) known.found.push(outer)
       yield isRival ? outer : undefined
     }
   }
 
-  /** Whether a rule without token decides some request of another. */
+  /** Whether a rule decides some request that another would have. */
   function takes(rule: Rule, parts: readonly string[], outer: Rule): boolean {
+    const others = pathOf(outer)
     const methods = sharedMethods(rule, outer) ?? [...usualMethods, stranger]
-    return samplePaths(common(parts, pathOf(outer))).some((segments) =>
-      methods.some((method) => {
-        effort.spend(matchSteps)
-        return table.match(sampleRequest(rule.host, segments, method)) === rule
-      }),
+    const decides = (by: Rule, segments: readonly string[], method: string) => {
+      effort.spend(matchSteps)
+      return table.match(sampleRequest(by.host, segments, method)) === by
+    }
+    return samplePaths(common(parts, others)).some((segments) =>
+      methods.some(
+        (method) =>
+          decides(rule, segments, method) && (!way.decidesElse(parts, others) || decides(outer, segments, method)),
+      ),
     )
   }
 
@@ -123,6 +216,11 @@ function isSpelledOut(parts: readonly string[], others: readonly string[]): bool
   }
   // `/a` is what `/a/**` would have, too.
   return others[parts.length] === '**'
+}
+
+/** Whether all that a pattern matches another that overlaps with it matches, too. */
+function isWithin(parts: readonly string[], others: readonly string[]): boolean {
+  return common(parts, others).join('/') === parts.join('/')
 }
 
 /** The pattern of what two that overlap both match. */

@@ -9,8 +9,8 @@ function warned(claims: object): readonly (readonly [string, string])[] {
 }
 
 const odd: [object, string, RegExp][] = [
-  [{ scope: ['orders:read'] }, 'scope.0', /with no scope besides; what scopes lists is looked for in them/],
-  [{ scp: 'orders:read' }, 'scp', /what scopes lists/],
+  [{ scope: ['orders:read'] }, 'scope.0', /only where they have no other; list it in scopes/],
+  [{ scp: 'orders:read' }, 'scp', /list it in scopes/],
   [{ exp: [1] }, 'exp', /each token has a time of its own in exp/],
   [{ auth_time: 1 }, 'auth_time', /each token has a time of its own/],
   [{ role: '*' }, 'role', /^\* means nothing here: a claim is compared as it stands/],

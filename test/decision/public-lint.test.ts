@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { lintPublic } from '../../src/decision/public-lint.ts'
+import { lintHosts, lintPublic } from '../../src/decision/public-lint.ts'
 import { createEffort } from '../../src/decision/rule-overlap.ts'
 import { rulesOptions } from '../../src/decision/rules.ts'
 
@@ -43,6 +43,10 @@ const openings: readonly {
     { match: { path: '/orders' }, of: { match: { path: '/orders' } } },
     { match: { path: '/orders/{id}' }, of: { match: { path: '/orders/{id}' } } },
     { match: { path: '/**' }, of: { match: { path: '/' } } },
+    // Spelled out, and for whoever says that it is this host.
+    { match: { path: '/orders' } },
+    { match: { path: '/orders/help' } },
+    { match: { path: '/help/**' }, of: { match: { path: '/**' } } },
     // Some of its methods stay open.
     { match: { path: '/**' }, more: [{ match: { host: '*.test', path: '/**', methods: ['GET'] }, scopes }] },
     { match: { path: '/**' }, more: [{ match: { host: 'a.test', path: '/orders/**', methods: ['GET'] }, scopes }] },
@@ -52,9 +56,11 @@ const openings: readonly {
     { match: { path: '/**' }, of: { match: { host: 'b.test', path: '/orders/**' } } },
     { match: { path: '/{a}/x' }, of: { match: { path: '/orders' } } },
     { match: { path: '/static/**' }, of: { match: { path: '/{tenant}/orders' } } },
-    { match: { path: '/orders' } },
-    { match: { path: '/orders/help' } },
-    { match: { path: '/help/**' }, of: { match: { path: '/**' } } },
+    {
+      match: { path: '/orders/help' },
+      of: { match: { path: '/{tenant}/{name}' } },
+      more: [{ match: { path: '/orders/help' }, public: true }],
+    },
     { match: { path: '/{a}' }, of: { match: { path: '/' } } },
   ].map(({ match, ...rest }) => ({ ...rest, match: { ...match, host: 'a.test' }, said: undefined })),
   { match: { path: '/orders/help' }, said: undefined },
@@ -136,4 +142,131 @@ test('lintPublic() says nothing of a rule for a host that is not among those we 
   const found = [[], ['a.test'], ['b.test']].map((hosts) => lintPublic(rules, createEffort(), hosts).length)
 
   assert.deepEqual(found, [1, 1, 0])
+})
+
+test('lintPublic() says nothing of a path that is spelled out for a host, where we answer for no other', () => {
+  const rules = rulesOptions.parse([orders, { match: { path: '/orders/help', host: 'a.test' }, public: true }])
+  const found = [[], ['a.test'], ['a.test', 'b.test']].map((hosts) => lintPublic(rules, createEffort(), hosts).length)
+
+  assert.deepEqual(found, [1, 0, 1])
+})
+
+const admin = { id: 'admin', match: { methods: ['DELETE'], path: '/o/{id}' }, scopes: ['admin'] }
+const hiding: readonly { rule: object; of?: object; more?: readonly object[]; said?: string | RegExp }[] = [
+  {
+    rule: { match: { host: 'api.test', path: '/**' }, scopes },
+    said: 'DELETE /o/{id} needs no scope admin at api.test: wide asks for less than admin does, and its host comes before every path; which host it is the client says',
+  },
+  { rule: { match: { host: '*.test', path: '/{a}/{b}' }, scopes }, said: /^DELETE .* no scope admin at \*\.test: / },
+  {
+    rule: { match: { host: 'api.test', path: '/**' } },
+    of: { scopes: { any: ['a', 'b'] } },
+    said: /no scope of a, b at/,
+  },
+  {
+    rule: { match: { host: 'api.test', path: '/**' }, scopes: ['admin'] },
+    of: { claims: { role: 'a' } },
+    said: /no claim role at/,
+  },
+  {
+    rule: { match: { host: 'api.test', path: '/**' }, scopes, claims: { role: ['a', 'b'] } },
+    of: { scopes, claims: { role: 'a' } },
+    said: /no claim role at/,
+  },
+  {
+    rule: { match: { host: 'api.test', path: '/**' }, scopes },
+    of: { match: { host: '*.test', path: '/o' } },
+    said: /^any m/,
+  },
+  // It asks for as much.
+  { rule: { match: { host: 'api.test', path: '/**' }, scopes: ['admin', 'read'] } },
+  { rule: { match: { host: 'api.test', path: '/**' }, scopes: ['a'] }, of: { scopes: { any: ['a', 'b'] } } },
+  { rule: { match: { host: 'api.test', path: '/**' }, scopes: { any: ['a'] } }, of: { scopes: { any: ['a', 'b'] } } },
+  {
+    rule: { match: { host: 'api.test', path: '/**' }, claims: { r: 'a' } },
+    of: { scopes: [], claims: { r: ['a', 'b'] } },
+  },
+  // Whoever writes the same path for a host, or a closer one, means it.
+  { rule: { match: { host: 'api.test', path: '/o/{id}' }, scopes } },
+  { rule: { match: { host: 'api.test', path: '/o/7' }, scopes } },
+  // Nothing is taken.
+  { rule: { match: { path: '/**' }, scopes } },
+  {
+    rule: { match: { host: 'api.test', path: '/**' }, scopes },
+    of: { match: { host: 'other.test', path: '/o/{id}' } },
+  },
+  { rule: { match: { host: 'api.test', path: '/**', methods: ['GET'] }, scopes } },
+  { rule: { match: { host: 'api.test', path: '/p/**' }, scopes } },
+  {
+    rule: { match: { host: 'api.test', path: '/**' }, scopes },
+    more: [{ match: { host: 'api.test', path: '/o/{id}' }, scopes: ['admin'] }],
+  },
+  // It has a stricter one of its own, or the other has nothing anyway.
+  { rule: { match: { host: 'api.test', path: '/**' }, scopes }, of: { scopes: [], public: true } },
+]
+for (const { rule, of, more, said } of hiding) {
+  test(`lintHosts() warns of ${said ?? 'nothing'}: ${JSON.stringify({ rule, of, more })}`, () => {
+    const rules = rulesOptions.parse([{ ...admin, ...of }, { id: 'wide', ...rule }, ...(more ?? [])])
+
+    const found = lintHosts(rules)
+
+    assert.deepEqual(
+      found.map(({ path }) => path.join('.')),
+      said === undefined ? [] : ['1.match.host'],
+    )
+    if (said instanceof RegExp) assert.match(found[0]?.message ?? '', said)
+    else assert.equal(found[0]?.message, said)
+  })
+}
+
+test('lintHosts() tells of hundreds of hosts that hide one rule once, and of none for which we do not answer', () => {
+  const rules = rulesOptions.parse([
+    admin,
+    ...Array.from({ length: 300 }, (_, at) => ({ match: { host: `t${at}.test`, path: '/**' }, scopes })),
+  ])
+
+  const [whole, part, none] = [[], ['t7.test', 't8.test'], ['other.test']].map((hosts) =>
+    lintHosts(rules, createEffort(), hosts).map(({ message }) => message),
+  )
+
+  assert.equal(whole?.length, 1)
+  assert.match(whole?.[0] ?? '', /; so it is with 299 more for other hosts$/)
+  assert.match(part?.[0] ?? '', / at t7\.test: .*; so it is with 1 more for other hosts$/)
+  assert.deepEqual(none, [])
+})
+
+test('lintHosts() takes about a second of the processor at most for ten thousand rules, and says what it has not compared', () => {
+  const rules = rulesOptions.parse([
+    ...Array.from({ length: 5000 }, (_, at) => ({ match: { path: `/p${at}/{id}` }, scopes: ['admin'] })),
+    ...Array.from({ length: 5000 }, (_, at) => {
+      return { match: { host: `t${at}.test`, path: '/**' }, scopes: ['admin', `s${at}`] }
+    }),
+  ])
+  const before = process.cpuUsage()
+
+  const found = lintHosts(rules)
+
+  const { user } = process.cpuUsage(before)
+  assert.match(found[0]?.message ?? '', /was compared with some rules only/)
+  assert.ok(user < 1_500_000, `it took ${user} µs of the processor`)
+})
+
+test('lintHosts() compares no rules of one host with each other, however many they are', () => {
+  const rules = rulesOptions.parse([
+    ...Array.from({ length: 2000 }, (_, at) => ({
+      match: { host: 'a.test', path: `/p${at}/{id}` },
+      scopes: ['admin'],
+    })),
+    ...Array.from({ length: 2000 }, (_, at) => ({
+      match: { host: 'a.test', path: `/{a}/{b}/q${at}` },
+      scopes: [`s${at}`],
+    })),
+    admin,
+    { id: 'wide', match: { host: 'a.test', path: '/**' }, scopes },
+  ])
+
+  assert.deepEqual(
+    lintHosts(rules).map(({ path }) => path[0]),
+    [4001],
+  )
 })
