@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
@@ -7,6 +7,7 @@ import type { UpstreamMaterial } from '../../src/app/upstream/upstream-files.ts'
 import { createUpstreamContext, createUpstreamFiles, MaterialRefused } from '../../src/app/upstream/upstream-files.ts'
 import { createAuthority, skipWithoutOpenssl as skip } from '../support/certificates.ts'
 import { until } from '../support/until.ts'
+import { countWatches, skipWithoutProc } from '../support/watches.ts'
 
 const clock = { wallMs: Date.now, monotonicMs: () => performance.now() }
 const readFile = (path: string) => readFileSync(path)
@@ -48,32 +49,23 @@ for (const part of ['ca', 'cert', 'key'] as const) {
   })
 }
 
-/** How many directories the system watches for this process. */
-function watches(): number {
-  const told = readdirSync('/proc/self/fdinfo').map((fd) => {
-    // The one that reads the directory is gone by now.
-    return existsSync(`/proc/self/fdinfo/${fd}`) ? readFileSync(`/proc/self/fdinfo/${fd}`, 'latin1') : ''
-  })
-  return told.join('').split('inotify wd:').length - 1
-}
-
 test('createUpstreamFiles() watches nothing once it is closed, nor where its files could not be used', {
-  skip: skip || (process.platform !== 'linux' && 'needs /proc'),
+  skip: skip || skipWithoutProc,
 }, () => {
   using authority = createAuthority()
   const deps = { clock, readFile, log: { info() {}, error() {} } }
   const create = (key: string) =>
     createUpstreamFiles({ ca: undefined, cert: { file: good.certFile }, key: { file: key } }, deps)
   const good = authority.issue('gateway')
-  const before = watches()
+  const before = countWatches()
 
   assert.throws(() => create(good.certFile), MaterialRefused)
-  assert.equal(watches(), before)
+  assert.equal(countWatches(), before)
   const files = create(good.keyFile)
-  assert.ok(watches() > before)
+  assert.ok(countWatches() > before)
   files.close()
 
-  assert.equal(watches(), before)
+  assert.equal(countWatches(), before)
 })
 
 test('createUpstreamContext() refuses what is no certificate, or a key of another one, and says which', {

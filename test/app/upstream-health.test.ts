@@ -3,12 +3,14 @@ import { once } from 'node:events'
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { createServer } from 'node:http'
+import type { Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { createUpstreamHealth } from '../../src/app/upstream/upstream-health.ts'
 import { upstreamOptions } from '../../src/gates/options.ts'
 import { openWorld } from '../acceptance/harness.ts'
+import { settle } from '../support/until.ts'
 
 /** An upstream on a Unix socket, which an HTTP client by URL would not reach, and how it says it is. */
 async function openHealth(handle: (request: IncomingMessage, response: ServerResponse) => void, path?: string) {
@@ -45,6 +47,41 @@ test('createUpstreamHealth() relays status, type and body of the configured path
   assert.equal(answer?.headers?.['content-type'], 'application/json')
   assert.equal(String(answer?.body), '{"ok":false}')
   assert.deepEqual(asked, ['GET localhost /healthz?deep'])
+})
+
+test('createUpstreamHealth() keeps a body as it came in pieces, though what each was read into is read into again', async () => {
+  const pieces = ['first ', 'again ', 'third']
+  const write = async (response: ServerResponse) => {
+    for (const piece of pieces) {
+      response.write(piece)
+      // Or two of them would be read as one.
+      await settle()
+    }
+    response.end()
+  }
+  await using it = await openHealth((_, response) => void write(response), '/healthz')
+
+  assert.equal(String((await it.health.ask())?.body), pieces.join(''))
+})
+
+test('createUpstreamHealth() waits for nothing more once it has its answer, and for nobody once it is closed', async () => {
+  const sockets = new Set<Socket>()
+  await using it = await openHealth(({ socket }, response) => {
+    sockets.add(socket)
+    response.end('fine')
+  }, '/healthz')
+  const timers = () => process.getActiveResourcesInfo().filter((name) => name === 'Timeout').length
+  const before = timers()
+
+  assert.equal((await it.health.ask())?.status, 200)
+  assert.equal(timers(), before)
+  const destroyed = () => [...sockets].map((socket) => socket.destroyed)
+  assert.deepEqual(destroyed(), [false])
+  it.health.close()
+  // Long before the service itself would end it.
+  await settle()
+
+  assert.deepEqual(destroyed(), [true])
 })
 
 test('createUpstreamHealth() says text/plain where the upstream says nothing', async () => {

@@ -19,6 +19,7 @@ import { createAuthority, skipWithoutOpenssl as skip } from '../support/certific
 import { createTestClock } from '../support/clock.ts'
 import { createTestDeadlines } from '../support/deadlines.ts'
 import { until } from '../support/until.ts'
+import { countWatches, skipWithoutProc } from '../support/watches.ts'
 
 const nobody: ResolveName = () => Promise.reject(new Error('nobody asked for a name'))
 
@@ -359,4 +360,22 @@ test('createUpstream() verifies an https upstream against the server_name, or th
 
   assert.deepEqual(outcomes, ['end', 'end', 'end', 'connect', 'connect', 'connect'])
   assert.match(JSON.stringify(wrongUrl.logged), /other\.test/)
+})
+
+test('createUpstream().close() leaves nothing behind: nobody looks up the name, watches the files, or waits', {
+  skip: skip || skipWithoutProc,
+}, async () => {
+  using authority = createAuthority()
+  const before = countWatches()
+  let asked = 0
+  const upstream = open({ url: 'https://app.test', tls: { ca: { file: authority.caFile } } }, async () => {
+    asked += 1
+    return ['127.0.0.1']
+  })
+  assert.ok(countWatches() > before)
+
+  upstream.close()
+  upstream.time.pass(60_000)
+
+  assert.deepEqual([asked, upstream.time.watched(), countWatches()], [1, 0, before])
 })
