@@ -340,10 +340,18 @@ test('createUpstream() verifies an https upstream against the server_name, or th
 }, async () => {
   using authority = createAuthority()
   const { cert, key } = authority.issue('app', { names: 'DNS:app.test' })
+  const asked = new Set<string>()
+  const tlsServer = createTlsServer({
+    ...{ cert, key },
+    SNICallback(name, found) {
+      asked.add(name)
+      found(null)
+    },
+  })
   await using server = await listen(
     '127.0.0.1',
     0,
-    createTlsServer({ cert, key }).on('tlsClientError', () => {}),
+    tlsServer.on('tlsClientError', () => {}),
   )
   const ca = { file: authority.caFile }
   const at: ResolveName = async () => ['127.0.0.1']
@@ -360,7 +368,22 @@ test('createUpstream() verifies an https upstream against the server_name, or th
 
   assert.deepEqual(outcomes, ['end', 'end', 'end', 'connect', 'connect', 'connect'])
   assert.match(JSON.stringify(wrongUrl.logged), /other\.test/)
+  // RFC 6066 §3: without the dot that a name may end with.
+  assert.deepEqual(asked, new Set(['app.test', 'other.test']))
 })
+
+for (const [scheme, port] of [
+  ['http', 80],
+  ['https', 443],
+] as const)
+  test(`createUpstream() goes to port ${port} where a url of ${scheme} names none`, async () => {
+    // Where nobody is, so that it is told where we were.
+    using upstream = open({ url: `${scheme}://127.254.254.254` })
+
+    assert.equal(await ask(upstream).outcome, 'connect')
+
+    assert.match(String(upstream.logged[0]?.fields?.['error']), new RegExp(`127\\.254\\.254\\.254:${port}$`))
+  })
 
 test('createUpstream().close() leaves nothing behind: nobody looks up the name, watches the files, or waits', {
   skip: skip || skipWithoutProc,
