@@ -935,29 +935,34 @@ test('createHttp2Upstream() keeps a session of which a request had no answer in 
   assert.equal(await pair.post('/next'), '200 /next 1')
 })
 
-test('createHttp2Upstream() keeps what the upstream has no room for as it came, whatever others read meanwhile', async () => {
-  const bodies: Promise<string>[] = []
-  await using pair = await openPair(
-    (stream) => void bodies.push(text(stream)),
-    {},
-    { settings: { initialWindowSize: 0 } },
-  )
-  const letters = ['a', 'b', 'c']
-  await using clients = new AsyncDisposableStack()
-  for (const [at, letter] of letters.entries()) {
-    const client = clients.adopt(connect(pair.door.door.port, '127.0.0.1'), (each) => void each.destroy())
-    client.write('POST /a HTTP/1.1\r\nHost: a.test\r\nContent-Length: 1000\r\n\r\n')
-    await until(() => bodies.length > at, 'the request')
-    client.write(letter.repeat(1000))
-  }
+for (const more of [0, 1])
+  test(`createHttp2Upstream() keeps what the upstream has no room for as it came, ${more > 0 ? 'though there is more to come' : 'the last of it'}, whatever others read meanwhile`, async () => {
+    const bodies: Promise<string>[] = []
+    await using pair = await openPair(
+      (stream) => void bodies.push(text(stream)),
+      {},
+      { settings: { initialWindowSize: 0 } },
+    )
+    const letters = ['a', 'b', 'c']
+    await using clients = new AsyncDisposableStack()
+    const opened: Socket[] = []
+    for (const [at, letter] of letters.entries()) {
+      const client = clients.adopt(connect(pair.door.door.port, '127.0.0.1'), (each) => void each.destroy())
+      opened.push(client)
+      client.write(`POST /a HTTP/1.1\r\nHost: a.test\r\nContent-Length: ${1000 + more}\r\n\r\n`)
+      await until(() => bodies.length > at, 'the request')
+      client.write(letter.repeat(1000))
+      await settle()
+    }
 
-  pair.sessions[0]?.settings({ initialWindowSize: 65_535 })
+    for (const client of opened) client.write('x'.repeat(more))
+    pair.sessions[0]?.settings({ initialWindowSize: 65_535 })
 
-  assert.deepEqual(
-    await Promise.all(bodies),
-    letters.map((letter) => letter.repeat(1000)),
-  )
-})
+    assert.deepEqual(
+      await Promise.all(bodies),
+      letters.map((letter) => letter.repeat(1000) + 'x'.repeat(more)),
+    )
+  })
 
 test('createHttp2Upstream() sends nothing more on a session whose upstream is gone without a word', async () => {
   let sessions = 0
