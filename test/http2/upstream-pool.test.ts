@@ -359,10 +359,16 @@ function onRequest(socket: Socket, told: () => void): void {
 }
 
 test('createHttp2Upstream() does not repeat a GET on a new session, nor one for the second time', async () => {
-  await using pair = await openPair((stream) => stream.close(refused))
+  const seen: string[] = []
+  await using pair = await openPair((stream, path) => {
+    seen.push(path)
+    stream.close(refused)
+  })
 
   assert.equal(await pair.get('/first'), '502 upstream_reset')
   assert.equal(await pair.get('/second'), '502 upstream_reset')
+
+  assert.deepEqual(seen, ['/first', '/second', '/second'])
 })
 
 test('createHttp2Upstream() repeats a GET that was refused on the session itself where there can be no other, and holds up nobody', async () => {
