@@ -16,7 +16,8 @@ import { createSocketOpener } from '../../src/http1/upstream-socket.ts'
 import { createHttp2Upstream } from '../../src/http2/upstream-pool.ts'
 import type { Door } from '../gates/door.ts'
 import { openDoor, openRawUpstream } from '../gates/door.ts'
-import { closedPort } from '../http1/upstream-peer.ts'
+import { ask as askUpstream, closedPort } from '../http1/upstream-peer.ts'
+import { createTestDeadlines } from '../support/deadlines.ts'
 import type { Field } from '../support/h2-frames.ts'
 import { codes, flags, frame, frameTypes, headers, preface, reset } from '../support/h2-frames.ts'
 import { settle, until, untilStill } from '../support/until.ts'
@@ -99,6 +100,24 @@ test('createHttp2Upstream() sends one request after another on one session, and 
   assert.ok(session !== undefined)
   await once(session, 'close')
   assert.equal(await pair.get('/later'), '200 /later 2')
+})
+
+test('createHttp2Upstream() has nobody wait for an exchange, nor for a session, that is over', async () => {
+  await using pair = await openPair(answer)
+  const time = createTestDeadlines()
+  const list = [{ name: 'a', open: createSocketOpener({ host: '127.0.0.1', port: pair.port }, undefined, 'h2') }]
+  const upstream = createHttp2Upstream({ list: () => list }, usual, time)
+  const watched: number[] = []
+
+  for (let at = 0; at < 3; at += 1) {
+    assert.equal(await askUpstream(upstream).outcome, 'end')
+    watched.push(time.watched())
+  }
+  pair.sessions[0]?.destroy()
+
+  await until(() => time.watched() === 0, 'nobody to be waited for')
+  assert.equal(new Set(watched).size, 1, watched.join())
+  upstream.close()
 })
 
 test('createHttp2Upstream() opens as many streams as the upstream allows, and another session for more', async () => {
