@@ -120,6 +120,40 @@ test('createHttp2Upstream() has nobody wait for an exchange, nor for a session, 
   upstream.close()
 })
 
+test('createHttp2Upstream() keeps a session that says that it lives, when a request on it had no answer in time', async () => {
+  const held: ServerHttp2Stream[] = []
+  await using pair = await openPair((stream, path, session) => {
+    if (held.length < 2) held.push(stream)
+    else answer(stream, path, session)
+  })
+  const time = createTestDeadlines()
+  const list = [{ name: 'a', open: createSocketOpener({ host: '127.0.0.1', port: pair.port }, undefined, 'h2') }]
+  const upstream = createHttp2Upstream({ list: () => list }, usual, time)
+  const late = askUpstream(upstream)
+  await until(() => held.length === 1, 'the first')
+  time.pass(usual.headMs)
+  assert.equal(await late.outcome, 'timeout')
+
+  const slow = askUpstream(upstream)
+  await until(() => held.length === 2, 'the second, behind the question')
+  await settle()
+  time.pass(usual.connectMs)
+  await settle()
+
+  assert.equal(slow.isOver(), false)
+  const next = askUpstream(upstream)
+  assert.equal(await next.outcome, 'end')
+  assert.equal(next.body(), '/a 1')
+  upstream.close()
+})
+
+test('createHttp2Upstream() wants nothing pushed', async () => {
+  await using pair = await openPair(answer)
+  await pair.get('/first')
+
+  assert.equal(pair.sessions[0]?.remoteSettings.enablePush, false)
+})
+
 test('createHttp2Upstream() opens as many streams as the upstream allows, and another session for more', async () => {
   const waiting: ServerHttp2Stream[] = []
   const most = new Map<number, number>()
