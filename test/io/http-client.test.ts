@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { subscribe, unsubscribe } from 'node:diagnostics_channel'
-import { once } from 'node:events'
+import { getEventListeners, once } from 'node:events'
 import { createServer } from 'node:http'
 import { createServer as createTlsServer } from 'node:https'
 import type { AddressInfo, Socket } from 'node:net'
@@ -84,6 +84,24 @@ test('createHttpClient().send() fails at once when its call is called off, befor
   while (closed === 0) await nextTick()
   assert.equal(server.heads.length, 1)
   assert.equal((await client.send({ method: 'GET', url: server.url }, limits)).status, 200)
+  client.close()
+})
+
+test('createHttpClient().send() leaves no listener on its signal, and no timer, once it is answered', async () => {
+  await using server = await peer((_, socket) => socket.write(ok))
+  const client = createHttpClient({})
+  const { signal } = new AbortController()
+  const get = { method: 'GET', url: server.url, signal } as const
+  await client.send(get, limits)
+  const timers = () => process.getActiveResourcesInfo().filter((name) => name === 'Timeout').length
+  const before = timers()
+
+  // On the connection that was kept: whether that is a stale one is timed, too.
+  await client.send(get, limits)
+
+  assert.equal(server.heads.length, 2)
+  assert.equal(getEventListeners(signal, 'abort').length, 0)
+  assert.equal(timers(), before)
   client.close()
 })
 
@@ -182,6 +200,29 @@ test('createHttpClient().send() has the system ask whether a peer that is silent
   for (const socket of silent) await until(() => timerOf(socket) === 2, 'the timer')
   client.close()
   await Promise.all([repeated, another])
+})
+
+test('createHttpClient().send() repeats a call that could not be written since the kept connection was closed', async () => {
+  const kept: Socket[] = []
+  await using server = await peer((_, socket) => {
+    kept.push(socket)
+    socket.write(ok)
+  })
+  const client = createHttpClient({})
+  const get = { method: 'GET', url: server.url } as const
+  await client.send(get, limits)
+
+  // Its end first: then the reset is told to our writing, and not to our reading (EPIPE).
+  const again = await new Promise<Promise<{ readonly status: number }>[]>((resolve) =>
+    kept[0]?.end(() => {
+      kept[0]?.resetAndDestroy()
+      resolve([client.send(get, limits)])
+    }),
+  )
+
+  assert.equal((await again[0])?.status, 200)
+  assert.equal(kept.length, 2)
+  client.close()
 })
 
 test('createHttpClient().send() repeats once, not twice', async () => {
@@ -289,6 +330,25 @@ test('createHttpClient().send() tries a refused port twice, then fails as connec
 
   assert.equal(sockets.length, 2)
   client.close()
+})
+
+test('createHttpClient().close() leaves no call to be repeated', async () => {
+  const closed = await peer(() => {})
+  await closed[Symbol.asyncDispose]()
+  const client = createHttpClient({})
+
+  const sockets = await socketsOf(async () => {
+    // Once the call has heard of it: it listens two ticks later. The message is as the channel documents.
+    const closeThen = (message: unknown) =>
+      void process.nextTick(() =>
+        process.nextTick(() => (message as { socket: Socket }).socket.once('error', () => client.close())),
+      )
+    subscribe('net.client.socket', closeThen)
+    await failsWith('connect', client.send({ method: 'GET', url: closed.url }, limits))
+    unsubscribe('net.client.socket', closeThen)
+  })
+
+  assert.equal(sockets.length, 1)
 })
 
 test('createHttpClient().close() ends calls under way and waiting, and refuses later ones', async () => {

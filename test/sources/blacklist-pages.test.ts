@@ -223,9 +223,47 @@ test('poll() counts no entry that has run out for one that was taken off a whole
   assert.deepEqual(it.blacklist.check(token({ jti: 'b' })), revoked)
 })
 
-test('poll() keeps the values of entries, not the pages they stood in', async () => {
+/** Bytes in use, after a collection. */
+function used(): number {
   setFlagsFromString('--expose-gc')
-  const gc = runInNewContext('gc') as () => void
+  const gc = runInNewContext('gc') as () => void // the flag makes it one
+  gc()
+  const { heapUsed, external } = process.memoryUsage()
+  return heapUsed + external
+}
+
+test('poll() keeps nothing of what has no room while it reads on', async () => {
+  await using it = setup({ cache_size: 10 })
+  let heldAtEnd = 0
+  it.answer = (call) => {
+    const from = Number(query(call, 'cursor'))
+    if (from === 20_000) heldAtEnd = used()
+    const entries = Array.from({ length: 500 }, (_, at) => {
+      const seq = from + at + 1
+      return { seq, kind: 'jti', value: `${seq}`.padEnd(1000, 'x'), expires_at: t0 + 60 }
+    })
+    return json({ ...honest, more: from < 20_000, cursor: String(from + 500), entries })
+  }
+  const before = used()
+
+  await it.blacklist.poll()
+
+  assert.deepEqual(it.counts, ['updated'])
+  assert.ok(heldAtEnd - before < 10_000_000, `${heldAtEnd - before}`)
+})
+
+test('poll() enforces at once what has run out by the clock of an issuer that is ahead', async () => {
+  await using it = setup()
+  it.revoke('a')
+  it.feed.keptFor = 86_400
+  it.feed.twist = { server_time: t0 + 7200 }
+
+  await it.blacklist.poll()
+
+  assert.deepEqual(it.blacklist.check(token({ jti: 'a' })), revoked)
+})
+
+test('poll() keeps the values of entries, not the pages they stood in', async () => {
   await using it = setup()
   it.answer = (call) => {
     const seq = Number(query(call, 'cursor')) + 1
@@ -237,11 +275,6 @@ test('poll() keeps the values of entries, not the pages they stood in', async ()
       note: 'x'.repeat(1e6),
     }
     return json({ ...honest, more: seq < 50, cursor: String(seq), entries: [entry] })
-  }
-  const used = () => {
-    gc()
-    const { heapUsed, external } = process.memoryUsage()
-    return heapUsed + external
   }
   const before = used()
   await it.blacklist.poll()

@@ -55,6 +55,24 @@ test('poll() takes a complete list of the same epoch with fewer entries once the
   assert.equal(query(it.calls.at(-1), 'cursor'), '2', 'the cursor does not go back to the last live entry')
 })
 
+test('poll() asks for no condition with the ETag of a whole list that ends before where we were', async () => {
+  await using it = setup()
+  it.revoke('a', { expires_at: t0 + 10 })
+  it.revoke('b', { expires_at: t0 + 10 })
+  await it.blacklist.poll()
+  it.feed.twist = { total_live: 5 }
+  await it.blacklist.poll()
+  it.feed.twist = {}
+  it.pass(71_000)
+  await it.blacklist.poll()
+  assert.equal(query(it.calls.at(-1), 'cursor'), '0')
+
+  await it.blacklist.poll()
+
+  assert.equal(query(it.calls.at(-1), 'cursor'), '2')
+  assert.equal(it.calls.at(-1)?.headers?.['if-none-match'], undefined)
+})
+
 test('poll() warns of entries that the issuer counts and never delivers, and not of a list that was loaded', async () => {
   await using it = await loaded()
   it.feed.twist = { total_live: 5 }

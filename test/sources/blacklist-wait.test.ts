@@ -400,6 +400,20 @@ for (const how of ['answer', 'failure'])
     assert.deepEqual(it.warnings, [])
   })
 
+test('blacklist.close() leaves no timer behind for a poll that ends after it', async (t) => {
+  await using it = setup(long)
+  const answered = Promise.withResolvers<undefined>()
+  it.answer = () => answered.promise
+  it.blacklist.start()
+  const setTimer = t.mock.method(globalThis, 'setTimeout')
+
+  it.blacklist.close()
+  answered.resolve(undefined)
+  for (let turn = 0; turn < 5; turn += 1) await nextTurn()
+
+  assert.equal(setTimer.mock.callCount(), 0)
+})
+
 test('blacklist.check() keeps a list whose polls are held, as long as max_staleness has to be for that', async () => {
   // As the load error of config/schema.ts wants it: poll_interval, wait and 4 s.
   await using it = await loaded({ ...long, max_staleness: 89_000 })
