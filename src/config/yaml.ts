@@ -27,13 +27,18 @@ export function parseYaml(text: string): Parsed {
     const marks: Span[] = []
     const errors: ParserError[] = []
     let values = 0
+    let documents = 0
+    let opened = 0
     for (const lexeme of lexer.lex(shield(text))) {
       if (/^(?:["']|[[\]{}]$)/.test(lexeme)) marks.push({ start: parser.offset, end: parser.offset + lexeme.length })
       for (const token of parser.next(lexeme)) {
+        if (token.type === 'document') documents += 1
         if (token.type !== 'error') tokens.push(token)
         else errors.push({ code: 'UNEXPECTED_TOKEN', message: token.message, pos: placeOf(token) })
       }
-      if (errors.length > maxErrors) break
+      // What follows a second document, or a template, is not told: `{{` opens a map that is a key.
+      if (errors.length > maxErrors || documents > 1 || (opened > 1 && lexeme !== '{')) break
+      opened = lexeme === '{' ? opened + 1 : 0
       if (beginsValue.test(lexeme)) values += 1
       if (values > maxValues) return unparsed(document(`it has more than ${maxValues} keys, values and commas`))
       // The stack also holds the document and a scalar; only then is it worth counting.

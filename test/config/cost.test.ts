@@ -83,6 +83,17 @@ test('load() refuses more than 300000 keys, values and commas before it reads th
   }
 })
 
+test('load() reads no further than the first template, and the second document', () => {
+  for (const { text, says } of [
+    { text: times(120_000, () => '{{ a }}\n'), says: /^Cannot parse YAML: here is a template/ },
+    { text: times(40_000, () => '---\n[a,b,c,d,e,f]\n'), says: /^Cannot read the document: it holds more than one/ },
+  ]) {
+    const loaded = load(gatewayOptions, { file: 'f', text: `version: 1\n${text}` }, { env: {} })
+
+    assert.match(loaded.kind === 'refused' ? (loaded.problems[0]?.message ?? '') : '', says)
+  }
+})
+
 test('load() refuses aliases for more than 20000 values at the alias that is one too many', () => {
   const textOf = (count: number) => `${head}${rules}hosts: [&a [${times(count, () => 'a,')}], *a, *a]\n`
   const [within, over] = [9999, 10_000].map((count) => {
