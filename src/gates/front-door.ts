@@ -61,6 +61,8 @@ type Client = Bagged & { readonly socket: Socket; served: Served }
 
 // A quarter of a second each, or two: a second is long for the first words of a client that has connected.
 const mostLooks = 3
+// A millisecond of closing, about.
+const portion = 32
 
 // What a connection takes that has had a request and does nothing, as measured with thousands of them.
 const plainBytes = 16_384
@@ -176,11 +178,20 @@ export function createHall(options: HallOptions, deps: HallDeps): Hall {
     // Who has just connected may be about to speak, and could not know.
     for (let looks = 0; looks < mostLooks && hasSilent(); looks += 1) await nextLook()
     entrance.closeIdle()
-    for (const { served } of clients.all()) served.closeIdle()
+    await inPortions((served) => served.closeIdle())
     await new Promise<void>((resolve) => {
       emptied = resolve
       settle()
     })
+  }
+
+  /** Thousands are not told in one turn: who has a request under way would wait for it. */
+  async function inPortions(tell: (served: Served) => void): Promise<void> {
+    const all = clients.all()
+    for (let at = 0; at < all.length; at += portion) {
+      for (const client of all.slice(at, at + portion)) if (clients.has(client)) tell(client.served)
+      await nextTurn()
+    }
   }
 
   function hasSilent(): boolean {

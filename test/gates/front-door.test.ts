@@ -5,6 +5,7 @@ import type { AddressInfo, Socket } from 'node:net'
 import { connect, createServer } from 'node:net'
 import { test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { nextTurn } from '../../src/base/time.ts'
 import type { Decision } from '../../src/decision/decision.ts'
 import { sessionBytes } from '../../src/gates/http2.ts'
 import { limitsOptions, serverLimits } from '../../src/gates/options.ts'
@@ -407,6 +408,55 @@ test('createHall().drain() still answers a request that had come and was not rea
 
   assert.equal(statusOf(await answer), 200)
   assert.equal(left, 1)
+})
+
+test('createHall().drain() ends idle connections in portions, so that nobody waits for the end of thousands', async () => {
+  await using it = openHall(0)
+  const near: Socket[] = []
+  const server = createServer({ allowHalfOpen: true }, (socket) => {
+    near.push(socket)
+    it.hall.take(socket)
+  })
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const { port } = server.address() as AddressInfo // it listens on a port
+  const far = Array.from({ length: 100 }, () => connect(port, '127.0.0.1').resume())
+  for (const socket of far) socket.write('GET ')
+  await until(() => near.length === 100 && near.every(({ bytesRead }) => bytesRead > 0), 'all of them')
+  for (const socket of far) socket.write('/a//b HTTP/1.1\r\nHost: a.test\r\n\r\n')
+  await Promise.all(far.map((socket) => once(socket, 'data')))
+  const ended = () => near.filter(({ writableEnded }) => writableEnded).length
+
+  const drained = it.hall.drain()
+  const counts = [0]
+  while (ended() < 100) {
+    await nextTurn()
+    counts.push(ended())
+  }
+  for (const socket of far) socket.end()
+  await drained
+  server.close()
+
+  const most = Math.max(...counts.slice(1).map((count, at) => count - (counts[at] ?? 0)))
+  assert.equal(most, 32)
+})
+
+test('createHall().drain() waits a moment for who has not sent a byte of what stands before its first request', async () => {
+  await using upstream = await openUpstream((_request, response) => void response.end('served'))
+  await using it = await openDoor(upstream.port, undefined, { proxyProtocol: true })
+  const client = connect(it.door.port, '127.0.0.1')
+  let answer = ''
+  client.on('data', (bytes) => {
+    answer += bytes.toString()
+  })
+  await until(() => it.door.connections() === 1, 'the connection')
+
+  const drained = it.door.drain()
+  await settle()
+  client.write('PROXY UNKNOWN\r\nGET /a HTTP/1.1\r\nHost: a.test\r\n\r\n')
+  await drained
+
+  assert.equal(statusOf(answer), 200)
 })
 
 test('openFrontDoor() denies HEAD without content, which would be taken for the next answer', async () => {
