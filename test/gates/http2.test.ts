@@ -292,6 +292,23 @@ for (const status of [205, 304]) {
   })
 }
 
+test('serveHttp2() passes on what an upstream says twice, though it may be said once', async () => {
+  await using upstream = await openRawUpstream((socket) => {
+    socket.once('data', () => socket.end('HTTP/1.1 200 OK\r\nAge: 1\r\nAge: 2\r\nContent-Length: 0\r\n\r\n'))
+  })
+  await using door = await openDoor(upstream.port)
+  const session = connectSession(`http://127.0.0.1:${door.door.port}`)
+  const stream = session.request({ ':path': '/a' })
+
+  const [, , fields] = (await once(stream, 'response')) as [unknown, unknown, readonly string[]]
+  session.destroy()
+
+  assert.deepEqual(
+    fields.filter((_, at) => fields[at - 1] === 'age'),
+    ['1', '2'],
+  )
+})
+
 test('openFrontDoor() without HTTP/2 takes its beginning for no request', async () => {
   await using upstream = await openUpstream((_, response) => response.end('ok'))
   await using door = await openDoor(upstream.port, undefined, { http2: false })

@@ -188,6 +188,22 @@ test('createDeadlines() ends thousands that are due together in many turns, and 
   assert.equal(told, 1998)
 })
 
+test('createDeadlines() begins no second round of ending thousands before the first is over', async (t) => {
+  const { deadlines, pass } = createWatch(t)
+  let told = 0
+  for (let made = 0; made < 100; made += 1) deadlines.watch(within(deadlines, 1000, () => (told += 1)))
+  pass(1000 + everyMs)
+  const atOnce = told
+
+  // A look, and no time: where more has passed, more are due at once.
+  t.mock.timers.tick(everyMs)
+
+  assert.ok(atOnce < 100)
+  assert.equal(told, atOnce)
+  for (let turns = 0; told < 100 && turns < 100; turns += 1) await new Promise((resolve) => setImmediate(resolve))
+  assert.equal(told, 100)
+})
+
 test('createDeadlines() ends ten thousand within two seconds, also where each turn takes long, and those that come after', async (t) => {
   const { deadlines, clock, pass } = createWatch(t)
   const [dueMs, laterMs] = [clock.monotonicMs() + 1000, clock.monotonicMs() + 1010]

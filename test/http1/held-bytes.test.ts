@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict'
 import { afterEach, test } from 'node:test'
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
 import * as fc from 'fast-check'
 import type { HeldBytes } from '../../src/http1/held-bytes.ts'
 import { createHeldBytes, heldBytes, maxBehindBytes, maxHeadBytes } from '../../src/http1/held-bytes.ts'
@@ -66,6 +68,26 @@ test('createHeldBytes() copies a text that comes byte by byte a few times, and n
 
   assert.equal(held.bytes?.length, 16_384)
   assert.ok(make.mock.callCount() < 20, `${make.mock.callCount()} times`)
+})
+
+test('maxHeadBytes and maxBehindBytes are what README says of all connections of a process: 12 and 24 MiB', () => {
+  assert.deepEqual([maxHeadBytes, maxBehindBytes], [12 * 1_048_576, 24 * 1_048_576])
+})
+
+test('createHeldBytes() lets go of the memory of what it holds no more', async () => {
+  setFlagsFromString('--expose-gc')
+  const collect = runInNewContext('gc') as () => void // the flag makes it
+  const held = fill(connect(), 60_000)
+  const memory = new WeakRef(held.bytes?.buffer ?? {})
+
+  held.drop(60_000)
+  held.settle()
+  // A reference that was just looked at holds what it is to until the turn is over.
+  await new Promise((resolve) => setImmediate(resolve))
+  collect()
+
+  assert.equal(memory.deref(), undefined)
+  assert.equal(held.bytes, undefined)
 })
 
 test('createHeldBytes() keeps no large piece for a small rest of it', () => {
