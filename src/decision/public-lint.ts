@@ -84,23 +84,20 @@ export function lintHosts(
     const { rule, outer } = first
     const what = `${sharedMethods(rule, outer)?.join(', ') ?? 'any method of'} ${outer.path}`
     const others = more.length === 0 ? '' : `; so it is with ${more.length} more for other hosts`
-    const message = `${what} needs no ${missingFrom(rule, outer)} at ${rule.host}: ${rule.id} asks for less than ${outer.id} does, and its host comes before every path; which host it is the client says${others}`
+    const message = `${what} needs less at ${rule.host}: ${rule.id} lacks a ${missingFrom(rule, outer)} that ${outer.id} wants, and its host comes before every path; which host it is the client says${others}`
     return [{ path: [rule.index, 'match', 'host'], message }]
   })
   return [...found, ...describeUnfinished(unfinished, 'what it takes of them')]
 }
 
-/** What a rule does not ask for, and another does, in a few words; undefined where that is nothing. */
-function missingFrom(rule: Rule, { scopes: { all, any }, claims }: Rule): string | undefined {
-  const scope = all.find((each) => !rule.scopes.all.includes(each))
-  if (scope !== undefined) return `scope ${scope}`
+/** What a rule does not ask for, and another does; undefined where there is nothing. */
+function missingFrom(rule: Rule, { scopes: { all, any }, claims }: Rule): 'scope' | 'claim' | undefined {
   const isOne = (each: string) => any.includes(each)
   const hasOne = rule.scopes.all.some(isOne) || (rule.scopes.any.length > 0 && rule.scopes.any.every(isOne))
-  if (any.length > 0 && !hasOne) return `scope of ${any.join(', ')}`
-  const claim = claims.find(({ name, oneOf }) => {
-    return !rule.claims.some((each) => each.name === name && each.oneOf.every((value) => oneOf.includes(value)))
-  })
-  return claim && `claim ${claim.name}`
+  if (!all.every((each) => rule.scopes.all.includes(each)) || (any.length > 0 && !hasOne)) return 'scope'
+  const isAsked = ({ name, oneOf }: Rule['claims'][number]) =>
+    rule.claims.some((each) => each.name === name && each.oneOf.every((value) => oneOf.includes(value)))
+  return claims.every(isAsked) ? undefined : 'claim'
 }
 
 /** Which rules may take something from which others. */

@@ -115,11 +115,10 @@ export function lintRules(
         path: [...here, 'match', 'path'],
         message: `${colon} matches only these very characters; {${colon.slice(1)}} would match any one segment`,
       })
-    const expression = readTemplate(rule.path).parts.find((part) => /.\$$|\.\+/.test(part))
-    if (expression !== undefined)
+    if (readTemplate(rule.path).parts.some((part) => /.\$$|\.\+/.test(part)))
       found.push({
         path: [...here, 'match', 'path'],
-        message: `${expression} matches only these very characters: a path is compared as a whole, and is no regular expression`,
+        message: 'this matches only these very characters: a path is compared as a whole, and is no regular expression',
       })
     for (const [at, protocol] of rule.upgrade.entries())
       if (protocol !== 'websocket' && nearest(protocol, ['websocket']) !== undefined)

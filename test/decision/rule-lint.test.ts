@@ -186,8 +186,8 @@ const warned = [
       { match: { path: '/$metadata/a$b/c+.d/{id}' }, scopes },
     ],
     says: [
-      ['0.match.path', /^orders\$ matches only these very characters: a path is compared as a whole/],
-      ['1.match.path', /^\.\+ matches only these very characters/],
+      ['0.match.path', /^this matches only these very characters: a path is compared as a whole/],
+      ['1.match.path', /^this matches only these very characters/],
     ],
   },
   {
