@@ -60,6 +60,7 @@ async function openPair(handle: Handle, limits: Partial<PoolLimits> = {}, option
   return {
     door,
     port,
+    endpoint: { name: 'a', open: createSocketOpener({ host: '127.0.0.1', port }, undefined, 'h2') },
     sessions,
     get: (path: string) => ask(door, 'GET', path),
     post: (path: string, body = 'body') => ask(door, 'POST', path, body),
@@ -105,7 +106,7 @@ test('createHttp2Upstream() sends one request after another on one session, and 
 test('createHttp2Upstream() has nobody wait for an exchange, nor for a session, that is over', async () => {
   await using pair = await openPair(answer)
   const time = createTestDeadlines()
-  const list = [{ name: 'a', open: createSocketOpener({ host: '127.0.0.1', port: pair.port }, undefined, 'h2') }]
+  const list = [pair.endpoint]
   const upstream = createHttp2Upstream({ list: () => list }, usual, time)
   const watched: number[] = []
 
@@ -127,7 +128,7 @@ test('createHttp2Upstream() keeps a session that says that it lives, when a requ
     else answer(stream, path, session)
   })
   const time = createTestDeadlines()
-  const list = [{ name: 'a', open: createSocketOpener({ host: '127.0.0.1', port: pair.port }, undefined, 'h2') }]
+  const list = [pair.endpoint]
   const upstream = createHttp2Upstream({ list: () => list }, usual, time)
   const late = askUpstream(upstream)
   await until(() => held.length === 1, 'the first')
@@ -144,6 +145,78 @@ test('createHttp2Upstream() keeps a session that says that it lives, when a requ
   const next = askUpstream(upstream)
   assert.equal(await next.outcome, 'end')
   assert.equal(next.body(), '/a 1')
+  upstream.close()
+})
+
+test('createHttp2Upstream() ends no session for being idle on which something is asked again', async () => {
+  let asked = 0
+  let held: ServerHttp2Stream | undefined
+  await using pair = await openPair((stream, path, session) => {
+    asked += 1
+    if (asked === 2) held = stream
+    else answer(stream, path, session)
+  })
+  const time = createTestDeadlines()
+  const list = [pair.endpoint]
+  const upstream = createHttp2Upstream({ list: () => list }, usual, time)
+  assert.equal(await askUpstream(upstream).outcome, 'end')
+
+  const slow = askUpstream(upstream)
+  await until(() => held !== undefined, 'the second')
+  time.pass(usual.keepAliveMs)
+  await settle()
+  held?.respond({ ':status': 204 }, { endStream: true })
+
+  assert.equal(await slow.outcome, 'end')
+  assert.equal(slow.head()?.status, 204)
+  upstream.close()
+})
+
+test('createHttp2Upstream() has 100 streams on a session, however many the upstream would allow', async () => {
+  const held: ServerHttp2Stream[] = []
+  const of: number[] = []
+  let isFirst = true
+  await using pair = await openPair(
+    (stream, path, session) => {
+      if (isFirst) {
+        isFirst = false
+        answer(stream, path, session)
+        return
+      }
+      held.push(stream)
+      of[session] = (of[session] ?? 0) + 1
+    },
+    {},
+    { settings: { maxConcurrentStreams: 1000 } },
+  )
+  const list = [pair.endpoint]
+  const upstream = createHttp2Upstream({ list: () => list }, usual, createTestDeadlines())
+  // One that is told by then how many it may have.
+  assert.equal(await askUpstream(upstream).outcome, 'end')
+  await settle()
+
+  const all = Array.from({ length: 101 }, () => askUpstream(upstream))
+  await until(() => held.length === 101, 'all of them')
+
+  assert.deepEqual(of.slice(1), [100, 1])
+  for (const stream of held) stream.respond({ ':status': 204 }, { endStream: true })
+  await Promise.all(all.map(({ outcome }) => outcome))
+  upstream.close()
+})
+
+test('createHttp2Upstream() gives a place a rest that has failed three times in a row, where there is another', async () => {
+  let failed = 0
+  await using bad = await openPair((stream) => {
+    failed += 1
+    stream.close(codes.internal)
+  })
+  await using good = await openPair(answer)
+  const list = [bad.endpoint, good.endpoint]
+  const upstream = createHttp2Upstream({ list: () => list }, usual, createTestDeadlines())
+
+  for (let at = 0; at < 12; at += 1) await askUpstream(upstream).outcome
+
+  assert.equal(failed, 3)
   upstream.close()
 })
 
