@@ -220,6 +220,25 @@ test('createHttp2Upstream() gives a place a rest that has failed three times in 
   upstream.close()
 })
 
+test('createHttp2Upstream() sends who waits for a stream as soon as another one is over', async () => {
+  const held: ServerHttp2Stream[] = []
+  await using pair = await openPair((stream) => void held.push(stream), {}, { settings: { maxConcurrentStreams: 1 } })
+  const list = [pair.endpoint]
+  // Whose time stands still: nobody looks after a while.
+  const upstream = createHttp2Upstream({ list: () => list }, { ...usual, connections: 1 }, createTestDeadlines())
+
+  const all = [1, 2, 3].map(() => askUpstream(upstream))
+  for (let at = 0; at < 3; at += 1) {
+    await until(() => held.length > at, 'the next one', 2000)
+    await settle()
+    assert.equal(held.length, at + 1)
+    held[at]?.respond({ ':status': 204 }, { endStream: true })
+    assert.equal(await all[at]?.outcome, 'end')
+  }
+
+  upstream.close()
+})
+
 test('createHttp2Upstream() wants nothing pushed', async () => {
   await using pair = await openPair(answer)
   await pair.get('/first')
