@@ -259,3 +259,60 @@ test('a list that was walked is not called complete by the count of another, tha
   }
   assert.deepEqual(primary.list(1).check(bad), revoked)
 })
+
+test("a list that polls confirm stays fresh in a worker while another issuer's long one is on its way", async () => {
+  const [feed, other] = [await polledFeed(2), await polledFeed(7000)]
+  const primary = await openPrimary([feed, other])
+  Object.assign(other.feed, { epoch: 'e2' })
+  await other.blacklist.poll()
+  feed.pass(limits.max_staleness + 1)
+  assert.equal(primary.list().check(token({ jti: 'good' })), 'stale')
+
+  await feed.blacklist.poll()
+
+  await primary.pass('list_end')
+  assert.equal(primary.list().check(token({ jti: 'good' })), undefined)
+})
+
+test('a list is not called fresh ahead of the many entries of a poll before, which wait for what is on its way', async () => {
+  const room = { cache_size: 20_000 }
+  const [feed, other] = [await polledFeed(2, room), await polledFeed(7000)]
+  const primary = await openPrimary([feed, other], room)
+  Object.assign(other.feed, { epoch: 'e2' })
+  await other.blacklist.poll()
+  const bad = [token({ jti: 'bad1' }), token({ jti: 'bad2' })] as const
+  for (const first of ['bad1', 'bad2']) {
+    for (let at = 0; at <= 5000; at += 1) feed.revoke(at === 0 ? first : `after-${first}-${at}`)
+    await feed.blacklist.poll()
+  }
+  const sent: string[] = []
+  const step = async () => sent.push((await primary.step()) ?? assert.fail('nothing is sent any more'))
+  // It is stale by then, unless it is called fresh.
+  const pollLate = async () => {
+    feed.pass(limits.max_staleness + 1)
+    await feed.blacklist.poll()
+  }
+
+  await pollLate()
+  for (const each of bad) {
+    while (primary.list().check(each) === 'stale') {
+      await pollLate()
+      await step()
+      sent.push(...(await primary.pass('list_slice')))
+    }
+    assert.deepEqual(primary.list().check(each), revoked)
+  }
+  sent.push(...(await primary.pass()))
+
+  assert.equal(sent.includes('list_added 0'), false)
+  assert.equal(sent.filter((each) => each === 'list_slice 0').length, 4)
+  for (const jti of ['after-bad1-5000', 'after-bad2-5000'])
+    assert.deepEqual(primary.list().check(token({ jti })), revoked)
+  assert.equal(primary.list().check(token({ jti: 'good' })), undefined)
+  // And when nothing waits any more, it is at once.
+  Object.assign(other.feed, { epoch: 'e3' })
+  await other.blacklist.poll()
+  await pollLate()
+  await primary.pass('list_end')
+  assert.equal(primary.list().check(token({ jti: 'good' })), undefined)
+})

@@ -34,19 +34,24 @@ export type Followed = Pick<IssuerSources, 'jwks' | 'keysId' | 'blacklist'> & {
 type Jwks = IssuerSources['jwks']
 type List = NonNullable<IssuerSources['blacklist']>
 type Snapshot = NonNullable<ReturnType<List['snapshot']>>
-/** Which index a worker's copy of an issuer's list is of: what came since was sent as it came. */
-type Sent = Map<string, RevocationIndex>
+/** A worker, by issuer. */
+type Recipient = {
+  /** Which index its copy of a list is of: what came since was sent as it came. */
+  readonly sent: Map<string, RevocationIndex>
+  /** How much of a list waits for its turn. */
+  readonly waiting: Map<string, number>
+}
 
 /** Makes one that follows nothing yet. */
 export function createPublisher(): Publisher {
   let keys: ReadonlyMap<string, Jwks> = new Map()
   let lists: ReadonlyMap<string, List> = new Map()
   let room = 0
-  const recipients = new Map<Outbox, Sent>()
+  const recipients = new Map<Outbox, Recipient>()
   return {
     follow,
     connect(outbox) {
-      recipients.set(outbox, new Map())
+      recipients.set(outbox, { sent: new Map(), waiting: new Map() })
       for (const id of keys.keys()) sendKeys(outbox, id)
     },
     disconnect: (outbox) => void recipients.delete(outbox),
@@ -92,25 +97,43 @@ export function createPublisher(): Publisher {
     const { index } = snapshot.held
     const state = stateOf(snapshot, snapshot, room)
     const entries = change.kind === 'unchanged' ? [] : [...change.entries]
-    for (const [outbox, sent] of recipients) {
+    for (const [outbox, to] of recipients) {
       // Whatever its copy is of: they do not wait for a list that has been read anew.
-      if (entries.length > 0) sendAdded(outbox, issuer, entries)
-      // After the entries it speaks for, and for no other list than theirs.
-      outbox.queue(async (deliver) => {
-        if (sent.get(issuer) === index) outbox.send({ kind: 'list_state', issuer, state })
-        else await sendList(outbox, issuer, deliver)
-      })
+      if (entries.length > 0) sendAdded(outbox, to, issuer, entries)
+      // After the entries it speaks for, and for no other list than theirs. That of another issuer may be long on its way.
+      const isOfIt = () => to.sent.get(issuer) === index
+      const tell = () => outbox.send({ kind: 'list_state', issuer, state })
+      if (isOfIt() && !to.waiting.has(issuer)) tell()
+      else queue(outbox, to, issuer, (deliver) => (isOfIt() ? tell() : sendList(outbox, issuer, deliver)))
     }
   }
 
   /** A few at once: a revocation does not wait for a list that is on its way, but is put into that, too. */
-  function sendAdded(outbox: Outbox, issuer: string, entries: readonly Revocation[]): void {
+  function sendAdded(outbox: Outbox, to: Recipient, issuer: string, entries: readonly Revocation[]): void {
     if (entries.length <= listSlice) {
       outbox.send({ kind: 'list_added', issuer, entries: writeEntries(entries) })
       return
     }
-    outbox.queue(async (deliver) => {
+    queue(outbox, to, issuer, async (deliver) => {
       for (const some of slices(entries)) await deliver(slice(issuer, 'added', some))
+    })
+  }
+
+  function queue(
+    outbox: Outbox,
+    { waiting }: Recipient,
+    issuer: string,
+    job: (deliver: Deliver) => Promise<void> | void,
+  ): void {
+    waiting.set(issuer, (waiting.get(issuer) ?? 0) + 1)
+    outbox.queue(async (deliver) => {
+      try {
+        await job(deliver)
+      } finally {
+        const left = (waiting.get(issuer) ?? 1) - 1
+        if (left > 0) waiting.set(issuer, left)
+        else waiting.delete(issuer)
+      }
     })
   }
 
@@ -125,7 +148,7 @@ export function createPublisher(): Publisher {
       await sendList(outbox, next, deliver)
     }
     // The worker lets go of what it has of others.
-    const sent = recipients.get(outbox)
+    const { sent } = recipients.get(outbox) ?? {}
     for (const issuer of sent?.keys() ?? []) if (!lists.has(issuer)) sent?.delete(issuer)
   }
 
@@ -136,7 +159,7 @@ export function createPublisher(): Publisher {
   /** Sends all of a list, unless the worker has it. */
   async function sendList(outbox: Outbox, issuer: string, deliver: Deliver): Promise<void> {
     const start = lists.get(issuer)?.snapshot()
-    const sent = recipients.get(outbox)
+    const { sent } = recipients.get(outbox) ?? {}
     if (start === undefined || sent === undefined || sent.get(issuer) === start.held.index) return
     const { index, inherited } = start.held
     outbox.send({ kind: 'list_begin', issuer })
