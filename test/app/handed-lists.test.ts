@@ -316,3 +316,56 @@ test('a list is not called fresh ahead of the many entries of a poll before, whi
   await primary.pass('list_end')
   assert.equal(primary.list().check(token({ jti: 'good' })), undefined)
 })
+
+test('what is revoked while the last slice of a list is on its way is in that list', async () => {
+  const feed = await polledFeed(7000)
+  const primary = await openPrimary([feed])
+  Object.assign(feed.feed, { epoch: 'e2' })
+  await feed.blacklist.poll()
+  await primary.pass('list_slice')
+  await primary.step()
+  await primary.pass('list_slice')
+
+  feed.revoke('new')
+  await feed.blacklist.poll()
+
+  assert.deepEqual(await primary.pass('list_end'), ['list_slice 0', 'list_added 0'])
+  await primary.pass()
+  assert.deepEqual(primary.list().check(token({ jti: 'new' })), revoked)
+})
+
+test('what an issuer counts and never delivered is asked for in a worker, from a whole list and from a poll on', async () => {
+  const feed = await polledFeed(2)
+  feed.revoke('hidden')
+  const withoutIt = { ...feed.feed, entries: feed.feed.entries.slice(0, 2), twist: { total_live: 3 } }
+  const isRead = (url: string) => url.includes('/blacklist?')
+  feed.answer = (call) => (isRead(call.url) ? answerOf(withoutIt, call) : undefined)
+  const hidden = token({ jti: 'hidden' })
+
+  const early = await openPrimary([feed])
+  assert.equal(early.list().check(hidden), undefined)
+  await feed.blacklist.poll()
+  await early.pass()
+  assert.deepEqual(await early.list().check(hidden), foundByLookup)
+
+  const late = await openPrimary([feed])
+  assert.deepEqual(await late.list().check(hidden), foundByLookup)
+})
+
+test('what is counted while a list is on its way, and not delivered, is asked for once that has come', async () => {
+  const feed = await polledFeed(7000)
+  const primary = await openPrimary([setup()])
+  primary.reloadWith(0, feed)
+  await primary.pass('list_slice')
+
+  feed.revoke('hidden')
+  const withoutIt = { ...feed.feed, entries: feed.feed.entries.slice(0, 7000), twist: { total_live: 7001 } }
+  feed.answer = (call) => (call.url.includes('/blacklist?') ? answerOf(withoutIt, call) : undefined)
+  await feed.blacklist.poll()
+
+  await primary.pass('list_end')
+  await primary.step()
+  await primary.pass('configure')
+  await primary.step()
+  assert.deepEqual(await primary.list().check(token({ jti: 'hidden' })), foundByLookup)
+})

@@ -61,3 +61,23 @@ test('keepOnly() keeps the lists of the configuration that runs, and lets go of 
 
   assert.deepEqual(held(), [])
 })
+
+test('a copy of a list of which no poll was good is stale, whatever was said of it before', () => {
+  const store = openStore()
+  const good = { startedMs: clock.monotonicMs(), wallMs: clock.wallMs() }
+  const state = { good, totalLive: 0, unlisted: 0, leftOutUntil: 0, serverTimeS: 0, toldMs: 0, cacheSize: 1 }
+  store.receive({ kind: 'list_begin', issuer: 'a' })
+  store.receive({ kind: 'list_end', issuer: 'a', state })
+  const list = store.replicas.list(
+    {
+      ...{ issuer: 'a', url: 'https://issuer.test/blacklist', client_id: 'gateway', wait: 0, poll_interval: 60_000 },
+      ...{ cache_size: 1, purge_delay: 0, max_staleness: 300_000 },
+    },
+    { clock, send: () => assert.fail('nothing is asked'), secret: () => '', log: createTestLog() },
+  )
+  assert.equal(list.state().stale, false)
+
+  store.receive({ kind: 'list_state', issuer: 'a', state: { ...state, good: null } })
+
+  assert.equal(list.state().stale, true)
+})
