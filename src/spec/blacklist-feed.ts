@@ -51,10 +51,12 @@ export function parseBlacklistPage(body: Json): BlacklistPage | string {
   if (!isCount(total_live)) return 'its total_live is not a count'
   if (!Array.isArray(entries)) return 'it has no entries array'
   const read: BlacklistEntry[] = []
-  let last = -1
+  let last = 0
   for (const member of entries as readonly Json[]) {
     const entry = isJsonObject(member) ? parseEntry(member) : undefined
     if (entry === undefined) return 'an entry in it is not one we can enforce'
+    // Cursor 0 is before the first entry: the next poll would ask for what comes after it.
+    if (entry.seq === 0) return 'an entry in it has the seq 0, wanted 1 or more'
     if (entry.seq <= last) return 'its seq goes backwards'
     last = entry.seq
     read.push(entry)

@@ -50,7 +50,7 @@ for (const { attack, twist } of twists) {
   })
 }
 
-test('poll() refuses a first page that has more and stands still: it would be asked for again and again', async () => {
+test('poll() refuses a first page with an entry at its own cursor: it would be asked for again and again', async () => {
   await using it = setup()
   it.feed.twist = { more: true, entries: [{ seq: 0, kind: 'jti', value: 'x', expires_at: t0 }] }
 
@@ -58,6 +58,8 @@ test('poll() refuses a first page that has more and stands still: it would be as
 
   assert.deepEqual(it.counts, ['refused'])
   assert.equal(it.calls.length, 1)
+  const why = 'Cannot use the blacklist: an entry in it has the seq 0, wanted 1 or more'
+  assert.equal(it.blacklist.state().failure, why)
 })
 
 const honest = { epoch: 'e1', cursor: '2', more: false, server_time: t0, total_live: 2, reset: false, entries: [] }

@@ -32,6 +32,7 @@ const refusedPages: readonly { readonly more: Record<string, Json | undefined>; 
     return { more: { total_live }, why: 'its total_live is not a count' }
   }),
   ...[undefined, null, {}, 'x'].map((entries) => ({ more: { entries }, why: 'it has no entries array' })),
+  { more: { entries: [{ ...entry, seq: 0 }, entry] }, why: 'an entry in it has the seq 0, wanted 1 or more' },
   { more: { entries: [entry, entry] }, why: 'its seq goes backwards' },
   { more: { entries: [entry, { ...entry, seq: 2 }] }, why: 'its seq goes backwards' },
   { more: { cursor: '2' }, why: 'its cursor is before its last entry' },
@@ -68,7 +69,7 @@ const read: readonly { readonly more: Record<string, Json>; readonly as: object 
   { more: {}, as: none },
   { more: { issued_before: null }, as: none },
   { more: { issued_before: 0 }, as: { issued_before: 0 } },
-  { more: { seq: 0, value: 'j'.repeat(1024), expires_at: maxNumericDate }, as: none },
+  { more: { seq: 1, value: 'j'.repeat(1024), expires_at: maxNumericDate }, as: none },
   { more: { kind: 'sub', value: 'alice', issued_before: 900 }, as: { issued_before: 900 } },
   { more: { kind: 'issued_before', value: '*', issued_before: 900 }, as: { issued_before: 900 } },
   // What only goes into a metric must not hold up a revocation; the operator's own list is not on the wire.
