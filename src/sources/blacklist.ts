@@ -225,16 +225,18 @@ export function createBlacklist(
   /** The list is empty at cursor 0: then the whole of it is what has come since, and is waited for as changes are. */
   async function update(startedMs: number, waitS: number): Promise<ListChange> {
     const before = holding.held
+    // After a failure the answer is to be another one: a 304 that comes with a body is never read.
+    const etag = failure === undefined ? before?.etag : undefined
     if (before === undefined || before.cursor === 0 || isResyncDue(startedMs)) {
       if (before !== undefined && before.cursor > 0) resyncFromMs = startedMs + resyncEveryMs
-      const all = await readAll(before, before?.cursor === 0 ? before.etag : undefined, waitS)
+      const all = await readAll(before, before?.cursor === 0 ? etag : undefined, waitS)
       if (all.kind === 'unchanged') return confirm(all)
       const isAnew = all.reset || all.epoch !== before?.epoch
       if (isAnew) times.beganAnew()
       // Another feed may call its epoch the same.
       return await replace(before, all, isAnew || before?.url !== options.url)
     }
-    const changes = await feed.readChanges(before, before.etag, waitS)
+    const changes = await feed.readChanges(before, etag, waitS)
     if (changes.kind === 'unchanged') return confirm(changes)
     if (changes.kind === 'read') {
       await extend(before, changes)

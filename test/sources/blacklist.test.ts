@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { setTimeout as wait } from 'node:timers/promises'
-import { createHttpClient } from '../../src/io/http-client.ts'
+import { createHttpClient, HttpCallFailed } from '../../src/io/http-client.ts'
 import { startHttpServer } from '../../src/io/http-server.ts'
 import { blacklistOptions, createBlacklist } from '../../src/sources/blacklist.ts'
 import { createTestLog } from '../support/log.ts'
@@ -60,6 +60,22 @@ test('poll() sends the ETag of the same request before, and takes 304 as a good 
   assert.deepEqual(it.counts, ['updated', 'updated', 'unchanged'])
   assert.equal(it.blacklist.state().ageMs, 0)
 })
+
+for (const values of [[], ['a']])
+  test(`poll() asks for no condition after a failure, with ${values.length} entries: a 304 with a body would fail each time`, async () => {
+    await using it = setup()
+    for (const value of values) it.revoke(value)
+    await it.blacklist.poll()
+    await it.blacklist.poll()
+    it.answer = (call) => {
+      if (call.headers?.['if-none-match'] === undefined) return undefined
+      throw new HttpCallFailed('protocol', 'Cannot GET it: HPE_INVALID_CONSTANT')
+    }
+
+    for (let at = 0; at < 3; at += 1) await it.blacklist.poll()
+
+    assert.deepEqual(it.counts.slice(-3), ['unavailable', 'updated', 'unavailable'])
+  })
 
 test('poll() runs once for all who ask at the same time', async () => {
   await using it = setup()
