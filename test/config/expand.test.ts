@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import * as z from 'zod'
+import { variablesUnexpanded } from '../../src/config/expand.ts'
 import { load } from '../../src/config/load.ts'
 import { firstLines, problemsOf, valueFrom } from './toy-schema.ts'
 
@@ -118,3 +119,14 @@ test('load() shows control characters as one replacement each: a file cannot dri
   assert.equal(problem?.excerpt, 'version: "a\ufffd[31m\ufffdb"')
   assert.equal(problem?.message, 'Cannot read version: expected 1, got "a\\u001b[31m\ufffdb"')
 })
+
+for (const { env, said, told } of [
+  { env: { A: 'abcd', B: 'abc' }, said: 'abcd abc', told: '${A} abc' },
+  { env: { A: 'abcd', B: 'abcdef' }, said: 'abcdef abcd', told: '${B} ${A}' },
+  { env: { A: 'a"b\\c', B: '' }, said: 'a"b\\c "a\\"b\\\\c"', told: '${A} "${A}"' },
+  { env: { A: 'toString' }, said: 'toString valueOf', told: '${A} valueOf' },
+]) {
+  test(`variablesUnexpanded() tells ${JSON.stringify(said)} as ${JSON.stringify(told)} where ${JSON.stringify(env)} is set`, () => {
+    assert.equal(variablesUnexpanded('${A} ${B:-x} ${valueOf}', env)(said), told)
+  })
+}

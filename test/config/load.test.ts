@@ -550,3 +550,9 @@ for (const { written, guess } of guesses) {
     assert.equal(nearest(written, ['scopes', 'poll_interval', 'env', 'issuers', 'a']), guess)
   })
 }
+
+test('load() shows at most 400 characters of a line', () => {
+  const [shown] = problemsOf(`listen: { port: x, proxy: "${'b'.repeat(500)}" }\nversion: 1\n`)
+
+  assert.equal(shown?.excerpt.length, 400)
+})

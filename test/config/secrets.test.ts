@@ -74,6 +74,15 @@ rules: [{ match: { path: /a }, scopes: [x] }]
   assert.equal(load(gatewayOptions, { file: 'f', text }, { env, readFile: absent }).kind, 'loaded')
 })
 
+test('load() tries no secret that is not told by its file or its variable alone', () => {
+  for (const other of ['max: /b', 'env: B']) {
+    const written = `introspection: { client_id: a, client_secret: { file: /a, ${other} } }`
+    const text = `version: 1\nissuers: [{ issuer: https://a, audience: a, ${written} }]\n`
+
+    assert.equal(problemsOf(text, { env: {}, readFile: absent }).length, 1)
+  }
+})
+
 const gatewayText = readFileSync('config/full.yaml', 'utf8')
 const issuerText = readFileSync('config/issuer.yaml', 'utf8').replaceAll('-demo-', '-')
 

@@ -124,6 +124,22 @@ const slips = [
     said: notClosed('['),
     at: [1, 8, 1],
   },
+  // A key without a value may have its list in its own column.
+  {
+    text: 'issuers:\n- issuer: a\n  audience:\n  - "b" c\n',
+    said: 'Cannot parse YAML: unexpected scalar at node end',
+    at: [4, 9, 1],
+  },
+  // One mistake, of which the parser says two things.
+  {
+    text: 'listen: { proxy: "\\q\\q" }\n',
+    said: 'Cannot parse YAML: no such escape in a text in double quotes',
+    at: [1, 19, 1],
+  },
+  ...['!!binary aHVzaA==', '!!set { a }', '!!omap [a: b]'].map((value) => {
+    const length = value.indexOf(' ')
+    return { text: `listen: ${value}\n`, said: 'Cannot parse YAML: unresolved tag', at: [1, 9, length] }
+  }),
   { text: 'listen: { proxy: "a"b }\n', said: 'Cannot parse YAML: unexpected scalar at node end', at: [1, 21, 1] },
   ...[
     { line: '   b: [c]', at: 4, beside: 5 },
