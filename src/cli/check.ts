@@ -6,7 +6,7 @@ import { variablesUnexpanded } from '../config/expand.ts'
 import type { LoadDeps, Loaded } from '../config/load.ts'
 import { load, loadFile } from '../config/load.ts'
 import type { Problem } from '../config/problems.ts'
-import { formatProblem } from '../config/problems.ts'
+import { formatProblem, maxProblems } from '../config/problems.ts'
 import { formatReference, formatSchema } from '../config/reference.ts'
 import type { GatewayOptions } from '../config/schema.ts'
 import { findGatewayConflicts, gatewayOptions } from '../config/schema.ts'
@@ -79,7 +79,16 @@ function checkFile(file: string, options: Options, shell: Shell): Found {
     return { ...locate(path), path: path.join('.'), message: unexpanded(message), severity: 'warning' }
   })
   const listed = checkLocalList(value, shell)
-  return { file, findings: [...spelled, ...findings, ...missing, ...listed], means: meaning(value).map(unexpanded) }
+  const told = upToMost([...spelled, ...findings])
+  return { file, findings: [...told, ...missing, ...listed], means: meaning(value).map(unexpanded) }
+}
+
+/** As many warnings as errors are told; of more the last says that there are more. */
+function upToMost(warnings: readonly Finding[]): readonly Finding[] {
+  const told = warnings.slice(0, maxProblems)
+  const last = told.at(-1)
+  if (last === undefined || warnings.length === told.length) return told
+  return [...told, { ...last, path: '', message: 'there is more to warn of than is told here', excerpt: '' }]
 }
 
 /** What is wrong in the operator's list itself: of a configuration that is refused nobody knows which issuers it is to have. */

@@ -126,3 +126,23 @@ rules:\n  - match: { path: /a }\n    ${members}\n`,
     assert.doesNotMatch(said.plain.told.out + said.json.told.out, /hunter2|84712093/i)
   })
 }
+
+test('check() tells 200 warnings, and last that there are more', async () => {
+  using files = directory()
+  const told = [199, 200].map(async (count) => {
+    const shell = fakeShell()
+    const audience = Array.from({ length: count }, (_, at) => `"a ${at}"`)
+    const issuer = `{ issuer: https://a.test, audience: [${audience.join()}] }`
+    const rules = 'rules: [{ match: { path: /a }, scopes: [a] }]'
+    const text = `version: 1\nupstream: { url: http://127.0.0.1:9 }\nissuers: [${issuer}]\n${rules}\n`
+
+    await runCommand(['check', files.write(`${count}.yaml`, text)], shell)
+
+    return [...shell.told.out.matchAll(/: warning: (.*)/g)].map(([, message]) => message)
+  })
+  const [within = [], over = []] = await Promise.all(told)
+
+  assert.deepEqual([within.length, over.length], [200, 201])
+  assert.match(within.at(-1) ?? '', /^a revoked JWT/)
+  assert.equal(over.at(-1), 'there is more to warn of than is told here')
+})
