@@ -2,6 +2,8 @@
 import type { Shell } from './shell.ts'
 import { exitCodes } from './shell.ts'
 
+type ExplainOptions = { readonly config?: string; readonly certificate?: string; readonly json?: boolean }
+
 /**
  * Runs one command.
  *
@@ -37,11 +39,16 @@ export async function runCommand(args: readonly string[], shell: Shell): Promise
     if (file === '') throw new InvalidArgumentError('It is empty, wanted the path of a file.')
     return file
   }
+  // Commander asks for what is required before it says that `--confg` is no option.
+  const required = ({ config }: { config?: string }, command: InstanceType<typeof Command>): string =>
+    config ?? command.error("error: required option '--config <file>' not specified")
   program
     .command('serve')
     .description('run the gateway')
-    .requiredOption('--config <file>', 'configuration file', named)
-    .action(async ({ config }: { config: string }) => set(await (await import('./serve.ts')).serve(config, shell)))
+    .option('--config <file>', 'configuration file, required', named)
+    .action(async (options: { config?: string }, command) =>
+      set(await (await import('./serve.ts')).serve(required(options, command), shell)),
+    )
 
   program
     .command('check')
@@ -60,21 +67,23 @@ export async function runCommand(args: readonly string[], shell: Shell): Promise
     .description('explain one decision step by step; the token comes on stdin')
     .argument('<method>', 'such as GET')
     .argument('<url>', 'such as http://api.example.com/orders/1, or /orders/1')
-    .requiredOption('--config <file>', 'configuration file', named)
+    .option('--config <file>', 'configuration file, required', named)
     .option('--certificate <thumbprint>', 'SHA-256 of the certificate the client shows, base64url (x5t#S256)')
     .option('--json', 'steps as JSON')
-    .action(async (method: string, url: string, options: { config: string; certificate?: string; json?: boolean }) =>
-      set(await (await import('./explain.ts')).explainCommand(method, url, options, shell)),
-    )
+    .action(async (method: string, url: string, options: ExplainOptions, command) => {
+      const config = required(options, command)
+      set(await (await import('./explain.ts')).explainCommand(method, url, { ...options, config }, shell))
+    })
 
   program
     .command('issuer')
     .description('run the bundled issuer')
-    .requiredOption('--config <file>', 'configuration file', named)
+    .option('--config <file>', 'configuration file, required', named)
     .option('--dev', 'for trying out: store in memory, demonstration keys, tokens made to order')
-    .action(async (options: { config: string; dev?: true }) =>
-      set(await (await import('./issuer.ts')).issuer(options, shell)),
-    )
+    .action(async (options: { config?: string; dev?: true }, command) => {
+      const config = required(options, command)
+      set(await (await import('./issuer.ts')).issuer({ ...options, config }, shell))
+    })
 
   program
     .command('demo')
