@@ -23,8 +23,11 @@ const root = join(import.meta.dirname, '../..')
 const results = join(import.meta.dirname, 'results')
 const starts = 9
 
-const selection = readSelection(process.argv.slice(2), process.env, listGroups())
-if (typeof selection === 'string') {
+const args = process.argv.slice(2)
+const selection = readSelection(args, process.env, listGroups())
+if (args.includes('--help')) {
+  process.stdout.write(usage)
+} else if (typeof selection === 'string') {
   process.stderr.write(`${selection}\n${usage}`)
   process.exitCode = 2
 } else if (selection.drawOnly) {

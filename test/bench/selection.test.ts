@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict'
+import { spawnSync } from 'node:child_process'
+import { join } from 'node:path'
 import { test } from 'node:test'
 import { listGroups } from './scenarios.ts'
-import { readSelection } from './selection.ts'
+import { readSelection, usage } from './selection.ts'
 
 const groups = listGroups()
 
@@ -43,6 +45,12 @@ for (const args of [['nobody'], ['--pairs', 'many'], ['--ms', '0'], ['--what']])
     assert.match(String(readSelection(args, {}, groups)), /^Cannot run/)
   })
 }
+
+test('the bench says how it is asked for with --help, and measures nothing', () => {
+  const { stdout, status } = spawnSync(process.execPath, [join(import.meta.dirname, 'run.ts'), '--help'])
+
+  assert.deepEqual([String(stdout), status], [usage, 0])
+})
 
 test('every row has an id of its own, and is compared with a row of its group', () => {
   const ids = groups.flatMap(({ rows }) => rows.map(({ id }) => id))
