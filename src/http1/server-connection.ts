@@ -57,7 +57,7 @@ export function createServerConnection(
   const isBusy = () => phase !== 'head'
   const held = createHeldBytes(isBusy, () => abandon('crowded'))
   const bodyTime = createBodyTime(limits, deadlines)
-  const writer = createMessageWriter(socket, undefined, destroy)
+  const writer = createMessageWriter(socket, undefined, () => reset(socket)) // or the system keeps what waits for long
   let way: ReturnType<typeof openTunnel> = { write, end, flush, pause, resume } // another once protocols are switched
   const deadline: Deadline = { atMs: Number.POSITIVE_INFINITY, expire }
   const lingering = createLingering(socket, deadline, deadlines)

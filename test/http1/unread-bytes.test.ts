@@ -117,7 +117,7 @@ for (const by of ['direct writes', 'a stream, as under TLS'] as const)
       other.clear()
     })
 
-test('createServerConnection() ends while others have too much to send, and counts nothing any more, where nobody reads its answers', async () => {
+test('createServerConnection() is reset while others have too much to send, and counts nothing any more, where nobody reads its answers', async () => {
   boundUnread(0)
   await using it = await serve((connection) => reply(connection, 'a'.repeat(50_000)), { reads: false })
   const gone = once(it.near, 'close')
@@ -130,6 +130,9 @@ test('createServerConnection() ends while others have too much to send, and coun
   await gone
   other.clear()
   assert.equal(unreadBytes(), 0)
+  // What the system had is gone, too.
+  const [error] = await once(it.client.resume(), 'error')
+  assert.equal(error.code, 'ECONNRESET')
 })
 
 test('createServerConnection() counts nothing of an answer that waited, once its client has left', async () => {
