@@ -261,7 +261,7 @@ export function createServerConnection(
     const isTurnOver = phase === 'busy' && requests % requestsPerTurn === 0 && held.bytes !== undefined
     if (keepsAlive && (isTurnOver || !writer.hasRoom())) {
       phase = 'flushing'
-      if (isTurnOver) setImmediate(flushed)
+      if (isTurnOver) setImmediate(drained)
       return
     }
     if (!keepsAlive || ((closesIdle || hasPeerEnded) && held.bytes === undefined)) {
@@ -274,13 +274,11 @@ export function createServerConnection(
     readHeads()
   }
 
-  function flushed(): void {
-    if (phase === 'flushing') complete()
-  }
-
   function drained(): void {
-    if (phase === 'flushing') complete()
-    else if (phase === 'busy') {
+    if (phase === 'flushing') {
+      complete()
+      held.settle()
+    } else if (phase === 'busy' && writer.hasRoom()) {
       if (hasPeerEnded) watchHalfClosed()
       else deadline.atMs = bodyDeadlineMs()
       if (answer !== 'ended') events.drained()
