@@ -137,7 +137,7 @@ test('startApp() lets in no more connections than its container has memory for',
   t.mock.method(process, 'constrainedMemory', () => 128 * 1_048_576)
   await using it = await startWhileChanging()
   const name = 'postern_connections_dropped_total{listener="proxy",cause="memory"}'
-  // 8 MiB of it, of 8 KiB each.
+  // 8 MiB of it, of 16 KiB each.
   const sockets: Socket[] = []
   using _ = { [Symbol.dispose]: () => sockets.forEach((socket) => void socket.destroy()) }
   const come = () => {
@@ -145,14 +145,14 @@ test('startApp() lets in no more connections than its container has memory for',
     return (counted.get('postern_connections{listener="proxy"}') ?? 0) + (counted.get(name) ?? 0)
   }
   // Not all at once: of whom the kernel's queue has no room for, the gateway may never hear.
-  while (sockets.length < 1030) {
+  while (sockets.length < 515) {
     const batch = Array.from({ length: 103 }, () => connect(it.app.ports.proxy, '127.0.0.1').on('error', () => {}))
     sockets.push(...batch)
     await until(() => come() === sockets.length, 'all that have come')
   }
 
-  assert.equal(it.app.counters().get(name), 6)
-  assert.equal(it.app.counters().get('postern_connections{listener="proxy"}'), 1024)
+  assert.equal(it.app.counters().get(name), 3)
+  assert.equal(it.app.counters().get('postern_connections{listener="proxy"}'), 512)
 })
 
 test('startApp() reads once how many descriptors there are', async () => {
