@@ -63,31 +63,45 @@ function checkFile(file: string, options: Options, shell: Shell): Found {
   }
   const { value, locate } = loaded
   const spelled = loaded.warnings.map((problem): Finding => ({ ...problem, severity: 'warning' }))
+  const lintedBy = (lints: readonly (typeof lintRules)[]) =>
+    lints
+      .flatMap((lint) => lint(value.rules, undefined, value.hosts))
+      .map(({ path, message }) => ({ path: ['rules', ...path], message }))
   const warnings = [
-    ...[
-      ...[lintRules, lintPublic, lintHosts].flatMap((lint) => lint(value.rules, undefined, value.hosts)),
-      ...lintClaims(value.rules),
-    ].map(({ path, message }) => ({ path: ['rules', ...path], message })),
-    ...lintListeners(value),
-    ...lintReach(value),
-    ...lintValues(value),
-    ...lintIssuers(value),
-    ...lintCertificate(value, readFile, clock.wallMs()),
+    [...lintedBy([lintRules, lintClaims]), ...lintValues(value)],
+    lintedBy([lintPublic, lintHosts]),
+    [
+      ...lintListeners(value),
+      ...lintReach(value),
+      ...lintIssuers(value),
+      ...lintCertificate(value, readFile, clock.wallMs()),
+    ],
   ]
   const unexpanded = variablesUnexpanded(text, env)
-  const findings = warnings.map(({ path, message }): Finding => {
-    return { ...locate(path), path: path.join('.'), message: unexpanded(message), severity: 'warning' }
-  })
+  const findings = warnings.map((kind) =>
+    kind.map(({ path, message }): Finding => {
+      return { ...locate(path), path: path.join('.'), message: unexpanded(message), severity: 'warning' }
+    }),
+  )
   const listed = checkLocalList(value, shell)
-  const told = upToMost([...spelled, ...findings])
+  const told = upToMost([spelled, ...findings])
   return { file, findings: [...told, ...missing, ...listed], means: meaning(value).map(unexpanded) }
 }
 
-/** As many warnings as errors are told; of more the last says that there are more. */
-function upToMost(warnings: readonly Finding[]): readonly Finding[] {
-  const told = warnings.slice(0, maxProblems)
+/** As many warnings as errors are told, of what weighs more, which comes later, before others; of more the last says so. */
+function upToMost(kinds: readonly (readonly Finding[])[]): readonly Finding[] {
+  let room = maxProblems
+  const told = kinds
+    .toReversed()
+    .map((kind) => {
+      const some = kind.slice(0, room)
+      room -= some.length
+      return some
+    })
+    .toReversed()
+    .flat()
   const last = told.at(-1)
-  if (last === undefined || warnings.length === told.length) return told
+  if (last === undefined || kinds.flat().length === told.length) return told
   return [...told, { ...last, path: '', message: 'there is more to warn of than is told here', excerpt: '' }]
 }
 

@@ -146,3 +146,21 @@ test('check() tells 200 warnings, and last that there are more', async () => {
   assert.match(within.at(-1) ?? '', /^a revoked JWT/)
   assert.equal(over.at(-1), 'there is more to warn of than is told here')
 })
+
+test('check() tells how rules and issuers are opened, however many braces want quotes', async () => {
+  using files = directory()
+  const shell = fakeShell()
+  const many = Array.from({ length: 300 }, (_, at) => `  - { match: { path: /a${at}/{id} }, scopes: [a] }`).join('\n')
+  const open = `  - { match: { path: "/b/{id}" }, public: true }\n  - { match: { path: /b/** }, scopes: [a] }`
+  const issuers = 'issuers: [{ issuer: https://a.test, audience: api }]'
+  const text = `version: 1\nupstream: { url: http://127.0.0.1:9 }\n${issuers}\nrules:\n${many}\n${open}\n`
+
+  await runCommand(['check', files.write('gateway.yaml', text)], shell)
+
+  const told = [...shell.told.out.matchAll(/: warning: (.*)/g)].map(([, message]) => message ?? '')
+  assert.equal(told.length, 201)
+  assert.match(told[0] ?? '', /^quote it: /)
+  assert.match(told.at(-3) ?? '', /needs no token/)
+  assert.match(told.at(-2) ?? '', /^a revoked JWT/)
+  assert.equal(told.at(-1), 'there is more to warn of than is told here')
+})
