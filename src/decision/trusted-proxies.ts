@@ -22,7 +22,9 @@ const entry = z
 /** Peers whose word about the client is taken. */
 export const trustedProxiesOptions = list(entry)
   .max(1000)
-  .refine((entries) => !areEverybody(entries), { error: 'expected fewer: together they are every address there is' })
+  .refine((entries) => !areEverybody(entries), {
+    error: 'every address there is is in it: whoever connects would be believed',
+  })
   .prefault([])
   .describe(
     'Addresses and blocks whose X-Forwarded-*, Forwarded, Via, X-Real-IP and Client-Cert are believed; `unix:` for whoever connects to a Unix socket.',

@@ -123,6 +123,16 @@ const slips = [
     ],
   },
   {
+    text: `${upstream}\n${rules}\ntrusted_proxies: 10.0.0.0/8\n`,
+    says: [
+      'trusted_proxies: expected a list, each an address or a block like 10.0.0.0/8, not every address there is, or unix:, got text; write it in [ ]',
+    ],
+  },
+  {
+    text: `${upstream}\n${rules}\ntrusted_proxies: ["::/1"]\n`,
+    says: ['trusted_proxies: every address there is is in it: whoever connects would be believed'],
+  },
+  {
     text: `${upstream}\n${rules}\ntrusted_proxies: ["*"]\n`,
     says: [
       'trusted_proxies.0: expected an address or a block like 10.0.0.0/8, not every address there is, or unix:, got "*"',
