@@ -30,9 +30,7 @@ export function lintPublic(
   effort = createEffort(),
   hosts: readonly string[] = [],
 ): readonly RuleFinding[] {
-  // Where all have it, the client has no choice.
-  const isChosen = (host: string | undefined) =>
-    hosts.length === 0 || !hosts.every((name) => holdersOf(name).includes(host))
+  const isChosen = choiceOf(hosts)
   const { taken, unfinished } = findTaken(options, effort, hosts, {
     isTaker: (rule) => rule.public,
     holders: ({ host }) => holdersOf(host),
@@ -52,6 +50,11 @@ export function lintPublic(
     return { path: [rule.index, 'match', 'path'], message }
   })
   return [...found, ...describeUnfinished(unfinished, 'what it takes of them')]
+}
+
+/** Whether a client can say the host of a rule or another: where all of ours have it, there is no choice. */
+function choiceOf(hosts: readonly string[]): (host: string | undefined) => boolean {
+  return (host) => hosts.length === 0 || !hosts.every((name) => holdersOf(name).includes(host))
 }
 
 // Under a second: what is said of public rules matters more.
@@ -77,6 +80,7 @@ export function lintHosts(
     isRival: (rule, parts, outer, others) => isSpelledOut(others, parts) && missingFrom(rule, outer) !== undefined,
     decidesElse: () => true,
   })
+  const isChosen = choiceOf(hosts)
   // Hundreds of hosts may hide the same in the same way.
   const alike = Map.groupBy(taken, ({ rule, outer }) => JSON.stringify([rule.path, rule.methods, outer.index]))
   const found = [...alike.values()].flatMap(([first, ...more]) => {
@@ -84,7 +88,9 @@ export function lintHosts(
     const { rule, outer } = first
     const what = `${sharedMethods(rule, outer)?.join(', ') ?? 'any method of'} ${outer.path}`
     const others = more.length === 0 ? '' : `; so it is with ${more.length} more for other hosts`
-    const message = `${what} needs less at ${rule.host}: ${rule.id} lacks a ${missingFrom(rule, outer)} that ${outer.id} wants, and its host comes before every path; which host it is the client says${others}`
+    const needs = missingFrom(outer, rule) === undefined ? 'less' : 'something else'
+    const why = isChosen(rule.host) ? 'which host it is the client says' : `no other of hosts is left for ${outer.id}`
+    const message = `${what} needs ${needs} at ${rule.host}: ${rule.id} lacks a ${missingFrom(rule, outer)} that ${outer.id} wants, and its host comes before every path; ${why}${others}`
     return [{ path: [rule.index, 'match', 'host'], message }]
   })
   return [...found, ...describeUnfinished(unfinished, 'what it takes of them')]

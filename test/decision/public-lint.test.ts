@@ -155,11 +155,11 @@ const admin = { id: 'admin', match: { methods: ['DELETE'], path: '/o/{id}' }, sc
 const hiding: readonly { rule: object; of?: object; more?: readonly object[]; said?: string | RegExp }[] = [
   {
     rule: { match: { host: 'api.test', path: '/**' }, scopes },
-    said: 'DELETE /o/{id} needs less at api.test: wide lacks a scope that admin wants, and its host comes before every path; which host it is the client says',
+    said: 'DELETE /o/{id} needs something else at api.test: wide lacks a scope that admin wants, and its host comes before every path; which host it is the client says',
   },
   {
     rule: { match: { host: '*.test', path: '/{a}/{b}' }, scopes },
-    said: /^DELETE .* needs less at \*\.test: wide lacks a scope/,
+    said: /^DELETE .* needs something else at \*\.test: wide lacks a scope/,
   },
   {
     rule: { match: { host: 'api.test', path: '/**' } },
@@ -169,7 +169,7 @@ const hiding: readonly { rule: object; of?: object; more?: readonly object[]; sa
   {
     rule: { match: { host: 'api.test', path: '/**' }, scopes: ['admin'] },
     of: { claims: { role: 'a' } },
-    said: /lacks a claim that/,
+    said: /^DELETE .* needs less at api\.test: wide lacks a claim that/,
   },
   {
     rule: { match: { host: 'api.test', path: '/**' }, scopes, claims: { role: ['a', 'b'] } },
@@ -221,6 +221,14 @@ for (const { rule, of, more, said } of hiding) {
     else assert.equal(found[0]?.message, said)
   })
 }
+
+test('lintHosts() does not say that the client has a choice where all of our names are for the host', () => {
+  const rules = rulesOptions.parse([admin, { id: 'wide', match: { host: 'a.test', path: '/**' }, scopes }])
+  const said = [['a.test'], ['a.test', 'b.test']].map((hosts) => lintHosts(rules, undefined, hosts)[0]?.message ?? '')
+
+  assert.match(said[0] ?? '', /; no other of hosts is left for admin$/)
+  assert.match(said[1] ?? '', /; which host it is the client says$/)
+})
 
 test('lintHosts() tells of hundreds of hosts that hide one rule once, and of none for which we do not answer', () => {
   const rules = rulesOptions.parse([
