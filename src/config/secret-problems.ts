@@ -3,7 +3,7 @@ import { readSecret, SecretRefused } from '../io/files.ts'
 import { cannotRead } from './expand.ts'
 import type { LoadDeps } from './load.ts'
 import type { Finding, Path } from './problems.ts'
-import { isNameOfSecret, isSecretPath } from './secrets.ts'
+import { hideCredentials, isNameOfSecret, isSecretPath } from './secrets.ts'
 import type { Written } from './written.ts'
 import { findWritten } from './written.ts'
 
@@ -44,7 +44,7 @@ export function findSecretProblems(value: unknown, root: Written, deps: LoadDeps
     const why = tryOne(name === 'file' ? { file: held } : { env: held }, deps)
     if (why === undefined) return []
     const kind = name === 'file' ? 'file' : 'environment variable'
-    const named = isNameOfSecret(name, written) ? `${kind} ${written}` : `the ${kind}`
+    const named = isNameOfSecret(name, written) ? `${kind} ${hideCredentials(written)}` : `the ${kind}`
     return [{ path, at: 'value', message: `Cannot read secret: ${named} ${why}` }]
   }
 }

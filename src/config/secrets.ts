@@ -64,7 +64,7 @@ export function hideCredentials(text: string): string {
   return (
     hideInPairs(hideBehindNames(hideInUrl(text)))
       // `30s client_secret hunter2`, `30s // was hunter2`: a value of ours is one word. `30 s` is told as it is written.
-      .replace(/\s(?=.{4}).*/s, (found) => starred(found))
+      .replace(/\s(?=.{4})(?!(?:second|minute|hour)s?$).*/s, (found) => starred(found))
       .replaceAll(/\beyJ[\w-]{8,}[\w.-]*/g, (found) => starred(found))
       .replaceAll(/(?<=-----BEGIN ).*?(?=-----END |$)/gs, (found) => starred(found))
   )

@@ -44,6 +44,7 @@ const named = [
   { written: `file: \${NO:-hunter2}`, says: 'Cannot read secret: the file cannot be read (ENOENT)' },
   { written: 'file: hunter2', says: 'Cannot read secret: the file cannot be read (ENOENT)' },
   { written: 'file: /run/secret', says: 'Cannot read secret: file /run/secret cannot be read (ENOENT)' },
+  { written: 'file: /run/x hunter2', says: 'Cannot read secret: file /run/x ******* cannot be read (ENOENT)' },
 ]
 for (const { written, says } of named) {
   test(`load() takes what is written as { ${written} } for no name that it may tell, but where it surely is one`, () => {
@@ -303,6 +304,10 @@ const excerpts = [
     shown: 'listen: { proxy: Server=a;Password=*********, port: x }',
   },
   { text: 'listen: { proxy: a // hush, port: 30 s }', shown: 'listen: { proxy: a ** ****, port: 30 s }' },
+  {
+    text: 'listen: { proxy: 5 minutes, port: 30 secondshush }',
+    shown: 'listen: { proxy: 5 minutes, port: 30 *********** }',
+  },
   { text: 'listen: { proxy: hush@a:1, port: x }', shown: 'listen: { proxy: ****@a:1, port: x }' },
   { text: 'listen: { proxy: hush@a:1/b, port: x }', shown: 'listen: { proxy: ****@a:1/b, port: x }' },
   { text: 'listen: { proxy: http://u:a,hush, port: x }', shown: 'listen: { proxy: http://***,****, port: x }' },
