@@ -38,6 +38,7 @@ export function lintPublic(
     isRival: (rule, parts, _outer, others) =>
       !isSpelledOut(parts, others) || (isChosen(rule.host) && isWithin(parts, others)),
     decidesElse: (parts, others) => isSpelledOut(parts, others),
+    elsewhere: hosts,
   })
   const found = taken.map(({ rule, outer }) => {
     const shared = sharedMethods(rule, outer)
@@ -79,6 +80,7 @@ export function lintHosts(
     keyOf: ({ methods, scopes, claims }) => [methods, scopes, claims],
     isRival: (rule, parts, outer, others) => isSpelledOut(others, parts) && missingFrom(rule, outer) !== undefined,
     decidesElse: () => true,
+    elsewhere: [],
   })
   const isChosen = choiceOf(hosts)
   // Hundreds of hosts may hide the same in the same way.
@@ -116,6 +118,8 @@ type Way = {
   readonly isRival: (rule: Rule, parts: readonly string[], outer: Rule, others: readonly string[]) => boolean
   /** Whether the other must be what decides for another host. */
   readonly decidesElse: (parts: readonly string[], others: readonly string[]) => boolean
+  /** For one of which names it must be; none: for any of its own. */
+  readonly elsewhere: readonly string[]
 }
 
 type Taken = { readonly rule: Rule; readonly outer: Rule }
@@ -135,6 +139,7 @@ function findTaken(
   )
   const indexOf = new Map([...guarded].map(([host, rules]) => [host, createPatternIndex(rules)]))
   const rivalsOf = new Map<string, Rivals>()
+  const decidedElse = new Map<string, boolean>()
   const unfinished: Rule[] = []
   const isReached = reachOf(hosts)
   const takers = table.rules.filter((rule) => way.isTaker(rule) && isReached(rule.host))
@@ -182,14 +187,22 @@ function findTaken(
   function takes(rule: Rule, parts: readonly string[], outer: Rule): boolean {
     const others = pathOf(outer)
     const methods = sharedMethods(rule, outer) ?? [...usualMethods, stranger]
-    const decides = (by: Rule, segments: readonly string[], method: string) => {
+    const decides = (by: Rule, segments: readonly string[], method: string, host = by.host) => {
       effort.spend(matchSteps)
-      return table.match(sampleRequest(by.host, segments, method)) === by
+      return table.match(sampleRequest(host, segments, method)) === by
+    }
+    const decidesElse = (segments: readonly string[], method: string) => {
+      if (way.elsewhere.length === 0) return decides(outer, segments, method)
+      // Whoever takes it: a thousand hosts may have the same path.
+      const key = JSON.stringify([outer.index, method, segments])
+      const isDecided = decidedElse.get(key) ?? way.elsewhere.some((host) => decides(outer, segments, method, host))
+      decidedElse.set(key, isDecided)
+      return isDecided
     }
     return samplePaths(common(parts, others)).some((segments) =>
       methods.some(
         (method) =>
-          decides(rule, segments, method) && (!way.decidesElse(parts, others) || decides(outer, segments, method)),
+          decides(rule, segments, method) && (!way.decidesElse(parts, others) || decidesElse(segments, method)),
       ),
     )
   }

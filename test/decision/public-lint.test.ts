@@ -151,6 +151,16 @@ test('lintPublic() says nothing of a path that is spelled out for a host, where 
   assert.deepEqual(found, [1, 0, 1])
 })
 
+test('lintPublic() says nothing of a path that is spelled out for each host that we answer for', () => {
+  const help = (host: string) => ({ match: { path: '/orders/help', host }, public: true })
+  const rules = rulesOptions.parse([orders, help('a.test'), help('b.test')])
+  const found = [[], ['a.test', 'b.test'], ['a.test', 'b.test', 'c.test']].map(
+    (hosts) => lintPublic(rules, createEffort(), hosts).length,
+  )
+
+  assert.deepEqual(found, [2, 0, 2])
+})
+
 const admin = { id: 'admin', match: { methods: ['DELETE'], path: '/o/{id}' }, scopes: ['admin'] }
 const hiding: readonly { rule: object; of?: object; more?: readonly object[]; said?: string | RegExp }[] = [
   {
