@@ -91,7 +91,7 @@ export function formatReference(metrics: readonly MetricMeaning[]): string {
     '## Metrics',
     '',
     "What `/metrics` of `listen.health` tells, with Node's own (`process_…`, `nodejs_…`) beside it: `postern_certificate_…` with `listen.tls` only, `postern_worker…` with `workers` only.",
-    'Labels such as `result`, `cause` and `kind` have few values, each of which is there from the start, at 0; the series of a rule begin with its first request. `reason` is a word of the table above.',
+    'Labels such as `result`, `cause` and `kind` have few values, each of which is there from the start, at 0; the series of a rule begin with its first request. `reason` is a word of the table above, or `ok` or `public`; of a stream also `finished` or `shutdown`.',
     '',
     '| metric | type | labels | meaning |',
     '|---|---|---|---|',
