@@ -31,6 +31,7 @@ export function lintPublic(
   hosts: readonly string[] = [],
 ): readonly RuleFinding[] {
   const isChosen = choiceOf(hosts)
+  const whyAt = whyOf(hosts)
   const { taken, unfinished } = findTaken(options, effort, hosts, {
     isTaker: (rule) => rule.public,
     holders: ({ host }) => holdersOf(host),
@@ -47,7 +48,7 @@ export function lintPublic(
     const message =
       rule.host === outer.host || rule.host === undefined
         ? `${what} needs no token: ${rule.id} is public, and decides within ${within}`
-        : `${what} needs no token at ${rule.host}: ${rule.id} is public, and its host comes before every path, so it decides within ${within}; which host it is the client says`
+        : `${what} needs no token at ${rule.host}: ${rule.id} is public, and its host comes before every path, so it decides within ${within}; ${whyAt(rule, outer)}`
     return { path: [rule.index, 'match', 'path'], message }
   })
   return [...found, ...describeUnfinished(unfinished, 'what it takes of them')]
@@ -56,6 +57,13 @@ export function lintPublic(
 /** Whether a client can say the host of a rule or another: where all of ours have it, there is no choice. */
 function choiceOf(hosts: readonly string[]): (host: string | undefined) => boolean {
   return (host) => hosts.length === 0 || !hosts.every((name) => holdersOf(name).includes(host))
+}
+
+/** Why a rule for a host takes what another one has. */
+function whyOf(hosts: readonly string[]): (rule: Rule, outer: Rule) => string {
+  const isChosen = choiceOf(hosts)
+  return (rule, outer) =>
+    isChosen(rule.host) ? 'which host it is the client says' : `no other of hosts is left for ${outer.id}`
 }
 
 // Under a second: what is said of public rules matters more.
@@ -82,7 +90,7 @@ export function lintHosts(
     decidesElse: () => true,
     elsewhere: [],
   })
-  const isChosen = choiceOf(hosts)
+  const whyAt = whyOf(hosts)
   // Hundreds of hosts may hide the same in the same way.
   const alike = Map.groupBy(taken, ({ rule, outer }) => JSON.stringify([rule.path, rule.methods, outer.index]))
   const found = [...alike.values()].flatMap(([first, ...more]) => {
@@ -91,8 +99,7 @@ export function lintHosts(
     const what = `${sharedMethods(rule, outer)?.join(', ') ?? 'any method of'} ${outer.path}`
     const others = more.length === 0 ? '' : `; so it is with ${more.length} more for other hosts`
     const needs = missingFrom(outer, rule) === undefined ? 'less' : 'something else'
-    const why = isChosen(rule.host) ? 'which host it is the client says' : `no other of hosts is left for ${outer.id}`
-    const message = `${what} needs ${needs} at ${rule.host}: ${rule.id} lacks a ${missingFrom(rule, outer)} that ${outer.id} wants, and its host comes before every path; ${why}${others}`
+    const message = `${what} needs ${needs} at ${rule.host}: ${rule.id} lacks a ${missingFrom(rule, outer)} that ${outer.id} wants, and its host comes before every path; ${whyAt(rule, outer)}${others}`
     return [{ path: [rule.index, 'match', 'host'], message }]
   })
   return [...found, ...describeUnfinished(unfinished, 'what it takes of them')]

@@ -139,9 +139,14 @@ test('lintPublic() compares rules of thousands of hosts to the end', () => {
 test('lintPublic() says nothing of a rule for a host that is not among those we answer for', () => {
   const open = { match: { path: '/orders/{id}', host: 'a.test' }, public: true }
   const rules = rulesOptions.parse([orders, open])
-  const found = [[], ['a.test'], ['b.test']].map((hosts) => lintPublic(rules, createEffort(), hosts).length)
+  const found = [[], ['a.test'], ['b.test']].map((hosts) => lintPublic(rules, createEffort(), hosts))
 
-  assert.deepEqual(found, [1, 1, 0])
+  assert.deepEqual(
+    found.map(({ length }) => length),
+    [1, 1, 0],
+  )
+  assert.match(found[0]?.[0]?.message ?? '', /; which host it is the client says$/)
+  assert.match(found[1]?.[0]?.message ?? '', /; no other of hosts is left for /)
 })
 
 test('lintPublic() says nothing of a path that is spelled out for a host, where we answer for no other', () => {
