@@ -289,7 +289,8 @@ function attempt(
       if (mayBeStale) stale = startDeadline(staleMs, () => (mayBeStale = false))
       transport.used.add(given)
       // A poll may be held for long: whether the peer is still there is not to be learnt by its deadline.
-      given.setKeepAlive(true, probeMs)
+      // Off first: a new one within a tunnel is said to have it, by the option of its agent, and has not.
+      given.setKeepAlive(false).setKeepAlive(true, probeMs)
       connected = !given.connecting
       if (!connected) given.once('encrypted' in given ? 'secureConnect' : 'connect', () => (connected = true))
     })

@@ -9,6 +9,8 @@ import type { Duplex } from 'node:stream'
 import { test } from 'node:test'
 import { createHttpClient } from '../../src/io/http-client.ts'
 import { createAuthority, skipWithoutOpenssl } from '../support/certificates.ts'
+import { timerOf } from '../support/tcp-timer.ts'
+import { until } from '../support/until.ts'
 import { failsWith } from './byte-peer.ts'
 
 const limits = { maxBodyBytes: 1024, deadlineMs: 2000 }
@@ -150,4 +152,26 @@ test('createHttpClient().send() does not repeat what was lost on a first connect
   await failsWith('reset', client.send({ method: 'POST', url: `https://127.0.0.1:${server.port}/`, body: 'a' }, limits))
   assert.equal(answered, 1)
   client.close()
+})
+
+test('createHttpClient().send() has the system ask whether a proxy that is silent is still there, on a first connection, too', {
+  skip: skipWithoutOpenssl || (process.platform !== 'linux' && 'only Linux shows its timers'),
+}, async () => {
+  using authority = createAuthority()
+  let asked = 0
+  await using server = await listen(createTlsServer(authority.issue('server'), () => (asked += 1)))
+  const sockets: Socket[] = []
+  await using egress = await listen(
+    createServer()
+      .on('connection', (socket) => sockets.push(socket))
+      .on('connect', (request, socket: Duplex) => open(request.url ?? '', socket)),
+  )
+  const client = createHttpClient({ ca: authority.ca, proxy: `http://127.0.0.1:${egress.port}` })
+
+  const call = failsWith('reset', client.send({ method: 'GET', url: `https://127.0.0.1:${server.port}/` }, limits))
+  await until(() => asked === 1, 'the call')
+
+  for (const socket of sockets) await until(() => timerOf(socket) === 2, 'the timer')
+  client.close()
+  await call
 })
