@@ -39,6 +39,8 @@ export function createPollTimes(
   let isPlain = false
   // Until then a poll a second is worth it: an interval from one that was held, or had news. Then, less and less often.
   let quickUntilMs = startedMs
+  // When the last good one was answered.
+  let goodMs = startedMs
   // When the last poll began that asked to be held.
   let triedMs = Number.NEGATIVE_INFINITY
   return {
@@ -63,6 +65,7 @@ export function createPollTimes(
       // It was away for so long that it is tried as if for the first time.
       else if (failures > 1 && nowMs - triedMs > poll_interval) quickUntilMs = nowMs
       failures = 0
+      goodMs = nowMs
       const tryMs = nextTryMs()
       // If the try gets no answer, the poll after it, which is not held, is still to begin within the interval.
       isPlain = tryMs - nowMs > poll_interval - wait - callMs
@@ -74,7 +77,10 @@ export function createPollTimes(
       // calls (RFC 6585 §4) is there.
       failures = status !== 429 && nowMs < quickUntilMs ? 1 : failures + 1
       const soonestMs = startedMs + nextPollAfterMs(poll_interval, failures, random)
-      nextMs = Math.min(Math.max(soonestMs, nowMs + retryAfterMs), startedMs + poll_interval)
+      // Of one that was to be held the next is not, and is to begin within the interval even so: who refuses that alone, or
+      // stands between, must not have the list grow old.
+      const latestMs = waitMs > 0 ? Math.max(soonestMs, goodMs + poll_interval) : startedMs + poll_interval
+      nextMs = Math.min(Math.max(soonestMs, nowMs + retryAfterMs), latestMs, startedMs + poll_interval)
     },
     nextMs: () => nextMs,
   }
