@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { setImmediate as nextTurn } from 'node:timers/promises'
 import type { Followed } from '../../src/app/workers/publisher.ts'
 import { createReplicaStore } from '../../src/app/workers/replicas.ts'
+import type { WireEntry } from '../../src/app/workers/worker-messages.ts'
 import { createTestClock } from '../support/clock.ts'
 import { createTestLog } from '../support/log.ts'
 import { createSigner } from '../support/tokens.ts'
@@ -80,4 +82,24 @@ test('a copy of a list of which no poll was good is stale, whatever was said of 
   store.receive({ kind: 'list_state', issuer: 'a', state: { ...state, good: null } })
 
   assert.equal(list.state().stale, true)
+})
+
+test('a list that is sent ahead of the configuration with room for it stays whole', async () => {
+  const store = openStore()
+  const serverTimeS = clock.wallMs() / 1000
+  const good = { startedMs: clock.monotonicMs(), wallMs: clock.wallMs() }
+  const known = { good, totalLive: 2, unlisted: 0, leftOutUntil: 0, serverTimeS, toldMs: clock.monotonicMs() }
+  const options = { issuer: 'a', url: 'https://issuer.test/blacklist', client_id: 'gateway', wait: 0 }
+  const limits = { poll_interval: 60_000, cache_size: 1, purge_delay: 0, max_staleness: 300_000 }
+  const deps = { clock, send: () => assert.fail('nothing is asked'), secret: () => '', log: createTestLog() }
+  const list = store.replicas.list({ ...options, ...limits }, deps)
+  list.start()
+  const entries = ['a', 'b'].map((value): WireEntry => ['jti', value, null, serverTimeS + 3600, 'owner'])
+
+  store.receive({ kind: 'list_begin', issuer: 'a' })
+  store.receive({ kind: 'list_slice', issuer: 'a', part: 'index', entries })
+  store.receive({ kind: 'list_end', issuer: 'a', state: { ...known, cacheSize: 2 } })
+  await nextTurn()
+
+  assert.deepEqual([list.state().entries, list.state().lookups], [2, false])
 })

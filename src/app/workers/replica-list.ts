@@ -16,6 +16,8 @@ export type ListMessage = Extract<ToWorker, { readonly kind: `list_${string}` }>
 /** What has been sent of one list. It is there before the configuration that uses it. */
 export type ListCopy = {
   readonly holding: Holding
+  /** For how many entries there is room, as told with them. */
+  readonly room: () => number
   readonly receive: (message: ListMessage) => void
   /** Has somebody told of entries that have come; one at a time. */
   onAdded: () => void
@@ -27,7 +29,8 @@ export type ListCopy = {
 export function createListCopy(): ListCopy {
   const holding: Holding = { held: undefined, good: undefined, unlisted: 0 }
   let coming: { readonly index: RevocationIndex; readonly inherited: RevocationIndex } | undefined
-  const copy: ListCopy = { holding, receive, onAdded() {}, onPolled() {} }
+  let room = 0
+  const copy: ListCopy = { holding, room: () => room, receive, onAdded() {}, onPolled() {} }
   return copy
 
   function receive(message: ListMessage): void {
@@ -66,7 +69,8 @@ export function createListCopy(): ListCopy {
     holding.held = { index, inherited, totalLive, serverTimeS, toldMs }
     holding.good = good ?? undefined
     holding.unlisted = unlisted
-    shareCapacity(holding.held, cacheSize)
+    room = cacheSize
+    shareCapacity(holding.held, room)
     copy.onPolled()
   }
 }
@@ -81,7 +85,14 @@ export type ReplicaListDeps = FeedDeps & { readonly log: Pick<Log, 'warn'> }
  * work grows with the requests, and must not keep the one process that polls from polling.
  */
 export function createReplicaList(options: BlacklistOptions, copy: ListCopy, deps: ReplicaListDeps): Blacklist {
-  const { feed, lookups, list } = openList(options, copy.holding, deps)
+  // Not by the configuration that runs here: the list may be that of the next one, and is not sent again with it.
+  const sized = {
+    ...options,
+    get cache_size() {
+      return copy.room()
+    },
+  }
+  const { feed, lookups, list } = openList(sized, copy.holding, deps)
   let purging = false
   return {
     start() {
