@@ -209,7 +209,7 @@ function createWorker(it: Setup) {
 
   async function use(blacklist: Blacklist, limits: Limits): Promise<void> {
     const sources = [{ trusted: { issuer }, keysId: 'its keys', jwks: keys.jwks, blacklist }]
-    publisher.follow(sources, limits.cache_size)
+    publisher.follow(sources, limits)
     outbox.queue((deliver) => publisher.hand(outbox, deliver))
     await settled()
     list?.close()

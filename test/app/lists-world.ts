@@ -80,7 +80,7 @@ export async function openPrimary(first: readonly [Setup, ...Setup[]], more: Par
     const sources = feeds.map((feed, at) => {
       return { trusted: { issuer: `https://${at}` }, keysId: `keys-${at}`, jwks: keys.jwks, blacklist: feed?.blacklist }
     })
-    publisher.follow(sources, bounds.cache_size)
+    publisher.follow(sources, bounds)
     const hash = String(reloads)
     followed.set(hash, sources)
     return { hash, file: 'f', text: '', files: new Map() } as unknown as Configuration // all that it looks at

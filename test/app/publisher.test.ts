@@ -19,6 +19,7 @@ import { createSigner } from '../support/tokens.ts'
 
 const issuer = 'https://issuer.test'
 const keysId = 'its keys'
+const limits = { cache_size: 10_000, purge_delay: 60_000 }
 
 /** A primary with these sources, and one worker whose messages wait until they are passed on. */
 function connect(jwks: IssuerSources['jwks'], blacklist: IssuerSources['blacklist'], clock: Clock) {
@@ -27,7 +28,7 @@ function connect(jwks: IssuerSources['jwks'], blacklist: IssuerSources['blacklis
   const failures: unknown[] = []
   const publisher = createPublisher()
   const sources = [{ trusted: { issuer }, keysId, jwks, blacklist }]
-  publisher.follow(sources, 10_000)
+  publisher.follow(sources, limits)
   const store = createReplicaStore({ clock, send: (message) => void asked.push(message) })
   const outbox = createOutbox(
     (message) => void waiting.push(message),
@@ -37,7 +38,7 @@ function connect(jwks: IssuerSources['jwks'], blacklist: IssuerSources['blacklis
   outbox.queue((deliver) => publisher.hand(outbox, deliver))
   const disconnect = () => publisher.disconnect(outbox)
   const reload = (next: IssuerSources['jwks']) =>
-    publisher.follow([{ trusted: { issuer }, keysId, jwks: next, blacklist }], 10_000)
+    publisher.follow([{ trusted: { issuer }, keysId, jwks: next, blacklist }], limits)
   return { waiting, asked, failures, store, pass, answerLooks, keys, list, disconnect, reload }
 
   /** Passes messages on until a kind comes, or none is left. */
@@ -208,7 +209,7 @@ test('a publisher keeps nothing of a list that a reload has put another one in t
     it.revoke('t')
     await it.blacklist.poll()
     followed.push(new WeakRef(it.blacklist.snapshot()?.held.index ?? assert.fail('nothing was polled')))
-    publisher.follow([{ trusted: { issuer }, keysId, jwks: jwks.jwks, blacklist: it.blacklist }], 10_000)
+    publisher.follow([{ trusted: { issuer }, keysId, jwks: jwks.jwks, blacklist: it.blacklist }], limits)
     await hand()
   }
   const hand = async () => {
@@ -226,7 +227,7 @@ test('a publisher keeps nothing of a list that a reload has put another one in t
   )
 
   using jwks = endpoint()
-  publisher.follow([{ trusted: { issuer }, keysId, jwks: jwks.jwks, blacklist: undefined }], 10_000)
+  publisher.follow([{ trusted: { issuer }, keysId, jwks: jwks.jwks, blacklist: undefined }], limits)
   await hand()
   await new Promise((resolve) => setImmediate(resolve))
   gc()

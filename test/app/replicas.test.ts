@@ -40,7 +40,16 @@ test('keepOnly() keeps the keys of the configuration that runs, and lets go of a
 
 test('keepOnly() keeps the lists of the configuration that runs, and lets go of those of issuers that have none there', () => {
   const store = openStore()
-  const state = { good: null, totalLive: 0, unlisted: 0, leftOutUntil: 0, serverTimeS: 0, toldMs: 0, cacheSize: 1 }
+  const state = {
+    good: null,
+    totalLive: 0,
+    unlisted: 0,
+    leftOutUntil: 0,
+    serverTimeS: 0,
+    toldMs: 0,
+    cacheSize: 1,
+    purgeDelay: 0,
+  }
   for (const issuer of ['a', 'b']) {
     store.receive({ kind: 'list_begin', issuer })
     store.receive({ kind: 'list_end', issuer, state })
@@ -67,7 +76,16 @@ test('keepOnly() keeps the lists of the configuration that runs, and lets go of 
 test('a copy of a list of which no poll was good is stale, whatever was said of it before', () => {
   const store = openStore()
   const good = { startedMs: clock.monotonicMs(), wallMs: clock.wallMs() }
-  const state = { good, totalLive: 0, unlisted: 0, leftOutUntil: 0, serverTimeS: 0, toldMs: 0, cacheSize: 1 }
+  const state = {
+    good,
+    totalLive: 0,
+    unlisted: 0,
+    leftOutUntil: 0,
+    serverTimeS: 0,
+    toldMs: 0,
+    cacheSize: 1,
+    purgeDelay: 0,
+  }
   store.receive({ kind: 'list_begin', issuer: 'a' })
   store.receive({ kind: 'list_end', issuer: 'a', state })
   const list = store.replicas.list(
@@ -84,7 +102,7 @@ test('a copy of a list of which no poll was good is stale, whatever was said of 
   assert.equal(list.state().stale, true)
 })
 
-test('a list that is sent ahead of the configuration with room for it stays whole', async () => {
+test('a list that is sent ahead of the configuration that has room for it, and keeps its entries longer, stays whole', async () => {
   const store = openStore()
   const serverTimeS = clock.wallMs() / 1000
   const good = { startedMs: clock.monotonicMs(), wallMs: clock.wallMs() }
@@ -94,11 +112,11 @@ test('a list that is sent ahead of the configuration with room for it stays whol
   const deps = { clock, send: () => assert.fail('nothing is asked'), secret: () => '', log: createTestLog() }
   const list = store.replicas.list({ ...options, ...limits }, deps)
   list.start()
-  const entries = ['a', 'b'].map((value): WireEntry => ['jti', value, null, serverTimeS + 3600, 'owner'])
+  const entries = ['a', 'b'].map((value): WireEntry => ['jti', value, null, serverTimeS - 30, 'owner'])
 
   store.receive({ kind: 'list_begin', issuer: 'a' })
   store.receive({ kind: 'list_slice', issuer: 'a', part: 'index', entries })
-  store.receive({ kind: 'list_end', issuer: 'a', state: { ...known, cacheSize: 2 } })
+  store.receive({ kind: 'list_end', issuer: 'a', state: { ...known, cacheSize: 2, purgeDelay: 60_000 } })
   await nextTurn()
 
   assert.deepEqual([list.state().entries, list.state().lookups], [2, false])

@@ -1,5 +1,5 @@
 // Hands what the primary's sources fetch on to its workers (architecture.md §5).
-import type { ListChange } from '../../sources/blacklist.ts'
+import type { BlacklistSection, ListChange } from '../../sources/blacklist.ts'
 import { listSlice } from '../../sources/held-list.ts'
 import type { Revocation, RevocationIndex } from '../../spec/revocation.ts'
 import type { IssuerSources } from '../issuer-sources.ts'
@@ -13,7 +13,7 @@ export type Publisher = {
    * Follows these from now on, and no others. New keys are sent at once. A worker's copy of a list stays where another
    * list takes its place that has begun with all it holds, as at a reload.
    */
-  readonly follow: (sources: readonly Followed[], cacheSize: number) => void
+  readonly follow: (sources: readonly Followed[], limits: ListLimits) => void
   /** Sends all the keys there are to one worker, and from then on what comes. */
   readonly connect: (outbox: Outbox) => void
   readonly disconnect: (outbox: Outbox) => void
@@ -31,6 +31,9 @@ export type Followed = Pick<IssuerSources, 'jwks' | 'keysId' | 'blacklist'> & {
   readonly trusted: Pick<IssuerSources['trusted'], 'issuer'>
 }
 
+/** What may be held of each list. */
+export type ListLimits = Pick<BlacklistSection, 'cache_size' | 'purge_delay'>
+
 type Jwks = IssuerSources['jwks']
 type List = NonNullable<IssuerSources['blacklist']>
 type Snapshot = NonNullable<ReturnType<List['snapshot']>>
@@ -46,7 +49,7 @@ type Recipient = {
 export function createPublisher(): Publisher {
   let keys: ReadonlyMap<string, Jwks> = new Map()
   let lists: ReadonlyMap<string, List> = new Map()
-  let room = 0
+  let limits: ListLimits = { cache_size: 0, purge_delay: 0 }
   const recipients = new Map<Outbox, Recipient>()
   return {
     follow,
@@ -59,9 +62,9 @@ export function createPublisher(): Publisher {
     look,
   }
 
-  function follow(sources: readonly Followed[], cacheSize: number): void {
+  function follow(sources: readonly Followed[], next: ListLimits): void {
     const before = { keys, lists }
-    room = cacheSize
+    limits = next
     keys = new Map(sources.map(({ keysId, jwks }) => [keysId, jwks]))
     lists = new Map(
       sources.flatMap(({ trusted, blacklist }) => (blacklist === undefined ? [] : [[trusted.issuer, blacklist]])),
@@ -95,7 +98,7 @@ export function createPublisher(): Publisher {
     const snapshot = lists.get(issuer)?.snapshot()
     if (snapshot === undefined) return
     const { index } = snapshot.held
-    const state = stateOf(snapshot, snapshot, room)
+    const state = stateOf(snapshot, snapshot, limits)
     const entries = change.kind === 'unchanged' ? [] : [...change.entries]
     for (const [outbox, to] of recipients) {
       // Whatever its copy is of: they do not wait for a list that has been read anew.
@@ -166,7 +169,7 @@ export function createPublisher(): Publisher {
     // What comes meanwhile is met on the way, or was sent by itself: the walk of a Map sees what is added to it.
     for (const [part, some] of [['index', index] as const, ['inherited', inherited] as const])
       for (const entries of slices(some?.entries() ?? [])) await deliver(slice(issuer, part, entries))
-    outbox.send({ kind: 'list_end', issuer, state: stateOf(start, lists.get(issuer)?.snapshot() ?? start, room) })
+    outbox.send({ kind: 'list_end', issuer, state: stateOf(start, lists.get(issuer)?.snapshot() ?? start, limits) })
     sent.set(issuer, index)
   }
 
@@ -186,7 +189,7 @@ export function createPublisher(): Publisher {
  * What is told beside the entries. The times are of when the walk began, which had all that was known then; what had to
  * be left out is told as of its end: an entry may have gone before the walk came to it.
  */
-function stateOf(start: Snapshot, end: Snapshot, cacheSize: number): ListState {
+function stateOf(start: Snapshot, end: Snapshot, { cache_size, purge_delay }: ListLimits): ListState {
   const { held, good } = start
   const { index, totalLive, serverTimeS, toldMs } = held
   return {
@@ -196,7 +199,8 @@ function stateOf(start: Snapshot, end: Snapshot, cacheSize: number): ListState {
     leftOutUntil: index.leftOutUntil(),
     serverTimeS,
     toldMs,
-    cacheSize,
+    cacheSize: cache_size,
+    purgeDelay: purge_delay,
   }
 }
 

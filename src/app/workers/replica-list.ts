@@ -7,6 +7,7 @@ import type { Holding } from '../../sources/held-list.ts'
 import { openList, shareCapacity } from '../../sources/held-list.ts'
 import type { RevocationIndex } from '../../spec/revocation.ts'
 import { createRevocationIndex } from '../../spec/revocation.ts'
+import type { ListLimits } from './publisher.ts'
 import type { ListState, ToWorker } from './worker-messages.ts'
 import { readEntry } from './worker-messages.ts'
 
@@ -16,8 +17,8 @@ export type ListMessage = Extract<ToWorker, { readonly kind: `list_${string}` }>
 /** What has been sent of one list. It is there before the configuration that uses it. */
 export type ListCopy = {
   readonly holding: Holding
-  /** For how many entries there is room, as told with them. */
-  readonly room: () => number
+  /** What may be held, as told with what was sent. */
+  readonly limits: () => ListLimits
   readonly receive: (message: ListMessage) => void
   /** Has somebody told of entries that have come; one at a time. */
   onAdded: () => void
@@ -29,8 +30,8 @@ export type ListCopy = {
 export function createListCopy(): ListCopy {
   const holding: Holding = { held: undefined, good: undefined, unlisted: 0 }
   let coming: { readonly index: RevocationIndex; readonly inherited: RevocationIndex } | undefined
-  let room = 0
-  const copy: ListCopy = { holding, room: () => room, receive, onAdded() {}, onPolled() {} }
+  let limits: ListLimits = { cache_size: 0, purge_delay: 0 }
+  const copy: ListCopy = { holding, limits: () => limits, receive, onAdded() {}, onPolled() {} }
   return copy
 
   function receive(message: ListMessage): void {
@@ -63,14 +64,14 @@ export function createListCopy(): ListCopy {
   }
 
   function settle(lists: Pick<NonNullable<Holding['held']>, 'index' | 'inherited'>, state: ListState): void {
-    const { good, totalLive, unlisted, leftOutUntil, serverTimeS, toldMs, cacheSize } = state
+    const { good, totalLive, unlisted, leftOutUntil, serverTimeS, toldMs, cacheSize, purgeDelay } = state
     const { index, inherited } = lists
     index.noteLeftOut(leftOutUntil)
     holding.held = { index, inherited, totalLive, serverTimeS, toldMs }
     holding.good = good ?? undefined
     holding.unlisted = unlisted
-    room = cacheSize
-    shareCapacity(holding.held, room)
+    limits = { cache_size: cacheSize, purge_delay: purgeDelay }
+    shareCapacity(holding.held, cacheSize)
     copy.onPolled()
   }
 }
@@ -85,11 +86,15 @@ export type ReplicaListDeps = FeedDeps & { readonly log: Pick<Log, 'warn'> }
  * work grows with the requests, and must not keep the one process that polls from polling.
  */
 export function createReplicaList(options: BlacklistOptions, copy: ListCopy, deps: ReplicaListDeps): Blacklist {
-  // Not by the configuration that runs here: the list may be that of the next one, and is not sent again with it.
+  // The list may be that of the next configuration, and is not sent again with it: what that keeps must not go before. Nor
+  // what the one that runs here still needs.
   const sized = {
     ...options,
     get cache_size() {
-      return copy.room()
+      return copy.limits().cache_size
+    },
+    get purge_delay() {
+      return Math.max(options.purge_delay, copy.limits().purge_delay)
     },
   }
   const { feed, lookups, list } = openList(sized, copy.holding, deps)

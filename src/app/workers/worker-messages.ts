@@ -35,7 +35,9 @@ const listState = z.strictObject({
   leftOutUntil: time,
   serverTimeS: time,
   toldMs: time,
+  /** For how many entries there is room, and for how long (ms) they are kept past their end. */
   cacheSize: count,
+  purgeDelay: time,
 })
 /** What a list is beside its entries. */
 export type ListState = z.output<typeof listState>

@@ -170,7 +170,7 @@ export async function startWorkers(count: number, deps: WorkersDeps): Promise<Wo
 
   function followRunning(): void {
     const { sources, configuration } = running()
-    publisher.follow(sources, configuration.options.blacklist.cache_size)
+    publisher.follow(sources, configuration.options.blacklist)
   }
 
   function serving(): readonly Slot[] {
