@@ -234,7 +234,8 @@ export function createFeed(options: FeedOptions, { clock, send, secret }: FeedDe
     const skewS = skewOf(reply, toldWallMs)
     const ageMs = ageOf(reply)
     const { max_staleness } = options
-    if (ageMs > max_staleness)
+    // Of a refusal it is that which is told of, however old.
+    if (ageMs > max_staleness && (reply.status === 200 || reply.status === 304))
       refuse(`a cache has held it for ${ageMs / 1000} s, wanted at most ${max_staleness / 1000} s`)
     if (reply.status === 304 && etag !== undefined) return { kind: 'unchanged', skewS, ageMs }
     const page = parseBlacklistPage(readBody(reply, maxPageBytes, pageJson))

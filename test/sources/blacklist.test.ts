@@ -229,6 +229,16 @@ test('blacklist.poll() refuses what a cache has held for longer than max_stalene
   assert.ok(it.calls.every(({ headers }) => headers?.['cache-control'] === 'no-cache'))
 })
 
+test('blacklist.poll() says of a refusal what it says, however long a cache has held it', async () => {
+  await using it = setup({ max_staleness: 300_000 })
+  it.answer = () => raw(503, '', { age: '301' })
+
+  await it.blacklist.poll()
+
+  const why = 'Cannot read the blacklist at https://issuer.test/blacklist: status is 503, wanted 200'
+  assert.deepEqual([it.counts, it.blacklist.state().failure], [['unavailable'], why])
+})
+
 test('blacklist.state() has its skew from Date after a 200, too: an issuer may forget by a clock that is behind', async () => {
   await using it = await loaded()
   it.feed.twist = { server_time: t0 - 3600 }
