@@ -9,7 +9,7 @@ export type Holder = {
   before: Holder | undefined
   behind: Holder | undefined
   readonly expel: () => void
-  /** How much it still holds, where that becomes less without a word. Less than what was counted: it is not the one. */
+  /** How much it still holds, where that becomes less without a word; of a line all have it, or none. */
   readonly look: (() => number) | undefined
 }
 
@@ -36,14 +36,30 @@ export function count(holder: Holder, line: Line, bytes: number): void {
   if (holder.line !== line) stand(holder, line, bytes)
   line.bytes += bytes - holder.bytes
   holder.bytes = bytes
-  for (let first = line.first; line.bytes > line.maxBytes && first !== undefined; first = line.first) {
-    const left = first.look?.() ?? first.bytes
-    if (left > 0 && left < first.bytes) stand(first, line, left)
-    else {
-      // Before it is told: it says so itself, too.
-      leave(first)
-      if (left > 0) first.expel()
-    }
+  if (line.bytes > line.maxBytes) makeRoom(line, holder.look !== undefined)
+}
+
+function makeRoom(line: Line, haveLook: boolean): void {
+  if (haveLook) lookAtAll(line)
+  if (line.bytes <= line.maxBytes) return
+  // A little more than what is too much: all are looked at again only for the next little.
+  const most = haveLook ? line.maxBytes - line.maxBytes / 16 : line.maxBytes
+  for (let { first } = line; first !== undefined && line.bytes > most; first = line.first) {
+    // Before it is told: it says so itself, too.
+    leave(first)
+    first.expel()
+  }
+}
+
+/** Nobody is expelled for what others hold no more. Who holds less than before has his place behind all who do not. */
+function lookAtAll(line: Line): void {
+  const { last } = line
+  for (let each = line.first; each !== undefined; ) {
+    const { behind } = each
+    const left = each.look?.() ?? each.bytes
+    if (left === 0) leave(each)
+    else if (left < each.bytes) stand(each, line, left)
+    each = each === last ? undefined : behind
   }
 }
 

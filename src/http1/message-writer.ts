@@ -129,8 +129,14 @@ export function createMessageWriter(
     if (unread === undefined) {
       unread = createUnreadBytes(waitBytes, waitingBytes, expel)
       socket.once('close', unread.clear)
+      socket.on('drain', took)
     }
     unread.add(bytes)
+  }
+
+  /** Some of what waited has left. Under TLS all waits, for a moment. */
+  function took(): void {
+    if (unread !== undefined && !isWaiting()) unread.clear()
   }
 
   function writeNow(chunk: Buffer): void {
@@ -141,7 +147,10 @@ export function createMessageWriter(
       const kept = keep(chunk)
       socket.cork()
       if (out !== '') socket.write(out, 'latin1')
-      socket.write(kept, () => giveBackLater(kept))
+      socket.write(kept, () => {
+        giveBackLater(kept)
+        took()
+      })
       socket.uncork()
     }
     if (became !== 'written') count(out.length + chunk.length)
@@ -181,7 +190,7 @@ export function createMessageWriter(
     if (out === '') return
     const text = out
     out = ''
-    if (!socket.destroyed && directWrite?.text(text) !== true) socket.write(text, 'latin1')
+    if (!socket.destroyed && directWrite?.text(text) !== true) socket.write(text, 'latin1', took)
     count(text.length)
     hasBegun = true
   }

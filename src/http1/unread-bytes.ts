@@ -1,6 +1,6 @@
 // What clients were answered and do not read. Of one connection, or one stream of HTTP/2, that is little; of thousands it
 // may be more than a process has. Whoever is answered needs no token for that.
-import { count, createHolder, createLine, leave } from './holders.ts'
+import { count, createHolder, createLine, leave, stand } from './holders.ts'
 
 /** What one connection, or one stream, has to send that has not left. */
 export type UnreadBytes = {
@@ -33,10 +33,13 @@ export function unreadBytes(): number {
  */
 export function createUnreadBytes(ownBytes: number, waiting: () => number | undefined, expel: () => void): UnreadBytes {
   const holder = createHolder(() => void setImmediate(expel), look)
-  return {
-    // What was there before it stood in the line was not counted.
-    add: (bytes) => count(holder, answers, holder.line === undefined ? look() : holder.bytes + bytes),
-    clear: () => leave(holder),
+  return { add, clear: () => leave(holder) }
+
+  function add(bytes: number): void {
+    // What was there before it stood in the line was not counted, and what has left meanwhile does not count any more.
+    const left = look()
+    if (holder.line !== undefined && left < holder.bytes + bytes) stand(holder, answers, left)
+    count(holder, answers, left)
   }
 
   function look(): number {

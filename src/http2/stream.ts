@@ -73,7 +73,11 @@ export function serveStream(
   let takesNoBody = isHead
   let discarded = 0
   const waiting = () => (isLive() && !isReset ? stream.writableLength : undefined)
-  const unread = createUnreadBytes(streamBytes, waiting, () => reset(http2Codes.ENHANCE_YOUR_CALM))
+  const unread = createUnreadBytes(streamBytes, waiting, () => {
+    // It was not the client.
+    isCut = true
+    reset(http2Codes.ENHANCE_YOUR_CALM)
+  })
 
   const events = listen({
     sendContinue() {
@@ -197,7 +201,7 @@ export function serveStream(
     const bytes = heldBytes
     if (hasResponded || (trailers.length > 0 && !takesNoBody)) {
       outTrailers = trailers
-      send()
+      sendHeld()
       stream.end()
     } else if (heldBytes === 0) respond({ endStream: true })
     else {
@@ -215,10 +219,14 @@ export function serveStream(
 
   /** Sends what is held. Who waits for trailers is not told the end by accident, whatever comes. */
   function send(): void {
-    if (!hasResponded) respond({ waitForTrailers: true })
-    if (heldBytes === 0) return
     const bytes = heldBytes
-    if (!stream.write(takeHeld())) unread.add(bytes)
+    if (!sendHeld()) unread.add(bytes)
+  }
+
+  /** @returns Whether there is room for more. */
+  function sendHeld(): boolean {
+    if (!hasResponded) respond({ waitForTrailers: true })
+    return heldBytes === 0 || stream.write(takeHeld())
   }
 
   function takeHeld(): Buffer {

@@ -68,7 +68,7 @@ test('createUnreadBytes() passes over who has taken some of it meanwhile, once, 
   other.say(quarter + 1)
   await turnsEnd()
   assert.deepEqual(expelled, [])
-  other.say(quarter)
+  other.say(quarter - leastUnreadBytes / 16)
   await turnsEnd()
   assert.deepEqual(expelled, ['none'])
   other.waiting = undefined
@@ -77,6 +77,27 @@ test('createUnreadBytes() passes over who has taken some of it meanwhile, once, 
 
   assert.deepEqual(expelled, ['none', 'some'])
   for (const each of [all, some, none, other, late]) each.clear()
+})
+
+test('createUnreadBytes() expels nobody for what others have taken, however much that was and whoever stands before them', async () => {
+  boundUnread(0)
+  const expelled: string[] = []
+  const none = answer(expelled, 'none').say(50_000)
+  const others = Array.from({ length: 10 }, (_, at) => answer(expelled, String(at)))
+
+  for (let bytes = 0; bytes < 3 * leastUnreadBytes; bytes += 50_000)
+    for (const each of others) {
+      each.waiting = undefined
+      each.say(50_000)
+    }
+  for (const each of others) each.say(2_400_000)
+  for (const each of others) each.waiting = 10
+  others[0]?.say(leastUnreadBytes - 200_000)
+  await turnsEnd()
+
+  assert.deepEqual(expelled, [])
+  assert.equal(unreadBytes(), 51_000 + 1000 + 10 + leastUnreadBytes - 200_000 + 9 * 1010)
+  for (const each of [none, ...others]) each.clear()
 })
 
 test('boundUnread() lets all have more where there is more', async () => {
@@ -145,6 +166,26 @@ test('createServerConnection() counts nothing of an answer that waited, once its
 
   await until(() => unreadBytes() === 0, 'nothing that is counted')
 })
+
+for (const by of ['direct writes', 'a stream, as under TLS'] as const)
+  test(`createMessageWriter() counts nothing of an answer that was taken, by ${by}`, async () => {
+    boundUnread(0)
+    await using pair = await openPair()
+    if (by !== 'direct writes') Object.setPrototypeOf(pair.near, Object.create(Socket.prototype))
+    const writer = createMessageWriter(pair.near, undefined, () => assert.fail('expelled'))
+    while (writer.hasRoom()) {
+      writer.begin('x'.repeat(100), false)
+      writer.write(Buffer.alloc(60_000))
+      writer.end([])
+      await turnsEnd()
+    }
+    assert.ok(unreadBytes() > 0)
+
+    pair.far.resume()
+
+    await until(() => unreadBytes() === 0, 'nothing that is counted')
+    assert.equal(pair.near.destroyed, false)
+  })
 
 test('openTunnel() ends while others have too much to send, where nobody reads what comes', async () => {
   boundUnread(0)
