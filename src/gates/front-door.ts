@@ -82,6 +82,7 @@ export function createHall(options: HallOptions, deps: HallDeps): Hall {
   const http2Bytes = sessionBytes(options.limits)
   let takenBytes = 0
   let isClosing = false
+  let isDraining = false
   let emptied: (() => void) | undefined
   return {
     take,
@@ -151,7 +152,11 @@ export function createHall(options: HallOptions, deps: HallDeps): Hall {
       socket.on('close', () => {
         takenBytes -= http2Bytes
       })
-      return serveHttp2(socket, { limits: options.limits, peer, acceptedMs, late: () => drop('timeout') }, deps)
+      const late = () => drop('timeout')
+      const session = serveHttp2(socket, { limits: options.limits, peer, acceptedMs, late }, deps)
+      // Its answers cannot say that they are the last ones.
+      if (isDraining) session.closeIdle()
+      return session
     }
   }
 
@@ -177,6 +182,7 @@ export function createHall(options: HallOptions, deps: HallDeps): Hall {
     await nextTurn()
     // Who has just connected may be about to speak, and could not know.
     for (let looks = 0; looks < mostLooks && hasSilent(); looks += 1) await nextLook()
+    isDraining = true
     entrance.closeIdle()
     await inPortions((served) => served.closeIdle())
     await new Promise<void>((resolve) => {

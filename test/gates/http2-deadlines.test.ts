@@ -1,10 +1,11 @@
 // What a session may take its time for, with the time in the test's hands.
 import assert from 'node:assert/strict'
+import { once } from 'node:events'
 import type { ServerResponse } from 'node:http'
 import { connect } from 'node:net'
 import { test } from 'node:test'
 import { createTestDeadlines } from '../support/deadlines.ts'
-import { codes, connectFrames, headers, outcomeOf, preface } from '../support/h2-frames.ts'
+import { codes, connectFrames, frame, headers, outcomeOf, preface } from '../support/h2-frames.ts'
 import { settle, until } from '../support/until.ts'
 import { openDoor, openUpstream } from './door.ts'
 import { endOf, isGoaway, plain, settled, slow } from './http2-pair.ts'
@@ -160,4 +161,25 @@ test('drain() says goodbye to a session a second after its last answer', async (
 
   assert.ok(client.frames.some(isGoaway))
   await drained
+})
+
+test('drain() says goodbye, too, to a session that begins behind the end of those that were idle', async () => {
+  await using it = await openStill()
+  const client = connect(it.port, '127.0.0.1')
+  const closed = once(client, 'close')
+  const greeted = once(client, 'data')
+  client.write(preface.slice(0, 10))
+  await until(() => it.door.connections() === 1, 'the connection')
+  await settle()
+  const drained = it.door.drain()
+  await settle()
+
+  client.write(Buffer.concat([Buffer.from(preface.slice(10)), frame('settings', 0, 0, '')]))
+  await greeted
+  await settle()
+  it.time.pass(lingerMs)
+
+  await closed
+  await drained
+  assert.equal(it.late(), 0)
 })
