@@ -77,8 +77,8 @@ type Waiting = { readonly deadline: Deadline; readonly gone: () => void }
 
 // A good client is through in a moment: whoever has waited longest behind so many is not one of them.
 const mostWaiting = 1024
-// Where there is little memory: some that come at once.
-const leastWaiting = 16
+// Where there is little memory: some that come at once, and are slow; silent ones take a fraction of what is counted.
+const leastWaiting = 64
 // Of a handshake that has begun and does not end, as measured: its hello alone may be of 128 KiB.
 const handshakeBytes = 262_144
 

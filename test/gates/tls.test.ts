@@ -195,8 +195,8 @@ describe('openFrontDoor() with TLS', { skip: skipWithoutOpenssl }, () => {
 
   for (const { maxBytes, waits } of [
     { maxBytes: Number.POSITIVE_INFINITY, waits: 1024 },
-    { maxBytes: 20 * 524_288, waits: 20 },
-    { maxBytes: 4 * 1_048_576, waits: 16 },
+    { maxBytes: 80 * 524_288, waits: 80 },
+    { maxBytes: 8 * 1_048_576, waits: 64 },
   ])
     test(`lets go of who has waited longest when ${waits} wait, where all may have ${maxBytes} bytes`, async () => {
       await using it = await openTlsDoor(server, 'none', {}, true, maxBytes)
