@@ -1,4 +1,5 @@
-// Who takes some of the memory that all have together, in the order in which they began: who holds it longest makes room.
+// Who takes some of the memory that all have together, in the order in which they began: who holds it longest makes room,
+// and behind all others who lets go of some of it now and then.
 // A list of links: a `Set` is none for what comes and goes (`base/bag.ts`).
 
 /** One that may be told to let go of what it holds, since all hold too much together. */
@@ -8,6 +9,8 @@ export type Holder = {
   line: Line | undefined
   before: Holder | undefined
   behind: Holder | undefined
+  /** How often all are looked at until it counts no more that it has let go of some. */
+  credit: number
   readonly expel: () => void
   /** How much it still holds, where that becomes less without a word; of a line all have it, or none. */
   readonly look: (() => number) | undefined
@@ -21,6 +24,10 @@ export type Line = {
   last: Holder | undefined
 }
 
+// Who reads slowly lets go of a piece of 64 KiB at a time. All are looked at for each sixteenth of what there may be: he
+// keeps his place while others hold eight times that.
+const fullCredit = 128
+
 /** Makes a line with nobody in it. */
 export function createLine(maxBytes: number): Line {
   return { maxBytes, bytes: 0, first: undefined, last: undefined }
@@ -28,7 +35,7 @@ export function createLine(maxBytes: number): Line {
 
 /** Makes one that holds nothing. */
 export function createHolder(expel: () => void, look?: () => number): Holder {
-  return { bytes: 0, line: undefined, before: undefined, behind: undefined, expel, look }
+  return { bytes: 0, line: undefined, before: undefined, behind: undefined, credit: 0, expel, look }
 }
 
 /** Has it hold so many bytes in this line. While that are too many those are expelled who have stood longest. */
@@ -42,13 +49,25 @@ export function count(holder: Holder, line: Line, bytes: number): void {
 function makeRoom(line: Line, haveLook: boolean): void {
   if (haveLook) lookAtAll(line)
   if (line.bytes <= line.maxBytes) return
+  const part = line.maxBytes / 16
   // A little more than what is too much: all are looked at again only for the next little.
-  const most = haveLook ? line.maxBytes - line.maxBytes / 16 : line.maxBytes
-  for (let { first } = line; first !== undefined && line.bytes > most; first = line.first) {
-    // Before it is told: it says so itself, too.
-    leave(first)
-    first.expel()
+  const most = haveLook ? line.maxBytes - part : line.maxBytes
+  const expelled: Holder[] = []
+  // Who has just come may wait for a moment only: he and who lets go of some make room where that is not enough.
+  for (const isLast of [false, true]) {
+    let behindBytes = line.bytes
+    for (let each = line.first; each !== undefined && line.bytes > most; ) {
+      const { behind } = each
+      behindBytes -= each.bytes
+      if (isLast || (each.credit === 0 && behindBytes >= part)) {
+        // Before it is told: it says so itself, too.
+        leave(each)
+        expelled.push(each)
+      }
+      each = behind
+    }
   }
+  for (const each of expelled) each.expel()
 }
 
 /** Nobody is expelled for what others hold no more. Who holds less than before has his place behind all who do not. */
@@ -57,8 +76,8 @@ function lookAtAll(line: Line): void {
   for (let each = line.first; each !== undefined; ) {
     const { behind } = each
     const left = each.look?.() ?? each.bytes
-    if (left === 0) leave(each)
-    else if (left < each.bytes) stand(each, line, left)
+    each.credit = Math.max(0, each.credit - 1)
+    if (left < each.bytes) letGo(each, left)
     each = each === last ? undefined : behind
   }
 }
@@ -73,6 +92,15 @@ export function stand(holder: Holder, line: Line, bytes: number): void {
   if (line.last === undefined) line.first = holder
   else line.last.behind = holder
   line.last = holder
+}
+
+/** It has let go of some of what it held, or of all: its place is behind all who have not. */
+export function letGo(holder: Holder, left = 0): void {
+  const { line } = holder
+  if (line === undefined) return
+  holder.credit = fullCredit
+  if (left === 0) leave(holder)
+  else stand(holder, line, left)
 }
 
 /** Has it hold nothing. */

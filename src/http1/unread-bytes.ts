@@ -1,6 +1,6 @@
 // What clients were answered and do not read. Of one connection, or one stream of HTTP/2, that is little; of thousands it
 // may be more than a process has. Whoever is answered needs no token for that.
-import { count, createHolder, createLine, leave, stand } from './holders.ts'
+import { count, createHolder, createLine, letGo } from './holders.ts'
 
 /** What one connection, or one stream, has to send that has not left. */
 export type UnreadBytes = {
@@ -25,7 +25,8 @@ export function unreadBytes(): number {
 }
 
 /**
- * Makes what one has to send. While all have too much the one is expelled that has taken nothing for longest.
+ * Makes what one has to send. While all have too much the one is expelled that has taken nothing for longest; who has taken
+ * something lately, or has just come, where nobody else is left.
  *
  * @param ownBytes What it takes beside, for as long as something waits.
  * @param waiting How many bytes wait, at this moment; undefined where it is over.
@@ -33,12 +34,12 @@ export function unreadBytes(): number {
  */
 export function createUnreadBytes(ownBytes: number, waiting: () => number | undefined, expel: () => void): UnreadBytes {
   const holder = createHolder(() => void setImmediate(expel), look)
-  return { add, clear: () => leave(holder) }
+  return { add, clear: () => letGo(holder) }
 
   function add(bytes: number): void {
     // What was there before it stood in the line was not counted, and what has left meanwhile does not count any more.
     const left = look()
-    if (holder.line !== undefined && left < holder.bytes + bytes) stand(holder, answers, left)
+    if (left < holder.bytes + bytes) letGo(holder, left)
     count(holder, answers, left)
   }
 

@@ -100,6 +100,44 @@ test('createUnreadBytes() expels nobody for what others have taken, however much
   for (const each of [none, ...others]) each.clear()
 })
 
+test('createUnreadBytes() expels no slow reader for those who take nothing, until it has taken nothing for long, too', async () => {
+  boundUnread(0)
+  const expelled: string[] = []
+  const slow = answer(expelled, 'slow').say(50_000)
+  slow.waiting = undefined
+  slow.clear()
+  slow.say(50_000)
+  const others: Client[] = []
+  // As many as make room are a sixteenth of all: a connection that takes nothing is there for sixteen of these.
+  const turn = async () => {
+    for (let bytes = 0; bytes < leastUnreadBytes; bytes += 50_000) others.push(answer(expelled, 'other').say(49_000))
+    await turnsEnd()
+  }
+
+  for (let at = 0; at < 7; at += 1) await turn()
+  assert.deepEqual([expelled.length > 2000, expelled.includes('slow')], [true, false])
+  for (let at = 0; at < 3; at += 1) await turn()
+
+  assert.equal(expelled.includes('slow'), true)
+  for (const each of others) each.clear()
+})
+
+test('createUnreadBytes() expels who has taken something longest ago, and not who has just come, where all have', async () => {
+  boundUnread(0)
+  const expelled: string[] = []
+  const [one, two] = ['one', 'two'].map((name) => answer(expelled, name).say(10))
+  for (const each of [one, two]) {
+    each?.clear()
+    each?.say(leastUnreadBytes / 2 - 1010)
+  }
+
+  const late = answer(expelled, 'late').say(50_000)
+  await turnsEnd()
+
+  assert.deepEqual(expelled, ['one'])
+  for (const each of [one, two, late]) each?.clear()
+})
+
 test('boundUnread() lets all have more where there is more', async () => {
   const expelled: string[] = []
   boundUnread(2 * leastUnreadBytes)
