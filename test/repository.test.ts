@@ -127,6 +127,15 @@ test('every example is YAML to a parser that knows nothing of our braces', () =>
   }
 })
 
+test('README.md says what every event means that the log may warn of', () => {
+  const told = read('README.md')
+  const warning = /(?:\.(?:warn|error)|\bwarn)\(\s*'([a-z]+_[a-z_]+)'/g
+  const files = globSync('src/**/*.ts', { cwd: root })
+  const events = new Set(files.flatMap((file) => [...read(file).matchAll(warning)].map(([, event = '']) => event)))
+  assert.ok(events.size > 25, String(events.size))
+  for (const event of events) assert.ok(told.includes(`\`${event}\``), event)
+})
+
 test('every example in config/ is named in README.md', () => {
   const told = read('README.md')
   for (const file of globSync('config/*.yaml', { cwd: root })) assert.ok(told.includes(file), file)

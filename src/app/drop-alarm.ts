@@ -1,5 +1,7 @@
 // Says that clients lose their connections to limits of ours, which no access line tells: none of them is a request.
 import type { Check } from '../admin/health.ts'
+import type { Reminder } from '../base/reminder.ts'
+import { createReminder } from '../base/reminder.ts'
 import type { Clock } from '../base/time.ts'
 import type { DropCause } from '../gates/entrance.ts'
 import type { Log } from '../io/log.ts'
@@ -17,19 +19,18 @@ const repeatMs = 60_000
 
 /** Makes the alarm of one process. */
 export function createDropAlarm({ clock, log }: { readonly clock: Clock; readonly log: Pick<Log, 'warn'> }): DropAlarm {
-  const causes = new Map<DropCause, { toldMs: number; lastMs: number; count: number }>()
+  const causes = new Map<DropCause, { readonly isDue: Reminder; lastMs: number; count: number }>()
   return { dropped, notes }
 
   function dropped(cause: DropCause): void {
     if (!ours.has(cause)) return
     const nowMs = clock.monotonicMs()
-    const known = causes.get(cause) ?? { toldMs: Number.NEGATIVE_INFINITY, lastMs: nowMs, count: 0 }
+    const known = causes.get(cause) ?? { isDue: createReminder(repeatMs, { clock }), lastMs: nowMs, count: 0 }
     causes.set(cause, known)
     known.lastMs = nowMs
     known.count += 1
-    if (nowMs - known.toldMs < repeatMs) return
+    if (!known.isDue()) return
     log.warn('connections_dropped', { listener: 'proxy', cause, count: known.count })
-    known.toldMs = nowMs
     known.count = 0
   }
 

@@ -1,4 +1,5 @@
 import type { SecretSource } from '../base/options.ts'
+import { createReminder } from '../base/reminder.ts'
 import type { Clock } from '../base/time.ts'
 import { hashOf } from '../config/load.ts'
 import type { GatewayOptions, IssuerOptions } from '../config/schema.ts'
@@ -266,7 +267,8 @@ function blacklistOf(
   const list: BlacklistOptions = { ...options.blacklist, issuer: issuer.issuer, url, client_id, wait, maxInFlight }
   const feedDeps = { clock, send: http.send, secret: secret(source), log }
   if (replicas !== undefined) return replicas.list(list, feedDeps)
-  let warnedMs: number | undefined
+  const isSkewDue = createReminder(repeatMs, { clock })
+  let wasFarOff = false
   const blacklist = createBlacklist(
     list,
     {
@@ -285,13 +287,9 @@ function blacklistOf(
   /** product.md §6: clocks this far apart let a purged entry's token in again. */
   function warnOfSkew(): void {
     const { skewSeconds } = blacklist.state()
-    if (!isFarOff(skewSeconds, issuer, list)) {
-      warnedMs = undefined
-      return
-    }
-    const nowMs = clock.monotonicMs()
-    if (warnedMs !== undefined && nowMs - warnedMs < repeatMs) return
-    warnedMs = nowMs
+    const isNew = !wasFarOff
+    wasFarOff = isFarOff(skewSeconds, issuer, list)
+    if (!wasFarOff || !isSkewDue(isNew)) return
     log.warn('clock_skew', {
       issuer: issuer.issuer,
       skew_ms: Math.round(skewSeconds * 1000),

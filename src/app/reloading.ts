@@ -1,6 +1,8 @@
 // What runs now, and what takes its place when a file changes. A configuration and the files it names may come one after
 // the other, as a ConfigMap and a Secret do: one that is refused is read again when a file changes that it names.
+
 import { codeOf, sentenceOf } from '../base/errors.ts'
+import { createReminder } from '../base/reminder.ts'
 import type { CrossFinding, Refused } from '../config/load.ts'
 import { formatProblemLine } from '../config/problems.ts'
 import type { GatewayOptions } from '../config/schema.ts'
@@ -54,7 +56,8 @@ export function createReloading(source: ConfigurationSource, first: Configuratio
   let refusal: string | undefined
   /** What was refused for its text alone, without a look at any file that it names. */
   let unfit: { readonly text: string; readonly found: Refused } | undefined
-  let told: { readonly words: string; readonly atMs: number } | undefined
+  const isRefusalDue = createReminder(echoMs, { clock })
+  let told: string | undefined
   let isReloading = false
   let isDue = false
   let closed = false
@@ -121,10 +124,10 @@ export function createReloading(source: ConfigurationSource, first: Configuratio
     const in_use = shortHash(running.configuration.hash)
     const all = [...new Set([...problems, ...(list?.problems ?? [])])].slice(0, 20)
     const words = JSON.stringify([refusal, in_use, all])
-    const nowMs = clock.monotonicMs()
     counted.reloaded(false)
-    if (words === told?.words && nowMs - told.atMs < echoMs) return 'refused'
-    told = { words, atMs: nowMs }
+    const isNew = words !== told
+    told = words
+    if (!isRefusalDue(isNew)) return 'refused'
     for (const error of all) log.error('config_refused', { error, in_use })
     return 'refused'
   }

@@ -1,5 +1,7 @@
 import { messageOf } from '../base/errors.ts'
 import type { SecretSource } from '../base/options.ts'
+import type { Reminder } from '../base/reminder.ts'
+import { createReminder } from '../base/reminder.ts'
 import { readSecret } from '../io/files.ts'
 import type { Log } from '../io/log.ts'
 import type { Powers } from './app.ts'
@@ -27,7 +29,7 @@ export function createSecrets(
   { clock, env, readFile, fileMode }: Pick<Powers, 'clock' | 'env' | 'readFile' | 'fileMode'>,
   log: Log,
 ): Secrets {
-  type Held = { readonly value: string; readonly readMs: number; readonly failure?: string; readonly toldMs?: number }
+  type Held = { readonly value: string; readonly readMs: number; readonly failure?: string; readonly isDue: Reminder }
   const held = new Map<string, Held>()
   return {
     secret(source) {
@@ -58,16 +60,16 @@ export function createSecrets(
   }
 
   function read(source: SecretSource, known: Held | undefined, nowMs: number): Held {
+    const isDue = known?.isDue ?? createReminder(repeatMs, { clock })
     try {
       const value = readSecret(source, { env, readFile, mode: fileMode })
       if (known?.failure !== undefined) log.info('secret_recovered', { was: known.failure })
-      return { value, readMs: nowMs }
+      return { value, readMs: nowMs, isDue }
     } catch (error) {
       if (known === undefined) throw error
       const failure = messageOf(error)
-      const isTold = known.failure === failure && nowMs - (known.toldMs ?? 0) < repeatMs
-      if (!isTold) log.error('secret_unreadable', { error: failure })
-      return { value: known.value, readMs: nowMs, failure, toldMs: isTold ? (known.toldMs ?? nowMs) : nowMs }
+      if (isDue(known.failure !== failure)) log.error('secret_unreadable', { error: failure })
+      return { value: known.value, readMs: nowMs, failure, isDue }
     }
   }
 }

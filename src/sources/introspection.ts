@@ -2,6 +2,7 @@ import * as z from 'zod'
 import { JsonRefused, parseJson } from '../base/json.ts'
 import { createBoundedCache, createSingleFlight } from '../base/lookup-cache.ts'
 import { duration, secretSource } from '../base/options.ts'
+import { createReminder } from '../base/reminder.ts'
 import type { Clock } from '../base/time.ts'
 import { SecretRefused } from '../io/files.ts'
 import type { HttpClient, HttpReply } from '../io/http-client.ts'
@@ -107,9 +108,9 @@ export function createIntrospection(
   const queue = createBoundedQueue(room, { clock })
   const breaker = createBreaker(breakerLimits, { clock })
   let lastTrouble: Trouble | undefined
-  let toldMs = Number.NEGATIVE_INFINITY
+  const isTroubleDue = createReminder(repeatMs, { clock })
+  const isOverloadDue = createReminder(repeatMs, { clock })
   let refusedMs = Number.NEGATIVE_INFINITY
-  let toldOfRefusedMs = Number.NEGATIVE_INFINITY
   let pausedUntilMs = Number.NEGATIVE_INFINITY
   return { ask, state }
 
@@ -231,20 +232,15 @@ export function createIntrospection(
 
   /** Says what is wrong once, and once a minute while it lasts, not once per request. */
   function trouble(result: TroubleResult, said: string, status?: number): void {
-    const nowMs = clock.monotonicMs()
-    if (!isSameFailure(said, lastTrouble?.said) || nowMs - toldMs >= repeatMs) {
-      toldMs = nowMs
+    if (isTroubleDue(!isSameFailure(said, lastTrouble?.said)))
       log.warn('introspection_failed', { issuer: options.issuer, error: said })
-    }
-    lastTrouble = { result, said, atMs: nowMs, status }
+    lastTrouble = { result, said, atMs: clock.monotonicMs(), status }
   }
 
   /** Every answer ends what failed before it, and between answers others find no room: so this is told of by itself. */
   function noRoom(): void {
     refusedMs = clock.monotonicMs()
-    if (refusedMs - toldOfRefusedMs < repeatMs) return
-    toldOfRefusedMs = refusedMs
-    log.warn('introspection_overloaded', { issuer: options.issuer, in_flight: queue.inFlight() })
+    if (isOverloadDue()) log.warn('introspection_overloaded', { issuer: options.issuer, in_flight: queue.inFlight() })
   }
 }
 

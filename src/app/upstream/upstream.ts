@@ -1,5 +1,8 @@
 // From `upstream:` of the configuration to connections.
+
 import { isIP } from 'node:net'
+import type { Reminder } from '../../base/reminder.ts'
+import { createReminder } from '../../base/reminder.ts'
 import type { Clock } from '../../base/time.ts'
 import { unixAddress } from '../../base/unix-address.ts'
 import type { UpstreamOptions } from '../../gates/options.ts'
@@ -77,8 +80,8 @@ function createEndpoints(
 ): Endpoints & { readonly close: () => void } {
   const { clock, log } = deps
   const told = {
-    upstream_unreachable: new WeakMap<Endpoint, number>(),
-    upstream_reset: new WeakMap<Endpoint, number>(),
+    upstream_unreachable: new WeakMap<Endpoint, Reminder>(),
+    upstream_reset: new WeakMap<Endpoint, Reminder>(),
   }
   let changed = () => {}
   const targets = placesOf(options).map((place) => createTarget(place, options, files, deps, rearrange))
@@ -99,10 +102,9 @@ function createEndpoints(
   }
 
   function warn(event: keyof typeof told, endpoint: Endpoint, error: string): void {
-    const nowMs = clock.monotonicMs()
-    if (nowMs - (told[event].get(endpoint) ?? Number.NEGATIVE_INFINITY) < toldEveryMs) return
-    told[event].set(endpoint, nowMs)
-    log.warn(event, { upstream: endpoint.name, error })
+    const isDue = told[event].get(endpoint) ?? createReminder(toldEveryMs, { clock })
+    told[event].set(endpoint, isDue)
+    if (isDue()) log.warn(event, { upstream: endpoint.name, error })
   }
 
   function rearrange(): void {
