@@ -1,6 +1,6 @@
 // Product specification §6: what the entries of a blacklist mean, held in memory. Pure. It stands here, and not with the
 // decisions, because the feed and the operator's own list both hold one.
-import { createCountingFilter } from '../base/counting-filter.ts'
+import { createTextTable } from '../base/text-table.ts'
 import type { BlacklistCause, BlacklistKind } from './blacklist-feed.ts'
 import { blacklistCauses } from './blacklist-feed.ts'
 import type { Claims } from './claims.ts'
@@ -64,6 +64,8 @@ export type RevocationIndex = {
 /** One range of a value: tokens issued until `issued_before` (Infinity: all). */
 type Range = { readonly issued_before: number; readonly until: number; readonly cause: BlacklistCause }
 
+// Of a jti that has a range; no packed one is less than 0.
+const narrow = -1
 // More ranges of one value than this, none within another, are no real issuer's: they become one that holds all.
 const maxRanges = 8
 
@@ -74,12 +76,11 @@ const maxRanges = 8
  *   one by one, so they are held whatever they number.
  */
 export function createRevocationIndex(options: { readonly capacity: number }): RevocationIndex {
-  // A million of these is a size somebody configures: a number is until × 8 + cause, and costs a third of an object.
-  const tokens = new Map<string, number | Range>()
-  // Asked first: it can only say of a value that it is not among the tokens.
-  const filter = createCountingFilter(() => tokens.keys())
-  // Walked through once and never restarted: skipping the deleted beginning of a Map anew for each eviction is quadratic.
-  let oldest = tokens.keys()
+  // A million of these is a size somebody configures: until × 8 + cause, or that it is among the narrowed.
+  const tokens = createTextTable()
+  const narrowed = new Map<string, Range>()
+  // Walked through once: skipping what has gone anew for each eviction is quadratic.
+  let oldest = tokens.entries()
   const ranges = {
     sub: newRanges(),
     client: newRanges(),
@@ -95,7 +96,7 @@ export function createRevocationIndex(options: { readonly capacity: number }): R
   return {
     find,
     put,
-    holds: (jti) => tokens.has(jti),
+    holds: (jti) => tokens.get(jti) !== undefined,
     covers,
     puts: () => puts,
     entries,
@@ -109,11 +110,9 @@ export function createRevocationIndex(options: { readonly capacity: number }): R
 
   function find({ claims, kid }: RevocableToken, nowS: number): RevocationHit | undefined {
     const issuedS = claims.iat === undefined ? 0 : Math.floor(claims.iat)
-    if (claims.jti !== undefined && tokens.size > 0 && filter.mayHave(claims.jti)) {
-      const held = tokens.get(claims.jti)
-      const cause = held === undefined ? undefined : names(asRange(held), issuedS, nowS)
-      if (cause !== undefined) return { kind: 'jti', cause }
-    }
+    const range = claims.jti === undefined ? undefined : heldOf(claims.jti)
+    const cause = range === undefined ? undefined : names(range, issuedS, nowS)
+    if (cause !== undefined) return { kind: 'jti', cause }
     if (rangeCount === 0) return undefined
     return (
       findRange('sub', claims.sub, issuedS, nowS) ??
@@ -122,6 +121,11 @@ export function createRevocationIndex(options: { readonly capacity: number }): R
       findRange('kid', kid, issuedS, nowS) ??
       findRange('issued_before', '*', issuedS, nowS)
     )
+  }
+
+  function heldOf(jti: string): Range | undefined {
+    const held = tokens.get(jti)
+    return held === narrow ? narrowed.get(jti) : held === undefined ? undefined : unpack(held)
   }
 
   function findRange(
@@ -151,12 +155,13 @@ export function createRevocationIndex(options: { readonly capacity: number }): R
       ranges[kind].set(value, next)
       rangeCount += next.length - held.length
     } else {
-      const held = tokens.get(value)
-      // A jti names one token, so there is nothing to keep apart. Deleted first: set alone would leave it among the old.
-      if (held !== undefined) tokens.delete(value)
-      else filter.add(value)
-      const range = held === undefined ? added : widen(asRange(held), added)
-      tokens.set(value, range.issued_before === Number.POSITIVE_INFINITY ? pack(range) : range)
+      const held = heldOf(value)
+      // A jti names one token, so there is nothing to keep apart.
+      const range = held === undefined ? added : widen(held, added)
+      const isNarrow = range.issued_before !== Number.POSITIVE_INFINITY
+      if (isNarrow) narrowed.set(value, range)
+      else narrowed.delete(value)
+      tokens.set(value, isNarrow ? narrow : pack(range))
     }
     // One more came at most, so one has to go at most.
     return evict()
@@ -164,33 +169,33 @@ export function createRevocationIndex(options: { readonly capacity: number }): R
 
   /** Lets go of the oldest `jti`, where there is one too many. */
   function evict(): Revocation | undefined {
-    if (tokens.size === 0 || size() <= capacity) return undefined
+    if (tokens.size() === 0 || size() <= capacity) return undefined
     let next = oldest.next()
     if (next.done === true) {
-      oldest = tokens.keys()
+      oldest = tokens.entries()
       next = oldest.next()
     }
-    const held = next.done === true ? undefined : tokens.get(next.value)
-    if (next.done === true || held === undefined) return undefined
-    forget(next.value)
-    const range = asRange(held)
+    const jti = next.value?.[0]
+    const range = jti === undefined ? undefined : heldOf(jti)
+    if (jti === undefined || range === undefined) return undefined
+    tokens.delete(jti)
+    narrowed.delete(jti)
     noteLeftOut(range.until)
-    return entryOf('jti', next.value, range)
-  }
-
-  function forget(value: string): void {
-    if (tokens.delete(value)) filter.delete(value)
+    return entryOf('jti', jti, range)
   }
 
   function covers(entry: Revocation): boolean {
     const range = rangeOf(entry)
     if (entry.kind !== 'jti') return (ranges[entry.kind].get(entry.value) ?? []).some((held) => within(range, held))
-    const held = tokens.get(entry.value)
-    return held !== undefined && within(range, asRange(held))
+    const held = heldOf(entry.value)
+    return held !== undefined && within(range, held)
   }
 
   function* entries(): Iterable<Revocation> {
-    for (const [value, held] of tokens) yield entryOf('jti', value, asRange(held))
+    for (const [value, held] of tokens.entries()) {
+      const range = held === narrow ? narrowed.get(value) : unpack(held)
+      if (range !== undefined) yield entryOf('jti', value, range)
+    }
     for (const kind of rangeKinds)
       for (const [value, held] of ranges[kind]) for (const range of held) yield entryOf(kind, value, range)
   }
@@ -207,10 +212,12 @@ export function createRevocationIndex(options: { readonly capacity: number }): R
 
   /** Deletes as it goes; each step is one value looked at. */
   function* expire(nowS: number): Iterator<undefined> {
-    for (const [value, held] of tokens) {
-      if (asRange(held).until <= nowS) forget(value)
-      yield
-    }
+    const expiring = tokens.expire((held, jti) => {
+      const isOver = held === narrow ? (narrowed.get(jti())?.until ?? 0) <= nowS : untilOf(held) <= nowS
+      if (isOver && held === narrow) narrowed.delete(jti())
+      return isOver
+    })
+    while (expiring.next().done !== true) yield
     for (const kind of rangeKinds) {
       for (const [value, held] of ranges[kind]) {
         const kept = held.filter(({ until }) => until > nowS)
@@ -223,12 +230,12 @@ export function createRevocationIndex(options: { readonly capacity: number }): R
   }
 
   function size(): number {
-    return tokens.size + rangeCount
+    return tokens.size() + rangeCount
   }
 
   function countLive(atS: number): number {
-    let live = 0
-    for (const held of tokens.values()) if (untilOf(held) > atS) live += 1
+    let live = tokens.count((held) => held !== narrow && untilOf(held) > atS)
+    for (const { until } of narrowed.values()) if (until > atS) live += 1
     for (const kind of rangeKinds)
       for (const held of ranges[kind].values()) for (const { until } of held) if (until > atS) live += 1
     return live
@@ -281,12 +288,11 @@ function pack({ until, cause }: Range): number {
   return until * 8 + blacklistCauses.indexOf(cause)
 }
 
-function untilOf(held: number | Range): number {
-  return typeof held === 'number' ? Math.floor(held / 8) : held.until
+function untilOf(packed: number): number {
+  return Math.floor(packed / 8)
 }
 
-function asRange(held: number | Range): Range {
-  if (typeof held !== 'number') return held
-  const until = untilOf(held)
-  return { issued_before: Number.POSITIVE_INFINITY, until, cause: blacklistCauses[held - until * 8] ?? 'admin' }
+function unpack(packed: number): Range {
+  const until = untilOf(packed)
+  return { issued_before: Number.POSITIVE_INFINITY, until, cause: blacklistCauses[packed - until * 8] ?? 'admin' }
 }

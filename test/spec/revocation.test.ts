@@ -316,14 +316,17 @@ test('put() keeps a jti whose entry ends within a second until that second is ov
   assert.deepEqual(index.find(token({ jti: 'j' }), now + 0.4), { kind: 'jti', cause: 'owner' })
 })
 
-test('createRevocationIndex() holds a million jti entries in less than 200 bytes each', () => {
+test('createRevocationIndex() holds a million jti entries in less than 120 bytes each, of which V8 looks through next to none', () => {
   const index = createRevocationIndex({ capacity: 1_000_000 })
-  const before = process.memoryUsage().heapUsed
+  const before = process.memoryUsage()
   for (let at = 0; at < 1_000_000; at += 1)
     index.put(entry('jti', `0f8fad5b-d9cb-469f-a165-${at.toString(16).padStart(12, '0')}`, { until: 1_767_229_190 }))
 
   assert.equal(index.size(), 1_000_000)
-  assert.ok((process.memoryUsage().heapUsed - before) / 1_000_000 < 200)
+  const after = process.memoryUsage()
+  // Some 60 of these; the rest is garbage that waits.
+  assert.ok(after.arrayBuffers - before.arrayBuffers < 120_000_000, `${after.arrayBuffers - before.arrayBuffers}`)
+  assert.ok(after.heapUsed - before.heapUsed < 40_000_000, `${after.heapUsed - before.heapUsed}`)
   assert.ok(index.find(token({ jti: '0f8fad5b-d9cb-469f-a165-000000000000' }), now))
 })
 
