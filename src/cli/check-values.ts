@@ -54,43 +54,59 @@ function lintScopes(path: Path, { scopes, claims }: RuleOptions): readonly Cross
 
 /** Names that are one word each, as a rule. */
 function lintNames(path: Path, names: string | readonly string[]): readonly CrossFinding[] {
-  return members(path, names).flatMap(([at, name]) => {
-    const why = oddInName(name)
-    return why === undefined ? [] : [{ path: at, message: `this ${why}` }]
-  })
+  return lintMembers(path, names, oddInName)
 }
 
 function oddInName(name: string): string | undefined {
-  if (/[\s,]/.test(name)) return 'is one value, with a space or comma in it; several are written [a, b]'
-  if (name.includes('*')) return 'matches only these very characters: * stands for nothing else here'
-  if (/[\u2018-\u201f]/.test(name)) return 'has typographic quotes in it'
+  if (/[\s,]/.test(name)) return 'this is one value, with a space or comma in it; several are written [a, b]'
+  if (name.includes('*')) return 'this matches only these very characters: * stands for nothing else here'
+  if (/[\u2018-\u201f]/.test(name)) return 'this has typographic quotes in it'
   return undefined
 }
 
 function lintClaim(path: Path, name: string, wanted: RuleOptions['claims'][string]): readonly CrossFinding[] {
+  if (times.has(name))
+    return [{ path, message: `each token has a time of its own in ${name}: hardly any is asked for here` }]
   // `com.example.role` and `https://api.test/roles` are names that issuers give.
   if (name.includes('.') && objects.has(name.slice(0, name.indexOf('.'))))
     return [{ path, message: 'this is one name: no claim within another is looked for' }]
-  const isText = textClaims.includes(name)
-  return members(path, wanted).flatMap(([at, value]) => {
-    if (typeof value !== 'string')
-      return isText ? [{ path: at, message: `no token has this: ${name} is text, so quote it` }] : []
-    if (oneWord.has(name)) return lintNames(at, value)
-    // Sentences and names of people have commas and spaces; words in a row are meant as a list.
-    return /^[a-z][\w.:-]*(?:, ?[a-z][\w.:-]*)+$/.test(value)
-      ? [{ path: at, message: 'this is one value; several are written [a, b]' }]
-      : []
-  })
+  return lintMembers(path, wanted, (value) => oddInClaim(name, value))
 }
+
+function oddInClaim(name: string, value: string | number | boolean): string | undefined {
+  if (typeof value !== 'string')
+    return textClaims.includes(name) ? `no token has this: ${name} is text, so quote it` : undefined
+  if ((name === 'scope' || name === 'scp') && !value.includes(' '))
+    return 'most tokens have all their scopes in one text, and meet this only where they have no other; list it in scopes'
+  const odd = oneWord.has(name) ? oddInName(value) : undefined
+  if (odd !== undefined) return odd
+  const sign = /^(?:[<>]=?|[!=]=?|\^)/.exec(value)?.[0] ?? (/^[^/]*\*[^/]*$/.test(value) ? '*' : undefined)
+  if (sign !== undefined) return `${sign} means nothing here: a claim is compared as it stands with each value listed`
+  // Sentences and names of people have commas and spaces; words in a row are meant as a list.
+  const isRow = /^[a-z][\w.:-]*(?:, ?[a-z][\w.:-]*)+$/.test(value)
+  return isRow ? 'this is one value; several are written [a, b]' : undefined
+}
+
+const times: ReadonlySet<string> = new Set(['exp', 'iat', 'nbf', 'auth_time'])
 
 // Of Keycloak, and of OpenID Connect Core §5.1.1, RFC 7800 §3.1, RFC 8693 §4.1 and §4.4.
 const objects: ReadonlySet<string> = new Set(['realm_access', 'resource_access', 'address', 'cnf', 'act', 'may_act'])
 
 const oneWord: ReadonlySet<string> = new Set(['client_id', 'azp', 'aud', 'jti', 'sid'])
 
-function members<T>(path: Path, written: T | readonly T[]): readonly (readonly [Path, T])[] {
-  if (!isList(written)) return [[path, written]]
-  return written.map((each, at) => [[...path, at], each] as const)
+/** What is odd about a value, or about members of a list, each where it stands. */
+function lintMembers<T>(
+  path: Path,
+  written: T | readonly T[],
+  oddIn: (value: T) => string | undefined,
+): readonly CrossFinding[] {
+  const members = isList(written)
+    ? written.map((each, at) => [[...path, at], each] as const)
+    : [[path, written] as const]
+  return members.flatMap(([at, value]) => {
+    const message = oddIn(value)
+    return message === undefined ? [] : [{ path: at, message }]
+  })
 }
 
 function isList<T>(written: T | readonly T[]): written is readonly T[] {

@@ -10,7 +10,6 @@ import { formatProblem, maxProblems } from '../config/problems.ts'
 import { formatReference, formatSchema } from '../config/reference.ts'
 import type { GatewayOptions } from '../config/schema.ts'
 import { findGatewayConflicts, gatewayOptions } from '../config/schema.ts'
-import { lintClaims } from '../decision/claim-lint.ts'
 import { lintHosts, lintPublic } from '../decision/public-lint.ts'
 import { lintRules } from '../decision/rule-lint.ts'
 import { counted, lintIssuers, lintListeners, lintReach, meaning } from './check-meaning.ts'
@@ -68,7 +67,7 @@ function checkFile(file: string, options: Options, shell: Shell): Found {
       .flatMap((lint) => lint(value.rules, undefined, value.hosts))
       .map(({ path, message }) => ({ path: ['rules', ...path], message }))
   const warnings = [
-    [...lintedBy([lintRules, lintClaims]), ...lintValues(value)],
+    [...lintedBy([lintRules]), ...lintValues(value)],
     lintedBy([lintPublic, lintHosts]),
     [
       ...lintListeners(value),

@@ -5,7 +5,6 @@ import { lintIssuers, lintListeners, lintReach, meaning } from '../../src/cli/ch
 import { lintValues } from '../../src/cli/check-values.ts'
 import { load } from '../../src/config/load.ts'
 import { findGatewayConflicts, gatewayOptions } from '../../src/config/schema.ts'
-import { lintClaims } from '../../src/decision/claim-lint.ts'
 import { lintPublic } from '../../src/decision/public-lint.ts'
 import { lintRules } from '../../src/decision/rule-lint.ts'
 
@@ -208,7 +207,7 @@ test('check has no warning of the configuration that has every section', () => {
   const { value } = loaded
   const rules = [lintRules, lintPublic].flatMap((lint) => lint(value.rules, undefined, value.hosts))
   const all = [lintListeners, lintReach, lintIssuers, lintValues].flatMap((lint) => lint(value))
-  assert.deepEqual([...loaded.warnings, ...rules, ...lintClaims(value.rules), ...all], [])
+  assert.deepEqual([...loaded.warnings, ...rules, ...all], [])
 })
 
 for (const [audience, isWarned] of [

@@ -40,6 +40,17 @@ const odd: [object, string, RegExp][] = [
   [{ audience: '$AUDIENCE' }, 'audience', /this is taken as it stands; an environment variable is written \$\{NAME\}/],
   [{ claims: { tenant: 'a-$(TENANT)' } }, 'claims.tenant', /this is taken as it stands/],
   [{ audience: ['%AUDIENCE%'] }, 'audience.0', /this is taken as it stands/],
+  [{ claims: { scope: ['orders:read'] } }, 'claims.scope.0', /only where they have no other; list it in scopes/],
+  [{ claims: { scp: 'orders:read' } }, 'claims.scp', /list it in scopes/],
+  [{ claims: { exp: [1] } }, 'claims.exp', /each token has a time of its own in exp/],
+  [{ claims: { auth_time: 1 } }, 'claims.auth_time', /each token has a time of its own/],
+  [{ claims: { role: '*' } }, 'claims.role', /^\* means nothing here: a claim is compared as it stands/],
+  [{ claims: { email: ['a@b.test', '*@example.test'] } }, 'claims.email.1', /^\* means nothing here/],
+  [{ claims: { level: '>=3' } }, 'claims.level', /^>= means nothing here/],
+  [{ claims: { level: ['< 3'] } }, 'claims.level.0', /^< means/],
+  [{ claims: { role: '!=guest' } }, 'claims.role', /^!= means/],
+  [{ claims: { role: '!guest' } }, 'claims.role', /^! means/],
+  [{ claims: { sub: '^admin' } }, 'claims.sub', /^\^ means/],
 ]
 for (const [rule, at, says] of odd) {
   test(`lintValues() warns of ${JSON.stringify(rule)}`, () => {
@@ -66,6 +77,8 @@ const usual = [
     claims: { cost: '$5', of: '100%' },
   },
   { claims: { 'https://api.test/roles': 'admin', 'urn:zitadel:iam': 'a' }, audience: 'US$' },
+  { claims: { groups: ['a>b'], sub: 'auth0|5f' } },
+  { claims: { scope_of: 'a', key: 'AA==', iss: 'https://issuer.test' } },
   { claims: { 'com.example.role': 'admin', 'custom.tenant': 'a', address: 'a' } },
   { scopes: ['https://www.test/auth/orders.read', 'orders:read', 'user_impersonation', '.default'] },
 ]
