@@ -8,6 +8,7 @@ import { formatProblem } from '../config/problems.ts'
 import { createHttpClient } from '../io/http-client.ts'
 import type { HttpRequest } from '../io/http-server.ts'
 import { startHttpServer } from '../io/http-server.ts'
+import { silentLog } from '../io/log.ts'
 import type { RunningRealm } from '../issuer/issuer.ts'
 import { startIssuer } from '../issuer/issuer.ts'
 import { formatBasic } from '../spec/authorization.ts'
@@ -71,7 +72,7 @@ export async function startStage(configuration: typeof gatewayText, shell: Shell
   )
   const line = started.use(await openLine())
   const issuer = started.use(
-    await startIssuer(issuersOf(line.port, secrets), { clock, random: randomBytes, log: () => {}, dev: true }),
+    await startIssuer(issuersOf(line.port, secrets), { clock, random: randomBytes, log: silentLog, dev: true }),
   )
   line.lead(issuer.port)
   const [a, b] = issuer.realms

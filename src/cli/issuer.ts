@@ -7,14 +7,6 @@ import { findIssuerConflicts, issuerOptions, resolveSecrets } from '../issuer/op
 import type { Shell } from './shell.ts'
 import { exitCodes, sayFailure, sayRefused, untilSignal } from './shell.ts'
 
-// What is none of these is news.
-const levels: ReadonlyMap<string, 'warn' | 'error'> = new Map([
-  ['issuer_demo_keys', 'warn'],
-  ['issuer_error', 'error'],
-  ['issuer_store_failed', 'error'],
-  ['issuer_store_unavailable', 'error'],
-])
-
 /** Runs the bundled issuer until a signal, or its store failing, ends it. A second SIGTERM or SIGINT ends at once. */
 export async function issuer(options: { readonly config: string; readonly dev?: true }, shell: Shell): Promise<number> {
   const { config: file } = options
@@ -34,27 +26,12 @@ export async function issuer(options: { readonly config: string; readonly dev?: 
       readSecret: (source) => readSecret(source, { env, readFile, mode: fileMode }),
     })
     const writer = createLineWriter({}, { write: shell.write })
-    const told = createLog({ stream: 'issuer' }, { writer, clock })
-    log = told
-    await using running = await startIssuer(resolved, {
-      clock,
-      random: shell.randomBytes,
-      log: (event, fields) => told[levels.get(event) ?? 'info'](event, textOf(fields)),
-      dev,
-    })
+    log = createLog({ stream: 'issuer' }, { writer, clock })
+    await using running = await startIssuer(resolved, { clock, random: shell.randomBytes, log, dev })
     const failure = await Promise.race([stopped, running.failed])
     await writer.flush()
     return failure === undefined ? exitCodes.ok : sayFailure(shell, failure)
   } catch (error) {
     return sayFailure(shell, error)
   }
-}
-
-function textOf(fields: Record<string, unknown>): Record<string, string | number | boolean | null> {
-  return Object.fromEntries(
-    Object.entries(fields).map(([name, value]) => {
-      const plain = value === null || typeof value === 'number' || typeof value === 'boolean'
-      return [name, plain ? value : String(value)]
-    }),
-  )
 }

@@ -225,6 +225,9 @@ export type Log = {
   readonly error: (event: string, fields?: LogFields) => void
 }
 
+/** Writes nothing. */
+export const silentLog: Log = { info() {}, warn() {}, error() {} }
+
 const ownNames: readonly string[] = ['timestamp', 'severity_text', 'event.name', 'stream']
 
 /**

@@ -6,6 +6,7 @@ import type { Clock } from '../base/time.ts'
 import { maxNumericDate, nowSeconds } from '../base/time.ts'
 import type { HttpAnswer, HttpHandler, HttpRequest } from '../io/http-server.ts'
 import { problem } from '../io/http-server.ts'
+import type { Log } from '../io/log.ts'
 import { blacklistCauses, blacklistKinds } from '../spec/blacklist-feed.ts'
 import { json, readJson, stringMember } from './answers.ts'
 import type { Blacklist, NewEntry } from './blacklist.ts'
@@ -24,7 +25,7 @@ export type AdminDeps = {
   readonly carefulClock: Clock
   readonly jwksFetches: () => number
   readonly introspections: () => number
-  readonly log: (event: string, fields: Record<string, unknown>) => void
+  readonly log: Pick<Log, 'info'>
 }
 
 /** The administration's endpoints, below `/admin`; each asks for the bearer token of the configuration first. */
@@ -74,7 +75,7 @@ export function createAdmin(
     if (rotated.kind === 'conflict')
       return problem(409, 'The oldest key would be dropped while tokens it signed live; force=true drops it')
     if (rotated.revoked !== undefined) blacklist.wake()
-    log('issuer_key_rotated', { type: type ?? null, revoked: revokes, dropped: rotated.dropped.length })
+    log.info('issuer_key_rotated', { type: type ?? null, revoked: revokes, dropped: rotated.dropped.length })
     const { kid, revoked, dropped } = rotated
     return json(200, { kid, alg: keys.list().find((key) => key.kid === kid)?.alg, revoked: revoked ?? null, dropped })
   }
@@ -93,7 +94,7 @@ export function createAdmin(
       return problem(409, 'The key still signs, or is about to: rotate with revoke=true')
     if (key?.state === 'rotated') keys.revokeRotated(key.kid, listKey)
     const seq = await blacklist.add(entry)
-    log('issuer_revoked', { kind: entry.kind, cause: entry.cause, seq })
+    log.info('issuer_revoked', { kind: entry.kind, cause: entry.cause, seq })
     return json(200, { seq })
   }
 

@@ -4,6 +4,7 @@ import type { Clock } from '../base/time.ts'
 import type { HttpAnswer, HttpRequest, HttpServer } from '../io/http-server.ts'
 import { problem, startHttpServer } from '../io/http-server.ts'
 import { splitAddress } from '../io/listen.ts'
+import type { Log } from '../io/log.ts'
 import type { IssuerOptions } from './options.ts'
 import { findIssuerConflicts, IssuerRefused, realmPath } from './options.ts'
 import type { Route } from './realm.ts'
@@ -15,8 +16,7 @@ import { openIssuerStore } from './store.ts'
 export type IssuerDeps = {
   readonly clock: Clock
   readonly random: (bytes: number) => Buffer
-  /** Told what happens; fields hold no token, secret or claim value. */
-  readonly log: (event: string, fields: Record<string, unknown>) => void
+  readonly log: Log
   /** On this machine, for trying out: store in memory, keys marked `demo-`, tokens made to order. */
   readonly dev: boolean
 }
@@ -66,7 +66,7 @@ export async function startIssuer(options: IssuerOptions, deps: IssuerDeps): Pro
   let closed: Promise<void> | undefined
   try {
     const { host, port } = splitAddress(options.listen)
-    const onError = (error: unknown) => log('issuer_error', { error: messageOf(error) })
+    const onError = (error: unknown) => log.error('issuer_error', { error: messageOf(error) })
     server = await startHttpServer(
       { host, port, maxBodyBytes },
       // A 404 would say that there is no such issuer; it only is not up yet.
@@ -89,10 +89,12 @@ export async function startIssuer(options: IssuerOptions, deps: IssuerDeps): Pro
     }
     ready = true
     purge = setInterval(() => purgeOnce(store), purgeMs).unref()
-    void store.failed.then((error) => log('issuer_store_failed', { error: error.message }))
+    void store.failed.then((error) => log.error('issuer_store_failed', { error: error.message }))
     if (dev)
-      log('issuer_demo_keys', { help: 'Signing keys are for demonstration; a gateway takes them on loopback only' })
-    log('issuer_started', { port: server.port, realms: realms.length })
+      log.warn('issuer_demo_keys', {
+        help: 'Signing keys are for demonstration; a gateway takes them on loopback only',
+      })
+    log.info('issuer_started', { port: server.port, realms: realms.length })
     return { port: server.port, realms, failed: store.failed, close, [Symbol.asyncDispose]: close }
   } catch (error) {
     await close()

@@ -2,6 +2,7 @@ import { messageOf } from '../base/errors.ts'
 import type { Clock } from '../base/time.ts'
 import type { HttpAnswer, HttpHandler } from '../io/http-server.ts'
 import { problem } from '../io/http-server.ts'
+import type { Log } from '../io/log.ts'
 import { isStorageError } from '../io/sqlite.ts'
 import { createAdmin } from './admin.ts'
 import { oauthError } from './answers.ts'
@@ -36,7 +37,7 @@ export type RealmDeps = {
   readonly store: IssuerStore
   readonly clock: Clock
   readonly random: (bytes: number) => Buffer
-  readonly log: (event: string, fields: Record<string, unknown>) => void
+  readonly log: Log
   readonly dev: boolean
   readonly epoch: string
   readonly closing: Promise<void>
@@ -124,7 +125,7 @@ export async function createRealm(options: RealmOptions, issuer: string, deps: R
         return await handle(request)
       } catch (error) {
         if (!isStorageError(error)) throw error
-        log('issuer_store_unavailable', { error: messageOf(error) })
+        log.error('issuer_store_unavailable', { error: messageOf(error) })
         return unavailable()
       }
     }

@@ -1,5 +1,6 @@
 // The revocation endpoint: RFC 7009.
 import type { HttpAnswer, HttpRequest } from '../io/http-server.ts'
+import type { Log } from '../io/log.ts'
 import { json, oauthError, readForm } from './answers.ts'
 import type { Blacklist } from './blacklist.ts'
 import type { Authenticator } from './clients.ts'
@@ -11,7 +12,7 @@ export type RevocationDeps = {
   readonly clients: Authenticator<ClientOptions>
   readonly tokens: Tokens
   readonly blacklist: Blacklist
-  readonly log: (event: string, fields: Record<string, unknown>) => void
+  readonly log: Pick<Log, 'info'>
 }
 
 /**
@@ -43,7 +44,7 @@ export function createRevocation(deps: RevocationDeps): (request: HttpRequest) =
       expires_at: Math.ceil(exp),
       cause: 'client',
     })
-    log('issuer_revoked', { kind: 'jti', cause: 'client', seq })
+    log.info('issuer_revoked', { kind: 'jti', cause: 'client', seq })
     return json(200, {})
   }
 }

@@ -1,6 +1,7 @@
 // Runs an issuer in a process of its own, for tests that kill it or watch its system calls.
 // Arguments: the database file, and `off` to take the flush to disk out of every commit.
 import { randomBytes } from 'node:crypto'
+import { silentLog } from '../../src/io/log.ts'
 import { startIssuer } from '../../src/issuer/issuer.ts'
 import { parseIssuerOptions } from '../../src/issuer/options.ts'
 
@@ -30,7 +31,7 @@ const issuer = await startIssuer(
   {
     clock: { wallMs: Date.now, monotonicMs: () => performance.now() },
     random: randomBytes,
-    log: () => {},
+    log: silentLog,
     dev: false,
   },
 )

@@ -3,6 +3,7 @@ import { randomBytes } from 'node:crypto'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import type { LogFields } from '../../src/io/log.ts'
 import type { RunningIssuer, RunningRealm } from '../../src/issuer/issuer.ts'
 import { startIssuer } from '../../src/issuer/issuer.ts'
 import { parseIssuerOptions } from '../../src/issuer/options.ts'
@@ -84,10 +85,11 @@ export async function startWorld(
   dev = true,
 ): Promise<World> {
   const logged: string[] = []
+  const note = (event: string, fields?: LogFields) => void logged.push(JSON.stringify({ event, ...fields }))
   const issuer = await startIssuer(parseIssuerOptions(written), {
     clock: { wallMs: () => time.now * 1000, monotonicMs: () => (time.now - (time.ahead ?? 0)) * 1000 },
     random: randomBytes,
-    log: (event, fields) => logged.push(JSON.stringify({ event, ...fields })),
+    log: { info: note, warn: note, error: note },
     dev,
   })
   const [a, b = a] = issuer.realms

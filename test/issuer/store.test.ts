@@ -3,6 +3,7 @@ import { createHash, randomBytes } from 'node:crypto'
 import { readdirSync, readFileSync, statSync } from 'node:fs'
 import { DatabaseSync } from 'node:sqlite'
 import { test } from 'node:test'
+import { silentLog } from '../../src/io/log.ts'
 import { StorageFailed } from '../../src/io/sqlite.ts'
 import { startIssuer } from '../../src/issuer/issuer.ts'
 import { findIssuerConflicts, issuerOptions, parseIssuerOptions, resolveSecrets } from '../../src/issuer/options.ts'
@@ -304,7 +305,7 @@ test('realm: a store that cannot write is 503 in the words of the endpoint, neve
     store: sometimes,
     clock,
     random: randomBytes,
-    log: () => {},
+    log: silentLog,
     dev: true,
     epoch: 'e',
     closing: new Promise(() => {}),
@@ -354,7 +355,7 @@ test('startIssuer() leaves nothing open when it refuses to start', async () => {
   const deps = {
     clock: { wallMs: () => epochStart * 1000, monotonicMs: () => 0 },
     random: randomBytes,
-    log: () => {},
+    log: silentLog,
     dev: true,
   }
 

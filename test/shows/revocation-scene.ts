@@ -5,6 +5,7 @@ import { copyFileSync, mkdtempSync, rmSync } from 'node:fs'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { silentLog } from '../../src/io/log.ts'
 import type { RunningIssuer } from '../../src/issuer/issuer.ts'
 import { startIssuer } from '../../src/issuer/issuer.ts'
 import { parseIssuerOptions } from '../../src/issuer/options.ts'
@@ -119,7 +120,7 @@ export async function setScene(
       ],
     })
     const clock = { wallMs: Date.now, monotonicMs: () => performance.now() }
-    return startIssuer(options, { clock, random: randomBytes, log: () => {}, dev: true })
+    return startIssuer(options, { clock, random: randomBytes, log: silentLog, dev: true })
   }
 
   async function pass({ url, method, headers }: IncomingMessage, response: ServerResponse): Promise<void> {

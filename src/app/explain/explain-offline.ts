@@ -1,6 +1,6 @@
 import type { Problem } from '../../config/problems.ts'
 import type { Principal } from '../../decision/decision.ts'
-import { createLineWriter, createLog } from '../../io/log.ts'
+import { silentLog } from '../../io/log.ts'
 import { createKnownTokens } from '../../sources/known-tokens.ts'
 import type { Powers } from '../app.ts'
 import type { ConfigurationSource, Running } from '../configuration.ts'
@@ -29,10 +29,9 @@ export async function explainOffline(
   const { clock, env, readFile, fileMode } = powers
   const configuration = readConfiguration(source, { env, readFile, fileMode })
   if (configuration.kind === 'refused') return configuration
-  const silent = createLineWriter({}, { write: (_chunk, done) => done() })
-  const log = createLog({ stream: 'main' }, { writer: silent, clock })
   const known = createKnownTokens<Principal>(clock.monotonicMs)
-  const deps = { ...powers, log, known, counted: createGatewayMetrics(), ...createSecrets(powers, log) }
+  const secrets = createSecrets(powers, silentLog)
+  const deps = { ...powers, log: silentLog, known, counted: createGatewayMetrics(), ...secrets }
   const running = run(configuration, undefined, deps)
   try {
     const untilMs = clock.monotonicMs() + patienceMs

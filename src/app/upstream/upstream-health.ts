@@ -5,7 +5,7 @@ import { createDeadlines } from '../../http1/deadlines.ts'
 import type { AnswerEvents, AnswerHead, UpstreamExchange } from '../../http1/exchange.ts'
 import type { HttpAnswer } from '../../io/http-server.ts'
 import { problem } from '../../io/http-server.ts'
-import type { Log } from '../../io/log.ts'
+import { silentLog } from '../../io/log.ts'
 import { resolveName } from './addresses.ts'
 import { authorityOf, createUpstream, placesOf } from './upstream.ts'
 
@@ -22,8 +22,6 @@ export type UpstreamHealth = {
   readonly close: () => void
 }
 
-// What happens to the upstream is logged by the way that requests go; what is found here, the answer tells.
-const log: Log = { info() {}, warn() {}, error() {} }
 const deadlineMs = 2000
 const maxBodyBytes = 65_536
 
@@ -36,7 +34,8 @@ export function createUpstreamHealth(
   if (path === undefined) return { ask: () => undefined, close() {} }
   const deadlines = createDeadlines(clock)
   const own = { ...options, max_connections: 1 }
-  const upstream = createUpstream(own, { clock, deadlines, readFile, log, resolve: resolveName })
+  // What happens to the upstream is logged by the way that requests go; what is found here, the answer tells.
+  const upstream = createUpstream(own, { clock, deadlines, readFile, log: silentLog, resolve: resolveName })
   const authority = authorityOf(placesOf(options)[0] ?? '')
   let asking: Promise<HttpAnswer> | undefined
   return {
