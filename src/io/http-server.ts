@@ -12,7 +12,6 @@ export type HttpRequest = {
   /** Every line of every header, by lower-case name. A map: a header may be called `__proto__`. */
   readonly headers: ReadonlyMap<string, readonly string[]>
   readonly body: Buffer
-  readonly remoteAddress: string
   /** Aborted when the client's connection has ended: nobody waits for an answer any more. */
   readonly left: AbortSignal
 }
@@ -203,7 +202,6 @@ export function startHttpServer(options: HttpServerOptions, deps: HttpServerDeps
       query: mark === -1 ? '' : target.slice(mark + 1),
       headers: headerLines(request.rawHeaders),
       body,
-      remoteAddress: socket.remoteAddress ?? '',
       left: client.left.signal,
     })
     if (response.destroyed) return

@@ -64,7 +64,7 @@ function jti(value: string) {
 function poll({ feed }: Parts, query: string, etag?: string, left = new AbortController().signal) {
   const headers = new Map([['authorization', [orders]]])
   if (etag !== undefined) headers.set('if-none-match', [etag])
-  const request = { method: 'GET', path: '/blacklist', query, headers, body: Buffer.alloc(0), remoteAddress: '::1' }
+  const request = { method: 'GET', path: '/blacklist', query, headers, body: Buffer.alloc(0) }
   return feed.page({ ...request, left })
 }
 

@@ -316,7 +316,6 @@ test('realm: a store that cannot write is 503 in the words of the endpoint, neve
       path,
       query: '',
       body: Buffer.from(body),
-      remoteAddress: '127.0.0.1',
       left: new AbortController().signal,
       headers: new Map([
         ['authorization', [authorization]],
