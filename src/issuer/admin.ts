@@ -11,7 +11,8 @@ import { blacklistCauses, blacklistKinds } from '../spec/blacklist-feed.ts'
 import { json, readJson, stringMember } from './answers.ts'
 import type { Blacklist, NewEntry } from './blacklist.ts'
 import type { KeyRing, ListedKey } from './keys.ts'
-import type { RealmOptions, TokenFormat } from './options.ts'
+import type { RealmOptions } from './options.ts'
+import { tokenFormats } from './options.ts'
 import type { Grant, Tokens } from './tokens.ts'
 import { tokenUses } from './tokens.ts'
 
@@ -38,7 +39,6 @@ export type Admin = {
 }
 
 const listable = blacklistCauses.filter((cause) => cause !== 'local')
-const tokenFormats: readonly TokenFormat[] = ['jwt', 'opaque', 'wrapped_opaque']
 
 /** Makes the administration of one realm. */
 export function createAdmin(

@@ -9,10 +9,11 @@ const secret = z
   .union([z.string().min(1), secretSource])
   .describe('{ file: … } or { env: … }; the secret itself only with --dev.')
 
-const formats = ['jwt', 'opaque', 'wrapped_opaque'] as const
+/** The forms of an access token. */
+export const tokenFormats = ['jwt', 'opaque', 'wrapped_opaque'] as const
 
 /** The form of an access token: its claims in it, behind it, or behind a signed shell (product.md §9). */
-export type TokenFormat = (typeof formats)[number]
+export type TokenFormat = (typeof tokenFormats)[number]
 
 const client = z.strictObject({
   client_id: name,
@@ -46,7 +47,7 @@ const realm = z.strictObject({
     .describe('default signs with ES256, workforce with RS256.'),
   audience: audience.describe('Audience of tokens whose client names none.'),
   access_token: z
-    .strictObject({ format: z.enum(formats).prefault('jwt'), lifetime: duration.prefault('1h') })
+    .strictObject({ format: z.enum(tokenFormats).prefault('jwt'), lifetime: duration.prefault('1h') })
     .prefault({}),
   on_missing_scope: z
     .enum(['all', 'none', 'default_set'])
