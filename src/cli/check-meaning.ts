@@ -2,6 +2,7 @@
 import { isLoopbackUrl } from '../base/options.ts'
 import { formatSpan } from '../base/time.ts'
 import { unixAddress } from '../base/unix-address.ts'
+import { everyHost, readAddress, sameAddress } from '../config/addresses.ts'
 import type { CrossFinding } from '../config/load.ts'
 import type { GatewayOptions, IssuerOptions } from '../config/schema.ts'
 import { upstreamPlaces } from '../config/schema.ts'
@@ -37,12 +38,9 @@ function isOwnAddress(place: string, listener: string): boolean {
   if (place.startsWith(unixAddress) || listener.startsWith(unixAddress)) return place === listener
   const url = URL.parse(place)
   if (url === null) return false
-  const colon = listener.lastIndexOf(':')
-  const [host, ownPort] = [listener.slice(0, colon), Number(listener.slice(colon + 1))]
-  if (Number(url.port || (url.protocol === 'https:' ? 443 : 80)) !== ownPort) return false
-  const isEverywhere = host === '0.0.0.0' || host === '[::]'
-  const known = (name: string) => (name === 'localhost' ? '127.0.0.1' : name)
-  return known(url.hostname) === known(host) || (isEverywhere && isLoopbackUrl(place))
+  const { host, port } = readAddress(listener)
+  if (Number(url.port || (url.protocol === 'https:' ? 443 : 80)) !== port) return false
+  return sameAddress(url.hostname) === host || (everyHost.has(host) && isLoopbackUrl(place))
 }
 
 /** Rules that let nobody in, whatever a request has. */

@@ -16,6 +16,7 @@ import { callMs } from '../sources/blacklist-pages.ts'
 import { introspectionOptions } from '../sources/introspection.ts'
 import { jwksOptions } from '../sources/jwks.ts'
 import { leastGapMs } from '../sources/poll-times.ts'
+import { everyHost, isAddressOrName, readAddress } from './addresses.ts'
 import type { CrossFinding, Whole } from './load.ts'
 import { nothingLeftOut } from './load.ts'
 import { maxProblems } from './problems.ts'
@@ -316,20 +317,6 @@ function findRuleIssuerConflicts(options: GatewayOptions): readonly CrossFinding
   return found
 }
 
-/** Whether somebody can listen there, as far as it is written; what ends in a number is no name (RFC 1123 §2.1). */
-function isAddressOrName(host: string): boolean {
-  if (host.startsWith('[')) return z.ipv6().safeParse(host.slice(1, -1)).success
-  return z.ipv4().safeParse(host).success || /^(?:[A-Za-z0-9-]+\.)*[A-Za-z0-9-]*[A-Za-z-][A-Za-z0-9-]*\.?$/.test(host)
-}
-
-/** One spelling for all of an address; localhost is the one it stands for nearly everywhere. */
-function sameAddress(host: string): string {
-  const spelled = URL.parse(`http://${host}`)?.hostname.replace(/\.$/, '') ?? host
-  return spelled === 'localhost' ? '127.0.0.1' : spelled
-}
-
-const everyHost: ReadonlySet<string> = new Set(['0.0.0.0', '[::]'])
-
 function findListenConflicts({ listen }: GatewayOptions): readonly CrossFinding[] {
   const found: CrossFinding[] = []
   if (!isLoopbackUrl(`http://${listen.admin}`))
@@ -339,11 +326,9 @@ function findListenConflicts({ listen }: GatewayOptions): readonly CrossFinding[
     const text = listen[name]
     // It takes no port, and there is one of them.
     if (text.startsWith(unixAddress)) continue
-    const colon = text.lastIndexOf(':')
-    const [written, port] = [text.slice(0, colon), Number(text.slice(colon + 1))]
+    const { written, host, port } = readAddress(text)
     if (!isAddressOrName(written))
       found.push({ path: ['listen', name], message: 'expected an address or a name before the port' })
-    const host = sameAddress(written)
     // One for every address takes its port on each of them.
     const other = taken.find(
       (each) => each.port === port && (each.host === host || everyHost.has(each.host) || everyHost.has(host)),

@@ -312,6 +312,7 @@ for (const { of, hosts, host, rule, at, ...rest } of unreachable) {
 for (const { listen, upstream, at } of [
   { listen: undefined, upstream: { url: 'http://127.0.0.1:8080' }, at: ['upstream.url'] },
   { listen: '[::]:8080', upstream: { url: 'http://localhost:8080' }, at: ['upstream.url'] },
+  { listen: '[0:0:0:0:0:0:0:1]:8080', upstream: { url: 'http://[::1]:8080' }, at: ['upstream.url'] },
   { listen: '127.0.0.1:80', upstream: { urls: ['http://b.test', 'http://localhost'] }, at: ['upstream.urls.1'] },
   { listen: 'unix:/run/a.sock', upstream: { url: 'unix:/run/a.sock' }, at: ['upstream.url'] },
   { listen: undefined, upstream: { url: 'http://127.0.0.1:9464' }, at: ['upstream.url'] },
