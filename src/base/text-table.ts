@@ -45,11 +45,13 @@ const mostBytes = 262_144
 const firstSlots = 32
 // Of a hash, whether the text is in UTF-16; no bit of the tag, nor of the slot where there are fewer than 16 million.
 const wideBit = 1 << 24
-// Nobody outside can find texts that share a place.
-const seed = Math.floor(Math.random() * 2 ** 32)
 
-/** Makes an empty one. */
-export function createTextTable(): TextTable {
+/**
+ * Makes an empty one.
+ *
+ * @param seed 32 bits that nobody outside knows: then nobody can find texts that share a place.
+ */
+export function createTextTable(seed: number): TextTable {
   // Of each slot seven bits of a hash and one that says that it is taken: most texts that are not there cost one look.
   let tags = new Uint8Array(0)
   let places = new Uint32Array(0)
@@ -61,12 +63,12 @@ export function createTextTable(): TextTable {
   return { size: () => size, get, set, delete: remove, entries, count, expire }
 
   function get(text: string): number | undefined {
-    const slot = find(text, hashOf(text))
+    const slot = find(text, hashOf(text, seed))
     return slot === undefined ? undefined : pageOf(places[slot]).values[atOf(places[slot])]
   }
 
   function set(text: string, value: number): void {
-    const hash = hashOf(text)
+    const hash = hashOf(text, seed)
     const slot = find(text, hash)
     if (slot !== undefined) take(slot)
     if ((size + 1) * 2 > tags.length) grow()
@@ -75,7 +77,7 @@ export function createTextTable(): TextTable {
   }
 
   function remove(text: string): boolean {
-    const slot = find(text, hashOf(text))
+    const slot = find(text, hashOf(text, seed))
     if (slot === undefined) return false
     take(slot)
     return true
@@ -289,7 +291,7 @@ function tagOf(hash: number): number {
 }
 
 /** FNV-1a with a secret beginning, and the last step of MurmurHash3: a slot goes by the low bits, a tag by the high ones. */
-function hashOf(text: string): number {
+function hashOf(text: string, seed: number): number {
   let hash = seed
   let units = 0
   for (let at = 0; at < text.length; at += 1) {

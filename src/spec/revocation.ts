@@ -1,5 +1,6 @@
 // Product specification §6: what the entries of a blacklist mean, held in memory. Pure. It stands here, and not with the
 // decisions, because the feed and the operator's own list both hold one.
+import { randomInt } from 'node:crypto'
 import { createTextTable } from '../base/text-table.ts'
 import type { BlacklistCause, BlacklistKind } from './blacklist-feed.ts'
 import { blacklistCauses } from './blacklist-feed.ts'
@@ -64,6 +65,7 @@ export type RevocationIndex = {
 /** One range of a value: tokens issued until `issued_before` (Infinity: all). */
 type Range = { readonly issued_before: number; readonly until: number; readonly cause: BlacklistCause }
 
+const seed = randomInt(2 ** 32)
 // Of a jti that has a range; no packed one is less than 0.
 const narrow = -1
 // More ranges of one value than this, none within another, are no real issuer's: they become one that holds all.
@@ -77,7 +79,7 @@ const maxRanges = 8
  */
 export function createRevocationIndex(options: { readonly capacity: number }): RevocationIndex {
   // A million of these is a size somebody configures: until × 8 + cause, or that it is among the narrowed.
-  const tokens = createTextTable()
+  const tokens = createTextTable(seed)
   const narrowed = new Map<string, Range>()
   // Walked through once: skipping what has gone anew for each eviction is quadratic.
   let oldest = tokens.entries()
