@@ -11,6 +11,8 @@ export type TextTable = {
   readonly set: (text: string, value: number) => void
   /** Returns whether it was there. */
   readonly delete: (text: string) => boolean
+  /** Deletes the first one, and returns it. */
+  readonly shift: () => readonly [text: string, value: number] | undefined
   /**
    * All, in their order. Who goes through them while they change finds each that stays, once or more.
    */
@@ -32,6 +34,8 @@ type Page = {
   readonly values: Float64Array
   count: number
   live: number
+  /** All before it have gone. */
+  head: number
   before: Page | undefined
   /** Of a page that is gone, where who stands on it goes on. */
   behind: Page | undefined
@@ -49,7 +53,7 @@ const wideBit = 1 << 24
 /**
  * Makes an empty one.
  *
- * @param seed 32 bits that nobody outside knows: then nobody can find texts that share a place.
+ * @param seed 32 bits that nobody outside knows: texts that share a place with each other are harder to find.
  */
 export function createTextTable(seed: number): TextTable {
   // Of each slot seven bits of a hash and one that says that it is taken: most texts that are not there cost one look.
@@ -60,7 +64,7 @@ export function createTextTable(seed: number): TextTable {
   const unused: number[] = []
   let first: Page | undefined
   let last: Page | undefined
-  return { size: () => size, get, set, delete: remove, entries, count, expire }
+  return { size: () => size, get, set, delete: remove, shift, entries, count, expire }
 
   function get(text: string): number | undefined {
     const slot = find(text, hashOf(text, seed))
@@ -81,6 +85,18 @@ export function createTextTable(seed: number): TextTable {
     if (slot === undefined) return false
     take(slot)
     return true
+  }
+
+  function shift(): readonly [string, number] | undefined {
+    for (let page = first; page !== undefined; page = page.behind)
+      for (; page.head < page.count; page.head += 1) {
+        const value = page.values[page.head] ?? Number.NaN
+        if (Number.isNaN(value)) continue
+        const text = textAt(page, page.head)
+        take(slotOf(page, page.head))
+        return [text, value]
+      }
+    return undefined
   }
 
   function* entries(): IterableIterator<readonly [string, number]> {
@@ -210,6 +226,7 @@ export function createTextTable(seed: number): TextTable {
       values: held,
       count: 0,
       live: 0,
+      head: 0,
       before: undefined,
       behind: undefined,
     }

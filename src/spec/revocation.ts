@@ -49,12 +49,12 @@ export type RevocationIndex = {
   /** How many were put; what no entry named at any time is named by none while this stays. */
   readonly puts: () => number
   readonly entries: () => Iterable<Revocation>
-  /** Forgets what has run out, looking at `budget` entries at most; true once it has been through all of them. */
+  /** Forgets what is too much or has run out, looking at `budget` entries at most; true once it has been through all. */
   readonly sweep: (nowS: number, budget: number) => boolean
   readonly size: () => number
   /** Entries that still name something at this second. */
   readonly countLive: (atS: number) => number
-  /** Sets how many entries may be held; of those over it the oldest `jti` go. */
+  /** Sets how many entries may be held; of those over it the oldest `jti` go with the next `sweep`. */
   readonly setCapacity: (entries: number) => void
   /** Until when a `jti` that is not found may be one that did not fit; 0 when all are held. */
   readonly leftOutUntil: () => number
@@ -66,8 +66,6 @@ export type RevocationIndex = {
 type Range = { readonly issued_before: number; readonly until: number; readonly cause: BlacklistCause }
 
 const seed = randomInt(2 ** 32)
-// Of a jti that has a range; no packed one is less than 0.
-const narrow = -1
 // More ranges of one value than this, none within another, are no real issuer's: they become one that holds all.
 const maxRanges = 8
 
@@ -78,11 +76,9 @@ const maxRanges = 8
  *   one by one, so they are held whatever they number.
  */
 export function createRevocationIndex(options: { readonly capacity: number }): RevocationIndex {
-  // A million of these is a size somebody configures: until × 8 + cause, or that it is among the narrowed.
+  // A million of these is a size somebody configures: until × 8 + cause, and of few `issued_before`.
   const tokens = createTextTable(seed)
-  const narrowed = new Map<string, Range>()
-  // Walked through once: skipping what has gone anew for each eviction is quadratic.
-  let oldest = tokens.entries()
+  const narrowed = createTextTable(seed)
   const ranges = {
     sub: newRanges(),
     client: newRanges(),
@@ -126,8 +122,14 @@ export function createRevocationIndex(options: { readonly capacity: number }): R
   }
 
   function heldOf(jti: string): Range | undefined {
-    const held = tokens.get(jti)
-    return held === narrow ? narrowed.get(jti) : held === undefined ? undefined : unpack(held)
+    const packed = tokens.get(jti)
+    return packed === undefined ? undefined : unpack(jti, packed)
+  }
+
+  function unpack(jti: string, packed: number): Range {
+    const until = untilOf(packed)
+    const issued_before = narrowed.get(jti) ?? Number.POSITIVE_INFINITY
+    return { issued_before, until, cause: blacklistCauses[packed - until * 8] ?? 'admin' }
   }
 
   function findRange(
@@ -160,10 +162,9 @@ export function createRevocationIndex(options: { readonly capacity: number }): R
       const held = heldOf(value)
       // A jti names one token, so there is nothing to keep apart.
       const range = held === undefined ? added : widen(held, added)
-      const isNarrow = range.issued_before !== Number.POSITIVE_INFINITY
-      if (isNarrow) narrowed.set(value, range)
-      else narrowed.delete(value)
-      tokens.set(value, isNarrow ? narrow : pack(range))
+      if (range.issued_before === Number.POSITIVE_INFINITY) narrowed.delete(value)
+      else narrowed.set(value, range.issued_before)
+      tokens.set(value, pack(range))
     }
     // One more came at most, so one has to go at most.
     return evict()
@@ -172,15 +173,9 @@ export function createRevocationIndex(options: { readonly capacity: number }): R
   /** Lets go of the oldest `jti`, where there is one too many. */
   function evict(): Revocation | undefined {
     if (tokens.size() === 0 || size() <= capacity) return undefined
-    let next = oldest.next()
-    if (next.done === true) {
-      oldest = tokens.entries()
-      next = oldest.next()
-    }
-    const jti = next.value?.[0]
-    const range = jti === undefined ? undefined : heldOf(jti)
-    if (jti === undefined || range === undefined) return undefined
-    tokens.delete(jti)
+    const [jti, packed] = tokens.shift() ?? []
+    if (jti === undefined || packed === undefined) return undefined
+    const range = unpack(jti, packed)
     narrowed.delete(jti)
     noteLeftOut(range.until)
     return entryOf('jti', jti, range)
@@ -194,17 +189,16 @@ export function createRevocationIndex(options: { readonly capacity: number }): R
   }
 
   function* entries(): Iterable<Revocation> {
-    for (const [value, held] of tokens.entries()) {
-      const range = held === narrow ? narrowed.get(value) : unpack(held)
-      if (range !== undefined) yield entryOf('jti', value, range)
-    }
+    for (const [value, packed] of tokens.entries()) yield entryOf('jti', value, unpack(value, packed))
     for (const kind of rangeKinds)
       for (const [value, held] of ranges[kind]) for (const range of held) yield entryOf(kind, value, range)
   }
 
   function sweep(nowS: number, budget: number): boolean {
+    let left = budget
+    for (; left > 0 && evict() !== undefined; left -= 1);
     sweeping ??= expire(nowS)
-    for (let left = budget; left > 0; left -= 1) {
+    for (; left > 0; left -= 1) {
       if (sweeping.next().done !== true) continue
       sweeping = undefined
       return true
@@ -214,9 +208,9 @@ export function createRevocationIndex(options: { readonly capacity: number }): R
 
   /** Deletes as it goes; each step is one value looked at. */
   function* expire(nowS: number): Iterator<undefined> {
-    const expiring = tokens.expire((held, jti) => {
-      const isOver = held === narrow ? (narrowed.get(jti())?.until ?? 0) <= nowS : untilOf(held) <= nowS
-      if (isOver && held === narrow) narrowed.delete(jti())
+    const expiring = tokens.expire((packed, jti) => {
+      const isOver = untilOf(packed) <= nowS
+      if (isOver && narrowed.size() > 0) narrowed.delete(jti())
       return isOver
     })
     while (expiring.next().done !== true) yield
@@ -236,8 +230,7 @@ export function createRevocationIndex(options: { readonly capacity: number }): R
   }
 
   function countLive(atS: number): number {
-    let live = tokens.count((held) => held !== narrow && untilOf(held) > atS)
-    for (const { until } of narrowed.values()) if (until > atS) live += 1
+    let live = tokens.count((packed) => untilOf(packed) > atS)
     for (const kind of rangeKinds)
       for (const held of ranges[kind].values()) for (const { until } of held) if (until > atS) live += 1
     return live
@@ -245,8 +238,6 @@ export function createRevocationIndex(options: { readonly capacity: number }): R
 
   function setCapacity(entries: number): void {
     capacity = entries
-    let gone = evict()
-    while (gone !== undefined) gone = evict()
   }
 
   function noteLeftOut(untilS: number): void {
@@ -292,9 +283,4 @@ function pack({ until, cause }: Range): number {
 
 function untilOf(packed: number): number {
   return Math.floor(packed / 8)
-}
-
-function unpack(packed: number): Range {
-  const until = untilOf(packed)
-  return { issued_before: Number.POSITIVE_INFINITY, until, cause: blacklistCauses[packed - until * 8] ?? 'admin' }
 }

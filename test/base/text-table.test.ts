@@ -14,32 +14,33 @@ const anyText = fc.oneof(
   fc.uuid(),
 )
 
-function sorted(entries: Iterable<readonly [string, number]>): readonly (readonly [string, number])[] {
-  return [...entries].sort(([a], [b]) => (a < b ? -1 : 1))
-}
-
 function tableOf(count: number): TextTable {
   const table = createTextTable(0x1234_5678)
   for (let at = 0; at < count; at += 1) table.set(`jti-${at}`, at)
   return table
 }
 
-test('createTextTable() has what a Map would have, whatever came and went', () => {
-  const step = fc.tuple(fc.constantFrom('set', 'set', 'delete'), anyText, fc.nat())
+test('createTextTable() has what a Map would have, in its order, whatever came and went', () => {
+  const step = fc.tuple(fc.constantFrom('set', 'set', 'set', 'delete', 'shift'), anyText, fc.nat())
   fc.assert(
     fc.property(fc.array(step, { maxLength: 300 }), (steps) => {
       const [table, map] = [createTextTable(0x1234_5678), new Map<string, number>()]
       for (const [does, text, value] of steps) {
         assert.equal(table.get(text), map.get(text))
         if (does === 'delete') assert.equal(table.delete(text), map.delete(text))
-        else {
+        else if (does === 'shift') {
+          const [oldest] = map
+          assert.deepEqual(table.shift(), oldest)
+          map.delete(oldest?.[0] ?? '')
+        } else {
           table.set(text, value)
+          map.delete(text)
           map.set(text, value)
         }
         assert.equal(table.size(), map.size)
       }
       for (const [text, value] of map) assert.equal(table.get(text), value)
-      assert.deepEqual(sorted(table.entries()), sorted(map))
+      assert.deepEqual([...table.entries()], [...map])
     }),
   )
 })
@@ -67,6 +68,15 @@ test('set() puts a text behind all others, also one that was there', () => {
     [...table.entries()].map(([text]) => text),
     ['b', 'c', 'a'],
   )
+})
+
+test('shift() takes each of 20,000 in turn while others come, go and are joined', () => {
+  const table = tableOf(20_000)
+  for (let at = 0; at < 20_000; at += 1) if (at % 10 !== 7) table.delete(`jti-${at}`)
+  table.set('late', 1)
+
+  for (let at = 7; at < 20_000; at += 10) assert.deepEqual(table.shift(), [`jti-${at}`, at])
+  assert.deepEqual([table.shift(), table.shift(), table.size()], [['late', 1], undefined, 0])
 })
 
 test('createTextTable() finds each of 100,000 while it grows and while most of them go, and none that is not there', () => {

@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
 import fc from 'fast-check'
 import { blacklistKinds } from '../../src/spec/blacklist-feed.ts'
 import type { RevocableToken, Revocation, RevocationIndex } from '../../src/spec/revocation.ts'
@@ -220,15 +222,39 @@ test('put() returns the jti that had to go, as it was held, and holds() says so'
   )
 })
 
-test('setCapacity() lets go of the oldest jti at once', () => {
-  const index = indexOf(entry('jti', '1'), entry('jti', '2'), entry('jti', '3'))
+test('sweep() lets go of the oldest jti that are over the capacity, in bounded steps, and says until when', () => {
+  const index = indexOf(...['1', '2', '3', '4'].map((value) => entry('jti', value, { until: 2000 - Number(value) })))
+  const held = () => [...index.entries()].map(({ value }) => value)
 
   index.setCapacity(1)
 
-  assert.deepEqual(
-    [...index.entries()].map(({ value }) => value),
-    ['3'],
-  )
+  assert.deepEqual([index.sweep(now, 2), held(), index.leftOutUntil()], [false, ['3', '4'], 1999])
+  assert.deepEqual([index.sweep(now, 100), held(), index.leftOutUntil()], [true, ['4'], 1999])
+})
+
+test('put() keeps no memory of what has gone since it last left something out', () => {
+  setFlagsFromString('--expose-gc')
+  const collect = runInNewContext('gc') as () => void
+  const index = createRevocationIndex({ capacity: 1000 })
+  let at = 0
+  const add = () => {
+    at += 1
+    index.put(entry('jti', `${at}`.padEnd(1000, 'x'), { until: now + at }))
+  }
+  while (index.leftOutUntil() === 0) add()
+  collect()
+  const before = process.memoryUsage().arrayBuffers
+
+  for (let round = 0; round < 200; round += 1) {
+    for (let count = 0; count < 400; count += 1) add()
+    while (!index.sweep(now + at - 100, 1000));
+  }
+
+  assert.equal(index.size(), 100)
+  collect()
+  collect()
+  // 80 MB have come and gone.
+  assert.ok(process.memoryUsage().arrayBuffers - before < 8_000_000)
 })
 
 test('put() leaves out a hundred thousand of the oldest one by one without looking through all that went before', () => {

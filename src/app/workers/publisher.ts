@@ -166,7 +166,7 @@ export function createPublisher(): Publisher {
     if (start === undefined || sent === undefined || sent.get(issuer) === start.held.index) return
     const { index, inherited } = start.held
     outbox.send({ kind: 'list_begin', issuer })
-    // What comes meanwhile is met on the way, or was sent by itself: the walk of a Map sees what is added to it.
+    // What comes meanwhile is met on the way, or was sent by itself: a walk of a list sees what is added to it.
     for (const [part, some] of [['index', index] as const, ['inherited', inherited] as const])
       for (const entries of slices(some?.entries() ?? [])) await deliver(slice(issuer, part, entries))
     outbox.send({ kind: 'list_end', issuer, state: stateOf(start, lists.get(issuer)?.snapshot() ?? start, limits) })
