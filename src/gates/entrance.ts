@@ -73,7 +73,8 @@ export type Entrance = {
   readonly close: () => void
 }
 
-type Waiting = { readonly deadline: Deadline; readonly gone: () => void }
+/** `headerBytes`: of what it has sent, its PROXY header. */
+type Waiting = { readonly deadline: Deadline; readonly gone: () => void; headerBytes: number }
 
 // A good client is through in a moment: whoever has waited longest behind so many is not one of them.
 const mostWaiting = 1024
@@ -166,6 +167,8 @@ export function createEntrance(
       socket.resume()
       return
     }
+    const it = waiting.get(socket)
+    if (it !== undefined) it.headerBytes = headerBytes
     tls.greet(socket, {
       secured({ socket: inner, thumbprint: certificate }) {
         if (leave(socket) === undefined) return
@@ -178,13 +181,23 @@ export function createEntrance(
     })
   }
 
-  function begin(socket: Socket, gone: () => void): number {
-    if (waiting.size >= maxWaiting) {
-      const [oldest] = waiting.keys()
-      if (oldest !== undefined) abandon(oldest, 'crowded')
+  /** Closes the one that has waited longest; before that, of those that wait longest, one that has not sent a byte. */
+  function makeRoom(): void {
+    let [one] = waiting.keys()
+    let looked = 0
+    for (const [socket, { headerBytes }] of waiting) {
+      const isSilent = socket.bytesRead <= headerBytes
+      if (isSilent) one = socket
+      looked += 1
+      if (isSilent || looked === leastWaiting) break
     }
+    if (one !== undefined) abandon(one, 'crowded')
+  }
+
+  function begin(socket: Socket, gone: () => void): number {
+    if (waiting.size >= maxWaiting) makeRoom()
     const deadline = { atMs: Number.POSITIVE_INFINITY, expire: () => abandon(socket, 'timeout') }
-    waiting.set(socket, { deadline, gone })
+    waiting.set(socket, { deadline, gone, headerBytes: 0 })
     deadlines.watch(deadline)
     const acceptedMs = deadlines.nowMs()
     deadline.atMs = acceptedMs + headMs

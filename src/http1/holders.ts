@@ -9,8 +9,8 @@ export type Holder = {
   line: Line | undefined
   before: Holder | undefined
   behind: Holder | undefined
-  /** How often all are looked at until it counts no more that it has let go of some. */
-  credit: number
+  /** Whether it has ever let go of some of what it held. */
+  hasLetGo: boolean
   readonly expel: () => void
   /** How much it still holds, where that becomes less without a word; of a line all have it, or none. */
   readonly look: (() => number) | undefined
@@ -24,10 +24,6 @@ export type Line = {
   last: Holder | undefined
 }
 
-// Who reads slowly lets go of a piece of 64 KiB at a time. All are looked at for each sixteenth of what there may be: he
-// keeps his place while others hold eight times that.
-const fullCredit = 128
-
 /** Makes a line with nobody in it. */
 export function createLine(maxBytes: number): Line {
   return { maxBytes, bytes: 0, first: undefined, last: undefined }
@@ -35,7 +31,7 @@ export function createLine(maxBytes: number): Line {
 
 /** Makes one that holds nothing. */
 export function createHolder(expel: () => void, look?: () => number): Holder {
-  return { bytes: 0, line: undefined, before: undefined, behind: undefined, credit: 0, expel, look }
+  return { bytes: 0, line: undefined, before: undefined, behind: undefined, hasLetGo: false, expel, look }
 }
 
 /** Has it hold so many bytes in this line. While that are too many those are expelled who have stood longest. */
@@ -53,13 +49,14 @@ function makeRoom(line: Line, haveLook: boolean): void {
   // A little more than what is too much: all are looked at again only for the next little.
   const most = haveLook ? line.maxBytes - part : line.maxBytes
   const expelled: Holder[] = []
-  // Who has just come may wait for a moment only: he and who lets go of some make room where that is not enough.
+  // Who has just come may wait for a moment only: he and who lets go of some, however slowly, make room where that is not
+  // enough. How slowly is not asked: the system lets go of megabytes at once, and of none for many seconds before.
   for (const isLast of [false, true]) {
     let behindBytes = line.bytes
     for (let each = line.first; each !== undefined && line.bytes > most; ) {
       const { behind } = each
       behindBytes -= each.bytes
-      if (isLast || (each.credit === 0 && behindBytes >= part)) {
+      if (isLast || (!each.hasLetGo && behindBytes >= part)) {
         // Before it is told: it says so itself, too.
         leave(each)
         expelled.push(each)
@@ -76,7 +73,6 @@ function lookAtAll(line: Line): void {
   for (let each = line.first; each !== undefined; ) {
     const { behind } = each
     const left = each.look?.() ?? each.bytes
-    each.credit = Math.max(0, each.credit - 1)
     if (left < each.bytes) letGo(each, left)
     each = each === last ? undefined : behind
   }
@@ -98,7 +94,7 @@ export function stand(holder: Holder, line: Line, bytes: number): void {
 export function letGo(holder: Holder, left = 0): void {
   const { line } = holder
   if (line === undefined) return
-  holder.credit = fullCredit
+  holder.hasLetGo = true
   if (left === 0) leave(holder)
   else stand(holder, line, left)
 }

@@ -40,7 +40,7 @@ export function createUnreadBytes(ownBytes: number, waiting: () => number | unde
     // What was there before it stood in the line was not counted, and what has left meanwhile does not count any more.
     const left = look()
     if (left < holder.bytes + bytes) letGo(holder, left)
-    count(holder, answers, left)
+    if (left > 0) count(holder, answers, left)
   }
 
   function look(): number {

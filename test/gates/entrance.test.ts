@@ -102,6 +102,49 @@ for (const proxyProtocol of [true, false])
     assert.deepEqual([left, entrance.waiting(), deadlines.watched()], [1, 0, 0])
   })
 
+for (const proxyProtocol of [false, true])
+  test(`createEntrance() closes who has said nothing for longest before who has${proxyProtocol ? ', a PROXY header aside' : ''}, and then who has waited longest`, {
+    skip: skipWithoutOpenssl,
+  }, async () => {
+    using authority = createAuthority()
+    const dropped: string[] = []
+    const tls = { material: { ...authority.issue('server'), clientCa: undefined }, clientCertificate: 'none' } as const
+    const entrance = createEntrance({ http2: false, maxBytes: 0, tls, proxyProtocol }, 60_000, {
+      deadlines: createTestDeadlines(),
+      drop: (cause) => void dropped.push(cause),
+    })
+    const server = createServer((socket) => entrance.enter(socket, { entered: () => assert.fail(), gone() {} }))
+    server.listen(0, '127.0.0.1')
+    await once(server, 'listening')
+    const clients: Socket[] = []
+    const closed: number[] = []
+    const open = async (said: string) => {
+      const at = clients.length
+      const client = connect((server.address() as AddressInfo).port, '127.0.0.1') // it listens on a port
+      client.on('error', () => {})
+      client.on('close', () => closed.push(at))
+      clients.push(client)
+      await once(client, 'connect')
+      client.write(`${proxyProtocol ? 'PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n' : ''}${said}`)
+      await settle()
+    }
+    // The beginning of a hello.
+    const hello = '\x16\x03\x01'
+    await open(hello)
+    for (let at = 1; at < 64; at += 1) await open(at === 5 || at === 6 ? '' : hello)
+    assert.deepEqual(closed, [])
+
+    for (let count = 1; count <= 3; count += 1) {
+      await open(hello)
+      await until(() => closed.length === count, `${count} to be closed`)
+    }
+
+    assert.deepEqual(closed, [5, 6, 0])
+    assert.deepEqual(dropped, ['crowded', 'crowded', 'crowded'])
+    entrance.close()
+    server.close()
+  })
+
 test('createEntrance() closes who has waited longest where 1,024 wait, counts it, and lets nobody else go', async () => {
   const deadlines = createTestDeadlines()
   const dropped: string[] = []
