@@ -1,7 +1,9 @@
 // What a connection passes before its first request: the PROXY protocol, TLS.
+
 import type { Socket } from 'node:net'
 import { unixAddress } from '../base/unix-address.ts'
 import type { Deadline, Deadlines } from '../http1/deadlines.ts'
+import { setDeadline } from '../http1/deadlines.ts'
 import { lendAcceptedReads } from '../http1/lent-reads.ts'
 import type { ProxyHeader } from '../http1/proxy-protocol.ts'
 import { readProxyHeader } from '../http1/proxy-protocol.ts'
@@ -200,7 +202,7 @@ export function createEntrance(
     waiting.set(socket, { deadline, gone, headerBytes: 0 })
     deadlines.watch(deadline)
     const acceptedMs = deadlines.nowMs()
-    deadline.atMs = acceptedMs + headMs
+    setDeadline(deadline, acceptedMs + headMs)
     socket.on('error', () => {}) // told by its closing
     return acceptedMs
   }

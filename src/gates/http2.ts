@@ -1,8 +1,10 @@
 // The HTTP/2 front door, RFC 9113: sessions of clients on the same decision and the same canonicaliser.
+
 import type { ServerHttp2Stream, ServerOptions } from 'node:http2'
 import type { Socket } from 'node:net'
 import { createBag } from '../base/bag.ts'
 import type { Deadline } from '../http1/deadlines.ts'
+import { setDeadline } from '../http1/deadlines.ts'
 import type { ServerLimits } from '../http1/limits.ts'
 import { probeMs } from '../http1/tunnel.ts'
 import { http2Codes } from '../http2/codes.ts'
@@ -74,7 +76,7 @@ export function serveHttp2(
   let isDoomed = false
 
   deadlines.watch(deadline)
-  deadline.atMs = (acceptedMs ?? deadlines.nowMs()) + limits.headMs
+  setDeadline(deadline, (acceptedMs ?? deadlines.nowMs()) + limits.headMs)
   session.on('stream', (stream, headers, _flags, fields) => begin(stream, fields, neverIndexed(headers)))
   session.once('remoteSettings', () => {
     hasGreeted = true
@@ -115,7 +117,7 @@ export function serveHttp2(
       setImmediate(() => socket.destroy())
       return
     }
-    if (handlers.size() === 0 && !isToLeave) deadline.atMs = deadlines.nowMs() + limits.idleMs
+    if (handlers.size() === 0 && !isToLeave) setDeadline(deadline, deadlines.nowMs() + limits.idleMs)
     // Once all that has come with it is here, and before its answer: who waits for that sends nothing we would refuse.
     if (isToLeave || requests >= limits.requestsPerConnection) setImmediate(leave)
     const head = readRequestFields(fields, stream.endAfterHeaders, limits.request)
@@ -174,13 +176,13 @@ export function serveHttp2(
     if (handlers.size() > 0 || !hasGreeted) return
     // One that node has destroyed still has a socket, which waits for the client to read.
     const ends = isToLeave || isLeaving || session.destroyed
-    deadline.atMs = deadlines.nowMs() + (ends ? lingerMs : limits.idleMs)
+    setDeadline(deadline, deadlines.nowMs() + (ends ? lingerMs : limits.idleMs))
   }
 
   /** Has the session say goodbye behind the next request, or in a second. */
   function closeIdle(): void {
     isToLeave = true
-    deadline.atMs = deadlines.nowMs() + lingerMs
+    setDeadline(deadline, deadlines.nowMs() + lingerMs)
   }
 
   /**
@@ -191,7 +193,7 @@ export function serveHttp2(
   function leave(): void {
     if (isLeaving || isDoomed || session.destroyed) return
     isLeaving = true
-    deadline.atMs = handlers.size() === 0 ? deadlines.nowMs() + lingerMs : Number.POSITIVE_INFINITY
+    setDeadline(deadline, handlers.size() === 0 ? deadlines.nowMs() + lingerMs : Number.POSITIVE_INFINITY)
     // Closing, node asks no more whether anybody is there: the system does.
     socket.setKeepAlive(true, probeMs)
     session.close()
@@ -200,7 +202,7 @@ export function serveHttp2(
   function expire(): void {
     if (handlers.size() > 0) {
       if (!isToLeave) ask()
-      else if (isLeaving) deadline.atMs = Number.POSITIVE_INFINITY
+      else if (isLeaving) setDeadline(deadline, Number.POSITIVE_INFINITY)
       else leave()
       return
     }
@@ -211,7 +213,7 @@ export function serveHttp2(
 
   /** Whether anybody is there, who waits so long: node may have stopped reading, and hear of no end. */
   function ask(): void {
-    deadline.atMs = deadlines.nowMs() + limits.idleMs
+    setDeadline(deadline, deadlines.nowMs() + limits.idleMs)
     const { bytesWritten } = socket
     // One that takes its answers slowly hears of the question behind them.
     const isGone = session.destroyed || (isAsked && bytesWritten === writtenBefore)

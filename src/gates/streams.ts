@@ -1,6 +1,8 @@
 // Exchanges without a foreseeable end: whoever holds one open is judged again and again (product.md §8).
+
 import type { Allow, Deny, DenyReason } from '../decision/decision.ts'
 import type { Deadline, Deadlines } from '../http1/deadlines.ts'
+import { setDeadline } from '../http1/deadlines.ts'
 import type { Serving } from './gate.ts'
 
 /** What makes an exchange a long one: protocols were switched, or the media type says so. */
@@ -67,7 +69,7 @@ export function createStreams(deps: StreamsDeps): Streams {
       const watched: Watched = { ...stream, deniedMs: undefined, why: undefined, askedMs: undefined }
       if (open.size === 0) {
         deadlines.watch(deadline)
-        deadline.atMs = deadlines.nowMs() + everyMs
+        setDeadline(deadline, deadlines.nowMs() + everyMs)
       }
       open.add(watched)
       streamOpened(stream.kind)
@@ -77,7 +79,7 @@ export function createStreams(deps: StreamsDeps): Streams {
       const { promise, resolve } = Promise.withResolvers<void>()
       emptied = resolve
       // Time for a last word, also where it was about to be looked.
-      deadline.atMs = deadlines.nowMs() + everyMs
+      setDeadline(deadline, deadlines.nowMs() + everyMs)
       for (const each of open) cut(each, 'shutdown')
       if (open.size === 0) resolve()
       return promise
@@ -88,7 +90,7 @@ export function createStreams(deps: StreamsDeps): Streams {
   }
 
   function look(): void {
-    deadline.atMs = deadlines.nowMs() + everyMs
+    setDeadline(deadline, deadlines.nowMs() + everyMs)
     const { gateway, streamGraceMs } = serving()
     const nowMs = clock.monotonicMs()
     for (const each of open) {

@@ -1,7 +1,9 @@
 // RFC 9112 §9.6: behind the last answer what still comes is read for a while, and thrown away. Closed on before that, a
 // client that sends would be answered by a reset, which takes what is still on its way to it.
+
 import type { Socket } from 'node:net'
 import type { Deadline, Deadlines } from './deadlines.ts'
+import { setDeadline } from './deadlines.ts'
 import { giveBack } from './lent-reads.ts'
 import { lingerMs, maxLingerBytes } from './limits.ts'
 
@@ -25,10 +27,10 @@ export function createLingering(socket: Socket, deadline: Deadline, deadlines: D
       giveBack(chunk, chunk.length)
       discarded += chunk.length
       if (discarded > maxLingerBytes) socket.pause()
-      else if (untilMs > 0) deadline.atMs = Math.min(deadlines.nowMs() + lingerMs, untilMs)
+      else if (untilMs > 0) setDeadline(deadline, Math.min(deadlines.nowMs() + lingerMs, untilMs))
     },
     begin(forMs) {
-      deadline.atMs = deadlines.nowMs() + lingerMs
+      setDeadline(deadline, deadlines.nowMs() + lingerMs)
       untilMs = deadlines.nowMs() + forMs
     },
     hasten() {

@@ -1,9 +1,11 @@
 // A client's connection, RFC 9112 §9: requests one after another, answers in their order, every wait and buffer bounded.
+
 import type { Socket } from 'node:net'
 import type { BodyReader } from './body.ts'
 import { createBodyReader } from './body.ts'
 import { createBodyTime } from './body-time.ts'
 import type { Deadline, Deadlines } from './deadlines.ts'
+import { setDeadline } from './deadlines.ts'
 import type { AnswerSink, ServerEvents } from './exchange.ts'
 import { createHeldBytes } from './held-bytes.ts'
 import type { ServerLimits } from './limits.ts'
@@ -89,12 +91,12 @@ export function createServerConnection(
     },
     end(trailers: readonly string[]) {
       // Unless it is the answer that is waited for, or a client that closed its side.
-      if (writer.hasRoom() && !hasPeerEnded) deadline.atMs = Number.POSITIVE_INFINITY
+      if (writer.hasRoom() && !hasPeerEnded) setDeadline(deadline, Number.POSITIVE_INFINITY)
       if (answer !== 'ended') events.end(trailers)
     },
   }
   deadlines.watch(deadline)
-  deadline.atMs = (acceptedMs ?? deadlines.nowMs()) + limits.headMs
+  setDeadline(deadline, (acceptedMs ?? deadlines.nowMs()) + limits.headMs)
   socket.on('data', receive)
   socket.on('drain', drained)
   socket.on('end', peerEnded)
@@ -117,7 +119,7 @@ export function createServerConnection(
       return
     }
     if (phase === 'head' && held.bytes === undefined && deadline.atMs !== Number.POSITIVE_INFINITY && requests > 0)
-      deadline.atMs = deadlines.nowMs() + limits.headMs
+      setDeadline(deadline, deadlines.nowMs() + limits.headMs)
     held.add(chunk)
     if (phase === 'head') readHeads()
     else adjustReading()
@@ -156,7 +158,7 @@ export function createServerConnection(
       bodyIsWanted = false
       bodyIsPaused = false
       bodyTime.begin()
-      deadline.atMs = bodyTime.dueMs()
+      setDeadline(deadline, bodyTime.dueMs())
     }
     if (hasPeerEnded) watchHalfClosed()
     events.request(head)
@@ -179,7 +181,7 @@ export function createServerConnection(
     phase = 'busy'
     body = undefined
     answer = 'none'
-    deadline.atMs = Number.POSITIVE_INFINITY
+    setDeadline(deadline, Number.POSITIVE_INFINITY)
   }
 
   function feed(chunk: Buffer): void {
@@ -250,7 +252,7 @@ export function createServerConnection(
 
   function hasRoom(): boolean {
     if (writer.hasRoom()) return true
-    deadline.atMs = deadlines.nowMs() + limits.writeMs
+    setDeadline(deadline, deadlines.nowMs() + limits.writeMs)
     return false
   }
 
@@ -270,7 +272,7 @@ export function createServerConnection(
     }
     phase = 'head'
     body = undefined
-    deadline.atMs = deadlines.nowMs() + (held.bytes === undefined ? limits.idleMs : limits.headMs)
+    setDeadline(deadline, deadlines.nowMs() + (held.bytes === undefined ? limits.idleMs : limits.headMs))
     readHeads()
   }
 
@@ -280,7 +282,7 @@ export function createServerConnection(
       held.settle()
     } else if (phase === 'busy' && writer.hasRoom()) {
       if (hasPeerEnded) watchHalfClosed()
-      else deadline.atMs = bodyDeadlineMs()
+      else setDeadline(deadline, bodyDeadlineMs())
       if (answer !== 'ended') events.drained()
     }
   }
@@ -305,7 +307,7 @@ export function createServerConnection(
     else if (hasPeerEnded) watchHalfClosed()
     else {
       const isTooSlow = bodyTime.look(bodyIsWanted && !bodyIsPaused)
-      deadline.atMs = bodyDeadlineMs()
+      setDeadline(deadline, bodyDeadlineMs())
       if (isTooSlow && deadline.atMs !== Number.POSITIVE_INFINITY) breakOff('timeout')
     }
   }
@@ -333,7 +335,7 @@ export function createServerConnection(
 
   function watchHalfClosed(): void {
     writtenBefore = socket.bytesWritten
-    deadline.atMs = deadlines.nowMs() + halfClosedMs
+    setDeadline(deadline, deadlines.nowMs() + halfClosedMs)
   }
 
   function cutShort(): void {
@@ -346,7 +348,7 @@ export function createServerConnection(
     phase = 'closing'
     held.close()
     body = undefined
-    deadline.atMs = deadlines.nowMs() + limits.writeMs
+    setDeadline(deadline, deadlines.nowMs() + limits.writeMs)
     writer.close(() => lingering.begin(closesIdle ? lingerMs : maxLingerMs))
     if (!hasPeerEnded) adjustReading()
   }

@@ -1,6 +1,8 @@
 // A client's connection once it has switched protocols (RFC 9110 §7.8): bytes, until both sides have ended.
+
 import type { Socket } from 'node:net'
 import type { Deadline, Deadlines } from './deadlines.ts'
+import { setDeadline } from './deadlines.ts'
 import type { AnswerSink, RequestEvents } from './exchange.ts'
 import { createLineFormatter } from './field-lines.ts'
 import type { ServerLimits } from './limits.ts'
@@ -73,7 +75,7 @@ export function openTunnel(
 
   function write(chunk: Buffer): boolean {
     const hasRoom = writer.write(chunk)
-    if (!hasRoom) deadline.atMs = deadlines.nowMs() + limits.writeMs
+    if (!hasRoom) setDeadline(deadline, deadlines.nowMs() + limits.writeMs)
     else if (hasToldEnd) touch()
     return hasRoom
   }
@@ -95,6 +97,6 @@ export function openTunnel(
   /** One that is open may be silent; one that has ended on one side has an end. */
   function touch(): void {
     if (!writer.hasRoom()) return
-    deadline.atMs = hasEnded || hasToldEnd ? deadlines.nowMs() + limits.idleMs : Number.POSITIVE_INFINITY
+    setDeadline(deadline, hasEnded || hasToldEnd ? deadlines.nowMs() + limits.idleMs : Number.POSITIVE_INFINITY)
   }
 }

@@ -1,9 +1,11 @@
 // A connection to an upstream: one request at a time, and discarded on any oddity, so that nobody gets another's answer.
+
 import type { Socket } from 'node:net'
 import type { Bagged } from '../base/bag.ts'
 import type { BodyReader } from './body.ts'
 import { createBodyReader } from './body.ts'
 import type { Deadline, Deadlines } from './deadlines.ts'
+import { setDeadline } from './deadlines.ts'
 import type { AnswerEvents, UpstreamExchange, UpstreamProblem, UpstreamRequest } from './exchange.ts'
 import { createLineFormatter } from './field-lines.ts'
 import { giveBack, restOf } from './lent-reads.ts'
@@ -105,11 +107,11 @@ export function createUpstreamConnection(
     },
   }
   deadlines.watch(deadline)
-  deadline.atMs = deadlines.nowMs() + limits.connectMs
+  setDeadline(deadline, deadlines.nowMs() + limits.connectMs)
   socket.once(ready, () => {
     if (state !== 'connecting') return
     state = 'idle'
-    deadline.atMs = deadlines.nowMs() + keepAliveMs
+    setDeadline(deadline, deadlines.nowMs() + keepAliveMs)
     pool.connected()
   })
   socket.on('drain', drained)
@@ -142,7 +144,7 @@ export function createUpstreamConnection(
     else if (framing !== 'none') head += `Content-Length: ${framing}\r\n`
     if (upgrade !== undefined) head += `Connection: upgrade\r\nUpgrade: ${upgrade}\r\n`
     writer.begin(`${head}\r\n`, framing === 'chunked')
-    deadline.atMs = deadlines.nowMs() + limits.headMs
+    setDeadline(deadline, deadlines.nowMs() + limits.headMs)
     if (hasUploaded) writer.flush()
     listener.opened(exchange)
   }
@@ -151,7 +153,7 @@ export function createUpstreamConnection(
     waitForMore()
     uploaded += chunk.length
     const hasRoom = writer.write(chunk)
-    if (!hasRoom && state === 'raw') deadline.atMs = deadlines.nowMs() + limits.bodyMs
+    if (!hasRoom && state === 'raw') setDeadline(deadline, deadlines.nowMs() + limits.bodyMs)
     return hasRoom
   }
 
@@ -166,7 +168,7 @@ export function createUpstreamConnection(
 
   function drained(): void {
     waitForMore()
-    if (state === 'raw' && events !== undefined) deadline.atMs = Number.POSITIVE_INFINITY
+    if (state === 'raw' && events !== undefined) setDeadline(deadline, Number.POSITIVE_INFINITY)
     events?.drained()
   }
 
@@ -184,8 +186,8 @@ export function createUpstreamConnection(
   /** An upstream that still reads the request is at work, whether it has begun to answer or not. */
   function waitForMore(): void {
     if (isDeaf) return
-    if (state === 'head') deadline.atMs = deadlines.nowMs() + limits.headMs
-    else if (state === 'body') deadline.atMs = deadlines.nowMs() + limits.bodyMs
+    if (state === 'head') setDeadline(deadline, deadlines.nowMs() + limits.headMs)
+    else if (state === 'body') setDeadline(deadline, deadlines.nowMs() + limits.bodyMs)
   }
 
   function receive(bytes: Buffer): void {
@@ -240,7 +242,7 @@ export function createUpstreamConnection(
     if (head.keepAliveMs === 0) keepsAlive = false
     else if (head.keepAliveMs !== undefined)
       keepAliveMs = Math.max(0, Math.min(limits.keepAliveMs, head.keepAliveMs - keepAliveMarginMs))
-    deadline.atMs = deadlines.nowMs() + limits.bodyMs
+    setDeadline(deadline, deadlines.nowMs() + limits.bodyMs)
     framing = head.framing
     pool.answered()
     const listener = events
@@ -263,7 +265,7 @@ export function createUpstreamConnection(
   }
 
   function readBody(bytes: Buffer): void {
-    if (!isPaused) deadline.atMs = deadlines.nowMs() + limits.bodyMs
+    if (!isPaused) setDeadline(deadline, deadlines.nowMs() + limits.bodyMs)
     const listener = events
     const used = body?.feed(bytes) ?? 0
     if (events !== listener) return
@@ -292,7 +294,7 @@ export function createUpstreamConnection(
     } else {
       resume()
       state = 'idle'
-      deadline.atMs = deadlines.nowMs() + keepAliveMs
+      setDeadline(deadline, deadlines.nowMs() + keepAliveMs)
       pool.idle()
     }
     listener?.end(found)
@@ -307,7 +309,7 @@ export function createUpstreamConnection(
     hasUploaded = false
     socket.allowHalfOpen = true
     socket.setKeepAlive(true, probeMs)
-    deadline.atMs = Number.POSITIVE_INFINITY
+    setDeadline(deadline, Number.POSITIVE_INFINITY)
     writer.begin('', false)
     pool.answered()
     const listener = events
@@ -330,12 +332,12 @@ export function createUpstreamConnection(
   /** Nothing more is told; what is on its way to the upstream has some time to get there. */
   function bothEnded(): void {
     events = undefined
-    deadline.atMs = deadlines.nowMs() + limits.bodyMs
+    setDeadline(deadline, deadlines.nowMs() + limits.bodyMs)
   }
 
   function expire(): void {
     const isAnswering = state === 'head' || state === 'body'
-    if (state === 'body' && isPaused) deadline.atMs = deadlines.nowMs() + limits.bodyMs
+    if (state === 'body' && isPaused) setDeadline(deadline, deadlines.nowMs() + limits.bodyMs)
     // The client is the one who is late, and has times of its own.
     else if (isAnswering && !hasUploaded && !isDeaf && !writer.isWaiting()) waitForMore()
     else if (state === 'connecting') {
@@ -391,7 +393,7 @@ export function createUpstreamConnection(
   function resume(): void {
     if (!isPaused) return
     isPaused = false
-    if (state !== 'raw') deadline.atMs = deadlines.nowMs() + limits.bodyMs
+    if (state !== 'raw') setDeadline(deadline, deadlines.nowMs() + limits.bodyMs)
     socket.resume()
   }
 }

@@ -1,7 +1,9 @@
 // One stream of a client: a request and its answer, every wait and buffer bounded. RFC 9113 §5 and §8.
+
 import type { ServerHttp2Stream } from 'node:http2'
 import { createBodyTime } from '../http1/body-time.ts'
 import type { Deadline, Deadlines } from '../http1/deadlines.ts'
+import { setDeadline } from '../http1/deadlines.ts'
 import type { AnswerSink, RequestEvents } from '../http1/exchange.ts'
 import { withoutLength } from '../http1/field-lines.ts'
 import { keep } from '../http1/lent-reads.ts'
@@ -133,7 +135,7 @@ export function serveStream(
   stream.on('drain', () => {
     if (hasEnded || !isLive()) return
     unread.clear()
-    deadline.atMs = bodyDeadlineMs()
+    setDeadline(deadline, bodyDeadlineMs())
     events.drained()
   })
   stream.on('wantTrailers', sendTrailers)
@@ -164,7 +166,7 @@ export function serveStream(
     hasRead = true
     // Node tells the end of an empty one before anybody reads, and who is to hear of it may not be there yet.
     if (!bodyIsWanted && !bodyIsDone) {
-      if (!hasEnded && !stream.writableNeedDrain) deadline.atMs = Number.POSITIVE_INFINITY
+      if (!hasEnded && !stream.writableNeedDrain) setDeadline(deadline, Number.POSITIVE_INFINITY)
       return
     }
     // One that was reset ends, too, and its body is not whole.
@@ -175,7 +177,7 @@ export function serveStream(
     }
     bodyIsDone = true
     // Unless it is the client that is waited for, to take its answer.
-    if (!stream.writableNeedDrain) deadline.atMs = Number.POSITIVE_INFINITY
+    if (!stream.writableNeedDrain) setDeadline(deadline, Number.POSITIVE_INFINITY)
     events.end(inTrailers)
   }
 
@@ -197,7 +199,7 @@ export function serveStream(
   function end(trailers: readonly string[]): void {
     hasEnded = true
     if (!isLive()) return
-    deadline.atMs = deadlines.nowMs() + limits.writeMs
+    setDeadline(deadline, deadlines.nowMs() + limits.writeMs)
     const bytes = heldBytes
     if (hasResponded || (trailers.length > 0 && !takesNoBody)) {
       outTrailers = trailers
@@ -266,7 +268,7 @@ export function serveStream(
     giveUpMs = deadlines.nowMs() + limits.writeMs
     if (isReset) return
     // What says its end may still wait for room: it counts as written all the same.
-    deadline.atMs = deadlines.nowMs() + (hasRead ? limits.writeMs : lingerMs)
+    setDeadline(deadline, deadlines.nowMs() + (hasRead ? limits.writeMs : lingerMs))
     // Also of one that says it is longer: some clients (curl) that find a reset beside their answer tell of the reset alone.
     if (!hasRead) stream.resume()
   }
@@ -283,7 +285,7 @@ export function serveStream(
     else {
       // The end waits for the socket, of which nothing is told: it is looked for again.
       stream.pause()
-      deadline.atMs = deadlines.nowMs()
+      setDeadline(deadline, deadlines.nowMs())
     }
   }
 
@@ -300,7 +302,7 @@ export function serveStream(
 
   function reset(code: number): void {
     isReset = true
-    deadline.atMs = deadlines.nowMs() + limits.writeMs
+    setDeadline(deadline, deadlines.nowMs() + limits.writeMs)
     // It closes only once what has come is read.
     stream.resume()
     // Later: while node reads or writes it keeps a reset back, and may have freed the stream by then, and aborts.
@@ -309,7 +311,7 @@ export function serveStream(
 
   function hasRoom(): boolean {
     if (!stream.writableNeedDrain) return true
-    deadline.atMs = deadlines.nowMs() + limits.writeMs
+    setDeadline(deadline, deadlines.nowMs() + limits.writeMs)
     return false
   }
 
@@ -318,7 +320,7 @@ export function serveStream(
   }
 
   function expire(): void {
-    deadline.atMs = Number.POSITIVE_INFINITY
+    setDeadline(deadline, Number.POSITIVE_INFINITY)
     // Not even a reset gets out: there is nobody.
     if (isReset) {
       stream.session?.destroy()
@@ -334,7 +336,7 @@ export function serveStream(
     }
     if (bodyIsDone) return
     if (bodyTime.look(!bodyIsPaused)) breakBody('timeout')
-    else deadline.atMs = bodyDeadlineMs()
+    else setDeadline(deadline, bodyDeadlineMs())
   }
 
   /** There is nobody to answer any more. */

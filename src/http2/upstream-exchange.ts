@@ -1,6 +1,8 @@
 // One request to an upstream on a stream of its session, RFC 9113 §8: an answer we are not sure of is no answer.
+
 import type { ClientHttp2Session, ClientHttp2Stream } from 'node:http2'
 import type { Deadline, Deadlines } from '../http1/deadlines.ts'
+import { setDeadline } from '../http1/deadlines.ts'
 import type { AnswerEvents, UpstreamExchange, UpstreamProblem, UpstreamRequest } from '../http1/exchange.ts'
 import { keep } from '../http1/lent-reads.ts'
 import type { UpstreamLimits } from '../http1/limits.ts'
@@ -77,7 +79,7 @@ export function openExchange(
   const deadline: Deadline = { atMs: Number.POSITIVE_INFINITY, expire }
   const exchange: UpstreamExchange = { write, end, flush() {}, abort, pause, resume }
   deadlines.watch(deadline)
-  deadline.atMs = deadlines.nowMs() + limits.headMs
+  setDeadline(deadline, deadlines.nowMs() + limits.headMs)
   stream.on('headers', () => {
     // Interim answers end here.
     interim += 1
@@ -208,7 +210,7 @@ export function openExchange(
   }
 
   function waitForMore(): void {
-    deadline.atMs = deadlines.nowMs() + (framing === undefined ? limits.headMs : limits.bodyMs)
+    setDeadline(deadline, deadlines.nowMs() + (framing === undefined ? limits.headMs : limits.bodyMs))
   }
 
   function expire(): void {

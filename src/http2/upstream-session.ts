@@ -1,7 +1,9 @@
 // A session with an upstream: many requests at a time, as many as the upstream allows.
+
 import type { ClientHttp2Session, ClientHttp2Stream, ClientSessionOptions } from 'node:http2'
 import type { Socket } from 'node:net'
 import type { Deadline, Deadlines } from '../http1/deadlines.ts'
+import { setDeadline } from '../http1/deadlines.ts'
 import type { AnswerEvents, UpstreamExchange, UpstreamProblem, UpstreamRequest } from '../http1/exchange.ts'
 import type { UpstreamLimits } from '../http1/limits.ts'
 import type { LostRequest, OpenSocket } from '../http1/upstream-connection.ts'
@@ -86,7 +88,7 @@ export function createUpstreamSession(
 
   deadlines.watch(deadline)
   deadlines.watch(signOfLife)
-  deadline.atMs = deadlines.nowMs() + limits.connectMs
+  setDeadline(deadline, deadlines.nowMs() + limits.connectMs)
   socket.once(ready, begin)
   socket.on('error', (error: Error) => {
     why = error.message
@@ -147,7 +149,7 @@ export function createUpstreamSession(
     requests += 1
     if (requests >= habits.mostRequests) isSpent = true
     streams += 1
-    deadline.atMs = Number.POSITIVE_INFINITY
+    setDeadline(deadline, Number.POSITIVE_INFINITY)
     return openExchange(session, scheme, request, events, limits, deadlines, {
       begun: outlive,
       answered: pool.answered,
@@ -179,9 +181,9 @@ export function createUpstreamSession(
   /** Whether anybody is there: one that is gone without a word would swallow whatever it is still given. */
   function doubt(): void {
     if (signOfLife.atMs !== Number.POSITIVE_INFINITY || session === undefined || session.destroyed) return
-    signOfLife.atMs = deadlines.nowMs() + limits.connectMs
+    setDeadline(signOfLife, deadlines.nowMs() + limits.connectMs)
     session.ping(() => {
-      signOfLife.atMs = Number.POSITIVE_INFINITY
+      setDeadline(signOfLife, Number.POSITIVE_INFINITY)
     })
   }
 
@@ -192,7 +194,7 @@ export function createUpstreamSession(
     if (isSpent) isLeaving = true
     // Later: node may be in the middle of reading.
     if (isLeaving) setImmediate(() => socket.destroy())
-    else deadline.atMs = deadlines.nowMs() + limits.keepAliveMs
+    else setDeadline(deadline, deadlines.nowMs() + limits.keepAliveMs)
   }
 
   function retire(): void {
@@ -202,7 +204,7 @@ export function createUpstreamSession(
 
   function expire(): void {
     if (!isReady) why = 'timed out'
-    deadline.atMs = Number.POSITIVE_INFINITY
+    setDeadline(deadline, Number.POSITIVE_INFINITY)
     // Told of, where there is somebody to tell.
     if (session !== undefined && !session.destroyed) session.destroy()
     socket.destroy()

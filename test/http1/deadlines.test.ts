@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import type { TestContext } from 'node:test'
 import { test } from 'node:test'
 import type { Deadline, Deadlines } from '../../src/http1/deadlines.ts'
-import { createDeadlines } from '../../src/http1/deadlines.ts'
+import { createDeadlines, setDeadline } from '../../src/http1/deadlines.ts'
 import { createTestClock } from '../support/clock.ts'
 
 const everyMs = 250
@@ -30,7 +30,7 @@ function within(deadlines: Deadlines, ms: number, expired: () => void): Deadline
   const deadline = {
     atMs: deadlines.nowMs() + ms,
     expire() {
-      deadline.atMs = Number.POSITIVE_INFINITY
+      setDeadline(deadline, Number.POSITIVE_INFINITY)
       expired()
     },
   }
@@ -90,12 +90,34 @@ test('createDeadlines() looks at the time a deadline has, not at the one it was 
   })
   deadlines.watch(deadline)
 
-  deadline.atMs += 1000
+  setDeadline(deadline, deadline.atMs + 1000)
   pass(1500)
   assert.equal(told, 0)
-  deadline.atMs = deadlines.nowMs()
+  setDeadline(deadline, deadlines.nowMs())
   pass(500)
   assert.equal(told, 1)
+})
+
+test('createDeadlines() tells each of many at its own time, whatever others were watched before and are no more', (t) => {
+  const { deadlines, pass } = createWatch(t)
+  const told: number[] = []
+  const all = Array.from({ length: 150 }, (_, at) => within(deadlines, 1000 + (at % 10) * 1000, () => told.push(at)))
+  for (const each of all) deadlines.watch(each)
+  for (const [at, each] of all.entries()) if (at % 3 === 0) deadlines.unwatch(each)
+  const moved = all[31]
+  assert.ok(moved)
+  setDeadline(moved, deadlines.nowMs() + 20_000)
+
+  for (let second = 1; second <= 10; second += 1) {
+    pass(second === 1 ? 1500 : 1000)
+    const due = [...all.keys()].filter((at) => at % 10 === second - 1 && at % 3 !== 0 && at !== 31)
+    assert.deepEqual(
+      told.splice(0).toSorted((a, b) => a - b),
+      [...due],
+    )
+  }
+  pass(10_000)
+  assert.deepEqual(told, [31])
 })
 
 test('createDeadlines() never tells one that is watched no more, nor one that waits for nothing', (t) => {
@@ -178,7 +200,7 @@ test('createDeadlines() ends thousands that are due together in many turns, and 
   pass(1000 + everyMs)
   const atOnce = told
   const [spared, left] = [all.at(-1), all.at(-2)]
-  if (spared !== undefined) spared.atMs = deadlines.nowMs() + 10_000
+  if (spared !== undefined) setDeadline(spared, deadlines.nowMs() + 10_000)
   if (left !== undefined) deadlines.unwatch(left)
   for (; told < 1998 && turns < 1000; turns += 1) await new Promise((resolve) => setImmediate(resolve))
 
@@ -234,7 +256,7 @@ test('createDeadlines() does not take what begins after a stall for late', (t) =
   clock.pass(30_000)
   const fresh: Deadline = { atMs: Number.POSITIVE_INFINITY, expire: () => told.push('fresh') }
   deadlines.watch(fresh)
-  fresh.atMs = deadlines.nowMs() + 10_000
+  setDeadline(fresh, deadlines.nowMs() + 10_000)
 
   pass(9_750)
   assert.deepEqual(told, [])

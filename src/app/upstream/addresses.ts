@@ -1,6 +1,8 @@
 // The addresses of a name, as they are now. Looked up by us and not by each connection: several addresses are several
 // places, and what has moved is left.
+
 import type { Deadlines } from '../../http1/deadlines.ts'
+import { setDeadline } from '../../http1/deadlines.ts'
 import type { Log } from '../../io/log.ts'
 import { lookUpName } from '../../io/name-lookup.ts'
 
@@ -53,7 +55,7 @@ export function createAddresses(name: string, { resolve, deadlines, log, changed
   return {
     list: () => held ?? [],
     doubt() {
-      if (!isLooking) deadline.atMs = Math.min(deadline.atMs, lookedMs + retryMs)
+      if (!isLooking) setDeadline(deadline, Math.min(deadline.atMs, lookedMs + retryMs))
     },
     close() {
       isClosed = true
@@ -63,7 +65,7 @@ export function createAddresses(name: string, { resolve, deadlines, log, changed
 
   function look(): void {
     isLooking = true
-    deadline.atMs = Number.POSITIVE_INFINITY
+    setDeadline(deadline, Number.POSITIVE_INFINITY)
     resolve(name).then(take, fail)
   }
 
@@ -92,7 +94,7 @@ export function createAddresses(name: string, { resolve, deadlines, log, changed
   }
 
   function hold(next: readonly string[]): void {
-    deadline.atMs = lookedMs + (next.length === 0 ? retryMs : everyMs)
+    setDeadline(deadline, lookedMs + (next.length === 0 ? retryMs : everyMs))
     // In another order they are the same places.
     if (held !== undefined && held.length === next.length && next.every((each) => held?.includes(each))) return
     held = next
