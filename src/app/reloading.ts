@@ -1,6 +1,5 @@
 // What runs now, and what takes its place when a file changes. A configuration and the files it names may come one after
 // the other, as a ConfigMap and a Secret do: one that is refused is read again when a file changes that it names.
-
 import { codeOf, sentenceOf } from '../base/errors.ts'
 import { createReminder } from '../base/reminder.ts'
 import type { CrossFinding, Refused } from '../config/load.ts'

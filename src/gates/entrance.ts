@@ -1,5 +1,4 @@
 // What a connection passes before its first request: the PROXY protocol, TLS.
-
 import type { Socket } from 'node:net'
 import { unixAddress } from '../base/unix-address.ts'
 import type { Deadline, Deadlines } from '../http1/deadlines.ts'
@@ -183,7 +182,10 @@ export function createEntrance(
     })
   }
 
-  /** Closes the one that has waited longest; before that, of those that wait longest, one that has not sent a byte. */
+  /**
+   * Closes the one that has waited longest; before that one that has not sent a byte, of the `leastWaiting` that wait
+   * longest: all would be a thousand looks for each that comes.
+   */
   function makeRoom(): void {
     let [one] = waiting.keys()
     let looked = 0

@@ -1,5 +1,4 @@
 // The HTTP/2 front door, RFC 9113: sessions of clients on the same decision and the same canonicaliser.
-
 import type { ServerHttp2Stream, ServerOptions } from 'node:http2'
 import type { Socket } from 'node:net'
 import { createBag } from '../base/bag.ts'

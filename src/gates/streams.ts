@@ -1,5 +1,4 @@
 // Exchanges without a foreseeable end: whoever holds one open is judged again and again (product.md §8).
-
 import type { Allow, Deny, DenyReason } from '../decision/decision.ts'
 import type { Deadline, Deadlines } from '../http1/deadlines.ts'
 import { setDeadline } from '../http1/deadlines.ts'

@@ -35,6 +35,7 @@ export type Deadlines = {
    * The time in which the whole process stood still does not count, but for its first second: it heard nobody then.
    */
   readonly nowMs: () => number
+  /** Throws a TypeError for one that another watch has. */
   readonly watch: (deadline: Deadline) => void
   readonly unwatch: (deadline: Deadline) => void
 }
@@ -76,6 +77,7 @@ export function createDeadlines(clock: { readonly monotonicMs: () => number }): 
   }
 
   function add(deadline: Deadline): void {
+    if (deadline.watch !== undefined) throw new TypeError('Cannot watch a deadline: another watch has it, wanted none')
     const { length } = watched
     if (length === watch.times.length) {
       const more = new Float64Array(length * 2)

@@ -1,5 +1,5 @@
 // Who takes some of the memory that all have together, in the order in which they began: who holds it longest makes room,
-// and behind all others who lets go of some of it now and then.
+// and behind all others who has ever let go of some of it.
 // A list of links: a `Set` is none for what comes and goes (`base/bag.ts`).
 
 /** One that may be told to let go of what it holds, since all hold too much together. */

@@ -1,6 +1,5 @@
 // RFC 9112 §9.6: behind the last answer what still comes is read for a while, and thrown away. Closed on before that, a
 // client that sends would be answered by a reset, which takes what is still on its way to it.
-
 import type { Socket } from 'node:net'
 import type { Deadline, Deadlines } from './deadlines.ts'
 import { setDeadline } from './deadlines.ts'

@@ -1,5 +1,4 @@
 // A client's connection, RFC 9112 §9: requests one after another, answers in their order, every wait and buffer bounded.
-
 import type { Socket } from 'node:net'
 import type { BodyReader } from './body.ts'
 import { createBodyReader } from './body.ts'

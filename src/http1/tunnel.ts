@@ -1,5 +1,4 @@
 // A client's connection once it has switched protocols (RFC 9110 §7.8): bytes, until both sides have ended.
-
 import type { Socket } from 'node:net'
 import type { Deadline, Deadlines } from './deadlines.ts'
 import { setDeadline } from './deadlines.ts'

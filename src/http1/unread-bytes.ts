@@ -25,8 +25,8 @@ export function unreadBytes(): number {
 }
 
 /**
- * Makes what one has to send. While all have too much the one is expelled that has taken nothing for longest; who has taken
- * something lately, or has just come, where nobody else is left.
+ * Makes what one has to send. While all have too much the one is expelled that has taken nothing for longest; who has
+ * ever taken some of what waited, or has just come, where nobody else is left.
  *
  * @param ownBytes What it takes beside, for as long as something waits.
  * @param waiting How many bytes wait, at this moment; undefined where it is over.

@@ -1,5 +1,4 @@
 // A connection to an upstream: one request at a time, and discarded on any oddity, so that nobody gets another's answer.
-
 import type { Socket } from 'node:net'
 import type { Bagged } from '../base/bag.ts'
 import type { BodyReader } from './body.ts'

@@ -1,5 +1,4 @@
 // One stream of a client: a request and its answer, every wait and buffer bounded. RFC 9113 §5 and §8.
-
 import type { ServerHttp2Stream } from 'node:http2'
 import { createBodyTime } from '../http1/body-time.ts'
 import type { Deadline, Deadlines } from '../http1/deadlines.ts'

@@ -1,5 +1,4 @@
 // One request to an upstream on a stream of its session, RFC 9113 §8: an answer we are not sure of is no answer.
-
 import type { ClientHttp2Session, ClientHttp2Stream } from 'node:http2'
 import type { Deadline, Deadlines } from '../http1/deadlines.ts'
 import { setDeadline } from '../http1/deadlines.ts'

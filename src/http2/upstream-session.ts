@@ -1,5 +1,4 @@
 // A session with an upstream: many requests at a time, as many as the upstream allows.
-
 import type { ClientHttp2Session, ClientHttp2Stream, ClientSessionOptions } from 'node:http2'
 import type { Socket } from 'node:net'
 import type { Deadline, Deadlines } from '../http1/deadlines.ts'

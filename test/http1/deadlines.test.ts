@@ -175,6 +175,18 @@ test('createDeadlines() stops looking when nothing is watched, and begins anew w
   assert.equal(deadlines.nowMs(), clock.monotonicMs())
 })
 
+test('createDeadlines() refuses a deadline that is watched elsewhere', (t) => {
+  const [one, other] = [createWatch(t).deadlines, createDeadlines(createTestClock())]
+  const deadline = within(one, 1000, () => {})
+  one.watch(deadline)
+  one.watch(deadline)
+
+  assert.throws(() => other.watch(deadline), TypeError)
+  one.unwatch(deadline)
+  assert.doesNotThrow(() => other.watch(deadline))
+  other.unwatch(deadline)
+})
+
 test('createDeadlines() keeps no process alive', () => {
   const source = join(import.meta.dirname, '../../src/http1/deadlines.ts')
   const program = `

@@ -1,6 +1,5 @@
 // The addresses of a name, as they are now. Looked up by us and not by each connection: several addresses are several
 // places, and what has moved is left.
-
 import type { Deadlines } from '../../http1/deadlines.ts'
 import { setDeadline } from '../../http1/deadlines.ts'
 import type { Log } from '../../io/log.ts'

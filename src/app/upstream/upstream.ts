@@ -1,5 +1,4 @@
 // From `upstream:` of the configuration to connections.
-
 import { isIP } from 'node:net'
 import type { Reminder } from '../../base/reminder.ts'
 import { createReminder } from '../../base/reminder.ts'
